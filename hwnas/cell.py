@@ -1,0 +1,203 @@
+"""Cells: blocks of two operations added together, as in NASNet (Zoph et al., 2018) and PNAS (Liu et al., 2018).
+
+`Cell` is one cell, for people. Searches handle many at once as codes: an int array [n, blocks, 4] that holds
+(operation, input, operation, input) of each block, operations by their position in the space's list.
+Inputs are numbered 0 = h[l-2], 1 = h[l-1], 2, 3, ... = the cell's own blocks.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import permutations
+from typing import TYPE_CHECKING, Any
+
+from hwnas.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Codes = NDArray[np.int64]
+
+Branch = tuple[str, int]  # an operation and the state that it reads
+Concat = str | tuple[int, ...]  # "all" blocks, the "loose" states that no block reads, or a list of states
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Two branches whose outputs are added."""
+
+    left: Branch
+    right: Branch
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """Blocks in order, and the states whose concatenation along the channels is the cell's output."""
+
+    blocks: tuple[Block, ...]
+    concat: Concat = "all"
+
+    def __post_init__(self) -> None:
+        if not self.blocks:
+            raise InputError("a cell must have at least one block; got none")
+        for index, block in enumerate(self.blocks):
+            for _, source in (block.left, block.right):
+                if not 0 <= source < index + 2:
+                    raise InputError(f"block {index + 1} may read states 0 to {index + 1}; got {source}")
+        states = range(len(self.blocks) + 2)
+        if isinstance(self.concat, str):
+            if self.concat not in ("all", "loose"):
+                raise InputError(f'concat must be "all", "loose" or a list of states; got {self.concat!r}')
+        elif not self.concat or any(state not in states for state in self.concat):
+            raise InputError(f"concat must list states from 0 to {states[-1]}; got {list(self.concat)}")
+
+    @property
+    def output_states(self) -> tuple[int, ...]:
+        """The states that are concatenated."""
+        if not isinstance(self.concat, str):
+            return self.concat
+        blocks = range(2, len(self.blocks) + 2)
+        if self.concat == "all":
+            return tuple(blocks)
+        read = {source for block in self.blocks for _, source in (block.left, block.right)}
+        return tuple(state for state in blocks if state not in read)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the cell as JSON values, in the form of the TOML files: `{"blocks": [[[op, input], ...], ...]}`."""
+        concat = self.concat if isinstance(self.concat, str) else list(self.concat)
+        return {"blocks": [[list(block.left), list(block.right)] for block in self.blocks], "concat": concat}
+
+    @classmethod
+    def from_json(cls, value: Any) -> "Cell":
+        """Read what `to_json` wrote.
+
+        Raises InputError for anything else.
+        """
+        try:
+            blocks = tuple(
+                Block((str(left), int(left_input)), (str(right), int(right_input)))
+                for (left, left_input), (right, right_input) in value["blocks"]
+            )
+            concat = value.get("concat", "all")
+            return cls(blocks, concat if isinstance(concat, str) else tuple(int(state) for state in concat))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise InputError(f"a cell must be blocks = [[[operation, input], [operation, input]], ...]; {error}") from None
+
+    def __str__(self) -> str:
+        def name(source: int) -> str:
+            return ("h[l-2]", "h[l-1]")[source] if source < 2 else f"block {source - 1}"
+
+        return "; ".join(
+            f"{block.left[0]}({name(block.left[1])}) + {block.right[0]}({name(block.right[1])})" for block in self.blocks
+        )
+
+
+def encode(cells: Sequence[Cell], operations: Sequence[str]) -> "Codes":
+    """Return the codes [n, blocks, 4] of cells that all have the same number of blocks."""
+    import numpy as np
+
+    index = {operation: position for position, operation in enumerate(operations)}
+    rows = [
+        [(index[b.left[0]], b.left[1], index[b.right[0]], b.right[1]) for b in cell.blocks]
+        for cell in cells
+    ]
+    return np.array(rows, dtype=np.int64).reshape(len(rows), -1, 4)
+
+
+def decode(codes: "Codes", operations: Sequence[str], *, concat: Concat = "all") -> list[Cell]:
+    """Return the cells of codes [n, blocks, 4]."""
+    return [
+        Cell(tuple(Block((operations[a], i), (operations[b], j)) for a, i, b, j in rows), concat)
+        for rows in codes.tolist()
+    ]
+
+
+def canonical_keys(codes: "Codes", *, operations: int) -> "NDArray[np.int64]":
+    """Return one number [n] for each cell, equal for exactly the cells that are the same network.
+
+    Swapping a block's two branches, and reordering blocks (which renames them), do not change the network. The key is
+    the least, over all orders of the blocks in which each is read only by later ones, of the blocks' sorted branches
+    written as one number. A hash of the blocks' contents would not do: it merges two equal blocks read by a third as
+    (1, 1) and as (1, 2).
+    """
+    import numpy as np
+
+    count, blocks, _ = codes.shape
+    base = (operations * (blocks + 1)) ** 2  # distinct pairs of branches: the last block reads blocks + 1 states
+    if base**blocks > np.iinfo(np.int64).max:
+        raise InputError(f"cells of {blocks} blocks over {operations} operations are too many to be numbered")
+    best = np.full(count, np.iinfo(np.int64).max)
+    for order in permutations(range(blocks)):
+        keys, valid = _keys_in_order(codes, order, operations)
+        np.minimum(best, keys, out=best, where=valid)
+    return best
+
+
+def _keys_in_order(
+    codes: "Codes", order: tuple[int, ...], operations: int
+) -> "tuple[NDArray[np.int64], NDArray[np.bool_]]":
+    """Number the cells as if block i stood at place order[i]; also say where each block is then read by later ones."""
+    import numpy as np
+
+    count, blocks, _ = codes.shape
+    branches = operations * (blocks + 1)
+    place = np.array([-2, -1, *order], dtype=np.int64)  # of each state
+    keys = np.zeros(count, dtype=np.int64)
+    valid = np.ones(count, dtype=bool)
+    for block, at in enumerate(order):
+        left_place, right_place = place[codes[:, block, 1]], place[codes[:, block, 3]]
+        valid &= (left_place < at) & (right_place < at)
+        left = (left_place + 2) * operations + codes[:, block, 0]
+        right = (right_place + 2) * operations + codes[:, block, 2]
+        pair = np.minimum(left, right) * branches + np.maximum(left, right)
+        keys += pair * (branches * branches) ** (blocks - 1 - at)
+    return keys, valid
+
+
+def from_keys(keys: "NDArray[np.int64]", *, blocks: int, operations: int) -> "Codes":
+    """Return the codes [n, blocks, 4] that canonical keys [n] stand for: each cell in its canonical form."""
+    import numpy as np
+
+    branches = operations * (blocks + 1)
+    codes = np.empty((len(keys), blocks, 4), dtype=np.int64)
+    rest = keys.copy()
+    for block in reversed(range(blocks)):
+        rest, pair = np.divmod(rest, branches * branches)
+        left, right = np.divmod(pair, branches)
+        codes[:, block, 1], codes[:, block, 0] = np.divmod(left, operations)
+        codes[:, block, 3], codes[:, block, 2] = np.divmod(right, operations)
+    return codes
+
+
+def canonical(codes: "Codes", *, operations: int) -> "Codes":
+    """Return the canonical form of each cell: codes [n, blocks, 4], in the order given."""
+    return from_keys(canonical_keys(codes, operations=operations), blocks=codes.shape[1], operations=operations)
+
+
+def distinct(codes: "Codes", *, operations: int) -> "Codes":
+    """Return the distinct cells among codes [n, blocks, 4], in canonical form, sorted by key."""
+    import numpy as np
+
+    keys = np.unique(canonical_keys(codes, operations=operations))
+    return from_keys(keys, blocks=codes.shape[1], operations=operations)
+
+
+def extend(codes: "Codes", *, operations: int) -> "Codes":
+    """Return the distinct cells [m, blocks + 1, 4] that one more block makes of cells [n, blocks, 4]."""
+    import numpy as np
+
+    count, blocks, _ = codes.shape
+    block = all_blocks(inputs=blocks + 2, operations=operations)
+    extended = np.empty((count, len(block), blocks + 1, 4), dtype=np.int64)
+    extended[:, :, :blocks] = codes[:, None]
+    extended[:, :, blocks] = block[None]
+    return distinct(extended.reshape(-1, blocks + 1, 4), operations=operations)
+
+
+def all_blocks(*, inputs: int, operations: int) -> "Codes":
+    """Return the codes [m, 4] of every block that reads `inputs` states, each unordered pair of branches once."""
+    import numpy as np
+
+    branch = np.arange(inputs * operations)
+    left, right = (branch[i] for i in np.triu_indices(len(branch)))
+    return np.stack([left % operations, left // operations, right % operations, right // operations], axis=1)

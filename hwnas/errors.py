@@ -1,0 +1,56 @@
+"""The errors that hwnas raises for its users; the command line prints their text and no traceback.
+
+    HwnasError
+    ├── InputError            an option, a file or a name that the user gave
+    │   ├── UnknownNameError  no plug-in, device, ... of that name; lists the known ones
+    │   └── DataError         a data set that cannot be used
+    ├── BudgetError           nothing in the space fits the caps
+    ├── TableError            a latency table that is broken, or lacks an entry
+    ├── DeviceError           the device cannot be reached, or failed in a run
+    ├── TrainingError         a non-finite loss, a checkpoint that does not fit
+    └── ExportError           an artefact that does not compute what it should, or is over its cap
+
+A message says the rule, what was got, and the next command to type.
+"""
+
+from collections.abc import Iterable
+
+
+class HwnasError(Exception):
+    """Base of all errors meant for the user."""
+
+
+class InputError(HwnasError):
+    """An option, a file or a name that the user gave cannot be used."""
+
+
+class UnknownNameError(InputError):
+    """There is nothing of that name; the message lists what there is."""
+
+    def __init__(self, noun: str, name: str, known: Iterable[str], *, hint: str = "") -> None:
+        listed = ", ".join(sorted(known)) or "none"
+        super().__init__(f"unknown {noun} {name!r}; known: {listed}{'. ' + hint if hint else ''}")
+
+
+class DataError(InputError):
+    """A data set is missing, broken or unfit."""
+
+
+class BudgetError(HwnasError):
+    """Nothing in the space fits the caps."""
+
+
+class TableError(HwnasError):
+    """A latency table is broken, does not fit this device, or lacks an entry."""
+
+
+class DeviceError(HwnasError):
+    """The device cannot be reached or failed in a run."""
+
+
+class TrainingError(HwnasError):
+    """Training cannot go on."""
+
+
+class ExportError(HwnasError):
+    """An artefact does not compute what it should, or is over its cap."""

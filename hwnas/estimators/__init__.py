@@ -1,0 +1,1 @@
+"""Estimators, one file each: from an architecture to its accuracy."""

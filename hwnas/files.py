@@ -1,0 +1,50 @@
+"""Files that are either whole or absent: written to a temporary name, flushed, renamed."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hwnas.errors import InputError
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a temporary file beside `path`, then rename it to `path`; on failure `path` is untouched."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write `content` atomically."""
+    write_atomically(path, lambda temporary: temporary.write_bytes(content))
+
+
+def write_text(path: Path, content: str) -> None:
+    """Write `content` atomically as UTF-8."""
+    write_bytes(path, content.encode())
+
+
+def write_json(path: Path, value: Any, *, indent: int | None = 1) -> None:
+    """Write `value` atomically as JSON; NaN and infinities are refused."""
+    write_text(path, json.dumps(value, indent=indent, allow_nan=False) + "\n")
+
+
+def read_json(path: Path, *, what: str) -> Any:
+    """Return the content of a JSON file; `what` names the file in errors.
+
+    Raises InputError where the file is missing or is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{what} must exist; got {path}, which does not") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{what} must be JSON; {path} is not: {error}") from None

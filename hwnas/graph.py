@@ -1,0 +1,272 @@
+"""The graph of layers that an architecture becomes, and what it costs: Mult-Adds, parameters, activation memory.
+
+Everything that needs to know a network reads this graph: the torch module, the latency keys, the exported files, the
+pictures. Shapes are (channels, height, width), without the batch.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from math import ceil, prod
+from typing import Literal
+
+from hwnas.errors import InputError
+
+Shape = tuple[int, int, int]
+Kind = Literal["input", "conv", "relu", "max_pool", "avg_pool", "add", "concat", "shift", "mean", "linear"]
+Padding = Literal["same", "valid", "symmetric"]
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One layer with its output's shape; `inputs` are the positions of earlier layers of the same graph.
+
+    `shift` drops the first row and column; where the size is odd it appends a row and a column of zeros (the second
+    path of a factorised reduction). `padding` "same" is TensorFlow's: the odd row goes to the bottom and the right.
+    """
+
+    kind: Kind
+    inputs: tuple[int, ...]
+    shape: Shape
+    name: str
+    kernel: tuple[int, int] = (1, 1)
+    stride: tuple[int, int] = (1, 1)
+    dilation: int = 1
+    groups: int = 1
+    padding: Padding = "same"
+    norm: bool = False  # a BatchNorm follows the convolution
+    bias: bool = False
+    relu: bool = False  # a ReLU follows, fused
+    path_drop: float = 0.0  # share of the run's path-drop rate that applies to the output, in training only
+
+    @property
+    def depthwise(self) -> bool:
+        """Whether this is a convolution of each channel by itself."""
+        return self.kind == "conv" and 1 < self.groups == self.shape[0]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Layers in the order of execution: the first is the input, the last the output."""
+
+    layers: tuple[Layer, ...]
+
+    @property
+    def output_shape(self) -> Shape:
+        """The shape of the last layer's output."""
+        return self.layers[-1].shape
+
+    def input_shapes(self, layer: Layer) -> tuple[Shape, ...]:
+        """Return the shapes that a layer reads."""
+        return tuple(self.layers[source].shape for source in layer.inputs)
+
+    @cached_property
+    def consumers(self) -> tuple[tuple[int, ...], ...]:
+        """For each layer the positions of those that read it."""
+        readers: list[list[int]] = [[] for _ in self.layers]
+        for position, layer in enumerate(self.layers):
+            for source in dict.fromkeys(layer.inputs):
+                readers[source].append(position)
+        return tuple(tuple(found) for found in readers)
+
+    @cached_property
+    def mult_adds(self) -> int:
+        """Multiply-accumulates of the convolutions and the classifier, for one image."""
+        return sum(_mult_adds(layer, self.input_shapes(layer)) for layer in self.layers)
+
+    @cached_property
+    def parameters(self) -> int:
+        """Weights of convolutions and classifier, and BatchNorm's gamma and beta."""
+        return sum(_parameters(layer, self.input_shapes(layer)) for layer in self.layers)
+
+    @cached_property
+    def peak_activation_bytes(self) -> int:
+        """Most bytes of fp32 activations alive at once, for one image, in this order of execution."""
+        last_use = [readers[-1] if readers else position for position, readers in enumerate(self.consumers)]
+        last_use[-1] = len(self.layers)
+        alive, peak = 0, 0
+        for position, layer in enumerate(self.layers):
+            alive += 4 * prod(layer.shape)
+            peak = max(peak, alive)
+            ended = {source for source in (*layer.inputs, position) if last_use[source] <= position}
+            alive -= sum(4 * prod(self.layers[source].shape) for source in ended)
+        return peak
+
+
+def key(layer: Layer, input_shapes: Iterable[Shape]) -> str:
+    """Return the name under which a latency table knows a layer: equal for layers that cost the same.
+
+    For example `conv 3x3/2 g24 24x32x32 > 24x16x16 relu`: kind, kernel, stride, groups, shapes, what is fused.
+    """
+    parts = [layer.kind]
+    if layer.kind in ("conv", "max_pool", "avg_pool"):
+        down, across = layer.stride
+        stride = f"/{down}" if down == across else f"/{down}x{across}"
+        parts.append(f"{layer.kernel[0]}x{layer.kernel[1]}{'' if layer.stride == (1, 1) else stride}")
+        parts += [f"d{layer.dilation}"] * (layer.dilation > 1)
+        parts += [f"g{layer.groups}"] * (layer.groups > 1)
+        parts += [layer.padding] * (layer.padding != "same")
+    parts += [" + ".join("x".join(map(str, shape)) for shape in input_shapes), ">", "x".join(map(str, layer.shape))]
+    parts += ["relu"] * layer.relu
+    return " ".join(parts)
+
+
+def pads(layer: Layer, input_shape: Shape) -> tuple[int, int, int, int]:
+    """Return the zeros that a convolution or pooling adds: top, bottom, left, right."""
+    if layer.padding == "valid":
+        return (0, 0, 0, 0)
+    sides: list[int] = []
+    for size, kernel, stride in zip(input_shape[1:], layer.kernel, layer.stride, strict=True):
+        reach = (kernel - 1) * layer.dilation + 1
+        if layer.padding == "symmetric":
+            sides += [(reach - 1) // 2] * 2
+        else:
+            total = max((ceil(size / stride) - 1) * stride + reach - size, 0)
+            sides += [total // 2, total - total // 2]
+    return (sides[0], sides[1], sides[2], sides[3])
+
+
+def fuse_relu(graph: Graph, *, into: frozenset[str]) -> Graph:
+    """Return the graph that a runtime executes: each ReLU that alone reads a layer of these kinds becomes part of it."""
+    position_of: dict[int, int] = {}
+    layers: list[Layer] = []
+    for position, layer in enumerate(graph.layers):
+        if layer.kind == "relu":
+            (source,) = layer.inputs
+            producer = graph.layers[source]
+            if producer.kind in into and graph.consumers[source] == (position,):
+                at = position_of[position] = position_of[source]
+                layers[at] = replace(layers[at], relu=True)
+                continue
+        position_of[position] = len(layers)
+        layers.append(replace(layer, inputs=tuple(position_of[source] for source in layer.inputs)))
+    return Graph(tuple(layers))
+
+
+def one_layer(layer: Layer, input_shapes: Iterable[Shape]) -> Graph:
+    """Return the graph of one layer by itself, with an input for each thing that it reads."""
+    inputs = tuple(Layer("input", (), shape, f"input{index}") for index, shape in enumerate(input_shapes))
+    alone = replace(layer, inputs=tuple(range(len(inputs))))
+    return Graph((*inputs, alone))
+
+
+def _mult_adds(layer: Layer, input_shapes: tuple[Shape, ...]) -> int:
+    if layer.kind == "conv":
+        return prod(layer.shape) * prod(layer.kernel) * (input_shapes[0][0] // layer.groups)
+    return prod(input_shapes[0]) * layer.shape[0] if layer.kind == "linear" else 0
+
+
+def _parameters(layer: Layer, input_shapes: tuple[Shape, ...]) -> int:
+    filters = layer.shape[0]
+    if layer.kind == "conv":
+        weights = filters * prod(layer.kernel) * (input_shapes[0][0] // layer.groups)
+        return weights + 2 * filters * layer.norm + filters * layer.bias
+    return filters * (prod(input_shapes[0]) + 1) if layer.kind == "linear" else 0
+
+
+class Builder:
+    """Adds layers one by one and computes their shapes; a value is a layer's position."""
+
+    def __init__(self, input_shape: Shape) -> None:
+        self._layers = [Layer("input", (), input_shape, "input")]
+        self._relu_of: dict[int, int] = {}
+
+    def shape(self, value: int) -> Shape:
+        """Return the shape of a value."""
+        return self._layers[value].shape
+
+    def _append(self, layer: Layer) -> int:
+        self._layers.append(layer)
+        return len(self._layers) - 1
+
+    def window(
+        self,
+        kind: Literal["conv", "max_pool", "avg_pool"],
+        value: int,
+        *,
+        name: str,
+        filters: int | None = None,
+        kernel: tuple[int, int] = (1, 1),
+        stride: tuple[int, int] = (1, 1),
+        dilation: int = 1,
+        groups: int = 1,
+        norm: bool = False,
+        padding: Padding = "same",
+    ) -> int:
+        """Add a convolution or pooling; `filters` are the channels of the output, without them those of the input."""
+        channels, *size = self.shape(value)
+        out = [_size_after(*along, dilation, padding) for along in zip(size, kernel, stride, strict=True)]
+        if min(out) < 1:
+            raise InputError(f"{name}: an image of {size[0]}x{size[1]} is too small for a {kernel[0]}x{kernel[1]} window")
+        return self._append(
+            Layer(
+                kind=kind,
+                inputs=(value,),
+                shape=(channels if filters is None else filters, out[0], out[1]),
+                name=name,
+                kernel=kernel,
+                stride=stride,
+                dilation=dilation,
+                groups=groups,
+                padding=padding,
+                norm=norm,
+            )
+        )
+
+    def relu(self, value: int) -> int:
+        """Add a ReLU, or return the one that already reads this value."""
+        if value not in self._relu_of:
+            layer = Layer("relu", (value,), self.shape(value), f"{self._layers[value].name}.relu")
+            self._relu_of[value] = self._append(layer)
+        return self._relu_of[value]
+
+    def add(self, left: int, right: int, *, name: str) -> int:
+        """Add two values of one shape."""
+        return self._append(Layer("add", (left, right), self.shape(left), name))
+
+    def concat(self, values: list[int], *, name: str) -> int:
+        """Concatenate values along the channels; one value is returned as it is."""
+        if len(values) == 1:
+            return values[0]
+        channels = sum(self.shape(value)[0] for value in values)
+        return self._append(Layer("concat", tuple(values), (channels, *self.shape(values[0])[1:]), name))
+
+    def shift(self, value: int, *, name: str) -> int:
+        """Drop the first row and column; odd sizes get a row and a column of zeros at the end."""
+        channels, height, width = self.shape(value)
+        return self._append(Layer("shift", (value,), (channels, height - 1 + height % 2, width - 1 + width % 2), name))
+
+    def mean(self, value: int, *, name: str) -> int:
+        """Average over height and width: shape (channels, 1, 1)."""
+        return self._append(Layer("mean", (value,), (self.shape(value)[0], 1, 1), name))
+
+    def linear(self, value: int, outputs: int, *, name: str) -> int:
+        """Add a fully connected layer with bias: shape (outputs, 1, 1)."""
+        return self._append(Layer("linear", (value,), (outputs, 1, 1), name, bias=True))
+
+    def drop_path(self, value: int, share: float) -> None:
+        """Mark a value as the end of a path that scheduled path dropping may drop."""
+        self._layers[value] = replace(self._layers[value], path_drop=share)
+
+    def finish(self, output: int) -> Graph:
+        """Return the graph of everything that `output` depends on."""
+        needed = {0, output}
+        for position in range(output, 0, -1):
+            if position in needed:
+                needed.update(self._layers[position].inputs)
+        kept = sorted(needed)
+        position_of = {old: new for new, old in enumerate(kept)}
+        return Graph(
+            tuple(
+                replace(self._layers[old], inputs=tuple(position_of[source] for source in self._layers[old].inputs))
+                for old in kept
+            )
+        )
+
+
+def _size_after(size: int, kernel: int, stride: int, dilation: int, padding: Padding) -> int:
+    reach = (kernel - 1) * dilation + 1
+    if padding == "same":
+        return ceil(size / stride)
+    free = size - reach + (2 * ((reach - 1) // 2) if padding == "symmetric" else 0)
+    return free // stride + 1
