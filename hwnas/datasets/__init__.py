@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 from hwnas import plugins
+from hwnas.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,7 +24,10 @@ class Images(Protocol):
         ...
 
     def read(self, indices: "Tensor") -> "Tensor":
-        """Return the images of these indices: uint8 [len(indices), channels, resolution, resolution]."""
+        """Return the images of these indices: uint8 [len(indices), channels, resolution, resolution].
+
+        `indices` is int64 on the CPU. Raises DataError where an image turns out to be broken.
+        """
         ...
 
 
@@ -34,7 +38,7 @@ class Dataset:
     `mean` and `std` are per channel, of pixels scaled to 0..1, computed from `train`; they travel with the model.
     """
 
-    name: str
+    name: str  # as on the command line, the argument included
     classes: tuple[str, ...]
     channels: int
     resolution: int
@@ -46,16 +50,27 @@ class Dataset:
     flips: bool  # whether a mirrored image is still of its class
 
     @cached_property
+    def whole_train(self) -> Images:
+        """`train` followed by `validation`: the whole training set, for the final training."""
+        from hwnas.datasets._shared import JoinedImages
+
+        return JoinedImages(self.train, self.validation)
+
+    @cached_property
     def test(self) -> Images:
-        """The test set, read at the first use."""
+        """The test set, opened at the first use; raises DataError where it is broken."""
         return self.read_test()
 
 
 def load(name: str, *, seed: int = 0, resolution: int | None = None, validation: float = 0.1) -> Dataset:
     """Load the data set `NAME[:ARGUMENT]`, with a `validation` share of the training set split off by `seed`.
 
-    `resolution` in pixels; without it the data set's own. Raises UnknownNameError and DataError.
+    `resolution` in pixels; without it the data set's own. Raises UnknownNameError, InputError and DataError.
     """
+    if resolution is not None and resolution < 1:
+        raise InputError(f"a resolution must be at least 1 pixel; got {resolution}; leave it out for the data set's own")
+    if not 0 < validation < 1:
+        raise InputError(f"the validation share must lie between 0 and 1; got {validation}; 0.1 is usual")
     plugin, _, argument = name.partition(":")
     dataset: Dataset = plugins.load("datasets", plugin).load(
         argument, seed=seed, resolution=resolution, validation=validation
