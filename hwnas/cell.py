@@ -81,14 +81,17 @@ class Cell:
             concat = value.get("concat", "all")
             return cls(blocks, concat if isinstance(concat, str) else tuple(int(state) for state in concat))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise InputError(f"a cell must be blocks = [[[operation, input], [operation, input]], ...]; {error}") from None
+            raise InputError(
+                f"a cell must be blocks = [[[operation, input], [operation, input]], ...]; {error}"
+            ) from None
 
     def __str__(self) -> str:
         def name(source: int) -> str:
             return ("h[l-2]", "h[l-1]")[source] if source < 2 else f"block {source - 1}"
 
         return "; ".join(
-            f"{block.left[0]}({name(block.left[1])}) + {block.right[0]}({name(block.right[1])})" for block in self.blocks
+            f"{block.left[0]}({name(block.left[1])}) + {block.right[0]}({name(block.right[1])})"
+            for block in self.blocks
         )
 
 
@@ -97,10 +100,7 @@ def encode(cells: Sequence[Cell], operations: Sequence[str]) -> "Codes":
     import numpy as np
 
     index = {operation: position for position, operation in enumerate(operations)}
-    rows = [
-        [(index[b.left[0]], b.left[1], index[b.right[0]], b.right[1]) for b in cell.blocks]
-        for cell in cells
-    ]
+    rows = [[(index[b.left[0]], b.left[1], index[b.right[0]], b.right[1]) for b in cell.blocks] for cell in cells]
     return np.array(rows, dtype=np.int64).reshape(len(rows), -1, 4)
 
 

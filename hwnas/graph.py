@@ -72,12 +72,12 @@ class Graph:
     @cached_property
     def mult_adds(self) -> int:
         """Multiply-accumulates of the convolutions and the classifier, for one image."""
-        return sum(_mult_adds(layer, self.input_shapes(layer)) for layer in self.layers)
+        return sum(layer_mult_adds(layer, self.input_shapes(layer)) for layer in self.layers)
 
     @cached_property
     def parameters(self) -> int:
         """Weights of convolutions and classifier, and BatchNorm's gamma and beta."""
-        return sum(_parameters(layer, self.input_shapes(layer)) for layer in self.layers)
+        return sum(layer_parameters(layer, self.input_shapes(layer)) for layer in self.layers)
 
     @cached_property
     def peak_activation_bytes(self) -> int:
@@ -98,7 +98,7 @@ def key(layer: Layer, input_shapes: Iterable[Shape]) -> str:
 
     For example `conv 3x3/2 g24 24x32x32 > 24x16x16 relu`: kind, kernel, stride, groups, shapes, what is fused.
     """
-    parts = [layer.kind]
+    parts: list[str] = [layer.kind]
     if layer.kind in ("conv", "max_pool", "avg_pool"):
         down, across = layer.stride
         stride = f"/{down}" if down == across else f"/{down}x{across}"
@@ -127,7 +127,7 @@ def pads(layer: Layer, input_shape: Shape) -> tuple[int, int, int, int]:
 
 
 def fuse_relu(graph: Graph, *, into: frozenset[str]) -> Graph:
-    """Return the graph that a runtime executes: each ReLU that alone reads a layer of these kinds becomes part of it."""
+    """Return the graph with each ReLU that alone reads a layer of the kinds `into` made a part of that layer."""
     position_of: dict[int, int] = {}
     layers: list[Layer] = []
     for position, layer in enumerate(graph.layers):
@@ -139,8 +139,12 @@ def fuse_relu(graph: Graph, *, into: frozenset[str]) -> Graph:
                 layers[at] = replace(layers[at], relu=True)
                 continue
         position_of[position] = len(layers)
-        layers.append(replace(layer, inputs=tuple(position_of[source] for source in layer.inputs)))
+        layers.append(_reading(layer, tuple(position_of[source] for source in layer.inputs)))
     return Graph(tuple(layers))
+
+
+def _reading(layer: Layer, inputs: tuple[int, ...]) -> Layer:
+    return layer if inputs == layer.inputs else replace(layer, inputs=inputs)  # `replace` is what a walk spends time on
 
 
 def one_layer(layer: Layer, input_shapes: Iterable[Shape]) -> Graph:
@@ -150,13 +154,15 @@ def one_layer(layer: Layer, input_shapes: Iterable[Shape]) -> Graph:
     return Graph((*inputs, alone))
 
 
-def _mult_adds(layer: Layer, input_shapes: tuple[Shape, ...]) -> int:
+def layer_mult_adds(layer: Layer, input_shapes: tuple[Shape, ...]) -> int:
+    """Return a layer's multiply-accumulates for one image."""
     if layer.kind == "conv":
         return prod(layer.shape) * prod(layer.kernel) * (input_shapes[0][0] // layer.groups)
     return prod(input_shapes[0]) * layer.shape[0] if layer.kind == "linear" else 0
 
 
-def _parameters(layer: Layer, input_shapes: tuple[Shape, ...]) -> int:
+def layer_parameters(layer: Layer, input_shapes: tuple[Shape, ...]) -> int:
+    """Return a layer's parameters, BatchNorm's gamma and beta among them."""
     filters = layer.shape[0]
     if layer.kind == "conv":
         weights = filters * prod(layer.kernel) * (input_shapes[0][0] // layer.groups)
@@ -197,7 +203,9 @@ class Builder:
         channels, *size = self.shape(value)
         out = [_size_after(*along, dilation, padding) for along in zip(size, kernel, stride, strict=True)]
         if min(out) < 1:
-            raise InputError(f"{name}: an image of {size[0]}x{size[1]} is too small for a {kernel[0]}x{kernel[1]} window")
+            raise InputError(
+                f"{name}: an image of {size[0]}x{size[1]} is too small for a {kernel[0]}x{kernel[1]} window"
+            )
         return self._append(
             Layer(
                 kind=kind,
@@ -256,12 +264,8 @@ class Builder:
                 needed.update(self._layers[position].inputs)
         kept = sorted(needed)
         position_of = {old: new for new, old in enumerate(kept)}
-        return Graph(
-            tuple(
-                replace(self._layers[old], inputs=tuple(position_of[source] for source in self._layers[old].inputs))
-                for old in kept
-            )
-        )
+        layers = (self._layers[old] for old in kept)
+        return Graph(tuple(_reading(layer, tuple(position_of[s] for s in layer.inputs)) for layer in layers))
 
 
 def _size_after(size: int, kernel: int, stride: int, dilation: int, padding: Padding) -> int:

@@ -1,8 +1,8 @@
 """From a graph of layers to a torch module, and from a trained module to the weights that a deployed file carries."""
 
+from math import prod
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -10,9 +10,7 @@ from torch.nn import functional as F
 from hwnas.graph import Graph, Layer, Shape, pads
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Weights = dict[str, "tuple[NDArray[np.float32], NDArray[np.float32]]"]
+    from hwnas.formats import Weights
 
 _NORM_EPS = 1e-3  # as in TensorFlow slim's NASNet and PNASNet
 
@@ -48,13 +46,15 @@ class Network(nn.Module):
 
     def _run(self, layer: Layer, module: nn.Module, inputs: list[Tensor]) -> Tensor:
         if layer.kind == "add":
-            return inputs[0] + inputs[1]
-        if layer.kind == "concat":
-            return torch.cat(inputs, dim=1)
-        (value,) = inputs
-        if layer.kind == "linear" and self.training and self.dropout_rate:
-            value = F.dropout(value, self.dropout_rate)
-        output: Tensor = module(value)
+            output = inputs[0] + inputs[1]
+        elif layer.kind == "concat":
+            output = torch.cat(inputs, dim=1)
+        elif layer.kind == "linear" and self.training and self.dropout_rate:
+            output = module(F.dropout(inputs[0], self.dropout_rate))
+        else:
+            output = module(inputs[0])
+        if layer.relu:
+            output = F.relu(output)
         if layer.path_drop and self.training and self.path_drop_rate:
             output = _drop_path(output, self.path_drop_rate * layer.path_drop)
         return output
@@ -101,7 +101,7 @@ def _module(layer: Layer, input_shapes: tuple[Shape, ...]) -> nn.Module:
     if layer.kind == "mean":
         return _Mean()
     if layer.kind == "linear":
-        return nn.Sequential(nn.Flatten(), nn.Linear(int(np.prod(input_shapes[0])), layer.shape[0]))
+        return nn.Sequential(nn.Flatten(), nn.Linear(prod(input_shapes[0]), layer.shape[0]))
     return nn.Identity()  # input, add and concat have no module of their own
 
 
@@ -126,11 +126,12 @@ def _convolution(layer: Layer, input_shape: Shape) -> nn.Module:
 
 
 def _pooling(layer: Layer, input_shape: Shape) -> nn.Module:
-    """TensorFlow's SAME: windows that hang over the bottom and right edge come from ceil_mode; zeros do not count."""
+    """Padding never counts. With TensorFlow's SAME, windows that hang over the end come from ceil_mode."""
     top, _, left, _ = pads(layer, input_shape)
+    same = layer.padding == "same"
     if layer.kind == "max_pool":
-        return nn.MaxPool2d(layer.kernel, layer.stride, (top, left), ceil_mode=True)
-    return nn.AvgPool2d(layer.kernel, layer.stride, (top, left), ceil_mode=True, count_include_pad=False)
+        return nn.MaxPool2d(layer.kernel, layer.stride, (top, left), ceil_mode=same)
+    return nn.AvgPool2d(layer.kernel, layer.stride, (top, left), ceil_mode=same, count_include_pad=False)
 
 
 @torch.no_grad()
@@ -160,17 +161,3 @@ def _fold(parts: list[nn.Module]) -> tuple[Tensor, Tensor]:
         weight = weight * factor.reshape(-1, *[1] * (weight.dim() - 1))
         bias = norm.bias.double() + (bias.to(factor.device) - norm.running_mean.double()) * factor
     return weight, bias
-
-
-def random_weights(graph: Graph, *, seed: int = 0) -> "Weights":
-    """Return weights of the right shapes for a graph that is only timed: normal, scaled to keep the variance."""
-    random = np.random.default_rng(seed)
-    weights: Weights = {}
-    for layer in graph.layers:
-        if layer.kind not in ("conv", "linear"):
-            continue
-        channels = graph.input_shapes(layer)[0][0] // layer.groups
-        shape = (layer.shape[0], channels, *layer.kernel) if layer.kind == "conv" else (layer.shape[0], channels)
-        weight = random.standard_normal(shape, dtype=np.float32) / np.sqrt(np.prod(shape[1:]), dtype=np.float32)
-        weights[layer.name] = (weight, np.zeros(layer.shape[0], dtype=np.float32))
-    return weights

@@ -1,11 +1,13 @@
 """The one walk: from a network of cells to its graph of layers.
 
-Conventions, with which the published parameters and Mult-Adds come out (PNAS, section 3;
-NASNet, section 3 and appendix A; TensorFlow slim's implementation of both): every cell squeezes h[l-1] to F filters
-(ReLU, 1x1, BatchNorm), and h[l-2] where its channels differ, by factorised reduction where its size differs; the first
-cell reads the stem twice, squeezed as h[l-1] and as it is as h[l-2]; filters double at each stride-2 cell; the ImageNet stem is a stride-2 3x3 convolution without padding and two stride-2 stem cells.
+Conventions, with which the published parameters and Mult-Adds come out (PNAS, section 3; NASNet, section 3 and appendix
+A; TensorFlow slim's implementation of both): every cell squeezes h[l-1] to F filters (ReLU, 1x1, BatchNorm), and h[l-2]
+where its channels differ, by factorised reduction where its size differs; the first cell reads the stem twice, squeezed
+as h[l-1] and as it is as h[l-2]; filters double at each stride-2 cell; the ImageNet stem is a stride-2 3x3 convolution
+without padding and two stride-2 stem cells.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal
@@ -20,7 +22,7 @@ from hwnas.graph import Builder, Graph
 class Scale:
     """How large a network is made of a cell.
 
-    `cells` is N, the normal cells of each of three stages, `filters` is F, `resolution` the side of the input in pixels.
+    `cells` is N, the normal cells of each of three stages, `filters` is F, `resolution` the side of the input (pixels).
     The stem has stem_multiplier x F filters (cifar) or stem_multiplier x 32 (imagenet). With reductions "inline" the
     first cell of stages 2 and 3 has stride 2 (3N cells); with "extra" a reduction cell precedes them (3N + 2).
     """
@@ -48,6 +50,13 @@ class Scale:
 
     def __str__(self) -> str:
         return f"N={self.cells} F={self.filters} {self.resolution}x{self.resolution}"
+
+
+def ladder(
+    cells: Sequence[int], filters: Sequence[int], *, resolution: int, classes: int, channels: int
+) -> tuple[Scale, ...]:
+    """Return the scales that a search chooses from: every N with every F, CIFAR's skeleton."""
+    return tuple(Scale(n, f, resolution, classes, channels) for n in sorted(set(cells)) for f in sorted(set(filters)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,9 +182,7 @@ class _Walk:
         b = self.builder
         positive = b.relu(value)
         shifted = b.shift(positive, name=f"{name}.shift")
-        first = b.window(
-            "conv", positive, name=f"{name}.path1", filters=filters // 2, stride=(2, 2), norm=True
-        )
+        first = b.window("conv", positive, name=f"{name}.path1", filters=filters // 2, stride=(2, 2), norm=True)
         second = b.window(
             "conv", shifted, name=f"{name}.path2", filters=filters - filters // 2, stride=(2, 2), norm=True
         )

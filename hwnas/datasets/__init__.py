@@ -68,7 +68,9 @@ def load(name: str, *, seed: int = 0, resolution: int | None = None, validation:
     `resolution` in pixels; without it the data set's own. Raises UnknownNameError, InputError and DataError.
     """
     if resolution is not None and resolution < 1:
-        raise InputError(f"a resolution must be at least 1 pixel; got {resolution}; leave it out for the data set's own")
+        raise InputError(
+            f"a resolution must be at least 1 pixel; got {resolution}; leave it out for the data set's own"
+        )
     if not 0 < validation < 1:
         raise InputError(f"the validation share must lie between 0 and 1; got {validation}; 0.1 is usual")
     plugin, _, argument = name.partition(":")

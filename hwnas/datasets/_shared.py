@@ -98,7 +98,9 @@ def given_path(plugin: str, argument: str, *, folder: bool) -> Path:
 def check_classes(labels: Tensor, classes: Sequence[str], *, source: str, remedy: str) -> None:
     """Raise DataError unless there are two classes or more and each has an image; `labels` int64 [n]."""
     if len(classes) < 2:
-        raise DataError(f"a data set must have two classes or more; {source} has {len(classes)} {list(classes)}; {remedy}")
+        raise DataError(
+            f"a data set must have two classes or more; {source} has {len(classes)} {list(classes)}; {remedy}"
+        )
     if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < len(classes):
         found = f"{int(labels.min())} to {int(labels.max())}"
         raise DataError(f"labels must be 0 to {len(classes) - 1}; {source} has {found}; {remedy}")
@@ -148,12 +150,16 @@ def resized(pixels: Tensor, resolution: int) -> Tensor:
     if height != width:
         top, left = (height - side) // 2, (width - side) // 2
         pixels = pixels[..., top : top + side, left : left + side]
-    if side == resolution or len(pixels) == 0:
-        return pixels if side == resolution else pixels.new_empty(0, pixels.shape[1], resolution, resolution)
+    if side == resolution:
+        return pixels
+    if len(pixels) == 0:
+        return pixels.new_empty(0, pixels.shape[1], resolution, resolution)
     return F.interpolate(pixels, size=(resolution, resolution), mode="bilinear", antialias=True)
 
 
-def statistics(images: Images, *, source: str, at_most: int | None = None) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def statistics(
+    images: Images, *, source: str, at_most: int | None = None
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return the mean and the standard deviation per channel, of pixels scaled to 0..1.
 
     Exact in float64 (from histograms); of `at_most` evenly spaced images where there are more. A channel without any
@@ -163,8 +169,7 @@ def statistics(images: Images, *, source: str, at_most: int | None = None) -> tu
     indices = torch.arange(count)
     if at_most is not None and count > at_most:
         indices = torch.linspace(0, count - 1, at_most).long()
-    histograms = sum(_histograms(images.read(chunk)) for chunk in indices.split(_CHUNK))
-    assert isinstance(histograms, Tensor)
+    histograms = torch.stack([_histograms(images.read(chunk)) for chunk in torch.split(indices, _CHUNK)]).sum(dim=0)
     values = torch.arange(256, dtype=torch.float64) / 255
     weights = histograms / histograms.sum(dim=1, keepdim=True)
     mean = (weights * values).sum(dim=1)
@@ -196,10 +201,12 @@ def memory_dataset(
     check_classes(train.labels, classes, source=train.source, remedy=remedy)
     side = resolution or min(train.pixels.shape[-2:])
     channels = train.pixels.shape[1]
-    parts = split(train.labels, [validation], classes=classes, seed=seed, source=train.source)
     pixels = _kept(train.pixels, side)
-    images, held_out = (TensorImages(pixels, train.labels, resolution=side, indices=part) for part in parts)
-    mean, std = statistics(images, source=train.source, at_most=_fitting(channels, side))
+    images, held_out = (
+        TensorImages(pixels, train.labels, resolution=side, indices=part)
+        for part in split(train.labels, [validation], classes=classes, seed=seed, source=train.source)
+    )
+    mean, std = statistics(images, source=train.source, at_most=fitting(channels, side))
     open_test = partial(_open_test, read_test, tuple(classes), channels, side, remedy)
     return Dataset(name, tuple(classes), channels, side, images, held_out, open_test, mean, std, flips)
 
@@ -210,28 +217,24 @@ def _open_test(
     test = read_test()
     if test.pixels.shape[1] != channels:
         found = test.pixels.shape[1]
-        raise DataError(f"test images must have {channels} channels like the others; {test.source} has {found}; {remedy}")
+        raise DataError(
+            f"test images must have {channels} channels like the others; {test.source} has {found}; {remedy}"
+        )
     check_classes(test.labels, classes, source=test.source, remedy=remedy)
     return TensorImages(_kept(test.pixels, resolution), test.labels, resolution=resolution)
 
 
-def _fitting(channels: int, resolution: int) -> int:
-    """Return how many images fit in MEMORY_LIMIT, at least one."""
+def fitting(channels: int, resolution: int) -> int:
+    """Return how many images of that size may be kept in memory, at least one."""
     return max(1, MEMORY_LIMIT // (channels * resolution * resolution))
-
-
-def fits_memory(count: int, *, channels: int, resolution: int) -> bool:
-    """Whether `count` images of that size may be kept in memory."""
-    return count <= _fitting(channels, resolution)
 
 
 def _kept(pixels: Tensor, resolution: int) -> Tensor:
     """Return `pixels` at `resolution` where that fits in memory, else as they are, to be resized at each read."""
-    if not fits_memory(len(pixels), channels=pixels.shape[1], resolution=resolution):
+    fits = len(pixels) <= fitting(pixels.shape[1], resolution)
+    if not fits or pixels.shape[-2:] == (resolution, resolution):
         return pixels
-    if pixels.shape[-2:] == (resolution, resolution):
-        return pixels
-    return torch.cat([resized(chunk, resolution) for chunk in pixels.split(_CHUNK)])
+    return torch.cat([resized(chunk, resolution) for chunk in torch.split(pixels, _CHUNK)])
 
 
 def _listed(names: Sequence[str]) -> str:

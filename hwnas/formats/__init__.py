@@ -1,1 +1,135 @@
-"""Model formats, one file each: what the runtime fuses, and how a graph is written, loaded and run."""
+"""Model formats, one file each: what the runtime fuses, and how a graph is written, loaded and run.
+
+A format is a module with
+    SUFFIX                                         of its files, as in ".tflite"
+    lower(graph) -> Graph                          the layers that the runtime executes; a latency table's entries
+    write(graph, weights, *, metadata) -> bytes    the file of a lowered graph
+    load(path, *, threads) -> Model                the model in its runtime: images NCHW float32 -> outputs float32
+
+A whole network reads `images` and gives `logits`; a layer by itself reads `input0`, `input1`, ... and gives `output`.
+"""
+
+from collections.abc import Mapping
+from math import prod
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Protocol, cast
+
+from hwnas import plugins
+from hwnas.errors import ExportError
+from hwnas.graph import Graph, Layer
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float32]
+    Weights = dict[str, tuple[Array, Array]]  # by the layer's name: weight in torch's layout, bias
+
+
+class Model(Protocol):
+    """A loaded file: one array [n, c, h, w] per input, to the output [n, classes], or [n, c, h, w] of a lone layer."""
+
+    def __call__(self, *inputs: "Array") -> "Array":
+        """Return the output of all images."""
+        ...
+
+
+class Format(Protocol):
+    """What a module in this folder offers."""
+
+    SUFFIX: str
+
+    def lower(self, graph: Graph) -> Graph:
+        """Return the layers that this runtime executes: a ReLU is part of the layer before it where the runtime does so."""
+        ...
+
+    def write(self, graph: Graph, weights: "Weights", *, metadata: Mapping[str, str] | None = None) -> bytes:
+        """Return the file of a lowered graph; `metadata` is kept in the file.
+
+        Raises ExportError for a layer that the format cannot express, and for missing or wrong weights.
+        """
+        ...
+
+    def load(self, path: Path, *, threads: int = 1) -> Model:
+        """Load a file into the runtime.
+
+        Raises ExportError if the runtime does not take it.
+        """
+        ...
+
+
+def get(name: str) -> Format:
+    """Return the format of a runtime.
+
+    Raises UnknownNameError, which lists the known ones.
+    """
+    module: ModuleType = plugins.load("formats", name)
+    return cast(Format, module)
+
+
+def random_weights(graph: Graph, *, seed: int = 0) -> "Weights":
+    """Return weights of the right shapes for a graph that is only timed: normal, scaled to keep the variance."""
+    import numpy as np
+
+    random = np.random.default_rng(seed)
+    weights: Weights = {}
+    for layer in graph.layers:
+        if layer.kind not in ("conv", "linear"):
+            continue
+        shape = _weight_shape(graph, layer)
+        weight = random.standard_normal(shape, dtype=np.float32) / np.sqrt(np.prod(shape[1:]), dtype=np.float32)
+        weights[layer.name] = (weight, np.zeros(layer.shape[0], dtype=np.float32))
+    return weights
+
+
+def layer_weights(graph: Graph, layer: Layer, weights: "Weights") -> "tuple[Array, Array]":
+    """Return the weight and the bias of a convolution or linear layer.
+
+    Raises ExportError if they are missing or have another shape than the layer's.
+    """
+    if layer.name not in weights:
+        raise ExportError(
+            f"every convolution and linear layer needs weights; {layer.name!r} has none. "
+            "Take them from the network that this graph belongs to: deployed_weights(network)"
+        )
+    weight, bias = weights[layer.name]
+    wanted = (_weight_shape(graph, layer), (layer.shape[0],))
+    if (weight.shape, bias.shape) != wanted:
+        raise ExportError(
+            f"{layer.name}: weight and bias must have the shapes {wanted[0]} and {wanted[1]}; "
+            f"got {weight.shape} and {bias.shape}. Take them from the network that this graph belongs to"
+        )
+    return weight, bias
+
+
+def _weight_shape(graph: Graph, layer: Layer) -> tuple[int, ...]:
+    (shape,) = graph.input_shapes(layer)
+    if layer.kind == "linear":
+        return (layer.shape[0], prod(shape))
+    return (layer.shape[0], shape[0] // layer.groups, *layer.kernel)
+
+
+def input_name(layer: Layer) -> str:
+    """Return the name of an input in a file."""
+    return "images" if layer.name == "input" else layer.name
+
+
+def output_name(graph: Graph) -> str:
+    """Return the name of the output in a file."""
+    return "logits" if graph.layers[-1].kind == "linear" and graph.layers[0].name == "input" else "output"
+
+
+def no_writer(name: str, layer: Layer) -> ExportError:
+    """Return the error for a layer of a kind that a format does not know."""
+    return ExportError(
+        f"{layer.name}: hwnas has no {name} operator for layers of kind {layer.kind!r}; "
+        "add one to the format's file in hwnas/formats"
+    )
+
+
+def unloadable(path: Path, error: Exception) -> ExportError:
+    """Return the error for a file that its runtime does not take."""
+    return ExportError(
+        f"{path} must be a model that its runtime can load; got: {error}. Write it again: hwnas export RUN"
+    )

@@ -1,0 +1,218 @@
+"""What candidates cost on the device: predicted latency, Mult-Adds and parameters, for many cells at many scales.
+
+A layer's cost is looked up in the latency table; a network's is the sum over its layers, corrected. Sums over layers
+split: cells that read their inputs in the same ways differ only in their branches. So the one walk is taken for a
+representative of each way of reading, and branches are exchanged; the result equals the walk of every cell, at a
+thousandth of the time.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hwnas import formats, ops
+from hwnas.budget import Budget
+from hwnas.cell import Block, Cell, decode
+from hwnas.errors import BudgetError
+from hwnas.graph import Graph, key, layer_mult_adds, layer_parameters
+from hwnas.latency import Correction, LatencyTable, Prediction, fit_correction
+from hwnas.network import Architecture, Scale
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from hwnas.cell import Codes
+
+    Array = NDArray[np.float64]
+
+_BRANCH = re.compile(r"cell\d+\.block(\d+)\.(left|right)\b")
+_BLOCK_RELU = re.compile(r"cell\d+\.block(\d+)\.relu")
+_SORTS = 3  # what reads a state: an operation that begins with a ReLU, a pooling, the identity
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """Costs of n cells at each of s scales: arrays [n, s]; `upper_ms` is the upper end of the predicted interval."""
+
+    ms: "Array"
+    upper_ms: "Array"
+    mult_adds: "Array"
+    parameters: "Array"
+
+    def largest(self, budget: Budget, *, target_ms: "Array | float") -> "NDArray[np.int64]":
+        """Return for each cell [n] the scale with the most Mult-Adds inside the caps and target, or -1."""
+        fits = self.upper_ms <= np.reshape(target_ms, (-1, 1))
+        if budget.max_mult_adds is not None:
+            fits &= self.mult_adds <= budget.max_mult_adds
+        if budget.max_parameters is not None:
+            fits &= self.parameters <= budget.max_parameters
+        best = np.where(fits, self.mult_adds, -1.0).argmax(axis=1)
+        return np.where(fits.any(axis=1), best, -1)
+
+
+class CostModel:
+    """Costs of cells of a space over `operations`, at the given scales, on the device of a latency table."""
+
+    def __init__(self, table: LatencyTable, scales: Sequence[Scale], *, operations: Sequence[str]) -> None:
+        self.table = table
+        self.scales = tuple(scales)
+        self.operations = tuple(operations)
+        self._format = formats.get(table.setting["runtime"])
+        self._ms: dict[str, float] = {}  # of the table's entries that were asked for
+        self._branches: dict[tuple[Scale, bool], tuple[Array, Array]] = {}
+        self._sort = np.array([_sort(operation) for operation in operations])
+
+    def lower(self, architecture: Architecture) -> Graph:
+        """Return the layers that the table's runtime executes."""
+        return self._format.lower(architecture.graph)
+
+    def predict(self, architecture: Architecture) -> Prediction:
+        """Return the predicted latency of one network.
+
+        Raises TableError where an entry is missing.
+        """
+        sums = self._total(architecture)
+        return self.correction.predict(float(sums[0]), int(sums[1]))
+
+    def layer_ms(self, architecture: Architecture) -> list[tuple[str, float]]:
+        """Return each executed layer's key and its latency in the table, in the order of execution."""
+        graph = self.lower(architecture)
+        keys = [key(layer, graph.input_shapes(layer)) for layer in graph.layers if layer.kind != "input"]
+        return [(name, self.table.ms(name)) for name in keys]
+
+    @cached_property
+    def correction(self) -> Correction:
+        """The correction fitted to the table's timed networks."""
+        if not self.table.networks:
+            return Correction()
+        architectures = [Architecture.from_json(network.architecture) for network in self.table.networks]
+        sums = np.array([self._total(architecture) for architecture in architectures])
+        measured = np.array([network.measurement.ms for network in self.table.networks])
+        return fit_correction(sums[:, 0], sums[:, 1], measured)
+
+    def of(self, codes: "Codes") -> Costs:
+        """Return the costs of codes [n, blocks, 4] at every scale."""
+        if not len(codes):
+            empty = np.zeros((0, len(self.scales)))
+            return Costs(empty, empty, empty, empty)
+        sums = np.stack([self._sums(codes, scale) for scale in self.scales], axis=1)
+        ms = self.correction.ms(sums[..., 0], sums[..., 1])
+        return Costs(ms, ms * (1 + self.correction.error), sums[..., 2], sums[..., 3])
+
+    def check_reachable(self, first_level: "Codes", budget: Budget) -> None:
+        """Raise BudgetError, naming the smallest figures of the space, where not one small cell fits the caps."""
+        costs = self.of(first_level)
+        if (costs.largest(budget, target_ms=budget.max_latency_ms) >= 0).any():
+            return
+        at = np.unravel_index(costs.upper_ms.argmin(), costs.upper_ms.shape)
+        raise BudgetError(
+            f"nothing in the space fits the caps: the fastest network is predicted at {costs.ms[at]:.3g} ms, "
+            f"{costs.upper_ms[at]:.3g} ms with its error ({self.scales[at[1]]}), and the smallest has "
+            f"{costs.mult_adds.min():,.0f} Mult-Adds and {costs.parameters.min():,.0f} parameters. "
+            f"Raise --max-latency-ms (got {budget.max_latency_ms:g}) or allow fewer --filters"
+        )
+
+    def _layer_costs(self, architecture: Architecture) -> "tuple[list[str], Array]":
+        """Return names and costs [layers, 4] (ms, 1 for an operator, Mult-Adds, parameters).
+
+        The executed layers come first, with the time; then the architecture's own, with Mult-Adds and parameters.
+        """
+        lowered, graph = self.lower(architecture), architecture.graph
+        executed = [layer for layer in lowered.layers if layer.kind != "input"]
+        rows = [(self._layer_ms(key(layer, lowered.input_shapes(layer))), 1.0, 0.0, 0.0) for layer in executed]
+        for layer in graph.layers:
+            shapes = graph.input_shapes(layer)
+            rows.append((0.0, 0.0, layer_mult_adds(layer, shapes), layer_parameters(layer, shapes)))
+        return [layer.name for layer in (*executed, *graph.layers)], np.array(rows)
+
+    def _layer_ms(self, name: str) -> float:
+        if name not in self._ms:
+            self._ms[name] = self.table.ms(name)
+        return self._ms[name]
+
+    def _total(self, architecture: Architecture) -> "Array":
+        total: Array = self._layer_costs(architecture)[1].sum(axis=0)
+        return total
+
+    def _sums(self, codes: "Codes", scale: Scale) -> "Array":
+        """Return [n, 4]: each cell's costs at one scale, summed over the layers."""
+        if codes.shape[1] == 1:  # h[l-2] is then read unsqueezed: few cells, each walked
+            return np.array([self._total(Architecture(cell, scale)) for cell in decode(codes, self.operations)])
+        groups, representatives, group_of = np.unique(
+            self._ways_of_reading(codes), return_index=True, return_inverse=True
+        )
+        own = self._own_costs(codes, scale)
+        totals = np.empty((len(groups), 4))
+        for group, at in enumerate(representatives):
+            (cell,) = decode(codes[at : at + 1], self.operations)
+            totals[group] = self._total(Architecture(cell, scale)) - own[at]
+        sums: Array = totals[group_of] + own
+        return sums
+
+    def _ways_of_reading(self, codes: "Codes") -> "NDArray[np.int64]":
+        """Return a number [n] that is equal for cells whose inputs are read by the same sorts of operations."""
+        flags = np.zeros((len(codes), 2, _SORTS), dtype=bool)
+        for block in range(codes.shape[1]):
+            for side in (0, 2):
+                source, sort = codes[:, block, side + 1], self._sort[codes[:, block, side]]
+                rows = np.flatnonzero(source < 2)
+                flags[rows, source[rows], sort[rows]] = True
+        return np.asarray(flags.reshape(len(codes), -1) @ (1 << np.arange(2 * _SORTS)), dtype=np.int64)
+
+    def _own_costs(self, codes: "Codes", scale: Scale) -> "Array":
+        """Return [n, 4]: what the branches cost, and the ReLUs on blocks that are read by operations that need one."""
+        reads_previous: NDArray[np.bool_] = (codes[:, :, 1::2] == 1).any(
+            axis=(1, 2)
+        )  # otherwise every other cell is skipped
+        costs = np.zeros((len(codes), 4))
+        for flag in (False, True):
+            rows = np.flatnonzero(reads_previous == flag)
+            if not len(rows):
+                continue
+            branch, relu = self._branch_costs(scale, flag)
+            chosen = codes[rows]
+            for side in (0, 2):
+                costs[rows] += branch[chosen[:, :, side], np.minimum(chosen[:, :, side + 1], 2)].sum(axis=1)
+            costs[rows] += self._blocks_with_relu(chosen)[:, None] * relu
+        return costs
+
+    def _blocks_with_relu(self, codes: "Codes") -> "NDArray[np.int64]":
+        read = np.zeros((len(codes), codes.shape[1]), dtype=bool)
+        for block in range(codes.shape[1]):
+            for side in (0, 2):
+                source = codes[:, block, side + 1]
+                rows = np.flatnonzero((source >= 2) & (self._sort[codes[:, block, side]] == 0))
+                read[rows, source[rows] - 2] = True
+        return np.asarray(read.sum(axis=1), dtype=np.int64)
+
+    def _branch_costs(self, scale: Scale, reads_previous: bool) -> "tuple[Array, Array]":
+        """Return [operations, 3, 4], a branch's cost on h[l-2], h[l-1] and a block, and [4] of a ReLU on a block."""
+        if (scale, reads_previous) not in self._branches:
+            branch, relu = np.zeros((len(self.operations), 3, 4)), np.zeros(4)
+            for index, operation in enumerate(self.operations):
+                other = 1 if reads_previous else 0
+                cell = Cell((Block((operation, 0), (operation, other)), Block((operation, 2), ("identity", other))))
+                names, costs = self._layer_costs(Architecture(cell, scale))
+                branch[index, 0] = _sum_of(costs, names, _BRANCH, "1", "left")
+                branch[index, 1] = _sum_of(costs, names, _BRANCH, "1", "right")
+                branch[index, 2] = _sum_of(costs, names, _BRANCH, "2", "left")
+                if self._sort[index] == 0:
+                    relu = _sum_of(costs, names, _BLOCK_RELU, "1")
+            self._branches[scale, reads_previous] = branch, relu
+        return self._branches[scale, reads_previous]
+
+
+def _sum_of(costs: "Array", names: Iterable[str], pattern: re.Pattern[str], *groups: str) -> "Array":
+    chosen = [bool((match := pattern.match(name)) and match.groups() == groups) for name in names]
+    total: Array = costs[np.array(chosen)].sum(axis=0)
+    return total
+
+
+def _sort(operation: str) -> int:
+    if operation == ops.IDENTITY:
+        return 2
+    return 0 if ops.steps(operation)[0].kind == "relu" else 1

@@ -1,0 +1,135 @@
+"""Arrays in one NumPy archive, as Keras ships its data sets: `npz:PATH`.
+
+The archive holds x_train, x_test (uint8 [n, height, width] or [n, height, width, channels]), y_train, y_test (integers
+[n] or [n, 1], from 0) and, if it likes, classes (their names). Images that are not square lose their edges.
+"""
+
+import zipfile
+import zlib
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hwnas.datasets import Dataset
+from hwnas.datasets._shared import Labelled, given_path, memory_dataset, named
+from hwnas.errors import DataError
+
+_ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+_SAVE = "numpy.savez(PATH, x_train=..., y_train=..., x_test=..., y_test=...)"
+
+
+def load(argument: str, *, seed: int, resolution: int | None, validation: float) -> Dataset:
+    """Load the archive at the path `argument`; x_test and y_test are first read by `Dataset.test`.
+
+    `flips` is false, as nothing is known of the images. Raises DataError where arrays are missing, broken or unfit.
+    """
+    path = given_path("npz", argument, folder=False)
+    held = _names(path)
+    if missing := [name for name in _ARRAYS if name not in held]:
+        raise DataError(f"{path} must hold {', '.join(_ARRAYS)}; it lacks {', '.join(missing)}; write it by {_SAVE}")
+    train = _read(path, "train")
+    return memory_dataset(
+        named("npz", argument),
+        train,
+        partial(_read, path, "test"),
+        classes=_classes(path) if "classes" in held else _numbered(train),
+        seed=seed,
+        resolution=resolution,
+        validation=validation,
+        flips=False,
+        remedy=f"mend the arrays and write {path.name} anew",
+    )
+
+
+def _names(path: Path) -> list[str]:
+    """Return the names of the arrays; none is read."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return [name.removesuffix(".npy") for name in archive.namelist()]
+    except (OSError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path} must be a NumPy archive (.npz); it is not: {error}; write it by {_SAVE}") from error
+
+
+def _array(path: Path, name: str) -> np.ndarray:
+    """Read one array; pickled objects are refused."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            array = archive[name]
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{name} of {path} must be a plain array; it cannot be read: {error}; write it anew") from error
+    if not isinstance(array, np.ndarray):  # numpy gives the bytes of a file that is none of its own
+        raise DataError(f"{name} of {path} must be a plain array; it is a file of another kind; write it by {_SAVE}")
+    return array
+
+
+def _read(path: Path, part: str) -> Labelled:
+    """Read the images and the labels of `part`, `train` or `test`."""
+    pixels, labels = _pixels(path, f"x_{part}"), _labels(path, f"y_{part}")
+    if len(pixels) != len(labels):
+        raise DataError(
+            f"each image must have a label; x_{part} of {path} has {len(pixels)} images, y_{part} has {len(labels)} "
+            "labels; write them with one length"
+        )
+    return Labelled(pixels, labels, f"y_{part} of {path}")
+
+
+def _pixels(path: Path, name: str) -> Tensor:
+    """Read images: uint8 [n, channels, height, width]."""
+    array = _array(path, name)
+    if array.dtype != np.uint8:
+        remedy = "scale to 0..255 and write it as uint8, as in (255 * x).round().astype('uint8')"
+        raise DataError(f"{name} of {path} must be uint8; it is {_described(array)}; {remedy}")
+    if array.ndim == 3:
+        array = array[..., None]
+    if array.ndim != 4 or 0 in array.shape or array.shape[3] > 4:
+        remedy = "reshape it, or bring the channels to the end, as in x.transpose(0, 2, 3, 1)"
+        raise DataError(
+            f"{name} of {path} must be [n, height, width] or [n, height, width, 1 to 4 channels]; it is "
+            f"{list(array.shape)}; {remedy}"
+        )
+    return torch.from_numpy(np.ascontiguousarray(array.transpose(0, 3, 1, 2)))
+
+
+def _labels(path: Path, name: str) -> Tensor:
+    """Read labels: int64 [n]."""
+    array = _array(path, name)
+    if array.dtype.kind not in "iu":
+        raise DataError(f"{name} of {path} must be integers; it is {_described(array)}; write it by y.astype('int64')")
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim != 1 or len(array) == 0:
+        remedy = "write one label an image, as in y.argmax(axis=1)"
+        raise DataError(f"{name} of {path} must be [n] or [n, 1]; it is {list(array.shape)}; {remedy}")
+    return torch.from_numpy(array.astype(np.int64))
+
+
+def _classes(path: Path) -> list[str]:
+    """Read the names of the classes."""
+    array = _array(path, "classes")
+    if array.ndim != 1 or array.dtype.kind not in "US" or len(set(array.tolist())) != len(array):
+        raise DataError(f"classes of {path} must be distinct names; it is {_described(array)}; write a list of strings")
+    return [name.decode(errors="replace") if isinstance(name, bytes) else name for name in array.tolist()]
+
+
+def _numbered(train: Labelled) -> list[str]:
+    """Return names for the classes 0 to the highest label."""
+    highest = int(train.labels.max())
+    if highest >= len(train.labels):
+        raise DataError(
+            f"labels must count from 0 without gaps; {train.source} goes to {highest} with {len(train.labels)} images; "
+            "renumber them, as in numpy.unique(y, return_inverse=True)[1]"
+        )
+    return [str(label) for label in range(highest + 1)]
+
+
+def _described(array: np.ndarray) -> str:
+    """Return the type and shape, and for floats what is in it: range and NaN."""
+    text = f"{array.dtype} {list(array.shape)}"
+    if array.dtype.kind != "f" or array.size == 0:
+        return text
+    nans = int(np.isnan(array).sum())
+    extent = "" if nans == array.size else f", {np.nanmin(array):g} to {np.nanmax(array):g}"
+    return f"{text}{extent}" + (f", {nans} of it NaN" if nans else "")

@@ -1,0 +1,188 @@
+"""Times models on a device: brings them and hwnas/runner.py there, runs it, reads what comes back.
+
+The verbs profile, search and export measure with this and nothing else.
+"""
+
+import dataclasses
+import json
+import tempfile
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hwnas import files, runner
+from hwnas.device import Device, Setting
+from hwnas.errors import DeviceError, InputError
+from hwnas.latency import Measurement
+from hwnas.transports import Transport, open_transport
+
+_COMPARABLE = ("cpu", "cores", "arch", "runtime", "runtime_version", "threads")
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What measurements depend on, as the runner found it on the device."""
+
+    cpu: str
+    cores: int  # of the machine
+    arch: str
+    runtime: str
+    runtime_version: str  # with the package's name: `ai-edge-litert 2.3.0`
+    threads: int
+    pinned: tuple[int, ...] | None  # cores that the runner kept to
+    governor: str | None
+    frequency_mhz: tuple[float, ...]  # of the pinned cores
+    load: float | None  # the last minute's average
+    others_busy: float | None  # share of all cores' time that other processes took since the runner's start
+    temperature_c: float | None  # the hottest sensor's
+    python: str
+    numpy: str
+    date: str  # UTC
+
+    @property
+    def fingerprint(self) -> dict[str, str | int]:
+        """What must agree for two measurements to be comparable."""
+        return {name: getattr(self, name) for name in _COMPARABLE}
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> "Conditions":
+        """Return what `dataclasses.asdict`, or the runner, wrote.
+
+        Raises DeviceError for missing and unknown fields.
+        """
+        tuples: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()
+        }
+        try:
+            return cls(**tuples)
+        except TypeError as error:
+            raise DeviceError(f"conditions must have the fields of Conditions; got others: {error}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """One model's measurement."""
+
+    name: str
+    measurement: Measurement
+    load_ms: float  # to create and allocate
+    first_ms: float  # the first inference
+
+
+def time_models(
+    device: Device,
+    setting: Setting,
+    models: Mapping[str, Path],
+    *,
+    rounds: int = 6,
+    group: int = 32,
+    max_spread: float = 0.1,
+    attempts: int = 3,
+    seed: int = 0,
+    on_conditions: Callable[[Conditions], None] | None = None,
+) -> Iterator[Timed]:
+    """Time model files (by name) on a device; yields each as soon as it is final.
+
+    `rounds`, `group`, `max_spread` and `attempts` are explained in hwnas/runner.py. `on_conditions` is called with the
+    conditions before the first model and again after the last one.
+
+    Raises InputError for a missing file; DeviceError where the runner cannot run, stops before its end line or writes
+    something else than its lines; and DeviceError for models that cannot be loaded or run, after all others came.
+    """
+    if min(rounds, group, attempts) < 1:
+        raise InputError(f"rounds, group and attempts must be at least 1; got {rounds}, {group} and {attempts}")
+    with open_transport(device) as transport, tempfile.TemporaryDirectory(prefix="hwnas-") as folder:
+        job = runner.Job(
+            runtime=setting.runtime,
+            models=[{"name": name, "path": transport.put(path)} for name, path in models.items()],
+            threads=setting.threads,
+            group=group,
+            rounds=rounds,
+            max_spread=max_spread,
+            attempts=attempts,
+            seed=seed,
+        )
+        where = f"{device.name}, {setting.name}"
+        with closing(_lines(transport, job, Path(folder))) as lines:
+            yield from _read(lines, len(models), where=where, on_conditions=on_conditions)
+
+
+def read_conditions(device: Device, setting: Setting) -> Conditions:
+    """Return the conditions of a device in a setting, in the time that the runner takes to start.
+
+    Raises DeviceError where the runner cannot run there.
+    """
+    found: list[Conditions] = []
+    for _ in time_models(device, setting, {}, on_conditions=found.append):
+        pass
+    return found[0]
+
+
+class _CutError(Exception):
+    """The runner's lines have come to an end; only its end line, after which nobody reads on, is a good one."""
+
+
+def _lines(transport: Transport, job: runner.Job, folder: Path) -> Generator[str, None, None]:
+    """Run the runner, whose process ends with this generator. Raises _CutError at the end of its lines, saying why."""
+    path = folder / "job.json"
+    files.write_json(path, dataclasses.asdict(job))
+    try:
+        with closing(transport.run([transport.put(Path(runner.__file__)), transport.put(path)])) as lines:
+            yield from lines
+    except DeviceError as error:
+        raise _CutError(str(error)) from None
+    raise _CutError("its output just ends")
+
+
+def _read(
+    lines: Iterator[str], expected: int, *, where: str, on_conditions: Callable[[Conditions], None] | None
+) -> Iterator[Timed]:
+    """Turn the runner's lines, up to the end line, into what they say."""
+    arrived = 0
+    failed: dict[str, str] = {}
+    try:
+        for event in map(_event, lines):
+            if "conditions" in event and on_conditions is not None:
+                on_conditions(Conditions.from_json(event["conditions"]))
+            if "end" in event:
+                break
+            if "name" in event and "error" in event:
+                failed[event["name"]] = event["error"]
+            elif "name" in event:
+                yield _timed(event)
+                arrived += 1
+            elif "error" in event:
+                raise DeviceError(f"nothing can be timed on {where}: {event['error']}")
+    except _CutError as cut:
+        got = f"{arrived} of {expected} models had arrived"
+        raise DeviceError(f"the runner stopped before its end line on {where}; {got}{_list(failed)}. {cut}") from None
+    if failed:
+        raise DeviceError(f"every model must load and run on {where}; got {len(failed)} that did not{_list(failed)}")
+
+
+def _event(line: str) -> dict[str, Any]:
+    """Return a line of the runner's; raises DeviceError for another."""
+    try:
+        event = json.loads(line)
+    except json.JSONDecodeError:
+        event = None
+    if not isinstance(event, dict) or not event.keys() & {"conditions", "name", "error", "end"}:
+        raise DeviceError(f"the runner must write lines as hwnas/runner.py says; got {line[:200]!r}")
+    return event
+
+
+def _timed(event: dict[str, Any]) -> Timed:
+    """Return what a model's line says; raises DeviceError for one that lacks something."""
+    try:
+        rounds_ms = tuple(tuple(float(sample) for sample in samples) for samples in event["rounds_ms"])
+        measurement = Measurement(rounds_ms, unstable=bool(event["unstable"]))
+        return Timed(event["name"], measurement, float(event["load_ms"]), float(event["first_ms"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise DeviceError(f"a model's line must be as hwnas/runner.py says; {error!r} in {str(event)[:200]}") from None
+
+
+def _list(failed: dict[str, str]) -> str:
+    """Return the failed models and their errors, a line each."""
+    return "".join(f"\n  {name}: {error}" for name, error in failed.items())

@@ -1,0 +1,118 @@
+"""The space of PNAS (Liu et al., 2018, section 3.1): cells of one to five blocks over eight operations.
+
+One cell serves as normal and as reduction cell; every block's output is concatenated. Equal cells are one candidate.
+"""
+
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from hwnas.cell import Block, Branch, Cell, all_blocks, canonical, decode, distinct, extend
+from hwnas.network import Architecture, Scale
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+
+    from hwnas.cell import Codes
+
+OPERATIONS = (
+    "separable_3x3",
+    "separable_5x5",
+    "separable_7x7",
+    "conv_1x7_7x1",
+    "identity",
+    "avg_pool_3x3",
+    "max_pool_3x3",
+    "dilated_3x3",
+)
+MAX_BLOCKS = 5
+_FIELDS = ("operation1", "input1", "operation2", "input2")  # of a block's code
+
+
+def distributions() -> "dict[str, BaseDistribution]":
+    """Return what Optuna chooses from: constant names and choices; blocks beyond the chosen number are ignored."""
+    from optuna.distributions import CategoricalDistribution
+
+    found: dict[str, BaseDistribution] = {"blocks": CategoricalDistribution(range(1, MAX_BLOCKS + 1))}
+    for block in range(1, MAX_BLOCKS + 1):
+        for name in _FIELDS:
+            choices = OPERATIONS if name.startswith("operation") else range(block + 1)
+            found[f"block{block}_{name}"] = CategoricalDistribution(choices)
+    return found
+
+
+def code(parameters: Mapping[str, Any]) -> "Codes":
+    """Return the canonical code [1, blocks, 4] of what Optuna chose."""
+    import numpy as np
+
+    rows = [[parameters[f"block{block}_{name}"] for name in _FIELDS] for block in range(1, parameters["blocks"] + 1)]
+    index = {operation: position for position, operation in enumerate(OPERATIONS)}
+    codes = np.array([[[index[a], i, index[b], j] for a, i, b, j in rows]])
+    return canonical(codes, operations=len(OPERATIONS))
+
+
+def parameters(one: "Codes") -> dict[str, Any]:
+    """Return Optuna's parameters of a code [1, blocks, 4]; unused blocks repeat the first choices."""
+    chosen: dict[str, Any] = {"blocks": one.shape[1]}
+    rows = one[0].tolist() + [[0, 0, 0, 0]] * (MAX_BLOCKS - one.shape[1])
+    for block, row in enumerate(rows, start=1):
+        for name, value in zip(_FIELDS, row, strict=True):
+            chosen[f"block{block}_{name}"] = OPERATIONS[value] if name.startswith("operation") else value
+    return chosen
+
+
+def cells(codes: "Codes") -> list[Cell]:
+    """Return the cells of codes [n, blocks, 4]."""
+    return decode(codes, OPERATIONS)
+
+
+@cache
+def first_level() -> "Codes":
+    """Return the 136 distinct cells of one block: codes [136, 1, 4]."""
+    return distinct(all_blocks(inputs=2, operations=len(OPERATIONS))[:, None], operations=len(OPERATIONS))
+
+
+def grow(codes: "Codes") -> "Codes":
+    """Return the distinct cells [m, blocks + 1, 4] that one more block makes of cells [n, blocks, 4]."""
+    return extend(codes, operations=len(OPERATIONS))
+
+
+def random_cells(count: int, *, seed: int) -> list[Cell]:
+    """Return cells drawn at random: the number of blocks first, then each operation and input alike."""
+    import numpy as np
+
+    random = np.random.default_rng(seed)
+    found = []
+    for _ in range(count):
+        blocks = random.integers(1, MAX_BLOCKS + 1)
+        limits = [[len(OPERATIONS), block + 2] * 2 for block in range(blocks)]
+        found += cells(canonical(random.integers(limits)[None], operations=len(OPERATIONS)))
+    return found
+
+
+def cover(scale: Scale) -> Iterator[Architecture]:
+    """Yield architectures that between them need every operator that any architecture of the space needs at a scale.
+
+    What an operator looks like depends on what reads its output beside it: operations that begin with a ReLU, pooling,
+    or identity. So one operation of each sort, on either input, is paired with each other, for every number of blocks,
+    and every operation appears on each input and on a block.
+    """
+    for cell in _covering_cells():
+        yield Architecture(cell, scale)
+
+
+@cache
+def _covering_cells() -> tuple[Cell, ...]:
+    sorts = [(operation, source) for operation in ("separable_3x3", "max_pool_3x3", "identity") for source in (0, 1)]
+    found = [
+        _cell(left, right, OPERATIONS[(i + blocks) % len(OPERATIONS)], blocks)
+        for i, left in enumerate(sorts)
+        for right in sorts[i:]
+        for blocks in range(1, MAX_BLOCKS + 1)
+    ]
+    return (*found, *(_cell((operation, 0), (operation, 1), operation, 2) for operation in OPERATIONS))
+
+
+def _cell(left: Branch, right: Branch, onwards: str, blocks: int) -> Cell:
+    """Return a cell of one block and, if there are to be more, others that only read that block."""
+    return Cell((Block(left, right), *[Block((onwards, 2), ("identity", 2))] * (blocks - 1)))

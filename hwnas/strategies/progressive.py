@@ -1,0 +1,190 @@
+"""Progressive search (PNAS, Liu et al., 2018, section 4; under a latency cap as in DPP-Net and POPNAS).
+
+Level b trains cells of b blocks. Level 1 draws them from all one-block cells; level b + 1 extends the best of level b
+by one more block in every way, leaves out what does not fit the caps, what is equal and what was tried, ranks the rest
+by a surrogate and takes the predicted Pareto front, front after front. Each level's plan is stored in the study.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from hwnas import surrogates
+from hwnas.cell import canonical_keys
+from hwnas.pareto import ranking
+from hwnas.strategies import Context, ExhaustedError
+from hwnas.surrogates import Evaluated
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from hwnas.cell import Codes
+
+_PLAN = "progressive:plan:"  # + the plan's number: a study attribute
+_ITEM = "progressive:item"  # [plan, position]: a trial attribute
+_BEAM = 8  # cells of a level that are extended, at least; with larger levels as many as were trained
+_SPARE = 4  # a plan lists this many times its quota: candidates that turn out over the cap are replaced
+
+
+def sampler(context: Context, *, seed: int) -> "ProgressiveSampler":
+    """Return the sampler."""
+    return ProgressiveSampler(context, seed=seed)
+
+
+class ProgressiveSampler(BaseSampler):
+    """Proposes the next candidate of the current level's plan, and plans the next level when it is done."""
+
+    def __init__(self, context: Context, *, seed: int) -> None:
+        self._context = context
+        self._space = context.space
+        self._operations = len(context.space.OPERATIONS)
+        self._seed = seed
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """Return the whole space: candidates are proposed as a whole."""
+        from optuna.distributions import CategoricalDistribution
+
+        return {**self._space.distributions(), "target": CategoricalDistribution(self._context.targets)}
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Return the parameters of the next candidate; raises ExhaustedError when there is none left."""
+        plan, position = trial.system_attrs.get(_ITEM) or self._next_item(study)
+        study._storage.set_trial_system_attr(trial._trial_id, _ITEM, [plan, position])
+        item = study.user_attrs[f"{_PLAN}{plan}"]["items"][position]
+        parameters: dict[str, Any] = self._space.parameters(np.array([item["code"]]))
+        return {**parameters, "target": item["target"]}
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """Refuse: a parameter that is not of the space cannot be chosen."""
+        raise ValueError(f"progressive proposes whole candidates of its space; {param_name!r} is not of it")
+
+    def _next_item(self, study: Study) -> tuple[int, int]:
+        plans = sum(name.startswith(_PLAN) for name in study.user_attrs)
+        if plans:
+            plan = study.user_attrs[f"{_PLAN}{plans - 1}"]
+            taken = [t for t in study.get_trials(deepcopy=False) if t.system_attrs.get(_ITEM, [None])[0] == plans - 1]
+            busy = sum(t.state in (TrialState.COMPLETE, TrialState.RUNNING) for t in taken)
+            position = 1 + max((t.system_attrs[_ITEM][1] for t in taken), default=-1)
+            if busy < plan["quota"] and position < len(plan["items"]):
+                return plans - 1, position
+        study.set_user_attr(f"{_PLAN}{plans}", self._plan(study, plans))
+        return plans, 0
+
+    def _plan(self, study: Study, number: int) -> dict[str, Any]:
+        """Return plan `number`: the number of blocks, how many to train, and candidates in the order of their turn."""
+        trials = [t for t in study.get_trials(deepcopy=False) if t.params]
+        complete = [t for t in trials if t.state == TrialState.COMPLETE]
+        levels = self._space.MAX_BLOCKS
+        reached = max((t.params["blocks"] for t in complete), default=0)
+        wanted = min(number + 1, reached + 1, levels)
+        share, rest = divmod(self._context.trials, levels)
+        quota = max(1, share + (number < rest) if number < levels else self._context.trials - len(complete))
+        for blocks in range(wanted, 0, -1):
+            codes = self._extensions(complete, blocks)
+            items = self._choose(codes, trials, complete, count=_SPARE * quota)
+            if items:
+                return {"blocks": blocks, "quota": quota, "items": items}
+        raise ExhaustedError(f"progressive has no candidate left inside the caps after {len(complete)} trained ones")
+
+    def _extensions(self, complete: Sequence[FrozenTrial], blocks: int) -> "Codes":
+        """Return the candidates of a level: codes [n, blocks, 4]."""
+        if blocks == 1:
+            first: Codes = self._space.first_level()
+            return first
+        parents = [t for t in complete if t.params["blocks"] == blocks - 1]
+        if not parents:
+            return np.zeros((0, blocks, 4), dtype=np.int64)
+        accuracy, latency = np.array([t.values for t in parents]).T
+        best = ranking(accuracy, latency, count=max(_BEAM, len(parents) // 2))
+        grown: Codes = self._space.grow(np.concatenate([self._space.code(parents[i].params) for i in best]))
+        return grown
+
+    def _choose(
+        self, codes: "Codes", trials: Sequence[FrozenTrial], complete: Sequence[FrozenTrial], *, count: int
+    ) -> list[dict[str, Any]]:
+        """Return up to `count` candidates (a cell at a target) that fit and are new, the most promising first."""
+        if not len(codes):
+            return []
+        costs = self._context.costs.of(codes)
+        targets = np.array(self._context.targets)
+        cap = self._context.budget.max_latency_ms
+        scale = np.stack([costs.largest(self._context.budget, target_ms=share * cap) for share in targets], axis=1)
+        scale[self._already_tried(codes, scale, trials)] = -1
+        rows, columns = np.nonzero(scale >= 0)
+        rows, columns = _first_of_equals(rows, columns, scale[rows, columns])
+        if not len(rows):
+            return []
+        if codes.shape[1] == 1:
+            order, predicted = self._by_coverage(codes[rows], columns, count=count), None
+        else:
+            predicted = self._predict(complete, codes[rows], targets[columns])
+            order = ranking(predicted, costs.ms[rows, scale[rows, columns]], count=count).tolist()
+        return [
+            {
+                "code": codes[rows[i]].tolist(),
+                "target": float(targets[columns[i]]),
+                "predicted_accuracy": None if predicted is None else float(predicted[i]),
+            }
+            for i in order
+        ]
+
+    def _already_tried(
+        self, codes: "Codes", scale: "NDArray[np.int64]", trials: Sequence[FrozenTrial]
+    ) -> "NDArray[np.bool_]":
+        """Return [n, targets]: which candidates are networks that a trial had, whatever became of it."""
+        tried = [t for t in trials if t.params["blocks"] == codes.shape[1]]
+        if not tried:
+            return np.zeros(scale.shape, dtype=bool)
+        theirs = np.concatenate([self._space.code(t.params) for t in tried])
+        shares = np.array([t.params["target"] for t in tried]) * self._context.budget.max_latency_ms
+        their_scale = self._context.costs.of(theirs).largest(self._context.budget, target_ms=shares)
+        keys = canonical_keys(np.concatenate([theirs, codes]), operations=self._operations)
+        number = np.unique(keys, return_inverse=True)[1] * (len(self._context.costs.scales) + 1)
+        return np.isin(number[len(theirs) :, None] + scale, number[: len(theirs)] + their_scale)
+
+    def _predict(self, complete: Sequence[FrozenTrial], codes: "Codes", targets: "NDArray[np.float64]") -> Any:
+        evaluated = []
+        for blocks in sorted({t.params["blocks"] for t in complete}):
+            level = [t for t in complete if t.params["blocks"] == blocks]
+            evaluated.append(
+                Evaluated(
+                    np.concatenate([self._space.code(t.params) for t in level]),
+                    np.array([t.params["target"] for t in level]),
+                    np.array([t.values[0] for t in level]),
+                )
+            )
+        fitted = surrogates.fit(self._context.surrogate, evaluated, operations=self._operations, seed=self._seed)
+        return fitted.predict(codes, targets)[0]
+
+    def _by_coverage(self, codes: "Codes", columns: "NDArray[np.int64]", *, count: int) -> list[int]:
+        """Return positions in a random order in which rare operations and targets come first."""
+        random = np.random.default_rng(self._seed)
+        used: Counter[Any] = Counter()
+        left = random.permutation(len(codes)).tolist()
+        order: list[int] = []
+        while left and len(order) < count:
+            scores = [used[codes[i, 0, 0]] + used[codes[i, 0, 2]] + used["target", columns[i]] for i in left]
+            chosen = left.pop(int(np.argmin(scores)))
+            order.append(chosen)
+            for name in (codes[chosen, 0, 0], codes[chosen, 0, 2], ("target", columns[chosen])):
+                used[name] += 1
+        return order
+
+
+def _first_of_equals(
+    rows: "NDArray[np.int64]", columns: "NDArray[np.int64]", scale: "NDArray[np.int64]"
+) -> "tuple[NDArray[np.int64], NDArray[np.int64]]":
+    """Leave out a cell's further targets that lead to the same scale: they are the same network."""
+    _, first = np.unique(np.stack([rows, scale], axis=1), axis=0, return_index=True)
+    first.sort()
+    return rows[first], columns[first]

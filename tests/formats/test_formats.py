@@ -1,0 +1,214 @@
+"""What every format must do; a new file in hwnas/formats is tested here by its name alone."""
+
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from networks import TOLERANCE, architectures, images, network, relative_error, repeatable, torch_output
+
+from hwnas import formats, plugins
+from hwnas.errors import ExportError, UnknownNameError
+from hwnas.formats import Format
+from hwnas.graph import Builder, Graph, Kind, Layer, Shape, one_layer
+from hwnas.module import deployed_weights
+from hwnas.network import Architecture
+
+KERNELS = [(1, 1), (3, 3), (5, 5), (7, 7), (1, 7), (7, 1)]
+STRIDES = [(1, 1), (2, 2), (1, 2), (2, 1)]
+SIZES = [(8, 8), (9, 9), (7, 10), (1, 1), (2, 3)]
+
+
+@pytest.fixture(params=plugins.names("formats"), scope="module")
+def runtime(request: pytest.FixtureRequest) -> Format:
+    return formats.get(request.param)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("models")
+
+
+def error(runtime: Format, graph: Graph, folder: Path) -> float:
+    """Return the error of the graph's file relative to the torch module."""
+    module, inputs = network(graph), images(graph)
+    path = folder / f"model{runtime.SUFFIX}"
+    path.write_bytes(runtime.write(runtime.lower(graph), deployed_weights(module)))
+    outputs = runtime.load(path)(inputs)
+    return relative_error(outputs.reshape(len(inputs), -1), torch_output(module, inputs))
+
+
+def alone(kind: Kind, shape: Shape, **fields: Any) -> Graph:
+    """Return a convolution or pooling by itself."""
+    b = Builder(shape)
+    b.window(cast(Literal["conv", "max_pool", "avg_pool"], kind), 0, name="it", **fields)
+    return one_layer(b.finish(1).layers[-1], [shape])
+
+
+@given(architecture=architectures())
+@repeatable(30)
+def test_a_file_computes_what_the_module_computes(runtime: Format, folder: Path, architecture: Architecture) -> None:
+    assert error(runtime, architecture.graph, folder) <= TOLERANCE
+
+
+@pytest.mark.parametrize("groups", [1, 6])
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_convolutions_pad_as_the_graph_says(runtime: Format, folder: Path, groups: int, dilation: int) -> None:
+    for kernel, stride, size in product(KERNELS, STRIDES, SIZES):
+        graph = alone("conv", (6, *size), kernel=kernel, stride=stride, dilation=dilation, groups=groups, norm=True)
+        assert error(runtime, graph, folder) <= TOLERANCE, (kernel, stride, size)
+
+
+@pytest.mark.parametrize("kind", ["max_pool", "avg_pool"])
+def test_poolings_pad_as_the_graph_says(runtime: Format, folder: Path, kind: Kind) -> None:
+    for kernel, stride, size in product(KERNELS, STRIDES, SIZES):
+        graph = alone(kind, (3, *size), kernel=kernel, stride=stride)
+        assert error(runtime, graph, folder) <= TOLERANCE, (kernel, stride, size)
+
+
+@pytest.mark.parametrize("kind", ["conv", "max_pool"])
+@pytest.mark.parametrize("padding", ["symmetric", "valid"])
+def test_other_paddings_are_written_too(runtime: Format, folder: Path, kind: Kind, padding: str) -> None:
+    for kernel, stride, size in product([(1, 1), (3, 3)], STRIDES, [(8, 8), (9, 9), (7, 10)]):
+        graph = alone(kind, (3, *size), kernel=kernel, stride=stride, padding=padding)
+        assert error(runtime, graph, folder) <= TOLERANCE, (kernel, stride, size)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (9, 9), (8, 9), (1, 1), (1, 4), (2, 2)])
+def test_shift_drops_the_first_row_and_column(runtime: Format, folder: Path, size: tuple[int, int]) -> None:
+    b = Builder((3, *size))
+    b.shift(0, name="it")
+    assert error(runtime, one_layer(b.finish(1).layers[-1], [(3, *size)]), folder) <= TOLERANCE
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        Layer("relu", (0,), (5, 6, 7), "it"),
+        Layer("mean", (0,), (5, 1, 1), "it"),
+        Layer("linear", (0,), (4, 1, 1), "it", bias=True),
+        Layer("linear", (0,), (4, 1, 1), "it", bias=True, relu=True),
+        Layer("conv", (0,), (9, 6, 7), "it", kernel=(3, 3), bias=True),
+        Layer("conv", (0,), (9, 6, 7), "it", kernel=(3, 3), norm=True, relu=True),
+        Layer("conv", (0,), (10, 6, 7), "it", kernel=(3, 3), groups=5, relu=True),
+        Layer("max_pool", (0,), (5, 6, 7), "it", kernel=(3, 3), relu=True),
+        Layer("avg_pool", (0,), (5, 6, 7), "it", kernel=(3, 3), relu=True),
+    ],
+    ids=lambda layer: f"{layer.kind}{' relu' * layer.relu}{' groups' * (layer.groups > 1)}",
+)
+def test_a_layer_runs_by_itself(runtime: Format, folder: Path, layer: Layer) -> None:
+    assert error(runtime, one_layer(layer, [(5, 6, 7)]), folder) <= TOLERANCE
+
+
+@pytest.mark.parametrize("relu", [False, True])
+def test_add_runs_by_itself(runtime: Format, folder: Path, relu: bool) -> None:
+    shape = (3, 4, 5)
+    output, (left, right) = run_alone(runtime, Layer("add", (1, 2), shape, "it", relu=relu), [shape] * 2, folder)
+    expected = np.maximum(left + right, 0) if relu else left + right
+    np.testing.assert_array_equal(output, expected)
+
+
+def test_concat_runs_by_itself(runtime: Format, folder: Path) -> None:
+    shapes = [(3, 4, 5), (1, 4, 5), (2, 4, 5)]
+    output, inputs = run_alone(runtime, Layer("concat", (1, 2, 3), (6, 4, 5), "it"), shapes, folder)
+    np.testing.assert_array_equal(output, np.concatenate(inputs, axis=1))
+
+
+def run_alone(runtime: Format, layer: Layer, shapes: list[Shape], folder: Path) -> tuple[Any, list[Any]]:
+    path = folder / f"alone{runtime.SUFFIX}"
+    path.write_bytes(runtime.write(one_layer(layer, shapes), {}))
+    random = np.random.default_rng(0)
+    inputs = [random.standard_normal((2, *shape), dtype=np.float32) for shape in shapes]
+    return runtime.load(path)(*inputs), inputs
+
+
+def test_a_value_can_be_added_to_itself(runtime: Format, folder: Path) -> None:
+    b = Builder((3, 8, 8))
+    value = b.window("conv", 0, name="conv", filters=4, norm=True)
+    graph = b.finish(b.linear(b.mean(b.add(value, value, name="twice"), name="pool"), 3, name="classifier"))
+    assert error(runtime, graph, folder) <= TOLERANCE
+
+
+def test_a_classifier_may_read_an_image(runtime: Format, folder: Path) -> None:
+    b = Builder((3, 4, 5))
+    assert error(runtime, b.finish(b.linear(0, 7, name="classifier")), folder) <= TOLERANCE
+
+
+def test_lowering_keeps_what_is_computed() -> None:
+    b = Builder((3, 8, 8))
+    value = b.relu(b.window("conv", 0, name="conv", filters=4, norm=True))
+    value = b.relu(b.add(value, b.window("max_pool", value, name="pool", kernel=(3, 3)), name="sum"))
+    graph = b.finish(b.linear(b.mean(value, name="mean"), 3, name="classifier"))
+    expected = torch_output(network(graph), images(graph))
+    for name in plugins.names("formats"):
+        lowered = formats.get(name).lower(graph)
+        assert len(lowered.layers) < len(graph.layers)
+        np.testing.assert_allclose(torch_output(network(lowered), images(graph)), expected)
+
+
+def test_threads_do_not_change_the_outputs(runtime: Format, folder: Path) -> None:
+    graph = alone("conv", (8, 16, 16), filters=16, kernel=(3, 3))
+    path = folder / f"threads{runtime.SUFFIX}"
+    path.write_bytes(runtime.write(graph, formats.random_weights(graph)))
+    one, two = (runtime.load(path, threads=threads)(images(graph)) for threads in (1, 2))
+    assert one.shape == (2, 16, 16, 16)
+    np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-5)
+
+
+def test_writing_is_repeatable(runtime: Format) -> None:
+    graph = alone("conv", (8, 16, 16), kernel=(3, 3))
+    first, second = (runtime.write(graph, formats.random_weights(graph, seed=1), metadata={"a": "b"}) for _ in "ab")
+    assert first == second
+
+
+def test_metadata_is_in_the_file(runtime: Format) -> None:
+    graph = alone("conv", (2, 4, 4))
+    data = runtime.write(graph, formats.random_weights(graph), metadata={"classes": '["cat", "dög"]'})
+    assert b"classes" in data
+    assert '["cat", "dög"]'.encode() in data
+
+
+def test_an_unknown_kind_of_layer_is_refused(runtime: Format) -> None:
+    layer = replace(Layer("relu", (0,), (2, 4, 4), "it"), kind=cast(Kind, "swish"))
+    with pytest.raises(ExportError, match=r"it: hwnas has no .* operator for layers of kind 'swish'"):
+        runtime.write(one_layer(layer, [(2, 4, 4)]), {})
+
+
+@pytest.mark.parametrize("kind", ["conv", "linear"])
+def test_missing_weights_are_refused(runtime: Format, kind: Kind) -> None:
+    layer = Layer(kind, (0,), (2, 1, 1), "it", bias=True)
+    with pytest.raises(ExportError, match="'it' has none"):
+        runtime.write(one_layer(layer, [(2, 1, 1)]), {})
+
+
+def test_weights_of_another_shape_are_refused(runtime: Format) -> None:
+    graph = alone("conv", (4, 8, 8), kernel=(3, 3))
+    weight = np.zeros((4, 4, 1, 1), dtype=np.float32)
+    with pytest.raises(ExportError, match=r"it: weight and bias must have the shapes \(4, 4, 3, 3\) and \(4,\)"):
+        runtime.write(graph, {"it": (weight, np.zeros(4, dtype=np.float32))})
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no model at all"])
+def test_a_file_that_is_no_model_is_refused(runtime: Format, tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / f"broken{runtime.SUFFIX}"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ExportError, match="broken.*must be a model"):
+        runtime.load(path)
+
+
+def test_an_unknown_format_lists_the_known_ones() -> None:
+    with pytest.raises(UnknownNameError, match="onnx, tflite"):
+        formats.get("coreml")
+
+
+def test_random_weights_keep_the_variance() -> None:
+    graph = alone("conv", (64, 16, 16), kernel=(3, 3))
+    weights = formats.random_weights(graph)
+    weight, bias = weights["it"]
+    output = torch.nn.functional.conv2d(torch.randn(4, 64, 16, 16), torch.from_numpy(weight), torch.from_numpy(bias))
+    assert 0.8 < output.std() < 1.2

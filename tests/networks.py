@@ -1,0 +1,89 @@
+"""Random networks of PNAS cells for the tests, and modules whose BatchNorms are worth folding."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from hwnas.cell import Block, Branch, Cell
+from hwnas.graph import Graph
+from hwnas.module import Network
+from hwnas.network import Architecture, Scale
+
+OPERATIONS = (
+    "identity",
+    "separable_3x3",
+    "separable_5x5",
+    "separable_7x7",
+    "conv_1x7_7x1",
+    "avg_pool_3x3",
+    "max_pool_3x3",
+    "dilated_3x3",
+)
+TOLERANCE = 1e-5  # largest error of a file, relative to the largest output
+
+
+def repeatable(examples: int) -> settings:
+    return settings(
+        max_examples=examples,
+        derandomize=True,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
+
+
+@st.composite
+def architectures(draw: st.DrawFn) -> Architecture:
+    """Draw 1 to 5 blocks, wired anyhow, at a small scale: even and odd sizes and filters, both skeletons."""
+
+    def branch(states: int) -> Branch:
+        return draw(st.sampled_from(OPERATIONS)), draw(st.integers(0, states - 1))
+
+    def cell() -> Cell:
+        blocks = draw(st.integers(1, 5))
+        concat = draw(st.sampled_from(["all", "loose"]))
+        return Cell(tuple(Block(branch(index + 2), branch(index + 2)) for index in range(blocks)), concat)
+
+    skeleton = draw(st.sampled_from(["cifar", "cifar", "imagenet"]))
+    scale = Scale(
+        cells=draw(st.integers(1, 2)),
+        filters=draw(st.integers(4, 12)),
+        resolution=draw(st.integers(8, 40) if skeleton == "cifar" else st.sampled_from([64, 65])),
+        classes=draw(st.integers(2, 10)),
+        input_channels=draw(st.sampled_from([1, 3])),
+        skeleton=skeleton,
+    )
+    return Architecture(cell(), scale, cell() if draw(st.booleans()) else None)
+
+
+def network(graph: Graph, *, seed: int = 0) -> Network:
+    """Return the graph's module in eval mode, its BatchNorms neither centred nor of unit scale."""
+    torch.manual_seed(seed)
+    module = Network(graph)
+    for part in module.modules():
+        if isinstance(part, torch.nn.BatchNorm2d):
+            assert part.running_mean is not None
+            assert part.running_var is not None
+            torch.nn.init.uniform_(part.weight, 0.5, 1.5)
+            torch.nn.init.uniform_(part.running_var, 0.5, 2.0)
+            for centre in (part.bias, part.running_mean):
+                torch.nn.init.uniform_(centre, -0.5, 0.5)
+    return module.eval()
+
+
+def images(graph: Graph, *, count: int = 2, seed: int = 0) -> NDArray[np.float32]:
+    return np.random.default_rng(seed).standard_normal((count, *graph.layers[0].shape), dtype=np.float32)
+
+
+def torch_output(module: Network, inputs: NDArray[np.float32]) -> NDArray[Any]:
+    """Return what the module computes in double precision; the module is left so."""
+    with torch.no_grad():
+        return module.double()(torch.from_numpy(inputs).double()).numpy()
+
+
+def relative_error(outputs: NDArray[Any], expected: NDArray[Any]) -> float:
+    assert outputs.shape == expected.shape
+    return float(np.abs(outputs - expected).max() / np.abs(expected).max())

@@ -1,0 +1,342 @@
+"""The runner: what it times, in which order, when it is content, and that it never outlives its client."""
+
+import ast
+import json
+import os
+import random
+import signal
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny_models import WRITERS, write_onnx, write_tflite
+
+from hwnas import runner
+from hwnas.latency import Measurement
+
+RUNNER = Path(runner.__file__)
+LONG = 10**7  # rounds: hours
+ENDED_BY_WATCH = runner.ORPHANED
+
+rounds_of_samples = st.lists(st.lists(st.floats(0.001, 1000.0), min_size=1, max_size=6), min_size=1, max_size=8)
+
+
+class Bench:
+    """A clock that stands still except in the calls of pretended models, which it records."""
+
+    def __init__(self) -> None:
+        self.now = 0
+        self.called: list[str] = []
+        self.duration_ms: dict[str, Iterator[float] | float] = {}
+
+    def clock(self) -> int:
+        return self.now
+
+    def load(self, path: str) -> Callable[[], None]:
+        duration = self.duration_ms.get(path, 1.0)
+
+        def call() -> None:
+            self.called.append(path)
+            self.now += round(1e6 * (duration if isinstance(duration, float) else next(duration)))
+
+        return call
+
+    def run(self, names: list[str], **options: Any) -> list[runner.Event]:
+        models = [{"name": name, "path": name} for name in names]
+        return list(runner.time_models(runner.Job("fake", models, **options), self.load, clock=self.clock))
+
+    @property
+    def turns(self) -> list[str]:
+        """The models in the order of their turns, without the first call of each."""
+        calls = self.called
+        return [name for before, name in zip([None, *calls], calls, strict=False) if name != before]
+
+
+def per_round(*durations_ms: float, calls: int = 7) -> Iterator[float]:
+    """Yield the durations of a model's calls: one for all calls of a round, the last one for ever."""
+    yield durations_ms[0]  # when it is loaded
+    for duration in durations_ms:
+        for _ in range(calls):
+            yield duration
+    while True:
+        yield durations_ms[-1]
+
+
+def spawn(job: Path, *options: str, path: Path | None = None, **pipes: Any) -> subprocess.Popen[str]:
+    """Start the runner in a process of its own; `path` is searched for modules before all others."""
+    environment = {**os.environ, "PYTHONPATH": str(path)} if path else None
+    command = [sys.executable, str(RUNNER), str(job), *options]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, **pipes)
+
+
+def finish(job: Path, *, path: Path | None = None) -> tuple[list[runner.Event], int]:
+    """Return the runner's lines and its exit status."""
+    with spawn(job, path=path, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout is not None
+        return [json.loads(line) for line in process.stdout], process.wait(30)
+
+
+def write_job(folder: Path, runtime: str, *models: Path, **options: Any) -> Path:
+    job = {"runtime": runtime, "models": [{"name": model.name, "path": str(model)} for model in models], **options}
+    path = folder / "job.json"
+    path.write_text(json.dumps(job))
+    return path
+
+
+def write_modules(folder: Path, **sources: str) -> Path:
+    """Write packages, each with a module `interpreter` of that source."""
+    for package, source in sources.items():
+        (folder / package).mkdir(parents=True)
+        (folder / package / "__init__.py").touch()
+        (folder / package / "interpreter.py").write_text(source)
+    return folder
+
+
+@given(rounds_of_samples)
+def test_its_spread_is_the_measurements_spread(rounds_ms: list[list[float]]) -> None:
+    measurement = Measurement(tuple(map(tuple, rounds_ms)))
+    assert runner.spread(rounds_ms) == pytest.approx(measurement.spread, abs=1e-12)
+
+
+@given(st.lists(st.integers(1, 10**9), min_size=1, max_size=300, unique=True))
+def test_thinned_samples_keep_their_order_and_their_median(values: list[int]) -> None:
+    samples = [value / 1e6 for value in values]
+    kept = runner.thin(samples)
+    assert len(kept) == min(len(samples), runner.KEPT)
+    assert kept == [sample for sample in samples if sample in set(kept)]
+    assert statistics.median_low(samples) <= statistics.median(kept) <= statistics.median_high(samples)
+
+
+def test_a_turn_discards_the_first_calls() -> None:
+    bench = Bench()
+    bench.duration_ms["a"] = iter([50.0, 9.0, 8.0, *[1.0] * 40])
+    (event,) = bench.run(["a"], rounds=1)
+    assert event["rounds_ms"] == [[1.0] * 5]
+    assert event["first_ms"] == 50.0
+
+
+def test_a_turn_discards_calls_until_the_warm_up_is_over() -> None:
+    bench = Bench()
+    bench.run(["a"], rounds=1, warmup_ms=10.0)
+    assert len(bench.called) == 1 + 10 + 5
+
+
+def test_a_turn_of_a_tiny_model_times_many_calls_and_keeps_few() -> None:
+    bench = Bench()
+    bench.duration_ms["a"] = 0.01
+    (event,) = bench.run(["a"], rounds=1, min_ms=2.0, warmup_ms=0.0)
+    assert len(bench.called) == 1 + 2 + 200
+    assert len(event["rounds_ms"][0]) == runner.KEPT
+
+
+def test_a_turn_ends_though_the_clock_stands_still() -> None:
+    bench = Bench()
+    bench.duration_ms["a"] = 0.0
+    (event,) = bench.run(["a"], rounds=1)
+    assert len(bench.called) == 1 + 2 * runner.MAX_CALLS
+    assert not event["unstable"]
+
+
+def test_every_model_of_a_group_has_one_turn_in_each_round_in_changing_order() -> None:
+    names = list("abcdefgh")
+    bench = Bench()
+    bench.run(names, rounds=6)
+    after_loading = bench.called[len(names) :]
+    rounds = [after_loading[start : start + 7 * 8 : 7] for start in range(0, len(after_loading), 7 * 8)]
+    assert len(rounds) == 6
+    assert all(sorted(order) == names for order in rounds)
+    assert len({tuple(order) for order in rounds}) == 6
+
+
+def test_the_order_comes_from_the_seed() -> None:
+    orders = []
+    for seed in (0, 0, 1):
+        bench = Bench()
+        bench.run(list("abcdef"), seed=seed)
+        orders.append(bench.turns)
+    assert orders[0] == orders[1] != orders[2]
+
+
+def test_groups_do_not_mix() -> None:
+    bench = Bench()
+    events = bench.run(list("abcde"), group=2)
+    first = {name: bench.called.index(name) for name in "abcde"}
+    last = {name: len(bench.called) - bench.called[::-1].index(name) for name in "abcde"}
+    assert max(last["a"], last["b"]) <= min(first["c"], first["d"])
+    assert max(last["c"], last["d"]) <= first["e"]
+    assert {event["name"] for event in events[:2]} == {"a", "b"}
+
+
+def test_rounds_that_disagree_are_measured_again_until_they_agree() -> None:
+    bench = Bench()
+    bench.duration_ms["a"] = per_round(1.0, 1.0, 2.0, 2.0, 1.0)
+    b, a = bench.run(["a", "b"], rounds=4)
+    assert (b["name"], b["attempts"], b["unstable"]) == ("b", 1, False)
+    assert (a["name"], a["attempts"], a["unstable"]) == ("a", 2, False)
+    assert a["rounds_ms"] == [[1.0] * 5] * 4
+    assert bench.called.count("b") == 1 + 4 * 7
+
+
+def test_rounds_that_never_agree_are_measured_three_times_and_the_best_is_kept() -> None:
+    bench = Bench()
+    bench.duration_ms["a"] = per_round(1.0, 1.0, 3.0, 3.0, 1.0, 1.0, 2.0, 2.0, 1.0, 1.0, 4.0, 4.0)
+    (event,) = bench.run(["a"], rounds=4)
+    assert (event["attempts"], event["unstable"]) == (3, True)
+    assert {sample for samples in event["rounds_ms"] for sample in samples} == {1.0, 2.0}
+    assert len(bench.called) == 1 + 3 * 4 * 7
+
+
+def test_differences_under_a_microsecond_are_no_disagreement() -> None:
+    assert runner.agree([[0.001], [0.001], [0.0015], [0.0015]], 0.1)
+    assert not runner.agree([[0.01], [0.01], [0.015], [0.015]], 0.1)
+
+
+def test_a_model_that_fails_in_a_later_round_is_reported_and_the_others_go_on() -> None:
+    bench = Bench()
+    bench.duration_ms["a"] = iter([1.0] * 20)  # then StopIteration, as an error of the runtime
+    error, good = bench.run(["a", "b"])
+    assert (error["name"], error["error"].split(":")[0]) == ("a", "StopIteration")
+    assert (good["name"], len(good["rounds_ms"])) == ("b", 6)
+
+
+@pytest.mark.parametrize("runtime", ["onnx", "tflite"])
+def test_its_lines_are_conditions_models_and_end(tmp_path: Path, runtime: str) -> None:
+    good = WRITERS[runtime](tmp_path / f"good.{runtime}")
+    broken = tmp_path / f"broken.{runtime}"
+    broken.write_bytes(b"no model")
+    missing = tmp_path / f"missing.{runtime}"
+    events, status = finish(write_job(tmp_path, runtime, broken, good, missing, rounds=3))
+    first, *models, last = events
+    assert status == 0
+    assert first["conditions"]["runtime"] == runtime
+    assert last["end"] == 3
+    assert last["conditions"].keys() == first["conditions"].keys()
+    found = {event["name"]: event for event in models}
+    assert "error" in found[broken.name]
+    assert "error" in found[missing.name]
+    assert [5 <= len(samples) <= 25 for samples in found[good.name]["rounds_ms"]] == [True] * 3
+    assert found[good.name]["load_ms"] > 0 < found[good.name]["first_ms"]
+
+
+def test_a_dynamic_batch_counts_as_one(tmp_path: Path) -> None:
+    model = write_onnx(tmp_path / "m.onnx", ("batch", 4))
+    (_, event, _), _ = finish(write_job(tmp_path, "onnx", model, rounds=1))
+    assert "error" not in event
+
+
+def test_an_input_of_an_unfit_type_is_an_error_of_that_model(tmp_path: Path) -> None:
+    model = write_onnx(tmp_path / "m.onnx", element=onnx.TensorProto.INT64)
+    (_, event, _), status = finish(write_job(tmp_path, "onnx", model))
+    assert "must be float, int8 or uint8; got int64" in event["error"]
+    assert status == 0
+
+
+@pytest.mark.parametrize(("dtype", "low", "high"), [("int8", -128, 127), ("uint8", 0, 255)])
+def test_inputs_of_eight_bits_cover_their_range(dtype: str, low: int, high: int) -> None:
+    values = runner.random_input((100, 100), dtype, 0)
+    assert (values.min(), values.max(), values.dtype) == (low, high, np.dtype(dtype))
+
+
+def test_without_a_runtime_it_says_what_it_tried(tmp_path: Path) -> None:
+    broken = "raise ImportError('no such library')"
+    modules = write_modules(tmp_path / "modules", ai_edge_litert=broken, tflite_runtime=broken)
+    events, status = finish(write_job(tmp_path, "tflite"), path=modules)
+    assert status == 3
+    assert all(word in events[0]["error"] for word in ("ai_edge_litert", "tflite_runtime", "no such library"))
+
+
+def test_tflite_runtime_serves_where_litert_is_not_and_its_prints_stay_out_of_the_lines(tmp_path: Path) -> None:
+    fake = """
+import os
+class Interpreter:
+    def __init__(self, model_path, num_threads): os.write(1, b"INFO: hello\\n")
+    def allocate_tensors(self): pass
+    def get_input_details(self): return [{"index": 3, "shape": [1, 2], "dtype": "float32"}]
+    def set_tensor(self, index, value): assert (index, value.shape) == (3, (1, 2))
+    def invoke(self): print("invoked")
+"""
+    modules = write_modules(tmp_path / "modules", ai_edge_litert="raise ImportError('no')", tflite_runtime=fake)
+    events, status = finish(write_job(tmp_path, "tflite", tmp_path / "m", rounds=1), path=modules)
+    assert status == 0
+    assert events[0]["conditions"]["runtime_version"] == "tflite-runtime unknown"
+    assert events[1]["rounds_ms"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"version": 2}, "version must be 1; got 2"),
+        ({"colour": "red"}, "colour"),
+        ({"cores": [4095]}, "cores must be some of"),
+        ({"runtime": "abacus"}, "runtime must be one of onnx, tflite; got 'abacus'"),
+    ],
+)
+def test_an_impossible_job_is_an_error_line(tmp_path: Path, options: dict[str, Any], words: str) -> None:
+    events, status = finish(write_job(tmp_path, **{"runtime": "onnx", **options}))
+    assert status == 3
+    assert words in events[0]["error"]
+    assert len(events) == 1
+
+
+def test_it_ends_when_its_standard_input_closes(tmp_path: Path) -> None:
+    job = write_job(tmp_path, "tflite", write_tflite(tmp_path / "m.tflite"), rounds=LONG)
+    with spawn(job, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        assert "conditions" in process.stdout.readline()
+        assert process.poll() is None
+        process.stdin.close()
+        assert process.wait(20) == ENDED_BY_WATCH
+
+
+@pytest.mark.parametrize(("options", "status"), [([], ENDED_BY_WATCH), (["--no-watch"], -signal.SIGTERM)])
+def test_only_without_a_watch_it_runs_without_standard_input(tmp_path: Path, options: list[str], status: int) -> None:
+    job = write_job(tmp_path, "tflite", write_tflite(tmp_path / "m.tflite"), rounds=LONG)
+    with spawn(job, *options, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout is not None
+        if process.stdout.readline():
+            process.terminate()
+        assert process.wait(20) == status
+
+
+def test_it_needs_nothing_of_hwnas_and_no_new_python() -> None:
+    ast.parse(RUNNER.read_text(), feature_version=(3, 9))
+    program = f"import runpy; runpy.run_path({str(RUNNER)!r})"
+    subprocess.run([sys.executable, "-I", "-S", "-c", program], check=True)
+
+
+def test_it_chooses_fast_cores_then_real_ones_then_high_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    capacity = {0: 400, 1: 400, 2: 400, 3: 1024, 4: 1024, 5: 1024}
+    siblings = {3: "3-4", 4: "3-4"}
+    monkeypatch.setattr(runner, "cpu_number", lambda core, name: capacity[core] if name == "cpu_capacity" else 0)
+    monkeypatch.setattr(runner, "read_text", lambda path: siblings.get(int(path.split("/")[5][3:]), ""))
+    assert runner.choose_cores(set(capacity), 1) == [5]
+    assert runner.choose_cores(set(capacity), 2) == [4, 5]
+    assert runner.choose_cores(set(capacity), 3) == [2, 4, 5]
+    assert runner.choose_cores({0, 1}, 4) == [0, 1]
+
+
+def test_an_arm_processor_is_named_by_its_board_and_its_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = {
+        "/proc/cpuinfo": "processor : 0\nCPU implementer : 0x41\nCPU part : 0xd08\n\nprocessor : 1\nCPU part : 0xd03",
+        "/proc/device-tree/model": "Raspberry Pi 4 Model B Rev 1.4",
+    }
+    monkeypatch.setattr(runner, "read_text", lambda path: told.get(path, ""))
+    assert runner.cpu_name() == "Raspberry Pi 4 Model B Rev 1.4 0x41/0xd03 0x41/0xd08"
+
+
+def test_each_attempt_interleaves_only_what_is_left() -> None:
+    bench = Bench()
+    order = random.Random(0)
+    job = runner.Job("fake", [], rounds=2)
+    models = [runner.Model(name, bench.load(name), 0.0, 0.0) for name in "abc"]
+    assert list(runner.time_rounds(models, job, order=order, clock=bench.clock)) == []
+    assert [model.attempts for model in models] == [1, 1, 1]

@@ -1,0 +1,50 @@
+"""One-operator models, written without hwnas's own writers."""
+
+from pathlib import Path
+
+import flatbuffers
+import numpy as np
+import onnx
+from ai_edge_litert import schema_py_generated as schema
+from onnx import helper
+
+SHAPE = (1, 4, 4, 3)
+
+
+def write_onnx(path: Path, shape: tuple[int | str, ...] = SHAPE, element: int = onnx.TensorProto.FLOAT) -> Path:
+    """Write y = x + x."""
+    graph = helper.make_graph(
+        [helper.make_node("Add", ["x", "x"], ["y"])],
+        "add",
+        [helper.make_tensor_value_info("x", element, shape)],
+        [helper.make_tensor_value_info("y", element, shape)],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
+def write_tflite(path: Path, shape: tuple[int, ...] = SHAPE) -> Path:
+    """Write y = x + x."""
+    code = schema.OperatorCodeT()
+    code.builtinCode = schema.BuiltinOperator.ADD
+    operator = schema.OperatorT()
+    operator.inputs, operator.outputs = [0, 0], [1]
+    operator.builtinOptionsType, operator.builtinOptions = schema.BuiltinOptions.AddOptions, schema.AddOptionsT()
+    graph = schema.SubGraphT()
+    graph.tensors = [_tensor(name, shape) for name in ("x", "y")]
+    graph.inputs, graph.outputs, graph.operators = [0], [1], [operator]
+    model = schema.ModelT()
+    model.version, model.buffers, model.operatorCodes, model.subgraphs = 3, [schema.BufferT()], [code], [graph]
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    path.write_bytes(builder.Output())
+    return path
+
+
+def _tensor(name: str, shape: tuple[int, ...]) -> schema.TensorT:
+    tensor = schema.TensorT()
+    tensor.name, tensor.shape, tensor.type = name, np.array(shape, dtype=np.int32), schema.TensorType.FLOAT32
+    return tensor
+
+
+WRITERS = {"onnx": write_onnx, "tflite": write_tflite}
