@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hwnas import files, runner
+from hwnas import files, formats, runner
 from hwnas.device import Device, Setting
 from hwnas.errors import DeviceError, InputError
+from hwnas.graph import Graph
 from hwnas.latency import Measurement
 from hwnas.transports import Transport, open_transport
 
@@ -120,6 +121,24 @@ def read_conditions(device: Device, setting: Setting) -> Conditions:
     return found[0]
 
 
+def write_models(graphs: Mapping[str, Graph], runtime: str, folder: Path, *, seed: int = 0) -> dict[str, Path]:
+    """Write lowered graphs with random weights as files of a runtime; return the files by the graphs' names."""
+    written = formats.get(runtime)
+    models = {name: folder / f"{index}{written.SUFFIX}" for index, name in enumerate(graphs)}
+    for name, graph in graphs.items():
+        models[name].write_bytes(written.write(graph, formats.random_weights(graph, seed=seed)))
+    return models
+
+
+def time_network(graph: Graph, device: Device, setting: Setting, *, seed: int = 0) -> Measurement:
+    """Write a network with random weights as it would be exported, and time it whole on the device."""
+    with tempfile.TemporaryDirectory(prefix="hwnas-") as folder:
+        lowered = formats.get(setting.runtime).lower(graph)
+        models = write_models({"network": lowered}, setting.runtime, Path(folder), seed=seed)
+        (timed,) = time_models(device, setting, models, seed=seed)
+    return timed.measurement
+
+
 class _CutError(Exception):
     """The runner's lines have come to an end; only its end line, after which nobody reads on, is a good one."""
 
@@ -158,6 +177,8 @@ def _read(
     except _CutError as cut:
         got = f"{arrived} of {expected} models had arrived"
         raise DeviceError(f"the runner stopped before its end line on {where}; {got}{_list(failed)}. {cut}") from None
+    if arrived + len(failed) < expected:
+        raise DeviceError(f"the runner must write a line for each of {expected} models; got {arrived + len(failed)}")
     if failed:
         raise DeviceError(f"every model must load and run on {where}; got {len(failed)} that did not{_list(failed)}")
 

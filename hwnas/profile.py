@@ -33,8 +33,10 @@ if TYPE_CHECKING:
     from hwnas.device import Device, Setting
     from hwnas.graph import Graph
     from hwnas.latency import LatencyTable
+    from hwnas.measure import Conditions
     from hwnas.network import Architecture, Scale
 
+_BUSY = 0.1  # share of the cores
 _SAVE_EVERY = 16  # entries
 _CHUNK = 256  # tiny models that lie on the disk at once
 
@@ -161,15 +163,16 @@ def _measure_operators(
     """Time the missing operators in random order, saving the table every few entries."""
     import random
 
-    from hwnas.measure import time_models
+    from hwnas.measure import time_models, write_models
 
     names = list(missing)
     random.Random(seed).shuffle(names)
     with bar("measuring operators", len(names)) as measuring:
         for chunk in _chunks(names):
             with tempfile.TemporaryDirectory(prefix="hwnas-") as folder, _saved(table):
-                files = _write_models({name: missing[name] for name in chunk}, setting.runtime, Path(folder), seed)
-                for count, timed in enumerate(time_models(device, setting, files, seed=seed), start=1):
+                files = write_models({name: missing[name] for name in chunk}, setting.runtime, Path(folder), seed=seed)
+                timings = time_models(device, setting, files, seed=seed, on_conditions=_warn_if_busy)
+                for count, timed in enumerate(timings, start=1):
                     table.entries[timed.name] = timed.measurement
                     measuring.advance()
                     if count % _SAVE_EVERY == 0:
@@ -188,7 +191,7 @@ def _measure_networks(
     """Time whole random networks of the space, at random scales, those that the table has not yet."""
     from hwnas import formats
     from hwnas.latency import TimedNetwork
-    from hwnas.measure import time_models
+    from hwnas.measure import time_models, write_models
 
     runtime = formats.get(setting.runtime)
     known = [network.architecture for network in table.networks]
@@ -197,14 +200,17 @@ def _measure_networks(
         for index, architecture in enumerate(random_networks(space, scales, networks, seed=seed))
         if architecture.to_json() not in known
     }
-    with bar("measuring whole networks", len(wanted)) as measuring:
-        with tempfile.TemporaryDirectory(prefix="hwnas-") as folder, _saved(table):
-            graphs = {name: runtime.lower(architecture.graph) for name, architecture in wanted.items()}
-            files = _write_models(graphs, setting.runtime, Path(folder), seed)
-            for timed in time_models(device, setting, files, group=8, seed=seed):
-                table.networks.append(TimedNetwork(wanted[timed.name].to_json(), timed.measurement))
-                table.save()
-                measuring.advance()
+    graphs = {name: runtime.lower(architecture.graph) for name, architecture in wanted.items()}
+    with (
+        bar("measuring whole networks", len(wanted)) as measuring,
+        tempfile.TemporaryDirectory(prefix="hwnas-") as folder,
+        _saved(table),
+    ):
+        files = write_models(graphs, setting.runtime, Path(folder), seed=seed)
+        for timed in time_models(device, setting, files, group=8, seed=seed, on_conditions=_warn_if_busy):
+            table.networks.append(TimedNetwork(wanted[timed.name].to_json(), timed.measurement))
+            table.save()
+            measuring.advance()
 
 
 def random_networks(space: str, scales: "Sequence[Scale]", count: int, *, seed: int) -> "list[Architecture]":
@@ -218,20 +224,18 @@ def random_networks(space: str, scales: "Sequence[Scale]", count: int, *, seed: 
     return [Architecture(cell, chooser.choice(list(scales))) for cell in cells]
 
 
-def _write_models(graphs: "Mapping[str, Graph]", runtime: str, folder: Path, seed: int) -> dict[str, Path]:
-    from hwnas import formats
-
-    written = formats.get(runtime)
-    files = {name: folder / f"{index}{written.SUFFIX}" for index, name in enumerate(graphs)}
-    for name, graph in graphs.items():
-        files[name].write_bytes(written.write(graph, formats.random_weights(graph, seed=seed)))
-    return files
-
-
 def _chunks(names: Sequence[str]) -> Iterator[list[str]]:
     left = iter(names)
     while chunk := list(islice(left, _CHUNK)):
         yield chunk
+
+
+def _warn_if_busy(conditions: "Conditions") -> None:
+    if (conditions.others_busy or 0.0) > _BUSY:
+        say(
+            f"other programs took {conditions.others_busy:.0%} of this device's cores: figures may be too high. "
+            f"Stop them, and type `hwnas profile --fresh`"
+        )
 
 
 @contextmanager

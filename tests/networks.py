@@ -86,4 +86,4 @@ def torch_output(module: Network, inputs: NDArray[np.float32]) -> NDArray[Any]:
 
 def relative_error(outputs: NDArray[Any], expected: NDArray[Any]) -> float:
     assert outputs.shape == expected.shape
-    return float(np.abs(outputs - expected).max() / np.abs(expected).max())
+    return float(np.abs(outputs - expected).max() / (np.abs(expected).max() or 1.0))

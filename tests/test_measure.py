@@ -152,6 +152,7 @@ def test_a_whole_script_is_read(script: type[Script]) -> None:
     [
         ([MODEL], "1 of 3 models had arrived. its output just ends"),
         ([MODEL, {"name": "b", "error": "broken"}], "1 of 3 models had arrived\n  b: broken"),
+        ([MODEL, {"end": 3, "conditions": CONDITIONS}], "a line for each of 3 models; got 1"),
         ([MODEL, "INFO: hello"], "got 'INFO: hello'"),
         ([MODEL, '{"name": "b", "rou'], 'got \'{"name": "b", "rou\''),
         ([MODEL, {"weather": "fine"}], "weather"),

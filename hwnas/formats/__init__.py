@@ -41,7 +41,7 @@ class Format(Protocol):
     SUFFIX: str
 
     def lower(self, graph: Graph) -> Graph:
-        """Return the layers that this runtime executes: a ReLU is part of the layer before it where the runtime does so."""
+        """Return the layers that this runtime executes: ReLU fused where it fuses, operators split where faster."""
         ...
 
     def write(self, graph: Graph, weights: "Weights", *, metadata: Mapping[str, str] | None = None) -> bytes:

@@ -15,6 +15,8 @@ from hwnas.formats import Model, input_name, layer_weights, no_writer, output_na
 from hwnas.graph import Graph, Layer, fuse_relu, pads
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from hwnas.formats import Array, Weights
 
 SUFFIX = ".onnx"
@@ -49,14 +51,13 @@ def load(path: Path, *, threads: int = 1) -> Model:
     Raises ExportError if the file cannot be loaded.
     """
     import onnxruntime
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = threads
     options.log_severity_level = 3
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except (state.Fail, state.NoSuchFile, state.InvalidProtobuf, state.InvalidGraph, state.NotImplemented) as error:
+    except _refusals() as error:
         raise unloadable(path, error) from None
     names = [info.name for info in session.get_inputs()]
 
@@ -66,6 +67,14 @@ def load(path: Path, *, threads: int = 1) -> Model:
         return output
 
     return run
+
+
+def _refusals() -> tuple[type[Exception], ...]:
+    """Return the errors of a file that cannot be loaded; ONNX Runtime gives them no common base."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    broken = (state.InvalidArgument, state.InvalidGraph, state.InvalidProtobuf, state.NoSuchFile, state.NoModel)
+    return (*broken, state.NotImplemented, state.Fail, state.RuntimeException)
 
 
 class _Writer:
@@ -98,7 +107,7 @@ class _Writer:
     def node(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> None:
         self.nodes.append(helper.make_node(kind, inputs, [output], name=output, **attributes))
 
-    def constant(self, name: str, value: "np.ndarray[Any, Any]") -> str:
+    def constant(self, name: str, value: "NDArray[Any]") -> str:
         self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
         return name
 

@@ -11,7 +11,7 @@ from hwnas.cell import Block, Branch, Cell, all_blocks, canonical, decode, disti
 from hwnas.network import Architecture, Scale
 
 if TYPE_CHECKING:
-    from optuna.distributions import BaseDistribution
+    from optuna.distributions import CategoricalDistribution
 
     from hwnas.cell import Codes
 
@@ -29,11 +29,11 @@ MAX_BLOCKS = 5
 _FIELDS = ("operation1", "input1", "operation2", "input2")  # of a block's code
 
 
-def distributions() -> "dict[str, BaseDistribution]":
+def distributions() -> "dict[str, CategoricalDistribution]":
     """Return what Optuna chooses from: constant names and choices; blocks beyond the chosen number are ignored."""
     from optuna.distributions import CategoricalDistribution
 
-    found: dict[str, BaseDistribution] = {"blocks": CategoricalDistribution(range(1, MAX_BLOCKS + 1))}
+    found: dict[str, CategoricalDistribution] = {"blocks": CategoricalDistribution(range(1, MAX_BLOCKS + 1))}
     for block in range(1, MAX_BLOCKS + 1):
         for name in _FIELDS:
             choices = OPERATIONS if name.startswith("operation") else range(block + 1)

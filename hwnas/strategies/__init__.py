@@ -13,6 +13,7 @@ from hwnas.budget import Budget
 from hwnas.costs import CostModel
 
 if TYPE_CHECKING:
+    from optuna.distributions import CategoricalDistribution
     from optuna.samplers import BaseSampler
 
 
@@ -35,3 +36,10 @@ class ExhaustedError(Exception):
 def make_sampler(name: str, context: Context, *, seed: int) -> "BaseSampler":
     """Return the sampler of the strategy of that name; raises UnknownNameError, which lists the known ones."""
     return cast("BaseSampler", plugins.load("strategies", name).sampler(context, seed=seed))
+
+
+def distributions(space: ModuleType, targets: tuple[float, ...]) -> "dict[str, CategoricalDistribution]":
+    """Return what every trial chooses from: the space's parameters and the latency target, a share of the cap."""
+    from optuna.distributions import CategoricalDistribution
+
+    return {**space.distributions(), "target": CategoricalDistribution(targets)}

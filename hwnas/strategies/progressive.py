@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 from hwnas import surrogates
 from hwnas.cell import canonical_keys
 from hwnas.pareto import ranking
-from hwnas.strategies import Context, ExhaustedError
+from hwnas.strategies import Context, ExhaustedError, distributions
 from hwnas.surrogates import Evaluated
 
 if TYPE_CHECKING:
@@ -48,9 +48,7 @@ class ProgressiveSampler(BaseSampler):
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """Return the whole space: candidates are proposed as a whole."""
-        from optuna.distributions import CategoricalDistribution
-
-        return {**self._space.distributions(), "target": CategoricalDistribution(self._context.targets)}
+        return dict(distributions(self._space, self._context.targets))
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]

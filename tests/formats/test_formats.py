@@ -197,7 +197,7 @@ def test_a_file_that_is_no_model_is_refused(runtime: Format, tmp_path: Path, con
     path = tmp_path / f"broken{runtime.SUFFIX}"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(ExportError, match="broken.*must be a model"):
+    with pytest.raises(ExportError, match=r"broken.*must be a model"):
         runtime.load(path)
 
 

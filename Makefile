@@ -1,0 +1,32 @@
+# `make demo`: the whole of hwnas on this machine. `make test`: all checks, as CI runs them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: demo test install data clean
+
+demo: install data
+	$(BIN)/hwnas run demo.toml
+
+test: install data
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest
+
+install: $(INSTALLED)
+
+# Debian keeps venv in a package of its own.
+$(INSTALLED): pyproject.toml
+	$(PYTHON) -c 'import ensurepip' || ./apt-install python3-venv
+	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+# Where there is no apt-get, or no root, hwnas takes torchvision's copy of Fashion-MNIST.
+data:
+	test -d /usr/share/datasets/fashion-mnist || ./apt-install dataset-fashion-mnist || true
+
+clean:
+	rm -rf $(VENV) runs/demo export/demo latency_tables/host

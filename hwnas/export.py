@@ -1,0 +1,281 @@
+"""`hwnas export`: writes winners as ONNX and TFLite files, checks them against PyTorch, times them on the device.
+
+An artefact that computes something else, or is over its cap, is not left under its final name.
+"""
+
+import hashlib
+import importlib.metadata
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hwnas import formats
+from hwnas.options import RunFolder
+from hwnas.progress import bar, say
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from hwnas.datasets import Dataset
+    from hwnas.device import Device, Setting
+    from hwnas.module import Network
+    from hwnas.runs import Run
+
+    Array = NDArray[np.float32]
+
+RUNTIMES = ("tflite", "onnx")
+_IMAGES = 64  # that the check compares the outputs on
+_MAX_RELATIVE_ERROR = 1e-4  # of the logits; what is aimed at is 1e-5
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """An exported winner: its card, as in card.json, and where its files are."""
+
+    folder: str
+    card: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """What a file computes beside PyTorch, on the same images."""
+
+    max_relative_error: float
+    agreement: float
+
+
+def export(
+    run: RunFolder,
+    *,
+    out: Annotated[str, typer.Option(help="folder for the artefacts: OUT/RUN/TRIAL/")] = "export",
+    trial: Annotated[int | None, typer.Option(help="export this winner alone")] = None,
+    allow_over_cap: Annotated[
+        bool, typer.Option("--allow-over-cap", help="keep an artefact whose measured latency is over the cap")
+    ] = False,
+) -> list[Exported]:
+    """Export a run's trained winners as ONNX and TFLite, checked and timed on the run's device.
+
+    Raises InputError where no winner was trained, and ExportError, with the figures, for an artefact that is refused.
+    """
+    from hwnas import datasets
+    from hwnas.device import load_device
+    from hwnas.errors import ExportError, InputError
+    from hwnas.runs import Run
+
+    opened = Run.open(run)
+    settings = opened.settings
+    records = sorted(opened.folder.glob("winners/*/winner.json"))
+    if trial is not None:
+        records = [path for path in records if path.parent == opened.winner_folder(trial)]
+    if not records:
+        what = "no trained winner" if trial is None else f"no trained winner {trial}"
+        raise InputError(f"{opened.folder} has {what} to export. Type: hwnas train {opened.folder}")
+    device = load_device(settings.device)
+    dataset = datasets.load(settings.data, seed=settings.seed, resolution=settings.resolution)
+    exported, refused = [], []
+    with opened.locked(), bar("exporting", len(records)) as exporting:
+        for path in records:
+            target = Path(out) / opened.folder.resolve().name / path.parent.name
+            try:
+                exported.append(_export_one(opened, path, target, device, dataset, allow_over_cap))
+            except ExportError as error:
+                refused.append(f"trial {path.parent.name}: {error}")
+            exporting.advance()
+    if refused:
+        raise ExportError("\n".join(refused))
+    return exported
+
+
+def _export_one(
+    run: "Run", record_path: Path, target: Path, device: "Device", dataset: "Dataset", allow_over_cap: bool
+) -> Exported:
+    from hwnas.files import read_json, write_json, write_text
+
+    record = read_json(record_path, what="a winner's record")
+    weights_hash = _sha256(record_path.with_name("weights.safetensors"))
+    card_path = target / "card.json"
+    if card_path.exists():
+        card = read_json(card_path, what="an artefact's card")
+        if card.get("weights_sha256") == weights_hash and all((target / name).exists() for name in card["files"]):
+            say(f"trial {record['trial']} is exported already, in {target}")
+            return Exported(str(target), card)
+    staging = target.with_name(f".{target.name}.part")
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir(parents=True)
+    try:
+        network = _load_network(record, record_path.with_name("weights.safetensors"))
+        files = _write_checked(network, dataset, staging, _metadata(record))
+        _time_files(files, staging, device, run)
+        card = _card(run, record, network, files, weights_hash)
+        _refuse_over_cap(card, allow_over_cap)
+        write_json(staging / "card.json", card)
+        write_text(staging / "README.md", _readme(card))
+        shutil.rmtree(target, ignore_errors=True)
+        staging.rename(target)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return Exported(str(target), card)
+
+
+def _load_network(record: dict[str, Any], weights: Path) -> "Network":
+    """Return the trained network; raises ExportError where the weights do not fit."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    from hwnas.errors import ExportError
+    from hwnas.module import Network
+    from hwnas.network import Architecture
+
+    network = Network(Architecture.from_json(record["architecture"]).graph)
+    try:
+        network.load_state_dict(load_file(weights))
+    except (SafetensorError, OSError, RuntimeError) as error:
+        raise ExportError(
+            f"{weights} must hold the winner's weights; it cannot be read ({error}). "
+            f"Delete {weights.parent} and type `hwnas train` again"
+        ) from None
+    return network.eval()
+
+
+def _write_checked(
+    network: "Network", dataset: "Dataset", folder: Path, metadata: dict[str, str]
+) -> dict[str, dict[str, Any]]:
+    """Write every format into the folder and compare it with PyTorch; return the card's entries by file name."""
+    from hwnas.errors import ExportError
+    from hwnas.module import deployed_weights
+
+    images, expected = _reference(network, dataset)
+    weights = deployed_weights(network)
+    files: dict[str, dict[str, Any]] = {}
+    for runtime in RUNTIMES:
+        written = formats.get(runtime)
+        path = folder / f"model{written.SUFFIX}"
+        path.write_bytes(written.write(written.lower(network.graph), weights, metadata=metadata))
+        checked = _compare(written.load(path)(images), expected)
+        if not checked.max_relative_error <= _MAX_RELATIVE_ERROR:
+            raise ExportError(
+                f"{path.name} must compute what PyTorch computes, to {_MAX_RELATIVE_ERROR:g} of the largest output; "
+                f"got {checked.max_relative_error:.2g} on {len(images)} test images, and the same class for "
+                f"{checked.agreement:.1%}. This is a fault in hwnas: please report it with the architecture"
+            )
+        files[path.name] = {
+            "runtime": runtime,
+            "bytes": path.stat().st_size,
+            "sha256": _sha256(path),
+            "max_relative_error": checked.max_relative_error,
+            "agreement": checked.agreement,
+            "setting": None,
+            "measured_ms": None,
+        }
+    return files
+
+
+def _reference(network: "Network", dataset: "Dataset") -> "tuple[Array, Array]":
+    """Return test images [n, c, h, w], normalised, and PyTorch's logits [n, classes]."""
+    import torch
+
+    from hwnas.estimators.training import normalise
+
+    count = min(_IMAGES, len(dataset.test.labels))
+    images = normalise(dataset.test.read(torch.arange(count)), dataset)
+    with torch.no_grad():
+        return images.numpy(), network(images).numpy()
+
+
+def _compare(outputs: "Array", expected: "Array") -> _Checked:
+    import numpy as np
+
+    error = float(np.abs(outputs - expected).max() / np.abs(expected).max())
+    return _Checked(error, float((outputs.argmax(1) == expected.argmax(1)).mean()))
+
+
+def _time_files(files: dict[str, dict[str, Any]], folder: Path, device: "Device", run: "Run") -> None:
+    """Time each file whole on the device, in the run's setting or the device's first for that runtime."""
+    from hwnas.measure import time_models
+
+    for name, entry in files.items():
+        setting = _setting_for(entry["runtime"], device, run)
+        if setting is None or run.settings.predicted:
+            continue
+        (timed,) = time_models(device, setting, {name: folder / name})
+        entry["setting"] = setting.name
+        entry["measured_ms"] = timed.measurement.ms
+        entry["first_inference_ms"] = timed.first_ms
+        entry["load_ms"] = timed.load_ms
+
+
+def _setting_for(runtime: str, device: "Device", run: "Run") -> "Setting | None":
+    """Return the run's own setting if it is of this runtime, otherwise the device's first that is."""
+    own = next(s for s in device.settings if s.runtime == run.settings.setting.split("-")[0])
+    if own.runtime == runtime:
+        return own.model_copy(update={"threads": run.settings.threads})
+    return next((setting for setting in device.settings if setting.runtime == runtime), None)
+
+
+def _card(
+    run: "Run", record: dict[str, Any], network: "Network", files: dict[str, dict[str, Any]], weights_hash: str
+) -> dict[str, Any]:
+    return {
+        "version": 1,
+        "run": run.folder.resolve().name,
+        "trial": record["trial"],
+        "device": run.settings.device,
+        "setting": run.settings.setting,
+        "cap_ms": run.settings.max_latency_ms,
+        "predicted_ms": record["predicted_ms"],
+        "predicted_error": record["predicted_error"],
+        "accuracy": {"test": record["test_accuracy"], "search": record["search_accuracy"]},
+        "mult_adds": network.graph.mult_adds,
+        "parameters": network.graph.parameters,
+        "peak_activation_bytes": network.graph.peak_activation_bytes,
+        "architecture": record["architecture"],
+        "data": record["data"],
+        "training": record["training"],
+        "files": files,
+        "weights_sha256": weights_hash,
+        "versions": {
+            **record["versions"],
+            **{name: importlib.metadata.version(name) for name in ("onnx", "onnxruntime", "ai-edge-litert")},
+        },
+    }
+
+
+def _refuse_over_cap(card: dict[str, Any], allowed: bool) -> None:
+    """Raise ExportError where the file of the run's own setting was measured over the cap."""
+    from hwnas.errors import ExportError
+
+    for name, entry in card["files"].items():
+        over = entry["setting"] == card["setting"] and entry["measured_ms"] > card["cap_ms"]
+        if over and not allowed:
+            raise ExportError(
+                f"{name} must run in {card['cap_ms']:g} ms on {card['device']} ({card['setting']}); measured "
+                f"{entry['measured_ms']:.3f} ms. Export another trial (--trial), or keep it with --allow-over-cap"
+            )
+
+
+def _metadata(record: dict[str, Any]) -> dict[str, str]:
+    """Return what is written into the files themselves."""
+    data = record["data"]
+    return {
+        "hwnas_trial": str(record["trial"]),
+        "classes": ",".join(data["classes"]),
+        "mean": ",".join(f"{value:.8g}" for value in data["mean"]),
+        "std": ",".join(f"{value:.8g}" for value in data["std"]),
+    }
+
+
+def _readme(card: dict[str, Any]) -> str:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("hwnas", "."), undefined=StrictUndefined, trim_blocks=True, autoescape=False
+    )
+    return environment.get_template("export_readme.md.jinja").render(card=card)
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,98 @@
+"""`hwnas run`: profile, search, train, export and report from one TOML file; it goes on where it was stopped.
+
+out = "runs/a"
+
+[device]     device, setting, threads
+[search]     the options of `hwnas search`, with `_` for `-`
+[profile]    the options of `hwnas profile` that are not the search's own
+[train]      the options of `hwnas train`
+[export]     the options of `hwnas export`
+"""
+
+import inspect
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hwnas.export import Exported, export
+from hwnas.profile import Profiled, profile
+from hwnas.progress import say
+from hwnas.report import Reported, report
+from hwnas.search import Searched, search
+from hwnas.train import Winner, train
+
+_SECTIONS: dict[str, Callable[..., Any]] = {"profile": profile, "search": search, "train": train, "export": export}
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What each verb returned."""
+
+    profiled: list[Profiled]
+    searched: Searched
+    winners: list[Winner]
+    exported: list[Exported]
+    reported: Reported
+
+
+def run(
+    config: Annotated[str, typer.Argument(help="TOML file with `out` and sections [device], [search], [train], ...")],
+) -> Ran:
+    """Profile, search, train, export and report, as a TOML file says; what is done already is not done again.
+
+    Raises InputError for a file that is not as it should be, and whatever the verbs raise.
+    """
+    from hwnas import datasets
+
+    out, sections = _read(Path(config))
+    common = sections.pop("device")
+    wanted = sections["search"]
+    data = datasets.load(
+        wanted.get("data", "fashion-mnist"), seed=wanted.get("seed", 0), resolution=wanted.get("resolution")
+    )
+    shared = {name: wanted[name] for name in ("space", "cells", "filters") if name in wanted}
+    image = {"resolution": data.resolution, "channels": data.channels, "classes": len(data.classes)}
+    say("[1/5] profile")
+    profiled = profile(**{"device": "host", **common, **shared, **image, **sections["profile"]})
+    say("[2/5] search")
+    searched = search(out=out, **{**common, **wanted})
+    say("[3/5] train")
+    winners = train(out, **sections["train"])
+    say("[4/5] export")
+    exported = export(out, **sections["export"])
+    say("[5/5] report")
+    return Ran(profiled, searched, winners, exported, report(out))
+
+
+def _read(path: Path) -> tuple[str, dict[str, dict[str, Any]]]:
+    """Return the run's folder and the sections, each checked against its verb's options."""
+    from hwnas.errors import InputError
+
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"a run's config must exist; got {path}, which does not") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"a run's config must be TOML; {path} is not: {error}") from None
+    out = content.pop("out", None)
+    if not isinstance(out, str):
+        raise InputError(f'{path} must say where the run goes: out = "runs/NAME"; got {out!r}')
+    sections: dict[str, dict[str, Any]] = {"device": {}, **{name: {} for name in _SECTIONS}}
+    for name, section in content.items():
+        if name not in sections or not isinstance(section, dict):
+            raise InputError(f"{path} may have the sections {', '.join(sections)}; got {name!r}")
+        known = {"device", "setting", "threads"} if name == "device" else _options(_SECTIONS[name])
+        if unknown := sorted(set(section) - known):
+            raise InputError(f"{path}: [{name}] has no {unknown[0]!r}; known: {', '.join(sorted(known))}")
+        sections[name] = section
+    if "max_latency_ms" not in sections["search"]:
+        raise InputError(f"{path}: [search] must have max_latency_ms, the cap in milliseconds")
+    return out, sections
+
+
+def _options(verb: Callable[..., Any]) -> set[str]:
+    return {name for name in inspect.signature(verb).parameters if name not in ("out", "run", "device")}

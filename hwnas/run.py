@@ -1,0 +1,1 @@
+from hwnas.runs import *  # noqa: F403

@@ -1,0 +1,112 @@
+"""Latency tables and predictions."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hwnas.errors import TableError
+from hwnas.latency import Correction, LatencyTable, Measurement, TimedNetwork, fit_correction
+from hwnas.tables import check_conditions
+
+milliseconds = st.floats(1e-6, 1e6, allow_nan=False)
+measurements = st.builds(
+    Measurement, st.lists(st.lists(milliseconds, min_size=1).map(tuple), min_size=1).map(tuple), st.booleans()
+)
+
+
+def table(path: Path) -> LatencyTable:
+    setting = {"runtime": "tflite", "precision": "fp32", "threads": 1}
+    return LatencyTable(
+        path,
+        "host",
+        setting,
+        {"cpu": "a", "cores": 2},
+        {"add": Measurement(((1.0, 2.0, 3.0), (2.0, 2.0, 9.0)))},
+        [TimedNetwork({"normal": {}}, Measurement(((5.0,),)))],
+    )
+
+
+def test_the_stated_latency_is_the_lower_quartile_of_the_rounds_medians() -> None:
+    measurement = Measurement(((1.0, 9.0, 2.0), (3.0,), (4.0,), (5.0,), (6.0,)))
+    assert measurement.round_medians_ms == [2.0, 3.0, 4.0, 5.0, 6.0]
+    assert measurement.ms == 3.0
+    assert measurement.spread == pytest.approx(4.0 / 3.0 - 1.0)
+    assert measurement.median_ms == 4.0
+
+
+@given(entries=st.dictionaries(st.text(min_size=1), measurements, max_size=4))
+def test_a_table_survives_its_file(tmp_path_factory: pytest.TempPathFactory, entries: dict[str, Measurement]) -> None:
+    written = table(tmp_path_factory.mktemp("table") / "table.json")
+    written.entries = entries
+    written.save()
+    assert LatencyTable.read(written.path) == written
+
+
+def test_a_table_that_is_cut_short_anywhere_is_refused_by_name(tmp_path: Path) -> None:
+    written = table(tmp_path / "table.json")
+    written.save()
+    content = written.path.read_bytes()
+    for end in range(len(content) - 1):
+        written.path.write_bytes(content[:end])
+        with pytest.raises(TableError, match=r"table\.json"):
+            LatencyTable.read(written.path)
+
+
+@pytest.mark.parametrize("sample", ["-1.0", "0", "NaN", "Infinity", '"1.0"', "null", "true", "[]"])
+def test_an_entry_that_is_no_time_is_refused_with_file_and_entry(tmp_path: Path, sample: str) -> None:
+    written = table(tmp_path / "table.json")
+    written.save()
+    written.path.write_text(written.path.read_text().replace("3.0", sample))
+    with pytest.raises(TableError, match=r"table\.json: entry 'add' must have rounds_ms"):
+        LatencyTable.read(written.path)
+
+
+@pytest.mark.parametrize("change", [{"version": 2}, {"entries": []}, {"device": None}, {"networks": {}}])
+def test_a_table_of_another_form_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
+    written = table(tmp_path / "table.json")
+    written.save()
+    written.path.write_text(json.dumps({**json.loads(written.path.read_text()), **change}))
+    with pytest.raises(TableError, match=rf"table\.json.*{next(iter(change))}"):
+        LatencyTable.read(written.path)
+
+
+def test_a_missing_entry_names_the_command_that_measures_it(tmp_path: Path) -> None:
+    with pytest.raises(TableError, match=r"lacks 1, such as 'mean'.*hwnas profile host"):
+        table(tmp_path / "table.json").require(["add", "mean", "mean"], command="hwnas profile host")
+
+
+def test_other_conditions_are_refused_by_field(tmp_path: Path) -> None:
+    with pytest.raises(TableError, match=r"cpu was 'a' and is 'b'\. Measure anew: hwnas profile host --fresh"):
+        check_conditions(table(tmp_path / "table.json"), {"cpu": "b", "cores": 2})
+
+
+def test_the_correction_finds_the_law_that_made_the_latencies() -> None:
+    random = np.random.default_rng(0)
+    sums, operators = random.uniform(0.1, 10, 40), random.integers(10, 200, 40).astype(float)
+    measured = 1.1 * sums + 0.002 * operators + 0.05
+    fitted = fit_correction(sums, operators, measured)
+    assert fitted.factor == pytest.approx(1.1)
+    assert fitted.per_operator_ms == pytest.approx(0.002)
+    assert fitted.constant_ms == pytest.approx(0.05)
+    assert fitted.error < 1e-6
+    assert fitted.predict(2.0, 100).ms == pytest.approx(1.1 * 2 + 0.2 + 0.05)
+
+
+def test_the_error_is_that_of_networks_which_the_correction_has_not_seen() -> None:
+    random = np.random.default_rng(0)
+    sums = random.uniform(1, 10, 400)
+    measured = sums * (1 + 0.1 * random.standard_normal(400))
+    error = fit_correction(sums, np.full(400, 50.0), measured).error
+    assert error == pytest.approx(0.1645, rel=0.15)  # nine of ten of a normal distribution lie within 1.645 deviations
+    assert Correction().error > error
+    assert fit_correction(sums[:4], sums[:4], measured[:4]).networks == 4
+
+
+def test_the_upper_end_is_above_the_prediction_by_the_error() -> None:
+    prediction = Correction(factor=2.0, error=0.25).predict(1.0, 10)
+    assert prediction.ms == 2.0
+    assert prediction.upper_ms == 2.5
