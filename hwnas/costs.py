@@ -63,6 +63,7 @@ class CostModel:
         self.operations = tuple(operations)
         self._format = formats.get(table.setting["runtime"])
         self._ms: dict[str, float] = {}  # of the table's entries that were asked for
+        self._totals: dict[Architecture, Array] = {}
         self._branches: dict[tuple[Scale, bool], tuple[Array, Array]] = {}
         self._sort = np.array([_sort(operation) for operation in operations])
 
@@ -135,8 +136,9 @@ class CostModel:
         return self._ms[name]
 
     def _total(self, architecture: Architecture) -> "Array":
-        total: Array = self._layer_costs(architecture)[1].sum(axis=0)
-        return total
+        if architecture not in self._totals:
+            self._totals[architecture] = self._layer_costs(architecture)[1].sum(axis=0)
+        return self._totals[architecture]
 
     def _sums(self, codes: "Codes", scale: Scale) -> "Array":
         """Return [n, 4]: each cell's costs at one scale, summed over the layers."""

@@ -86,4 +86,4 @@ def bar(description: str, total: float, *, clock: Callable[[], float] = time.mon
 
 def say(text: str) -> None:
     """Print a line of information above the bars."""
-    (_active[0].console if _active else console).print(text)
+    (_active[0].console if _active else console).print(text, markup=False)

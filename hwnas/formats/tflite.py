@@ -9,7 +9,6 @@ four of rate 2 over its even and odd rows and columns: exact, and 4 to 9 times f
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from itertools import product
 from math import prod
 from pathlib import Path
@@ -42,7 +41,8 @@ def lower(graph: Graph) -> Graph:
     layers: list[Layer] = []
     position_of: list[int] = []
     for layer in fuse_relu(graph, into=_FUSES_RELU).layers:
-        moved = replace(layer, inputs=tuple(position_of[source] for source in layer.inputs))
+        inputs = tuple(position_of[source] for source in layer.inputs)
+        moved = layer if inputs == layer.inputs else layer._replace(inputs=inputs)
         layers += _parts(moved, len(layers)) if _splits(moved) else [moved]
         position_of.append(len(layers) - 1)
     return Graph(tuple(layers))
@@ -102,12 +102,12 @@ def _parts(layer: Layer, position: int) -> list[Layer]:
     for row, column in product(*(range(min(size, 2)) for size in layer.kernel)):
         name = f"{layer.name}{_TAPS}{row}{column}"
         kernel = (len(range(row, layer.kernel[0], 2)), len(range(column, layer.kernel[1], 2)))
-        layers.append(replace(layer, name=name, kernel=kernel, dilation=2, norm=False, relu=False, path_drop=0.0))
+        layers.append(layer._replace(name=name, kernel=kernel, dilation=2, norm=False, relu=False, path_drop=0.0))
     total = position
     for part in range(position + 1, position + len(layers)):
         layers.append(Layer("add", (total, part), layer.shape, f"{layer.name}.sum{part - position}"))
         total = position + len(layers) - 1
-    layers[-1] = replace(layers[-1], name=layer.name, relu=layer.relu, path_drop=layer.path_drop)
+    layers[-1] = layers[-1]._replace(name=layer.name, relu=layer.relu, path_drop=layer.path_drop)
     return layers
 
 
@@ -255,7 +255,7 @@ class _Writer:
         sides = pads(layer, shape)
         if not any(sides):
             return value, schema.Padding.VALID
-        if sides == pads(replace(layer, padding="same"), shape):
+        if sides == pads(layer._replace(padding="same"), shape):
             return value, schema.Padding.SAME
         return self.pad(f"{layer.name}.pad", value, shape, sides=sides, fill=fill), schema.Padding.VALID
 

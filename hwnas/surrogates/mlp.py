@@ -4,7 +4,8 @@ Five members, each fitted on four fifths of the data with an L1 loss. A block's 
 are averaged too; the latency target, on which the accuracy also depends here, joins the pooled embedding.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,72 +23,72 @@ if TYPE_CHECKING:
 
 _MEMBERS = 5
 _STATES = 7  # the inputs that a block of a cell of up to six blocks may read
+_WIDTH = 16  # of an embedding
+_HIDDEN = 64
 _STEPS = 300
-_CHUNK = 65536
+_CHUNK = 16384  # candidates predicted at once
 
 
-class _Member(nn.Module):
-    def __init__(self, operations: int, width: int = 16, hidden: int = 64) -> None:
+class Ensemble(nn.Module):
+    """Five members side by side: every weight has the members as its first dimension."""
+
+    def __init__(self, operations: int, *, mean: float, scale: float) -> None:
         super().__init__()
-        self.operation = nn.Embedding(operations, width)
-        self.source = nn.Embedding(_STATES, width)
-        self.head = nn.Sequential(nn.Linear(2 * width + 1, hidden), nn.ReLU(), nn.Linear(hidden, 1))
+        self.operation = nn.Parameter(torch.randn(_MEMBERS, operations, _WIDTH))
+        self.source = nn.Parameter(torch.randn(_MEMBERS, _STATES, _WIDTH))
+        features = 2 * _WIDTH + 1
+        self.hidden = nn.Parameter(torch.randn(_MEMBERS, features, _HIDDEN) * (2 / features) ** 0.5)
+        self.hidden_bias = nn.Parameter(torch.zeros(_MEMBERS, 1, _HIDDEN))
+        self.head = nn.Parameter(torch.randn(_MEMBERS, _HIDDEN, 1) / _HIDDEN**0.5)
+        self.head_bias = nn.Parameter(torch.zeros(_MEMBERS, 1, 1))
+        self._mean, self._scale = mean, scale
 
     def forward(self, codes: Tensor, targets: Tensor) -> Tensor:
-        branches = codes.reshape(*codes.shape[:2], 2, 2)  # [n, blocks, 2, (operation, input)]
-        embedded = torch.cat([self.operation(branches[..., 0]), self.source(branches[..., 1])], dim=-1).relu()
-        pooled = embedded.mean(dim=(1, 2))
-        output: Tensor = self.head(torch.cat([pooled, targets[:, None]], dim=1))
-        return output[:, 0]
-
-
-class Ensemble:
-    """Five fitted members: the mean of their predictions, and their standard deviation as the spread."""
-
-    def __init__(self, members: Sequence[_Member], mean: float, scale: float) -> None:
-        self._members, self._mean, self._scale = members, mean, scale
+        """Return standardised accuracies [members, n] of codes [n, blocks, 4] at targets [n]."""
+        operations, sources = codes[:, :, 0::2], codes[:, :, 1::2]  # [n, blocks, 2]
+        embedded = torch.cat([self.operation[:, operations], self.source[:, sources]], dim=-1).relu()
+        pooled = embedded.mean(dim=(2, 3))
+        shares = targets[None, :, None].expand(_MEMBERS, -1, -1)
+        hidden = torch.baddbmm(self.hidden_bias, torch.cat([pooled, shares], dim=2), self.hidden).relu()
+        return torch.baddbmm(self.head_bias, hidden, self.head)[..., 0]
 
     @torch.no_grad()
     def predict(self, codes: "Codes", targets: "Array") -> "tuple[Array, Array]":
-        """Return the mean [n] and the spread [n] of the predicted accuracy of codes [n, blocks, 4] at targets [n]."""
+        """Return the mean [n] and the spread [n] over the members of codes [n, blocks, 4] at targets [n]."""
         rows, shares = torch.from_numpy(codes), torch.from_numpy(targets).float()
-        outputs = [
-            torch.cat([member(rows[at : at + _CHUNK], shares[at : at + _CHUNK]) for at in range(0, len(rows), _CHUNK)])
-            for member in self._members
-        ]
-        stacked = torch.stack(outputs).double() * self._scale + self._mean
-        return stacked.mean(0).numpy(), stacked.std(0, correction=0).numpy()
+        chunks = [self(rows[at : at + _CHUNK], shares[at : at + _CHUNK]) for at in range(0, len(rows), _CHUNK)]
+        outputs = torch.cat(chunks, dim=1).double() * self._scale + self._mean
+        return outputs.mean(0).numpy(), outputs.std(0, correction=0).numpy()
 
 
 def fit(evaluated: Sequence[Evaluated], *, operations: int, seed: int) -> Ensemble:
     """Fit the ensemble to evaluated candidates, grouped by their number of blocks."""
     accuracy = np.concatenate([group.accuracy for group in evaluated])
     mean, scale = float(accuracy.mean()), float(accuracy.std()) or 1.0
-    with torch.random.fork_rng(devices=[]):
+    with _one_thread(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         fold = torch.randperm(len(accuracy)) % _MEMBERS
-        few = len(accuracy) < _MEMBERS  # then every member sees all
-        members = [_fit_member(evaluated, (fold != i) | few, (mean, scale), operations) for i in range(_MEMBERS)]
-    return Ensemble(members, mean, scale)
+        sees = fold != torch.arange(_MEMBERS)[:, None]  # [members, n]
+        if len(accuracy) < _MEMBERS:
+            sees = torch.ones_like(sees)
+        ensemble = Ensemble(operations, mean=mean, scale=scale)
+        truth = torch.from_numpy((accuracy - mean) / scale).float()
+        groups = [(torch.from_numpy(group.codes), torch.from_numpy(group.targets).float()) for group in evaluated]
+        optimiser = torch.optim.AdamW(ensemble.parameters(), lr=0.01, weight_decay=1e-3)
+        for _ in range(_STEPS):
+            optimiser.zero_grad()
+            predicted = torch.cat([ensemble(*group) for group in groups], dim=1)
+            ((predicted - truth).abs() * sees).mean().backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+    return ensemble.eval()
 
 
-def _fit_member(
-    evaluated: Sequence[Evaluated], chosen: Tensor, standard: tuple[float, float], operations: int
-) -> _Member:
-    member = _Member(operations)
-    optimiser = torch.optim.AdamW(member.parameters(), lr=0.01, weight_decay=1e-3)
-    groups, start = [], 0
-    for group in evaluated:
-        keep = chosen[start : start + len(group.accuracy)]
-        start += len(group.accuracy)
-        truth = (torch.from_numpy(group.accuracy) - standard[0]) / standard[1]
-        groups.append(
-            (torch.from_numpy(group.codes)[keep], torch.from_numpy(group.targets)[keep].float(), truth[keep].float())
-        )
-    count = sum(len(truth) for _, _, truth in groups)
-    for _ in range(_STEPS):
-        optimiser.zero_grad()
-        losses = [(member(codes, targets) - truth).abs().sum() for codes, targets, truth in groups]
-        (torch.stack(losses).sum() / count).backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-    return member.eval()
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Keep torch to one thread: with tensors this small others only wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -1,6 +1,5 @@
 """What every format must do; a new file in hwnas/formats is tested here by its name alone."""
 
-from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -173,7 +172,7 @@ def test_metadata_is_in_the_file(runtime: Format) -> None:
 
 
 def test_an_unknown_kind_of_layer_is_refused(runtime: Format) -> None:
-    layer = replace(Layer("relu", (0,), (2, 4, 4), "it"), kind=cast(Kind, "swish"))
+    layer = Layer(cast(Kind, "swish"), (0,), (2, 4, 4), "it")
     with pytest.raises(ExportError, match=r"it: hwnas has no .* operator for layers of kind 'swish'"):
         runtime.write(one_layer(layer, [(2, 4, 4)]), {})
 

@@ -1,5 +1,4 @@
 from collections import Counter
-from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -174,7 +173,7 @@ def test_depthwise_versions_and_multipliers(tmp_path: Path, multiplier: int) -> 
 def test_large_depthwise_convolutions_are_split_exactly(tmp_path: Path, kernel: tuple[int, int], parts: int) -> None:
     for stride, size in product([(1, 1), (2, 2), (1, 2)], [(14, 14), (15, 10), (2, 3)]):
         graph = windows((5, *size), kernel=kernel, stride=stride, groups=5, norm=True)
-        graph = Graph((graph.layers[0], replace(graph.layers[1], relu=True)))
+        graph = Graph((graph.layers[0], graph.layers[1]._replace(relu=True)))
         lowered = tflite.lower(graph)
         module, inputs = network(graph), images(graph)
         path = tmp_path / "model.tflite"
