@@ -4,7 +4,7 @@ import json
 import math
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +51,10 @@ class Measurement:
     def spread(self) -> float:
         """How far the rounds disagree: (median - lower quartile) / lower quartile of the rounds' medians."""
         return statistics.median(self.round_medians_ms) / self.ms - 1.0
+
+    def after(self, earlier: "Measurement | None") -> "Measurement":
+        """Return this measurement with the rounds of an earlier one before its own."""
+        return self if earlier is None else replace(self, rounds_ms=earlier.rounds_ms + self.rounds_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +150,15 @@ class LatencyTable:
     conditions: dict[str, Any]
     entries: dict[str, Measurement] = field(default_factory=dict)
     networks: list[TimedNetwork] = field(default_factory=list)
+
+    def network(self, architecture: dict[str, Any]) -> Measurement | None:
+        """Return what was measured of a whole network, if anything."""
+        return next((n.measurement for n in self.networks if n.architecture == architecture), None)
+
+    def set_network(self, architecture: dict[str, Any], measurement: Measurement) -> None:
+        """Put a whole network into the table, in the place of the same one if it has it."""
+        self.networks = [n for n in self.networks if n.architecture != architecture]
+        self.networks.append(TimedNetwork(architecture, measurement))
 
     def missing(self, keys: Iterable[str]) -> list[str]:
         """Return the keys that have no entry, each once, in their order."""

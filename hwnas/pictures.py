@@ -1,7 +1,7 @@
-"""Pictures of a cell, of a front and of predictions against measurements: matplotlib figures, and their SVG and PNG.
+"""Pictures of a cell, of a front and of predictions against measurements: matplotlib figures, their SVG and PNG.
 
-No global state of matplotlib is used. Colours come from one palette; inline SVG refers to it by CSS variables, so that a
-page can change it for the dark.
+No figure is registered with pyplot. Colours come from one palette; inline SVG refers to them by CSS variables, so that
+a page can change them for the dark.
 """
 
 import re
@@ -129,6 +129,8 @@ def css_variables(*, dark: bool) -> str:
 
 # --- the cell ---
 
+Edge = tuple[float, float, float, float, bool]  # from x, y to x, y, and whether it ends in an arrow
+
 
 @dataclass(frozen=True, slots=True)
 class Box:
@@ -147,7 +149,7 @@ class CellLayout:
     """Where everything of a cell's picture is, in inches.
 
     `panels` are the blocks, `boxes` the inputs, operations and the output, `pluses` the centres of the additions,
-    `edges` the connections (x, y, x, y, whether it ends in an arrow), from left to right.
+    `edges` the connections, from left to right.
     """
 
     width: float
@@ -155,7 +157,7 @@ class CellLayout:
     panels: tuple[Box, ...]
     boxes: tuple[Box, ...]
     pluses: tuple[tuple[float, float], ...]
-    edges: tuple[tuple[float, float, float, float, bool], ...]
+    edges: tuple[Edge, ...]
 
 
 @dataclass(eq=False)
@@ -313,8 +315,14 @@ def _geometry(columns: _Columns) -> CellLayout:
     for item in items:
         drawing.add(item)
     height = max(item.y + item.height / 2 for item in items) + _MARGIN
-    parts = (drawing.panels, drawing.boxes, drawing.pluses, drawing.edges)
-    return CellLayout(spans[-1][1] + _MARGIN, height, *map(tuple, parts))
+    return CellLayout(
+        width=spans[-1][1] + _MARGIN,
+        height=height,
+        panels=tuple(drawing.panels),
+        boxes=tuple(drawing.boxes),
+        pluses=tuple(drawing.pluses),
+        edges=tuple(drawing.edges),
+    )
 
 
 class _Drawing:
@@ -325,7 +333,7 @@ class _Drawing:
         self.panels: list[Box] = []
         self.boxes: list[Box] = []
         self.pluses: list[tuple[float, float]] = []
-        self.edges: list[tuple[float, float, float, float, bool]] = []
+        self.edges: list[Edge] = []
 
     def add(self, item: _Item) -> None:
         """Add a state or a lane, and the connections to it."""
@@ -370,39 +378,25 @@ def cell_figure(cell: Cell) -> Figure:
         axes = figure.add_axes((0, 0, 1, 1))
         axes.set(xlim=(0, layout.width), ylim=(0, layout.height))
         axes.axis("off")
-        for box in layout.panels:
-            _draw_box(axes, box, edge="grid")
-            axes.text(
-                box.x + box.width - 0.06, box.y + box.height - 0.05, box.label,
-                ha="right", va="top", fontsize=7, color=_COLOUR["muted"],
-            )  # fmt: skip
+        for panel in layout.panels:
+            _draw_box(axes, panel, edge="grid", zorder=1)
+            x, y = panel.x + panel.width - 0.06, panel.y + panel.height - 0.05
+            axes.text(x, y, panel.label, ha="right", va="top", fontsize=7, color=_COLOUR["muted"])
         for edge in layout.edges:
             _draw_edge(axes, edge)
         for box in layout.boxes:
-            _draw_box(axes, box, edge="muted")
-            axes.text(
-                box.x + box.width / 2, box.y + box.height / 2, box.label,
-                ha="center", va="center_baseline", fontsize=8.5, color=_COLOUR["ink"], zorder=4,
-            )  # fmt: skip
+            _draw_box(axes, box, edge="muted", zorder=3)
+            x, y, ink = box.x + box.width / 2, box.y + box.height / 2, _COLOUR["ink"]
+            axes.text(x, y, box.label, ha="center", va="center_baseline", fontsize=8.5, color=ink, zorder=4)
         for x, y in layout.pluses:
             _draw_plus(axes, x, y)
     return figure
 
 
-def _draw_box(axes: "Axes", box: Box, *, edge: str) -> None:
-    style = "round,pad=0,rounding_size=0.06"
-    axes.add_patch(
-        FancyBboxPatch(
-            (box.x, box.y),
-            box.width,
-            box.height,
-            boxstyle=style,
-            zorder=3 if edge == "muted" else 1,
-            facecolor=_COLOUR[box.colour],
-            edgecolor=_COLOUR[edge],
-            linewidth=0.8,
-        )  # fmt: skip
-    )
+def _draw_box(axes: "Axes", box: Box, *, edge: str, zorder: int) -> None:
+    style: dict[str, Any] = {"boxstyle": "round,pad=0,rounding_size=0.06", "linewidth": 0.8, "zorder": zorder}
+    colours: dict[str, Any] = {"facecolor": _COLOUR[box.colour], "edgecolor": _COLOUR[edge]}
+    axes.add_patch(FancyBboxPatch((box.x, box.y), box.width, box.height, **colours, **style))
 
 
 def _draw_plus(axes: "Axes", x: float, y: float) -> None:
@@ -412,17 +406,19 @@ def _draw_plus(axes: "Axes", x: float, y: float) -> None:
     axes.plot([x, x], [y - arm, y + arm], color=ink, linewidth=1, zorder=4)
 
 
-def edge_curve(edge: tuple[float, float, float, float, bool]) -> Curve:
+def edge_curve(edge: Edge) -> Curve:
     """Return a connection as a curve that leaves and arrives horizontally."""
     x, y, to_x, to_y, _ = edge
     middle = (x + to_x) / 2
     return Curve([(x, y), (middle, y), (middle, to_y), (to_x, to_y)], [Curve.MOVETO, *[Curve.CURVE4] * 3])
 
 
-def _draw_edge(axes: "Axes", edge: tuple[float, float, float, float, bool]) -> None:
+def _draw_edge(axes: "Axes", edge: Edge) -> None:
     _, _, x, y, arrow = edge
     colour = _COLOUR["muted"]
-    axes.add_patch(PathPatch(edge_curve(edge), facecolor="none", edgecolor=colour, linewidth=0.9, zorder=2))
+    line = PathPatch(edge_curve(edge), facecolor="none", edgecolor=colour, linewidth=0.9, zorder=2)
+    line.set_snap(False)
+    axes.add_patch(line)
     if arrow:
         head = [(x, y), (x - 0.07, y + 0.035), (x - 0.07, y - 0.035)]
         axes.add_patch(Polygon(head, facecolor=colour, edgecolor="none", zorder=2))
@@ -435,26 +431,27 @@ def front_figure(
     candidates: "Sequence[Candidate]", front: "Sequence[Candidate]", *, winners: Collection[int], cap_ms: float
 ) -> Figure:
     """Return trained candidates by latency and proxy accuracy, their front, the winners (by trial) and the cap."""
+    chosen = [candidate for candidate in candidates if candidate.trial in winners]
     with matplotlib.rc_context(_RC):
-        figure, axes = _plot(f"{_how_known(candidates)} latency (ms)", "accuracy of the proxy, validation (%)")
-        for measured in (True, False):
-            these = [c for c in candidates if c.measured == measured]
-            label = "trained candidate" if measured else "trained candidate, latency predicted"
-            _scatter(axes, these, colour="point", label=label, filled=measured)
-        steps = [(c.latency_ms, 100 * c.accuracy) for c in front]
-        axes.step(*zip(*steps, strict=True), where="post", color=_COLOUR["front"], linewidth=1.2, zorder=3)
-        for measured in (True, False):
-            these = [c for c in front if c.measured == measured]
-            _scatter(axes, these, colour="front", label="Pareto front" if these == list(front) else "", filled=measured)
-        chosen = [c for c in candidates if c.trial in winners]
-        _scatter(axes, chosen, colour="winner", label="winner", marker="*", size=13)
-        axes.axvline(
-            cap_ms, color=_COLOUR["cap"], linestyle="--", linewidth=1.2, label=f"cap, {cap_ms:g} ms", gid="cap"
-        )
+        figure, axes = _plot(f"latency, {_how_known(candidates)} (ms)", "accuracy of the proxy, validation (%)")
+        x, y = zip(*map(_point, front), strict=True)
+        axes.step(x, y, where="post", color=_COLOUR["front"], linewidth=1.2, zorder=3)
+        for measured, note in ((True, ""), (False, ", predicted")):
+            others = [_point(c) for c in candidates if c.measured == measured and c not in front]
+            _scatter(axes, others, "point", f"trained candidate{note}", filled=measured)
+            best = [_point(c) for c in front if c.measured == measured]
+            _scatter(axes, best, "front", f"Pareto front{note}", filled=measured)
+        _scatter(axes, [_point(c) for c in chosen], "winner", "winner", marker="*")
+        label = f"cap, {cap_ms:g} ms"
+        axes.axvline(cap_ms, color=_COLOUR["cap"], linestyle="--", linewidth=1.2, label=label, gid="cap")
         axes.set_xlim(0, 1.06 * max(cap_ms, *(c.latency_ms for c in candidates)))
         _name_winners(axes, chosen)
-        _legend(axes)
+        _legend(axes, columns=5 if len(candidates) > len(front) else 4)
     return figure
+
+
+def _point(candidate: "Candidate") -> tuple[float, float]:
+    return candidate.latency_ms, 100 * candidate.accuracy
 
 
 def _how_known(candidates: "Sequence[Candidate]") -> str:
@@ -463,32 +460,37 @@ def _how_known(candidates: "Sequence[Candidate]") -> str:
 
 
 def _scatter(
-    axes: "Axes", candidates: "Sequence[Candidate]", *, colour: str, label: str,
-    filled: bool = True, marker: str = "o", size: float = 5.5,
-) -> None:  # fmt: skip
-    if candidates:
-        axes.plot(
-            [c.latency_ms for c in candidates],
-            [100 * c.accuracy for c in candidates],
-            linestyle="none", marker=marker, markersize=size, label=label or "_",
-            markeredgecolor=_COLOUR["paper" if filled else colour],
-            markerfacecolor=_COLOUR[colour if filled else "paper"],
-            markeredgewidth=0.6 if filled else 1.2, zorder=4,
-        )  # fmt: skip
+    axes: "Axes",
+    points: Sequence[tuple[float, float]],
+    colour: str,
+    label: str,
+    *,
+    filled: bool = True,
+    marker: str = "o",
+) -> None:
+    """Draw points that stand out from each other; hollow ones are predictions. Without a point there is no label."""
+    rim, inside = ("paper", colour) if filled else (colour, "paper")
+    size, width = (13 if marker == "*" else 5.5), (0.6 if filled else 1.2)
+    style: dict[str, Any] = {"marker": marker, "markersize": size, "markeredgewidth": width, "linestyle": "none"}
+    if points:
+        x, y = zip(*points, strict=True)
+        colours: dict[str, Any] = {"markerfacecolor": _COLOUR[inside], "markeredgecolor": _COLOUR[rim]}
+        axes.plot(x, y, label=label, zorder=4, **colours, **style)
 
 
 def _name_winners(axes: "Axes", winners: "Sequence[Candidate]") -> None:
     """Write each winner's trial above and left of it, where no candidate is; below and right of it if that is taken."""
     width, height = (high - low for low, high in (axes.get_xlim(), axes.get_ylim()))
-    taken: list[tuple[float, float]] = []
-    for winner in sorted(winners, key=lambda w: w.latency_ms):
-        x, y = winner.latency_ms, 100 * winner.accuracy
-        near = any(abs(x - a) < 0.16 * width and abs(y - b) < 0.06 * height for a, b in taken)
-        taken.append((x, y))
-        axes.annotate(
-            f"trial {winner.trial}", (x, y), xytext=(7, -5) if near else (-7, 4), textcoords="offset points",
-            ha="left" if near else "right", va="top" if near else "bottom", color=_COLOUR["winner"], fontsize=8.5, zorder=5,
-        )  # fmt: skip
+    named: list[tuple[float, float]] = []
+    for winner in sorted(winners, key=lambda one: one.latency_ms):
+        x, y = _point(winner)
+        below = any(abs(x - a) < 0.16 * width and abs(y - b) < 0.06 * height for a, b in named)
+        named.append((x, y))
+        place: dict[str, Any] = {"xytext": (7, -5), "ha": "left", "va": "top"}
+        if not below:
+            place = {"xytext": (-7, 4), "ha": "right", "va": "bottom"}
+        style: dict[str, Any] = {"color": _COLOUR["winner"], "fontsize": 8.5, "zorder": 5}
+        axes.annotate(f"trial {winner.trial}", (x, y), textcoords="offset points", **place, **style)
 
 
 def agreement_figure(inside: Sequence[tuple[float, float]], over: Sequence[tuple[float, float]]) -> Figure:
@@ -500,32 +502,24 @@ def agreement_figure(inside: Sequence[tuple[float, float]], over: Sequence[tuple
         low, high = ([share * x for x in line] for share in (0.9, 1.1))
         axes.fill_between(line, low, high, color=_COLOUR["grid"], linewidth=0, zorder=1, label="within 10 %")
         axes.plot(line, line, color=_COLOUR["muted"], linewidth=1, zorder=2, label="equal")
-        for pairs, marker, colour, label in (
-            (inside, "o", "front", "trained"),
-            (over, "X", "cap", "measured over a cap"),
-        ):
-            if pairs:
-                axes.plot(
-                    *zip(*pairs, strict=True), linestyle="none", marker=marker, markersize=5.5, label=label, zorder=3,
-                    markerfacecolor=_COLOUR[colour], markeredgecolor=_COLOUR["paper"], markeredgewidth=0.6,
-                )  # fmt: skip
+        _scatter(axes, inside, "front", "trained")
+        _scatter(axes, over, "cap", "measured over a cap", marker="X")
         axes.set(xlim=(0, highest), ylim=(0, highest), aspect="equal")
-        _legend(axes)
+        _legend(axes, columns=2)
     return figure
 
 
 def history_figure(histories: Mapping[int, Sequence[Mapping[str, Any]]], *, quantity: str) -> Figure:
     """Return a quantity of training by epoch, a line for each winner; `histories` are by trial."""
     with matplotlib.rc_context(_RC):
-        figure, axes = _plot("epoch", quantity.replace("_", " "), size=(5.6, 3.0))
+        figure, axes = _plot("epoch", quantity.replace("_", " "), size=(5.8, 3.0))
         for index, (trial, history) in enumerate(histories.items()):
-            points = [(entry["epoch"], entry[quantity]) for entry in history if quantity in entry and "epoch" in entry]
-            colour = _COLOUR[_SERIES[index % len(_SERIES)]]
-            style = ("-", "--", ":")[index // len(_SERIES) % 3]
-            marker = "o" if len(points) < 2 else ""
+            points = [(entry["epoch"], entry[quantity]) for entry in history if {"epoch", quantity} <= entry.keys()]
             if points:
-                axes.plot(*zip(*points, strict=True), style, color=colour, marker=marker, label=f"trial {trial}")
-        _legend(axes)
+                x, y = zip(*points, strict=True)
+                style = ("-", "--", ":")[index // len(_SERIES) % 3] + ("" if len(points) > 1 else "o")
+                axes.plot(x, y, style, color=_COLOUR[_SERIES[index % len(_SERIES)]], label=f"trial {trial}")
+        _legend(axes, columns=4)
     return figure
 
 
@@ -536,6 +530,7 @@ def _plot(x_label: str, y_label: str, *, size: tuple[float, float] = (5.8, 3.9))
     axes.patch.set_alpha(0)
     axes.grid(color=_COLOUR["grid"], linewidth=0.7)
     axes.set_axisbelow(True)
+    axes.margins(y=0.12)
     axes.tick_params(color=_COLOUR["muted"], labelcolor=_COLOUR["muted"], labelsize=8.5)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(_COLOUR["muted"])
@@ -544,8 +539,8 @@ def _plot(x_label: str, y_label: str, *, size: tuple[float, float] = (5.8, 3.9))
     return figure, axes
 
 
-def _legend(axes: "Axes") -> None:
-    axes.legend(
-        loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2 if axes.get_aspect() == 1 else 4, frameon=False,
-        labelcolor=_COLOUR["ink"], fontsize=8.5, columnspacing=1.2, handletextpad=0.4,
-    )  # fmt: skip
+def _legend(axes: "Axes", *, columns: int) -> None:
+    """Put the legend above the axes, where nothing is drawn."""
+    style: dict[str, Any] = {"fontsize": 8.5, "columnspacing": 1.2, "handletextpad": 0.4, "frameon": False}
+    above: dict[str, Any] = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0)}
+    axes.legend(ncols=columns, labelcolor=_COLOUR["ink"], **above, **style)

@@ -5,6 +5,7 @@ correct the sums. The table is saved every few entries, and a second call measur
 """
 
 import dataclasses
+import random
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,17 +28,21 @@ from hwnas.options import (
     SpaceName,
     Threads,
 )
-from hwnas.progress import bar, say
+from hwnas.progress import Bar, bar, say
 
 if TYPE_CHECKING:
     from hwnas.device import Device, Setting
     from hwnas.graph import Graph
-    from hwnas.latency import LatencyTable
+    from hwnas.latency import LatencyTable, Measurement
     from hwnas.measure import Conditions
     from hwnas.network import Architecture, Scale
 
 _BUSY = 0.1  # share of the cores
-_SAVE_EVERY = 16  # entries
+_SAVE_EVERY = 64  # entries
+_ROUNDS_A_PASS = 2
+_ROUNDS = 6  # that an entry needs
+_MOST_ROUNDS = 12  # that an entry gets whose rounds disagree by more than this share
+_MAX_SPREAD = 0.1
 _CHUNK = 256  # tiny models that lie on the disk at once
 
 
@@ -101,8 +106,8 @@ def _profile_setting(
     table = _table_to_fill(device, setting, fresh)
     before = len(table.entries)
     say(f"profiling {device.name} in setting {setting.name}, into {table.path}")
-    _measure_operators(device, setting, table, _missing_operators(table, space, scales), seed)
-    _measure_networks(device, setting, table, space, scales, networks, seed)
+    graphs, architectures = _wanted(table, space, scales, networks, seed)
+    _measure(device, setting, table, graphs, architectures, seed)
     model = CostModel(table, scales, operations=plugins.load("spaces", space).OPERATIONS)
     spreads = sorted(entry.spread for entry in table.entries.values())
     return Profiled(
@@ -136,13 +141,18 @@ def _table_to_fill(device: "Device", setting: "Setting", fresh: bool) -> "Latenc
     return LatencyTable(path, device.name, setting.model_dump(), dataclasses.asdict(conditions))
 
 
-def _missing_operators(table: "LatencyTable", space: str, scales: "Sequence[Scale]") -> "dict[str, Graph]":
-    """Return the operators that have no entry: by key, the graph of that layer alone."""
+def _wanted(
+    table: "LatencyTable", space: str, scales: "Sequence[Scale]", networks: int, seed: int
+) -> "tuple[dict[str, Graph], dict[str, Architecture]]":
+    """Return what is to be measured, by name: lowered graphs, and the architectures of those that are whole networks.
+
+    An operator's name is its key in the table, its graph that layer alone.
+    """
     from hwnas import formats
     from hwnas.graph import key, one_layer
 
     runtime = formats.get(table.setting["runtime"])
-    found: dict[str, Graph] = {}
+    graphs: dict[str, Graph] = {}
     with bar("listing the operators", len(scales)) as listing:
         for scale in scales:
             for architecture in plugins.load("spaces", space).cover(scale):
@@ -150,73 +160,84 @@ def _missing_operators(table: "LatencyTable", space: str, scales: "Sequence[Scal
                 for layer in graph.layers:
                     if layer.kind != "input":
                         shapes = graph.input_shapes(layer)
-                        name = key(layer, shapes)
-                        if name not in table.entries and name not in found:
-                            found[name] = one_layer(layer, shapes)
+                        graphs.setdefault(key(layer, shapes), one_layer(layer, shapes))
             listing.advance()
-    return found
+    whole = random_networks(space, scales, networks, seed=seed)
+    architectures = {f"network {index}": architecture for index, architecture in enumerate(whole)}
+    graphs |= {name: runtime.lower(architecture.graph) for name, architecture in architectures.items()}
+    return graphs, architectures
 
 
-def _measure_operators(
-    device: "Device", setting: "Setting", table: "LatencyTable", missing: "Mapping[str, Graph]", seed: int
-) -> None:
-    """Time the missing operators in random order, saving the table every few entries."""
-    import random
-
-    from hwnas.measure import time_models, write_models
-
-    names = list(missing)
-    random.Random(seed).shuffle(names)
-    with bar("measuring operators", len(names)) as measuring:
-        for chunk in _chunks(names):
-            with tempfile.TemporaryDirectory(prefix="hwnas-") as folder, _saved(table):
-                files = write_models({name: missing[name] for name in chunk}, setting.runtime, Path(folder), seed=seed)
-                timings = time_models(device, setting, files, seed=seed, on_conditions=_warn_if_busy)
-                for count, timed in enumerate(timings, start=1):
-                    table.entries[timed.name] = timed.measurement
-                    measuring.advance()
-                    if count % _SAVE_EVERY == 0:
-                        table.save()
-
-
-def _measure_networks(
+def _measure(
     device: "Device",
     setting: "Setting",
     table: "LatencyTable",
-    space: str,
-    scales: "Sequence[Scale]",
-    networks: int,
+    graphs: "Mapping[str, Graph]",
+    architectures: "Mapping[str, Architecture]",
     seed: int,
 ) -> None:
-    """Time whole random networks of the space, at random scales, those that the table has not yet."""
-    from hwnas import formats
-    from hwnas.latency import TimedNetwork
+    """Time what lacks rounds, in passes over all of it, so that each entry's rounds are spread over the whole time."""
+    turns = sum(_turns_left(_found(table, name, architectures)) for name in graphs)
+    with bar("measuring", turns) as measuring:
+        for number in range(_MOST_ROUNDS // _ROUNDS_A_PASS):
+            due = [name for name in graphs if _turns_left(_found(table, name, architectures))]
+            random.Random(seed + number).shuffle(due)
+            measuring.describe(f"{len(due)} operators and networks, pass {number + 1}")
+            for chunk in _chunks(due):
+                _measure_chunk(device, setting, table, {name: graphs[name] for name in chunk}, architectures, measuring)
+
+
+def _measure_chunk(
+    device: "Device",
+    setting: "Setting",
+    table: "LatencyTable",
+    graphs: "Mapping[str, Graph]",
+    architectures: "Mapping[str, Architecture]",
+    measuring: Bar,
+) -> None:
+    """Time one chunk, adding to the table's entries and saving it every few of them."""
     from hwnas.measure import time_models, write_models
 
-    runtime = formats.get(setting.runtime)
-    known = [network.architecture for network in table.networks]
-    wanted = {
-        str(index): architecture
-        for index, architecture in enumerate(random_networks(space, scales, networks, seed=seed))
-        if architecture.to_json() not in known
-    }
-    graphs = {name: runtime.lower(architecture.graph) for name, architecture in wanted.items()}
-    with (
-        bar("measuring whole networks", len(wanted)) as measuring,
-        tempfile.TemporaryDirectory(prefix="hwnas-") as folder,
-        _saved(table),
-    ):
-        files = write_models(graphs, setting.runtime, Path(folder), seed=seed)
-        for timed in time_models(device, setting, files, group=8, seed=seed, on_conditions=_warn_if_busy):
-            table.networks.append(TimedNetwork(wanted[timed.name].to_json(), timed.measurement))
-            table.save()
+    with tempfile.TemporaryDirectory(prefix="hwnas-") as folder, _saved(table):
+        files = write_models(graphs, setting.runtime, Path(folder))
+        timings = time_models(device, setting, files, rounds=_ROUNDS_A_PASS, attempts=1, on_conditions=_warn_if_busy)
+        for count, timed in enumerate(timings, start=1):
+            _add(table, timed.name, timed.measurement, architectures)
             measuring.advance()
+            if count % _SAVE_EVERY == 0:
+                table.save()
+
+
+def _found(table: "LatencyTable", name: str, architectures: "Mapping[str, Architecture]") -> "Measurement | None":
+    """Return what the table has of an operator or a whole network."""
+    if name not in architectures:
+        return table.entries.get(name)
+    return table.network(architectures[name].to_json())
+
+
+def _add(
+    table: "LatencyTable", name: str, measurement: "Measurement", architectures: "Mapping[str, Architecture]"
+) -> None:
+    """Add rounds to an entry; one that stays spread after all its rounds is marked unstable."""
+    merged = measurement.after(_found(table, name, architectures))
+    merged = dataclasses.replace(merged, unstable=merged.spread > _MAX_SPREAD and _turns_left(merged) == 0)
+    if name in architectures:
+        table.set_network(architectures[name].to_json(), merged)
+    else:
+        table.entries[name] = merged
+
+
+def _turns_left(measurement: "Measurement | None") -> int:
+    """Return how many more passes an entry needs: until it has its rounds, and more of them where they disagree."""
+    if measurement is None:
+        return _ROUNDS // _ROUNDS_A_PASS
+    rounds = len(measurement.rounds_ms)
+    wanted = _MOST_ROUNDS if rounds >= _ROUNDS and measurement.spread > _MAX_SPREAD else _ROUNDS
+    return max(0, wanted - rounds) // _ROUNDS_A_PASS
 
 
 def random_networks(space: str, scales: "Sequence[Scale]", count: int, *, seed: int) -> "list[Architecture]":
     """Return random networks of a space, each at a random scale."""
-    import random
-
     from hwnas.network import Architecture
 
     chooser = random.Random(seed)

@@ -6,9 +6,8 @@ and, for the latency by operator, the latency table. What is not there yet is sa
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     import numpy as np
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
-    from optuna.trial import FrozenTrial
 
     from hwnas.costs import CostModel
     from hwnas.graph import Layer
@@ -30,6 +28,7 @@ if TYPE_CHECKING:
 _OPERATORS = 12  # that are listed by themselves; the others are one line
 _SAME = 0.005  # two predictions that differ by less are the same
 _BRANCH = re.compile(r"(cell\d+)\.block(\d+)\.(left|right)\b")
+_REDUCTION = re.compile(r"\.path\d|\.(prev_prev|out\d+)concat")  # in a layer's name and kind
 _NAMES = {"relu": "ReLU", "mean": "global average pooling", "linear": "classifier", "add": "add", "concat": "concat"}
 
 
@@ -175,7 +174,7 @@ class _View:
         from hwnas.errors import InputError
         from hwnas.runs import candidate_of, front_of
 
-        self.run, self.settings = run, run.settings
+        self.run, self.settings, self.name = run, run.settings, run.folder.resolve().name
         self.trials = run.study().get_trials(deepcopy=False)
         self.candidates = [candidate_of(trial) for trial in self.trials if trial.state == TrialState.COMPLETE]
         if not self.candidates:
@@ -192,7 +191,7 @@ class _View:
         if not self.winners:
             return (
                 f"{_count(len(self.candidates), 'candidate')} trained under {cap}; the best has "
-                f"{best.accuracy:.1%} on the validation part at {best.latency_ms:.3f} ms"
+                f"{_percent(best.accuracy)} % on the validation part at {best.latency_ms:.3f} ms"
                 f"{'' if best.measured else ' (predicted)'}. No winner is trained yet."
             )
         inside = [winner for winner in self.winners if winner.latency_ms <= self.settings.max_latency_ms]
@@ -200,7 +199,7 @@ class _View:
         some = str(len(inside)) if len(inside) == len(self.winners) else f"{len(inside)} of {len(self.winners)}"
         sentence = f"{some} winner{'s' * (len(self.winners) > 1)} under {cap}{known}"
         accuracies = [winner.record.test_accuracy for winner in inside if winner.record.test_accuracy is not None]
-        return f"{sentence}; the best has {max(accuracies):.1%} on the test set." if accuracies else f"{sentence}."
+        return f"{sentence}; the best has {_percent(max(accuracies))} % on the test set." if accuracies else f"{sentence}."
 
     @property
     def left_out(self) -> list[tuple[str, int]]:
@@ -221,16 +220,16 @@ class _View:
         """When the first trial began and the last one ended."""
         began = [trial.datetime_start for trial in self.trials if trial.datetime_start]
         ended = [trial.datetime_complete for trial in self.trials if trial.datetime_complete]
-        return tuple(
-            f"{at:%Y-%m-%d %H:%M}" if at else "" for at in (min(began, default=None), max(ended, default=None))
-        )
+        first, last = min(began, default=None), max(ended, default=None)
+        return f"{first:%Y-%m-%d %H:%M}" if first else "", f"{last:%Y-%m-%d %H:%M}" if last else ""
 
     @property
     def timed(self) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
         """Predicted and measured milliseconds of what was timed: of trained trials, and of those over a cap."""
         from optuna.trial import TrialState
 
-        inside, over = [], []
+        inside: list[tuple[float, float]] = []
+        over: list[tuple[float, float]] = []
         for trial in self.trials:
             predicted, measured = (trial.user_attrs.get(name) for name in ("predicted_ms", "measured_ms"))
             if predicted is not None and measured is not None:
@@ -424,7 +423,7 @@ def _sort_of(layer: "Layer", architecture: "Architecture", strided: set[str]) ->
         return re.sub(r"(\d+)x(\d+)", r"\1×\2", operation).replace("_", " ")
     if layer.name == "stem":
         return "stem"
-    if ".path" in layer.name or layer.kind == "shift" or ".prev_prev" in layer.name and layer.kind == "concat":
+    if layer.kind == "shift" or _REDUCTION.search(layer.name + layer.kind):
         return "factorised reduction"
     if layer.kind == "conv":
         return "squeeze 1×1"
@@ -449,10 +448,11 @@ def _spearman(one: "NDArray[np.float64]", other: "NDArray[np.float64]") -> float
     """Return the correlation of the ranks, equal values sharing theirs; nothing where it is not defined."""
     import numpy as np
 
-    ranks = [_ranks(values) for values in (one, other)]
-    if any(np.ptp(rank) == 0 for rank in ranks):
+    ranks = np.stack([_ranks(one), _ranks(other)])
+    if (np.ptp(ranks, axis=1) == 0).any():
         return None
-    return float(np.corrcoef(*ranks)[0, 1])
+    one, other = ranks - ranks.mean(axis=1, keepdims=True)
+    return float(one @ other / np.sqrt((one @ one) * (other @ other)))
 
 
 def _ranks(values: "NDArray[np.float64]") -> "NDArray[np.float64]":

@@ -1,0 +1,361 @@
+"""The one training loop: short, of a search's proxies (`evaluate`), and long, of its winners (`hwnas train`).
+
+SGD with Nesterov momentum, a linear warm-up and cosine decay to 0 (PNAS, section 5.1; Loshchilov & Hutter, 2017).
+Every random choice comes from the seed and the step's number, so a training that was cut off at any step and taken up
+again ends with the very weights of one that was not (on the CPU with the same number of threads).
+"""
+
+import ctypes
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hwnas.errors import InputError, TrainingError
+from hwnas.estimators import _checkpoint
+from hwnas.estimators._batches import Order, augmented, normalise, random_seed
+from hwnas.files import write_atomically
+from hwnas.module import Network
+
+if TYPE_CHECKING:
+    from hwnas.datasets import Dataset, Images
+    from hwnas.network import Architecture
+
+__all__ = ["normalise"]
+
+_CHECK_EVERY = 20  # steps between looks at the loss where a look makes the CPU wait for the accelerator
+_SMOOTHING = 0.95  # of the loss that is shown
+_PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSettings:
+    """How a network is trained; `search_settings` and `final_settings` hold the measured defaults.
+
+    `images_per_epoch` is the length of an epoch, without it that of the whole set; shorter epochs take ever new images
+    until the set is used up. `warm_up` is a share of the steps, `cutout` a side in pixels, `path_drop_rate` the rate at
+    the end. `channels_last` is chosen by the device where it is None. Raises InputError for values out of range.
+    """
+
+    epochs: float = 60
+    images_per_epoch: int | None = None
+    batch_size: int = 128
+    learning_rate: float = 0.1
+    warm_up: float = 0.05
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    label_smoothing: float = 0.1
+    clip_gradient_norm: float | None = None
+    augment: bool = True
+    cutout: int = 0
+    path_drop_rate: float = 0.0
+    dropout_rate: float = 0.0
+    seed: int = 0
+    device: str = "auto"
+    precision: str = "auto"
+    channels_last: bool | None = None
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        rules = {
+            "epochs": (0 < self.epochs < math.inf, "above 0"),
+            "images_per_epoch": (self.images_per_epoch is None or self.images_per_epoch > 0, "above 0, or left out"),
+            "batch_size": (self.batch_size > 1, "at least 2"),
+            "learning_rate": (0 < self.learning_rate < math.inf, "above 0"),
+            "weight_decay": (0 <= self.weight_decay < math.inf, "0 or above"),
+            "clip_gradient_norm": (self.clip_gradient_norm is None or self.clip_gradient_norm > 0, "above 0"),
+            "cutout": (self.cutout >= 0, "0 or above"),
+            "seed": (self.seed >= 0, "0 or above"),
+            "precision": (self.precision in ("auto", *_PRECISIONS), "auto, fp32, bf16 or fp16"),
+        }
+        for name in ("warm_up", "momentum", "label_smoothing", "path_drop_rate", "dropout_rate"):
+            rules[name] = (0 <= getattr(self, name) < 1, "from 0 to below 1")
+        for name, (holds, rule) in rules.items():
+            if not holds:
+                raise InputError(f"training: {name} must be {rule}; got {getattr(self, name)}")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the settings as JSON values."""
+        return asdict(self)
+
+
+def search_settings(*, epochs: float = 2, images_per_epoch: int | None = 6000, seed: int = 0) -> TrainingSettings:
+    """Return settings for the short training of proxies."""
+    return TrainingSettings(epochs=epochs, images_per_epoch=images_per_epoch, seed=seed)
+
+
+final_settings = TrainingSettings  # its defaults are for the long training of winners, on the whole training set
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a training is: `epoch` counts finished epochs, the last one's part included; `loss` is smoothed."""
+
+    step: int
+    steps: int
+    epoch: float
+    loss: float
+    images_per_second: float
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A trained network, in eval mode on the device that it was trained on.
+
+    `seconds` are those of training, over all the times it was taken up. `history` has an entry for each epoch: epoch,
+    step, loss (the epoch's mean), learning_rate, seconds.
+    """
+
+    network: Network
+    seconds: float
+    images_seen: int
+    history: list[dict[str, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """How good a candidate is: `accuracy` on the validation part, a share; `seconds` of training."""
+
+    accuracy: float
+    seconds: float
+    images_seen: int
+
+
+def evaluate(
+    architecture: "Architecture",
+    dataset: "Dataset",
+    settings: TrainingSettings,
+    *,
+    checkpoint: Path | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Estimate:
+    """Train an architecture on the data set's training part and measure it on the validation part.
+
+    Raises InputError where the architecture and the data do not fit, and TrainingError.
+    """
+    trained = train(
+        architecture, dataset.train, dataset, settings, checkpoint=checkpoint, on_progress=on_progress
+    )
+    return Estimate(
+        accuracy(trained.network, dataset.validation, dataset), seconds=trained.seconds, images_seen=trained.images_seen
+    )
+
+
+def train(
+    architecture: "Architecture",
+    images: "Images",
+    dataset: "Dataset",
+    settings: TrainingSettings,
+    *,
+    checkpoint: Path | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+    clock: Callable[[], float] = time.monotonic,
+    save_every_s: float = 60.0,
+) -> Trained:
+    """Train an architecture on `images`, normalised by the data set's statistics and flipped where it says so.
+
+    With `checkpoint`, training is saved there after each epoch, every `save_every_s` and on the first Ctrl-C, and goes
+    on from there if the file exists. Raises InputError where the architecture and the data do not fit, TrainingError
+    where the loss is not finite and where the checkpoint is broken or of another training.
+    """
+    _check_fits(architecture, images, dataset)
+    hardware = choose_hardware(settings)
+    with _own_random_state(hardware.device), _interrupts_held() as interrupted:
+        training = _Training(architecture, images, dataset, settings, hardware, clock)
+        if checkpoint is not None and checkpoint.exists():
+            training.resume(checkpoint)
+        for ended_epoch in training.run(on_progress):
+            due = ended_epoch or training.seconds_unsaved() >= save_every_s or interrupted.is_set()
+            if checkpoint is not None and due:
+                training.save(checkpoint)
+            if interrupted.is_set():
+                raise KeyboardInterrupt
+        return training.result()
+
+
+@torch.no_grad()
+def logits(network: Network, images: "Images", dataset: "Dataset", *, batch_size: int = 256) -> Tensor:
+    """Return the network's logits of all images, float32 [n, classes] on the CPU; computed on the network's device."""
+    was_training = network.training
+    device = next(network.parameters()).device
+    network.eval()
+    outputs = [
+        network(normalise(images.read(indices).to(device), dataset)).float().cpu()
+        for indices in torch.arange(len(images.labels)).split(batch_size)
+    ]
+    network.train(was_training)
+    return torch.cat(outputs)
+
+
+def accuracy(network: Network, images: "Images", dataset: "Dataset", *, batch_size: int = 256) -> float:
+    """Return the share of images whose class is the network's first choice."""
+    chosen = logits(network, images, dataset, batch_size=batch_size).argmax(1)
+    return float((chosen == images.labels).double().mean())
+
+
+def save_weights(network: Network, path: Path) -> None:
+    """Write a network's parameters and BatchNorm statistics to a safetensors file, atomically."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    write_atomically(path, lambda temporary: save_file(tensors, temporary))
+
+
+def learning_rate_at(step: int, steps: int, settings: TrainingSettings) -> float:
+    """Return the learning rate of a step: a linear rise over the warm-up, then a cosine to 0 after the last step."""
+    warm_up = round(settings.warm_up * steps)
+    if step < warm_up:
+        return settings.learning_rate * (step + 1) / (warm_up + 1)
+    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm_up) / (steps - warm_up)))
+
+
+def make_optimizer(network: nn.Module, settings: TrainingSettings) -> torch.optim.SGD:
+    """Return SGD whose weight decay leaves out what has one dimension: biases and BatchNorm's gamma and beta."""
+    decayed = [parameter for parameter in network.parameters() if parameter.dim() > 1]
+    others = [parameter for parameter in network.parameters() if parameter.dim() <= 1]
+    return torch.optim.SGD(
+        [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}],
+        lr=settings.learning_rate,
+        momentum=settings.momentum,
+        nesterov=settings.momentum > 0,
+        foreach=True,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """Where and how to compute: `autocast` is the reduced precision, None for fp32 throughout."""
+
+    device: torch.device
+    autocast: torch.dtype | None
+    memory_format: torch.memory_format
+
+
+def choose_hardware(settings: TrainingSettings) -> Hardware:
+    """Return what the settings ask for, or for `auto` the best at hand.
+
+    Raises InputError for a device that is not there.
+    """
+    device = _device(settings.device)
+    precision = settings.precision
+    if precision == "auto":
+        precision = "fp32" if device.type != "cuda" else "bf16" if torch.cuda.is_bf16_supported(False) else "fp16"
+    channels_last = device.type != "mps" if settings.channels_last is None else settings.channels_last
+    return Hardware(
+        device, _PRECISIONS[precision], torch.channels_last if channels_last else torch.contiguous_format
+    )
+
+
+def _device(name: str) -> torch.device:
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        name = next(known for known, is_there in there.items() if is_there)
+    if not there.get(name.split(":")[0]):
+        found = ", ".join(known for known, is_there in there.items() if is_there)
+        raise InputError(f"training: device must be auto or one that is there ({found}); got {name}; take auto")
+    return torch.device(name)
+
+
+def _check_fits(architecture: "Architecture", images: "Images", dataset: "Dataset") -> None:
+    scale = architecture.scale
+    wanted = (scale.classes, scale.input_channels, scale.resolution)
+    got = (len(dataset.classes), dataset.channels, dataset.resolution)
+    if wanted != got:
+        raise InputError(
+            f"an architecture must be of its data's classes, channels and resolution; it has {wanted}, "
+            f"{dataset.name} has {got}; search again with this data set"
+        )
+    if len(images.labels) < 2:
+        raise InputError(f"training needs two images or more; {dataset.name} has {len(images.labels)}; add some")
+
+
+class _Training:
+    """One training between its steps; `step` of them are done."""
+
+    def __init__(
+        self,
+        architecture: "Architecture",
+        images: "Images",
+        dataset: "Dataset",
+        settings: TrainingSettings,
+        hardware: Hardware,
+        clock: Callable[[], float],
+    ) -> None:
+        self.architecture, self.images, self.dataset = architecture, images, dataset
+        self.settings, self.hardware, self.clock = settings, hardware, clock
+        self.batch_size = min(settings.batch_size, len(images.labels))
+        self.epoch_images = settings.images_per_epoch or len(images.labels)
+        self.steps = max(1, math.ceil(settings.epochs * self.epoch_images / self.batch_size - 1e-9))
+        self.order = Order(images.labels, seed=settings.seed)
+        torch.manual_seed(random_seed(settings.seed, 1))
+        network = Network(architecture.graph, dropout_rate=settings.dropout_rate).train()
+        self.network = network.to(hardware.device, memory_format=hardware.memory_format)
+        self.model = torch.compile(self.network) if settings.compile else self.network
+        self.optimizer = make_optimizer(self.network, settings)
+        self.scaler = torch.amp.GradScaler(hardware.device.type, enabled=hardware.autocast is torch.float16)
+        self.step = 0
+        self.seconds = 0.0
+        self.loss = 0.0  # smoothed
+        self.epoch_loss = 0.0  # the sum over the epoch's steps
+        self.epoch_began = 0  # at this step
+        self.history: list[dict[str, float]] = []
+        self._unread: list[Tensor] = []  # losses of the last steps, on the device
+        self._saved = self._begun = clock()
+        if hardware.device.type == "cpu":
+            _keep_freed_memory()
+
+    def run(self, on_progress: Callable[[Progress], None] | None) -> Iterator[bool]:
+        """Do the steps that are left; after each say whether it ended an epoch."""
+        first, begun, seconds = self.step, self.clock(), self.seconds
+        for pixels, labels in self._batches():
+            self._unread.append(self._train_step(pixels, labels))
+            self.step += 1
+            self.seconds = seconds + self.clock() - begun
+            ended = self._ends_epoch()
+            if ended or self._waits_for_nothing() or self.step % _CHECK_EVERY == 0:
+                self._read_losses()
+                if on_progress:
+                    speed = (self.step - first) * self.batch_size / max(self.seconds - seconds, 1e-9)
+                    on_progress(Progress(self.step, self.steps, self._epochs_done(), self.loss, speed))
+            if ended:
+                self._end_epoch()
+            yield ended
+
+    def _train_step(self, pixels: Tensor, labels: Tensor) -> Tensor:
+        """Take one step; return its loss without waiting for it."""
+        settings, device = self.settings, self.hardware.device
+        torch.manual_seed(random_seed(settings.seed, 2, self.step))  # for dropout and path dropping
+        self.network.path_drop_rate = settings.path_drop_rate * self.step / self.steps
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate_at(self.step, self.steps, settings)
+        inputs = augmented(
+            pixels.to(device, non_blocking=True),
+            self.dataset,
+            crop=settings.augment,
+            cutout=settings.cutout,
+            seed=random_seed(settings.seed, 3, self.step),
+        ).contiguous(memory_format=self.hardware.memory_format)
+        autocast = self.hardware.autocast
+        with torch.autocast(device.type, autocast, enabled=autocast is not None):
+            outputs = self.model(inputs)
+        loss = F.cross_entropy(
+            outputs.float(), labels.to(device, non_blocking=True), label_smoothing=settings.label_smoothing
+        )
+        self.optimizer.zero_grad()
+        self.scaler.scale(loss).backward()
+        if settings.clip_gradient_norm is not None:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip_gradient_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return loss.detach()
