@@ -7,12 +7,14 @@ a page can change them for the dark.
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from io import BytesIO, StringIO
 from itertools import chain, combinations, pairwise
 from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import networkx as nx
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyBboxPatch, PathPatch, Polygon
 from matplotlib.path import Path as Curve
@@ -99,14 +101,16 @@ def svg(figure: Figure) -> str:
     """Return a figure as an SVG file, the same for the same figure."""
     content = StringIO()
     with matplotlib.rc_context(_RC):
-        figure.savefig(content, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+        nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
+        canvas: Any = FigureCanvasSVG(figure)
+        canvas.print_svg(content, metadata=nothing)  # `savefig` would draw it twice
     return content.getvalue()
 
 
 def inline_svg(figure: Figure, *, prefix: str, title: str) -> str:
-    """Return a figure as an `<svg>` for an HTML page; ids begin with `prefix`, colours are CSS variables.
+    """Return a figure as an `<svg>` for an HTML page; `title` is read out in its place.
 
-    `title` is what is read out in its place; it must be escaped already where it is not plain text.
+    Ids begin with `prefix`, colours are CSS variables, and --natural is the width in CSS pixels.
     """
     text = svg(figure)
     text = text[text.index("<svg") :].rstrip()
@@ -117,7 +121,7 @@ def inline_svg(figure: Figure, *, prefix: str, title: str) -> str:
     for name, (light, _) in PALETTE.items():
         text = text.replace(light, f"var(--{name})")
     width, height = figure.get_size_inches() * 96
-    head = f'<svg class="{prefix}" role="img" aria-label="{title}" style="--natural: {width:.0f}px" '
+    head = f'<svg class="{prefix}" role="img" aria-label="{escape(title)}" style="--natural: {width:.0f}px" '
     size = f'width="{width:.0f}" height="{height:.0f}"'
     return head + re.sub(r'width="[^"]*pt" height="[^"]*pt"|height="[^"]*pt" width="[^"]*pt"', size, text[5:], count=1)
 
@@ -446,7 +450,7 @@ def front_figure(
         axes.axvline(cap_ms, color=_COLOUR["cap"], linestyle="--", linewidth=1.2, label=label, gid="cap")
         axes.set_xlim(0, 1.06 * max(cap_ms, *(c.latency_ms for c in candidates)))
         _name_winners(axes, chosen)
-        _legend(axes, columns=5 if len(candidates) > len(front) else 4)
+        _legend(axes, columns=4 if all(c.measured for c in candidates) else 3)
     return figure
 
 
@@ -479,12 +483,13 @@ def _scatter(
 
 
 def _name_winners(axes: "Axes", winners: "Sequence[Candidate]") -> None:
-    """Write each winner's trial above and left of it, where no candidate is; below and right of it if that is taken."""
+    """Write each winner's trial above and left of it, where no candidate is; below and right where there is no room."""
     width, height = (high - low for low, high in (axes.get_xlim(), axes.get_ylim()))
     named: list[tuple[float, float]] = []
     for winner in sorted(winners, key=lambda one: one.latency_ms):
         x, y = _point(winner)
-        below = any(abs(x - a) < 0.16 * width and abs(y - b) < 0.06 * height for a, b in named)
+        taken = any(abs(x - a) < 0.16 * width and abs(y - b) < 0.06 * height for a, b in named)
+        below = taken or x - axes.get_xlim()[0] < 0.12 * width
         named.append((x, y))
         place: dict[str, Any] = {"xytext": (7, -5), "ha": "left", "va": "top"}
         if not below:
@@ -502,22 +507,23 @@ def agreement_figure(inside: Sequence[tuple[float, float]], over: Sequence[tuple
         low, high = ([share * x for x in line] for share in (0.9, 1.1))
         axes.fill_between(line, low, high, color=_COLOUR["grid"], linewidth=0, zorder=1, label="within 10 %")
         axes.plot(line, line, color=_COLOUR["muted"], linewidth=1, zorder=2, label="equal")
-        _scatter(axes, inside, "front", "trained")
-        _scatter(axes, over, "cap", "measured over a cap", marker="X")
+        _scatter(axes, inside, "front", "inside the caps")
+        _scatter(axes, over, "cap", "over a cap", marker="X")
         axes.set(xlim=(0, highest), ylim=(0, highest), aspect="equal")
         _legend(axes, columns=2)
     return figure
 
 
-def history_figure(histories: Mapping[int, Sequence[Mapping[str, Any]]], *, quantity: str) -> Figure:
+def history_figure(histories: Mapping[int, Sequence[Mapping[str, float | None]]], *, quantity: str) -> Figure:
     """Return a quantity of training by epoch, a line for each winner; `histories` are by trial."""
     with matplotlib.rc_context(_RC):
         figure, axes = _plot("epoch", quantity.replace("_", " "), size=(5.8, 3.0))
         for index, (trial, history) in enumerate(histories.items()):
-            points = [(entry["epoch"], entry[quantity]) for entry in history if {"epoch", quantity} <= entry.keys()]
-            if points:
-                x, y = zip(*points, strict=True)
-                style = ("-", "--", ":")[index // len(_SERIES) % 3] + ("" if len(points) > 1 else "o")
+            points = [(entry.get("epoch"), entry.get(quantity)) for entry in history]
+            known = [(epoch, value) for epoch, value in points if epoch is not None and value is not None]
+            if known:
+                x, y = zip(*known, strict=True)
+                style = ("-", "--", ":")[index // len(_SERIES) % 3]
                 axes.plot(x, y, style, color=_COLOUR[_SERIES[index % len(_SERIES)]], label=f"trial {trial}")
         _legend(axes, columns=4)
     return figure
@@ -543,4 +549,5 @@ def _legend(axes: "Axes", *, columns: int) -> None:
     """Put the legend above the axes, where nothing is drawn."""
     style: dict[str, Any] = {"fontsize": 8.5, "columnspacing": 1.2, "handletextpad": 0.4, "frameon": False}
     above: dict[str, Any] = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0)}
-    axes.legend(ncols=columns, labelcolor=_COLOUR["ink"], **above, **style)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(ncols=columns, labelcolor=_COLOUR["ink"], **above, **style)

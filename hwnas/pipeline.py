@@ -54,10 +54,10 @@ def run(
     data = datasets.load(
         wanted.get("data", "fashion-mnist"), seed=wanted.get("seed", 0), resolution=wanted.get("resolution")
     )
-    shared = {name: wanted[name] for name in ("space", "cells", "filters") if name in wanted}
-    image = {"resolution": data.resolution, "channels": data.channels, "classes": len(data.classes)}
+    shared: dict[str, Any] = {name: wanted[name] for name in ("space", "cells", "filters") if name in wanted}
+    image: dict[str, Any] = {"resolution": data.resolution, "channels": data.channels, "classes": len(data.classes)}
     say("[1/5] profile")
-    profiled = profile(**{"device": "host", **common, **shared, **image, **sections["profile"]})
+    profiled = profile(**{**common, **shared, **image, **sections["profile"]})
     say("[2/5] search")
     searched = search(out=out, **{**common, **wanted})
     say("[3/5] train")

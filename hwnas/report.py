@@ -52,7 +52,7 @@ class Record:
     test_accuracy: float | None = None
     seconds: float | None = None
     images_seen: int | None = None
-    history: list[dict[str, Any]] = field(default_factory=list)
+    history: list[dict[str, float | None]] = field(default_factory=list)
     versions: dict[str, str | None] = field(default_factory=dict)
 
 
@@ -199,7 +199,9 @@ class _View:
         some = str(len(inside)) if len(inside) == len(self.winners) else f"{len(inside)} of {len(self.winners)}"
         sentence = f"{some} winner{'s' * (len(self.winners) > 1)} under {cap}{known}"
         accuracies = [winner.record.test_accuracy for winner in inside if winner.record.test_accuracy is not None]
-        return f"{sentence}; the best has {_percent(max(accuracies))} % on the test set." if accuracies else f"{sentence}."
+        return (
+            f"{sentence}; the best has {_percent(max(accuracies))} % on the test set." if accuracies else f"{sentence}."
+        )
 
     @property
     def left_out(self) -> list[tuple[str, int]]:
@@ -225,7 +227,7 @@ class _View:
 
     @property
     def timed(self) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
-        """Predicted and measured milliseconds of what was timed: of trained trials, and of those over a cap."""
+        """Predicted and measured milliseconds of what was timed: inside the caps, and over one."""
         from optuna.trial import TrialState
 
         inside: list[tuple[float, float]] = []
@@ -233,7 +235,7 @@ class _View:
         for trial in self.trials:
             predicted, measured = (trial.user_attrs.get(name) for name in ("predicted_ms", "measured_ms"))
             if predicted is not None and measured is not None:
-                (inside if trial.state == TrialState.COMPLETE else over).append((predicted, measured))
+                (over if trial.state == TrialState.PRUNED else inside).append((predicted, measured))
         return inside, over
 
     @property
@@ -256,16 +258,13 @@ class _View:
         return pictures.agreement_figure(*self.timed)
 
     def history_figures(self) -> "dict[str, Figure]":
-        """Return pictures of the winners' training by epoch: of the loss, and of what else is an accuracy."""
+        """Return pictures of the winners' training by epoch: of the loss and of accuracies, where there are some."""
         from hwnas import pictures
 
         histories = {winner.record.trial: winner.record.history for winner in self.winners}
-        keys = dict.fromkeys(key for history in histories.values() for entry in history for key in entry)
-        found = {}
-        for key in keys:
-            if "loss" in key or "accuracy" in key:
-                found[key.replace("_", " ")] = pictures.history_figure(histories, quantity=key)
-        return found
+        entries = [entry for history in histories.values() if len(history) > 1 for entry in history]
+        quantities = dict.fromkeys(key for entry in entries for key in entry if "loss" in key or "accuracy" in key)
+        return {name: pictures.history_figure(histories, quantity=name) for name in quantities}
 
 
 def _read_winners(run: "Run", candidates: "Sequence[Candidate]", export_folder: Path) -> list[Winner]:

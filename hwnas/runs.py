@@ -141,20 +141,23 @@ class Run:
         import optuna
         from optuna.storages import JournalStorage
         from optuna.storages.journal import JournalFileBackend
+        from sqlalchemy.exc import SQLAlchemyError
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         storage: Any = self.settings.storage
         name = f"{self.folder.resolve().name}" if storage else _STUDY
         if storage is None:
             journal = self.folder / "journal.log"
+            lock: Any = JournalLock(self.folder / ".journal.lock")
+            lock.acquire()  # a record that another process is writing is not a torn one
             repair_journal(journal)
-            lock: Any = _JournalLock(self.folder / ".journal.lock")
+            lock.release()
             storage = JournalStorage(JournalFileBackend(str(journal), lock_obj=lock))
         try:
             return optuna.create_study(
                 storage=storage, study_name=name, directions=["maximize", "minimize"], load_if_exists=True
             )
-        except (ImportError, ValueError, OSError) as error:
+        except (ImportError, ValueError, OSError, SQLAlchemyError) as error:
             raise InputError(f"--storage must be a URL that Optuna knows, such as sqlite:///x.db; {error}") from None
 
     def candidates(self) -> list[Candidate]:
@@ -240,18 +243,20 @@ def _is_record(line: bytes) -> bool:
         return False
 
 
-class _JournalLock:
+class JournalLock:
     """A lock for Optuna's journal that the system frees when its owner dies; Optuna's own then blocks for 30 s."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def acquire(self) -> bool:
+        """Wait for the lock."""
         self._file = self._path.open("w")
         fcntl.flock(self._file, fcntl.LOCK_EX)
         return True
 
     def release(self) -> None:
+        """Let others have it."""
         self._file.close()
 
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from hwnas.network import Architecture
     from hwnas.runs import Candidate, Run, SearchSettings
 
-_MAX_PROPOSALS = 200  # in a row without one that is trained: then the search ends
+_MAX_PROPOSALS = 100  # in a row without one that is trained: then the search ends
 
 
 @dataclass(frozen=True, slots=True)

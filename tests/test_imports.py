@@ -21,6 +21,7 @@ LAYERS = [  # a module may import those of lower layers, and of its own where th
     {"pipeline"},
     {"__init__"},
     {"cli"},
+    {"__main__"},
 ]
 MAY_IMPORT_EACH_OTHER = [  # the layers whose modules build on one another, in this order
     ["files", "plugins", "progress", "options"],

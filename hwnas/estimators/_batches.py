@@ -94,7 +94,7 @@ def _cropped(pixels: Tensor, generator: torch.Generator, *, flips: bool) -> Tens
 
 
 def _cut_out(images: Tensor, side: int, generator: torch.Generator) -> Tensor:
-    """Set a square of each image to 0, the mean; its centre is anywhere, so it may hang over (DeVries & Taylor, 2017)."""
+    """Set a square of each image to 0, the mean; its centre is anywhere, it may hang over (DeVries & Taylor, 2017)."""
     count, _, height, width = images.shape
     inside = []
     for size in (height, width):

@@ -12,12 +12,13 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from hwnas.errors import TrainingError
 from hwnas.files import write_atomically
 
 _VERSION = 1
+_NETWORK, _MOMENTUM = "network.", "momentum."
 
 
 def save(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
@@ -51,6 +52,24 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, state
 
 
+def tensors_of(network: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Return a network's parameters and buffers, and its momentum, by name."""
+    tensors = {f"{_NETWORK}{name}": tensor for name, tensor in network.state_dict().items()}
+    for name, parameter in network.named_parameters():
+        if (momentum := optimizer.state[parameter].get("momentum_buffer")) is not None:
+            tensors[f"{_MOMENTUM}{name}"] = momentum
+    return tensors
+
+
+def restore(network: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Put `tensors_of` back, on the network's device and in its memory format."""
+    own = {name.removeprefix(_NETWORK): tensor for name, tensor in tensors.items() if name.startswith(_NETWORK)}
+    network.load_state_dict(own)
+    for name, parameter in network.named_parameters():
+        if (momentum := tensors.get(f"{_MOMENTUM}{name}")) is not None:
+            optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter.detach()).copy_(momentum)
+
+
 def check_same(path: Path, saved: Any, wanted: Any, *, field: str = "") -> None:
     """Raise TrainingError that names the first field in which a checkpoint differs from what is to be trained now."""
     if isinstance(saved, dict) and isinstance(wanted, dict):
@@ -71,6 +90,6 @@ def _broken(path: Path, why: str) -> TrainingError:
 def _checksum(tensors: Mapping[str, Tensor], text: str) -> int:
     checksum = zlib.crc32(text.encode())
     for name in sorted(tensors):
-        values = tensors[name].reshape(-1).view(torch.uint8).numpy()
-        checksum = zlib.crc32(values, zlib.crc32(name.encode(), checksum))
+        content = tensors[name].reshape(-1).view(torch.uint8).numpy().data
+        checksum = zlib.crc32(content, zlib.crc32(name.encode(), checksum))
     return checksum

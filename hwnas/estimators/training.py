@@ -5,16 +5,12 @@ Every random choice comes from the seed and the step's number, so a training tha
 again ends with the very weights of one that was not (on the CPU with the same number of threads).
 """
 
-import ctypes
+import json
 import math
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +20,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hwnas.errors import InputError, TrainingError
-from hwnas.estimators import _checkpoint
+from hwnas.estimators import _checkpoint, _hardware
 from hwnas.estimators._batches import Order, augmented, normalise, random_seed
+from hwnas.estimators._hardware import PRECISIONS, Hardware, interrupts_held, keep_freed_memory, own_random_state
 from hwnas.files import write_atomically
 from hwnas.module import Network
 
@@ -35,9 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = ["normalise"]
 
-_CHECK_EVERY = 20  # steps between looks at the loss where a look makes the CPU wait for the accelerator
 _SMOOTHING = 0.95  # of the loss that is shown
-_PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+_NUMBERS = ("step", "seconds", "loss", "epoch_loss", "epoch_began")  # of a training, beside its tensors
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +69,12 @@ class TrainingSettings:
             "epochs": (0 < self.epochs < math.inf, "above 0"),
             "images_per_epoch": (self.images_per_epoch is None or self.images_per_epoch > 0, "above 0, or left out"),
             "batch_size": (self.batch_size > 1, "at least 2"),
-            "learning_rate": (0 < self.learning_rate < math.inf, "above 0"),
+            "learning_rate": (0 < self.learning_rate <= 1000, "above 0, and at most 1000"),
             "weight_decay": (0 <= self.weight_decay < math.inf, "0 or above"),
             "clip_gradient_norm": (self.clip_gradient_norm is None or self.clip_gradient_norm > 0, "above 0"),
             "cutout": (self.cutout >= 0, "0 or above"),
             "seed": (self.seed >= 0, "0 or above"),
-            "precision": (self.precision in ("auto", *_PRECISIONS), "auto, fp32, bf16 or fp16"),
+            "precision": (self.precision in ("auto", *PRECISIONS), "auto, fp32, bf16 or fp16"),
         }
         for name in ("warm_up", "momentum", "label_smoothing", "path_drop_rate", "dropout_rate"):
             rules[name] = (0 <= getattr(self, name) < 1, "from 0 to below 1")
@@ -145,9 +141,7 @@ def evaluate(
 
     Raises InputError where the architecture and the data do not fit, and TrainingError.
     """
-    trained = train(
-        architecture, dataset.train, dataset, settings, checkpoint=checkpoint, on_progress=on_progress
-    )
+    trained = train(architecture, dataset.train, dataset, settings, checkpoint=checkpoint, on_progress=on_progress)
     return Estimate(
         accuracy(trained.network, dataset.validation, dataset), seconds=trained.seconds, images_seen=trained.images_seen
     )
@@ -171,16 +165,19 @@ def train(
     where the loss is not finite and where the checkpoint is broken or of another training.
     """
     _check_fits(architecture, images, dataset)
-    hardware = choose_hardware(settings)
-    with _own_random_state(hardware.device), _interrupts_held() as interrupted:
+    hardware = _hardware.choose(settings.device, precision=settings.precision, channels_last=settings.channels_last)
+    with own_random_state(hardware.device), interrupts_held() as interrupted:
         training = _Training(architecture, images, dataset, settings, hardware, clock)
         if checkpoint is not None and checkpoint.exists():
             training.resume(checkpoint)
-        for ended_epoch in training.run(on_progress):
-            due = ended_epoch or training.seconds_unsaved() >= save_every_s or interrupted.is_set()
+        for ended_epoch in training.run():
+            stopping = interrupted.is_set()
+            due = ended_epoch or stopping or training.seconds_unsaved() >= save_every_s
             if checkpoint is not None and due:
                 training.save(checkpoint)
-            if interrupted.is_set():
+            if on_progress and (progress := training.progress()):
+                on_progress(progress)
+            if stopping:
                 raise KeyboardInterrupt
         return training.result()
 
@@ -193,7 +190,7 @@ def logits(network: Network, images: "Images", dataset: "Dataset", *, batch_size
     network.eval()
     outputs = [
         network(normalise(images.read(indices).to(device), dataset)).float().cpu()
-        for indices in torch.arange(len(images.labels)).split(batch_size)
+        for indices in torch.split(torch.arange(len(images.labels)), batch_size)
     ]
     network.train(was_training)
     return torch.cat(outputs)
@@ -232,40 +229,6 @@ def make_optimizer(network: nn.Module, settings: TrainingSettings) -> torch.opti
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Hardware:
-    """Where and how to compute: `autocast` is the reduced precision, None for fp32 throughout."""
-
-    device: torch.device
-    autocast: torch.dtype | None
-    memory_format: torch.memory_format
-
-
-def choose_hardware(settings: TrainingSettings) -> Hardware:
-    """Return what the settings ask for, or for `auto` the best at hand.
-
-    Raises InputError for a device that is not there.
-    """
-    device = _device(settings.device)
-    precision = settings.precision
-    if precision == "auto":
-        precision = "fp32" if device.type != "cuda" else "bf16" if torch.cuda.is_bf16_supported(False) else "fp16"
-    channels_last = device.type != "mps" if settings.channels_last is None else settings.channels_last
-    return Hardware(
-        device, _PRECISIONS[precision], torch.channels_last if channels_last else torch.contiguous_format
-    )
-
-
-def _device(name: str) -> torch.device:
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if name == "auto":
-        name = next(known for known, is_there in there.items() if is_there)
-    if not there.get(name.split(":")[0]):
-        found = ", ".join(known for known, is_there in there.items() if is_there)
-        raise InputError(f"training: device must be auto or one that is there ({found}); got {name}; take auto")
-    return torch.device(name)
-
-
 def _check_fits(architecture: "Architecture", images: "Images", dataset: "Dataset") -> None:
     scale = architecture.scale
     wanted = (scale.classes, scale.input_channels, scale.resolution)
@@ -277,6 +240,11 @@ def _check_fits(architecture: "Architecture", images: "Images", dataset: "Datase
         )
     if len(images.labels) < 2:
         raise InputError(f"training needs two images or more; {dataset.name} has {len(images.labels)}; add some")
+
+
+def _check_every(device: torch.device) -> int:
+    """Return after how many steps to look at the loss: a look makes the CPU wait for an accelerator."""
+    return 1 if device.type == "cpu" else 20
 
 
 class _Training:
@@ -299,7 +267,7 @@ class _Training:
         self.order = Order(images.labels, seed=settings.seed)
         torch.manual_seed(random_seed(settings.seed, 1))
         network = Network(architecture.graph, dropout_rate=settings.dropout_rate).train()
-        self.network = network.to(hardware.device, memory_format=hardware.memory_format)
+        self.network = network.to(hardware.device).to(memory_format=hardware.memory_format)
         self.model = torch.compile(self.network) if settings.compile else self.network
         self.optimizer = make_optimizer(self.network, settings)
         self.scaler = torch.amp.GradScaler(hardware.device.type, enabled=hardware.autocast is torch.float16)
@@ -310,32 +278,38 @@ class _Training:
         self.epoch_began = 0  # at this step
         self.history: list[dict[str, float]] = []
         self._unread: list[Tensor] = []  # losses of the last steps, on the device
-        self._saved = self._begun = clock()
+        self._saved = clock()
         if hardware.device.type == "cpu":
-            _keep_freed_memory()
+            keep_freed_memory()
 
-    def run(self, on_progress: Callable[[Progress], None] | None) -> Iterator[bool]:
+    def run(self) -> Iterator[bool]:
         """Do the steps that are left; after each say whether it ended an epoch."""
-        first, begun, seconds = self.step, self.clock(), self.seconds
+        self._first, self._seconds_before, begun = self.step, self.seconds, self.clock()
+        every = _check_every(self.hardware.device)
         for pixels, labels in self._batches():
             self._unread.append(self._train_step(pixels, labels))
             self.step += 1
-            self.seconds = seconds + self.clock() - begun
+            self.seconds = self._seconds_before + self.clock() - begun
             ended = self._ends_epoch()
-            if ended or self._waits_for_nothing() or self.step % _CHECK_EVERY == 0:
+            if ended or len(self._unread) >= every:
                 self._read_losses()
-                if on_progress:
-                    speed = (self.step - first) * self.batch_size / max(self.seconds - seconds, 1e-9)
-                    on_progress(Progress(self.step, self.steps, self._epochs_done(), self.loss, speed))
             if ended:
                 self._end_epoch()
             yield ended
+
+    def progress(self) -> Progress | None:
+        """Return how far this is, or nothing while losses are still being computed."""
+        if self._unread:
+            return None
+        images = (self.step - self._first) * self.batch_size
+        speed = images / max(self.seconds - self._seconds_before, 1e-9)
+        return Progress(self.step, self.steps, self._epochs_done(), self.loss, speed)
 
     def _train_step(self, pixels: Tensor, labels: Tensor) -> Tensor:
         """Take one step; return its loss without waiting for it."""
         settings, device = self.settings, self.hardware.device
         torch.manual_seed(random_seed(settings.seed, 2, self.step))  # for dropout and path dropping
-        self.network.path_drop_rate = settings.path_drop_rate * self.step / self.steps
+        self.network.path_drop_rate = settings.path_drop_rate * (self.step + 1) / self.steps
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate_at(self.step, self.steps, settings)
         inputs = augmented(
@@ -352,10 +326,107 @@ class _Training:
             outputs.float(), labels.to(device, non_blocking=True), label_smoothing=settings.label_smoothing
         )
         self.optimizer.zero_grad()
-        self.scaler.scale(loss).backward()
+        torch.autograd.backward(self.scaler.scale(loss))
         if settings.clip_gradient_norm is not None:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip_gradient_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         return loss.detach()
+
+    def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Read the batches of the steps that are left; where an accelerator computes, one batch ahead."""
+        steps = range(self.step, self.steps)
+        if self.hardware.device.type == "cpu":
+            yield from map(self._read_batch, steps)
+            return
+        with ThreadPoolExecutor(1) as reader:
+            coming = reader.submit(self._read_batch, self.step)
+            for step in steps:
+                batch = coming.result()
+                if step + 1 < self.steps:
+                    coming = reader.submit(self._read_batch, step + 1)
+                yield batch
+
+    def _read_batch(self, step: int) -> tuple[Tensor, Tensor]:
+        indices = self.order.indices(step * self.batch_size, self.batch_size)
+        return self.images.read(indices), self.images.labels[indices]
+
+    def _read_losses(self) -> None:
+        """Wait for the losses of the last steps and count them; raise TrainingError where one is not finite."""
+        losses: list[float] = torch.stack(self._unread).tolist() if self._unread else []
+        for step, loss in enumerate(losses, start=self.step - len(losses) + 1):
+            if not math.isfinite(loss):
+                raise self._not_finite(f"got {loss} at step {step} of {self.steps}")
+            self.loss = loss if step == 1 else _SMOOTHING * self.loss + (1 - _SMOOTHING) * loss
+            self.epoch_loss += loss
+        self._unread.clear()
+
+    def _not_finite(self, got: str) -> TrainingError:
+        remedies = ["lower the learning rate", "raise the warm-up", "clip the gradient's norm"]
+        remedies += ["take fp32"] * (self.hardware.autocast is not None)
+        return TrainingError(
+            f"the loss must stay finite; {got}, with a learning rate of {self.settings.learning_rate:g}; "
+            f"{', or '.join(remedies)}"
+        )
+
+    def _epochs_done(self) -> float:
+        return min(self.step * self.batch_size / self.epoch_images, self.settings.epochs)
+
+    def _ends_epoch(self) -> bool:
+        seen = self.step * self.batch_size
+        before = seen - self.batch_size
+        return self.step == self.steps or seen // self.epoch_images > before // self.epoch_images
+
+    def _end_epoch(self) -> None:
+        done = self._epochs_done()
+        self.history.append(
+            {
+                "epoch": done if self.step == self.steps else math.floor(done),
+                "step": self.step,
+                "loss": self.epoch_loss / (self.step - self.epoch_began),
+                "learning_rate": self.optimizer.param_groups[0]["lr"],
+                "seconds": self.seconds,
+            }
+        )
+        self.epoch_loss, self.epoch_began = 0.0, self.step
+
+    def seconds_unsaved(self) -> float:
+        """Return how long ago the last checkpoint was written, or training begun."""
+        return self.clock() - self._saved
+
+    def _identity(self) -> dict[str, Any]:
+        """Return what must be the same for a checkpoint to be taken up, as JSON values."""
+        data = self.dataset
+        identity = {
+            "architecture": self.architecture.to_json(),
+            "settings": self.settings.to_json(),
+            "data": {"name": data.name, "images": len(self.images.labels), "mean": data.mean, "std": data.std},
+        }
+        as_json: dict[str, Any] = json.loads(json.dumps(identity))
+        return as_json
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint; raises TrainingError, and leaves the last one, where a loss was not finite."""
+        self._read_losses()
+        numbers = {name: getattr(self, name) for name in _NUMBERS}
+        state = {"training": self._identity(), "history": self.history, "scaler": self.scaler.state_dict(), **numbers}
+        _checkpoint.save(path, _checkpoint.tensors_of(self.network, self.optimizer), state)
+        self._saved = self.clock()
+
+    def resume(self, path: Path) -> None:
+        """Go on from a checkpoint; raises TrainingError where it is broken or of another training."""
+        tensors, state = _checkpoint.load(path)
+        _checkpoint.check_same(path, state["training"], self._identity())
+        _checkpoint.restore(self.network, self.optimizer, tensors)
+        for name in _NUMBERS:
+            setattr(self, name, state[name])
+        self.history = state["history"]
+        if state["scaler"]:
+            self.scaler.load_state_dict(state["scaler"])
+
+    def result(self) -> Trained:
+        """Return the trained network; raises TrainingError where its weights are not finite."""
+        if not all(bool(parameter.isfinite().all()) for parameter in self.network.parameters()):
+            raise self._not_finite("the last step made weights that are not")
+        return Trained(self.network.eval(), self.seconds, self.steps * self.batch_size, self.history)

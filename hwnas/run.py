@@ -1,1 +1,0 @@
-from hwnas.runs import *  # noqa: F403

@@ -1,0 +1,54 @@
+"""A tiny data set and a pretended latency table, in a folder of their own."""
+
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hwnas.costs import CostModel
+from hwnas.graph import key
+from hwnas.latency import LatencyTable, Measurement
+from hwnas.network import ladder
+from hwnas.spaces import pnas
+
+SETTING = "tflite-fp32-1t"
+FILTERS = (4, 6)
+
+
+def write_images(path: Path, *, train: int = 60, test: int = 70) -> None:
+    """Write 8x8 grey images of three classes that differ in brightness."""
+    random = np.random.default_rng(0)
+
+    def draw(count: int) -> tuple[np.ndarray, np.ndarray]:
+        labels = np.arange(count) % 3
+        noise = random.integers(0, 60, (count, 8, 8))
+        return (noise + 60 * labels[:, None, None]).astype(np.uint8), labels
+
+    (x_train, y_train), (x_test, y_test) = draw(train), draw(test)
+    np.savez(path, x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
+
+
+def pretend_table(folder: Path) -> LatencyTable:
+    """Write a table for the host in which every operator of the tiny space has some latency."""
+    setting = {"runtime": "tflite", "precision": "fp32", "threads": 1}
+    table = LatencyTable(folder / "latency_tables" / "host" / f"{SETTING}.json", "host", setting, {})
+    scales = ladder((1,), FILTERS, resolution=8, classes=3, channels=1)
+    costs = CostModel(table, scales, operations=pnas.OPERATIONS)
+    for scale in scales:
+        for architecture in pnas.cover(scale):
+            graph = costs.lower(architecture)
+            for layer in graph.layers:
+                name = key(layer, graph.input_shapes(layer))
+                table.entries[name] = Measurement(((0.001 + zlib.crc32(name.encode()) % 1000 / 1e5,),))
+    table.save()
+    return table
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Change to an empty folder with tiny images, images.npz, and a pretended table of the host."""
+    monkeypatch.chdir(tmp_path)
+    write_images(tmp_path / "images.npz")
+    pretend_table(tmp_path)
+    return tmp_path

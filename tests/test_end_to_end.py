@@ -1,0 +1,259 @@
+"""The main path as a user types it, on the real device at hand: each verb is killed in the middle and typed again."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import write_images
+
+from hwnas.latency import LatencyTable
+from hwnas.runs import Run
+
+HWNAS = [sys.executable, "-m", "hwnas"]
+SPACE = ["--cells", "1", "--filters", "4"]
+TABLE = Path("latency_tables/host/tflite-fp32-1t.json")
+RUN = Path("runs/a")
+PROFILE = ["profile", "host", "--setting", "tflite-fp32-1t", "--networks", "8", "--resolution", "8"]
+PROFILE += ["--classes", "3", *SPACE]
+SEARCH = ["search", "--out", str(RUN), "--max-latency-ms", "5", "--data", "npz:images.npz", "--images", "400"]
+SEARCH += ["--trials", "4", "--epochs", "2", *SPACE]
+TRAIN = ["train", str(RUN), "--winners", "1", "--epochs", "8", "--batch-size", "16"]
+
+pytestmark = pytest.mark.slow
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "TERM": "dumb"}
+
+
+def hwnas(*arguments: str, status: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run([*HWNAS, *arguments], capture_output=True, text=True, env=environment(), timeout=250)
+    assert done.returncode == status, done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def kill_when(condition: Callable[[], Any], *arguments: str) -> None:
+    """Start hwnas, kill -9 it and all that it started as soon as the condition holds."""
+    process = subprocess.Popen(
+        [*HWNAS, *arguments],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=environment(),
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 200
+    try:
+        while not condition():
+            assert process.poll() is None, "hwnas ended before it could be killed"
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with images in which every verb was killed once, and then run to its end."""
+    folder = tmp_path_factory.mktemp("work")
+    before = Path.cwd()
+    os.chdir(folder)
+    write_images(folder / "images.npz", train=600, test=90)
+    yield folder
+    os.chdir(before)
+
+
+def entries() -> dict[str, Any]:
+    return LatencyTable.read(TABLE).entries if TABLE.exists() else {}
+
+
+def test_a_killed_profile_measures_only_what_is_missing(workplace: Path) -> None:
+    kill_when(lambda: len(entries()) >= 64, *PROFILE)
+    kept = entries()
+    hwnas(*PROFILE)
+    after = entries()
+    assert len(after) > len(kept)
+    for name, measurement in kept.items():
+        assert after[name].rounds_ms[: len(measurement.rounds_ms)] == measurement.rounds_ms
+    assert all(len(measurement.rounds_ms) >= 6 for measurement in after.values())
+    content = TABLE.read_bytes()
+    (again,) = json.loads(hwnas(*PROFILE, "--json").stdout)
+    assert again["measured_now"] == 0
+    assert entries() == after or any(m.spread > 0.1 for m in after.values()), content
+
+
+def trained() -> list[Any]:
+    return Run.open(RUN).candidates() if (RUN / "settings.json").exists() else []
+
+
+def test_a_killed_search_keeps_its_trials_and_goes_on(workplace: Path) -> None:
+    def second_is_trained() -> bool:
+        path = RUN / "journal.log"
+        return path.exists() and path.read_text().count('"state":1') >= 2
+
+    kill_when(second_is_trained, *SEARCH)
+    kept = trained()
+    assert len(kept) >= 2
+    hwnas(*SEARCH)
+    after = trained()
+    assert len(after) == 4
+    assert after[: len(kept)] == kept
+    assert all(candidate.measured and candidate.latency_ms <= 5 for candidate in after)
+
+
+def checkpoint_epochs() -> float:
+    found = list(RUN.glob("winners/*/checkpoint.json"))
+    return json.loads(found[0].read_text()).get("epoch", 0) if found else 0
+
+
+def test_a_killed_training_goes_on_from_its_last_epoch(workplace: Path) -> None:
+    kill_when(lambda: list(RUN.glob("winners/*/checkpoint.safetensors")), *TRAIN)
+    assert not list(RUN.glob("winners/*/winner.json"))
+    (winner,) = json.loads(hwnas(*TRAIN, "--json").stdout)
+    assert winner["test_accuracy"] > 0.5
+    (record,) = [json.loads(path.read_text()) for path in RUN.glob("winners/*/winner.json")]
+    assert record["images_seen"] == 8 * 600  # no epoch twice
+    (again,) = json.loads(hwnas(*TRAIN, "--json").stdout)
+    assert again == winner
+
+
+def test_a_killed_export_leaves_nothing_half_written_and_is_finished_later(workplace: Path) -> None:
+    kill_when(lambda: list(Path("export/a").glob(".*.part/*")), "export", str(RUN))
+    assert not list(Path("export/a").glob("[0-9]*"))
+    (exported,) = json.loads(hwnas("export", str(RUN), "--json").stdout)
+    folder, card = Path(exported["folder"]), exported["card"]
+    assert {path.name for path in folder.iterdir()} == {"README.md", "card.json", "model.onnx", "model.tflite"}
+    for file in card["files"].values():
+        assert file["max_relative_error"] < 1e-5
+        assert file["agreement"] == 1.0
+        assert 0 < file["measured_ms"] < 5
+    assert "Interpreter(" in (folder / "README.md").read_text()
+    assert json.loads(hwnas("export", str(RUN), "--json").stdout) == [exported]
+    assert not list(folder.parent.glob(".*"))
+
+
+def test_the_readmes_code_runs_the_exported_file(workplace: Path) -> None:
+    from PIL import Image
+
+    (folder,) = Path("export/a").glob("[0-9]*")
+    code = (folder / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    Image.fromarray(np.full((8, 8), 150, dtype=np.uint8)).save(folder / "image.png")
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() in {"0", "1", "2"}
+
+
+def test_an_artefact_over_its_cap_is_refused_unless_that_is_allowed(workplace: Path) -> None:
+    settings = json.loads((RUN / "settings.json").read_text())
+    (RUN / "settings.json").write_text(json.dumps({**settings, "max_latency_ms": 1e-4}))
+    refused = hwnas("export", str(RUN), "--out", "other", status=1)
+    assert "must run in 0.0001 ms on host" in refused.stderr
+    assert "--allow-over-cap" in refused.stderr
+    assert not list(Path("other").rglob("model*"))
+    hwnas("export", str(RUN), "--out", "other", "--allow-over-cap")
+    assert len(list(Path("other").rglob("model*"))) == 2
+    (RUN / "settings.json").write_text(json.dumps(settings))
+
+
+def test_the_report_is_written(workplace: Path) -> None:
+    reported = json.loads(hwnas("report", str(RUN), "--json").stdout)
+    assert all(Path(path).stat().st_size > 1000 for path in reported.values())
+
+
+def test_one_file_runs_all_of_it_and_does_nothing_twice(workplace: Path) -> None:
+    Path("all.toml").write_text(
+        """
+        out = "runs/a"
+        [device]
+        setting = "tflite-fp32-1t"
+        [profile]
+        networks = 8
+        [search]
+        max_latency_ms = 5.0
+        data = "npz:images.npz"
+        images = 400
+        trials = 4
+        epochs = 2
+        cells = [1]
+        filters = [4]
+        [train]
+        winners = 1
+        epochs = 8
+        batch_size = 16
+        """
+    )
+    trials = trained()
+    ran = json.loads(hwnas("run", "all.toml", "--json").stdout)
+    assert ran["searched"]["trained"] == 4
+    assert ran["profiled"][0]["measured_now"] == 0
+    assert trained() == trials
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "out ="),
+        ('out = "runs/b"\n[serch]\n', "may have the sections device, profile, search, train, export; got 'serch'"),
+        ('out = "runs/b"\n[search]\ntrails = 3\n', "[search] has no 'trails'; known:"),
+        ('out = "runs/b"\n[search]\ntrials = 3\n', "must have max_latency_ms"),
+        ("out = [", "must be TOML"),
+    ],
+)
+def test_a_config_that_is_wrong_says_where(workplace: Path, content: str, message: str) -> None:
+    Path("wrong.toml").write_text(content)
+    assert message in hwnas("run", "wrong.toml", status=2).stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["profile", "magic"], 2, "unknown device 'magic'; known: host"),
+        (["search", "--out", "runs/b", "--max-latency-ms", "-3"], 2, "--max-latency-ms must be above 0"),
+        ([*SEARCH[:2], "runs/b", "--max-latency-ms", "1e-5", *SEARCH[5:]], 1, "nothing in the space fits the caps"),
+        (["search", "--out", "runs/b", "--max-latency-ms", "1", "--data", "magic"], 2, "unknown data set 'magic'"),
+        (["train", "runs/none"], 2, "runs/none must be a run's folder"),
+        (["export", "runs/none"], 2, "runs/none must be a run's folder"),
+        (["report", "runs/none"], 2, "runs/none must be a run's folder"),
+        (["run", "none.toml"], 2, "none.toml, which does not"),
+    ],
+)
+def test_no_traceback_reaches_the_user(workplace: Path, arguments: list[str], status: int, message: str) -> None:
+    assert message in hwnas(*arguments, status=status).stderr
+
+
+def test_a_broken_table_is_named(workplace: Path) -> None:
+    content = TABLE.read_text()
+    TABLE.write_text(content[: len(content) // 2])
+    assert str(TABLE) in hwnas(*SEARCH, status=1).stderr
+    TABLE.write_text(content)
+
+
+def test_the_wheel_carries_devices_and_tables_but_not_the_hosts(tmp_path: Path) -> None:
+    import zipfile
+
+    root = Path(__file__).parent.parent
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--no-deps",
+        "--no-build-isolation",
+        "--quiet",
+        "-w",
+        str(tmp_path),
+    ]
+    subprocess.run([*command, str(root)], check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    assert {"hwnas/_shipped/devices/host.toml", "hwnas/_shipped/latency_tables/README.md"} <= names
+    assert "hwnas/report.html.jinja" in names
+    assert not [name for name in names if "latency_tables/host" in name]

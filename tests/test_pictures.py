@@ -1,0 +1,187 @@
+"""Pictures: cells are laid out without overlaps, figures become the same SVG every time."""
+
+from itertools import combinations
+from xml.etree import ElementTree
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.transforms import Affine2D
+
+from hwnas import pictures
+from hwnas.cell import Block, Cell
+from hwnas.network import Architecture, Scale
+from hwnas.pictures import Box, CellLayout
+from hwnas.runs import Candidate, front_of
+from hwnas.spaces import pnas
+
+CHAIN = Cell(tuple(Block(("conv_1x7_7x1", state), ("identity", state)) for state in range(1, 6)))
+FLAT = Cell((Block(("separable_5x5", 0), ("max_pool_3x3", 1)),) * 5)
+LOOSE = Cell((Block(("separable_5x5", 0), ("identity", 1)), Block(("avg_pool_3x3", 2), ("identity", 0))), "loose")
+CELLS = [CHAIN, FLAT, LOOSE, *pnas.random_cells(40, seed=1)]
+
+
+def overlap(one: Box, other: Box) -> bool:
+    return (
+        one.x < other.x + other.width
+        and other.x < one.x + one.width
+        and one.y < other.y + other.height
+        and other.y < one.y + one.height
+    )
+
+
+def inside(box: Box, *, of: Box) -> bool:
+    right, top = box.x + box.width <= of.x + of.width, box.y + box.height <= of.y + of.height
+    return of.x <= box.x and of.y <= box.y and right and top
+
+
+def candidate(trial: int, accuracy: float, latency_ms: float, *, measured: bool = True) -> Candidate:
+    architecture = Architecture(LOOSE, Scale(1, 4, 12, 10, 1))
+    return Candidate(trial, architecture, 1.0, accuracy, latency_ms, measured, latency_ms, 0.1, 10, 10)
+
+
+def test_cells_of_one_to_five_blocks_are_among_those_drawn() -> None:
+    assert {len(cell.blocks) for cell in CELLS} == {1, 2, 3, 4, 5}
+
+
+@pytest.mark.parametrize("cell", CELLS, ids=str)
+def test_no_boxes_of_a_cell_overlap_and_all_are_on_the_picture(cell: Cell) -> None:
+    layout = pictures.layout_cell(cell)
+    states = [box for box in layout.boxes if box.colour == "state"]
+    for one, other in combinations([*layout.panels, *states], 2):
+        assert not overlap(one, other)
+    for one, other in combinations(layout.boxes, 2):
+        assert not overlap(one, other)
+    paper = Box("", "paper", 0, 0, layout.width, layout.height)
+    assert all(inside(box, of=paper) for box in (*layout.panels, *layout.boxes))
+    operations = [box for box in layout.boxes if box.colour != "state"]
+    for panel in layout.panels:
+        assert sum(inside(box, of=panel) for box in operations) == 2
+    assert len(operations) == 2 * len(cell.blocks)
+
+
+@pytest.mark.parametrize("cell", CELLS, ids=str)
+def test_no_connection_runs_through_a_box_or_a_foreign_block(cell: Cell) -> None:
+    layout = pictures.layout_cell(cell)
+    for edge in layout.edges:
+        fine = Affine2D().scale(200)  # curves become lines of about a unit
+        points = np.array(pictures.edge_curve(edge).to_polygons(fine, closed_only=False)[0]) / 200
+        for panel in layout.panels:
+            through = sum(holds(panel, x, y) for x, y in points)
+            ends = holds(panel, *edge[:2]) or holds(panel, *edge[2:4])
+            assert ends or not through
+        for box in layout.boxes:
+            assert not any(holds(box, x, y) for x, y in points)
+
+
+def holds(box: Box, x: float, y: float, margin: float = 1e-6) -> bool:
+    across = box.x + margin < x < box.x + box.width - margin
+    return across and box.y + margin < y < box.y + box.height - margin
+
+
+def test_every_branch_has_its_arrow_and_every_output_state_its_own() -> None:
+    for cell in CELLS:
+        layout = pictures.layout_cell(cell)
+        assert sum(arrow for *_, arrow in layout.edges) == 2 * len(cell.blocks) + len(cell.output_states)
+        assert len(layout.pluses) == len(layout.panels) == len(cell.blocks)
+
+
+def arrivals(layout: CellLayout, label: str) -> list[float]:
+    """Return from how far left the arrows to boxes of this label come."""
+    (box,) = [box for box in layout.boxes if box.label == label]
+    ends = [(x, to_x) for x, _, to_x, to_y, arrow in layout.edges if arrow and holds(box, to_x + 0.01, to_y)]
+    return [x for x, to_x in ends if to_x == pytest.approx(box.x)]
+
+
+def test_a_cell_without_concatenation_ends_in_its_output_and_unread_inputs_are_not_drawn() -> None:
+    labels = [box.label for box in pictures.layout_cell(LOOSE).boxes]
+    assert "output" in labels
+    assert "concat" not in labels
+    assert len(arrivals(pictures.layout_cell(LOOSE), "output")) == 1
+    assert len(arrivals(pictures.layout_cell(CHAIN), "concat")) == 5
+    assert "h[l-2]" not in [box.label for box in pictures.layout_cell(CHAIN).boxes]
+
+
+def test_labels_fit_their_boxes() -> None:
+    cell = Cell((Block(("conv_1x7_7x1_bottleneck", 0), ("dilated_separable_3x3", 1)),))
+    figure = pictures.cell_figure(cell)
+    figure.canvas.draw()
+    widths = [text.get_window_extent().width / figure.dpi for text in figure.axes[0].texts]
+    boxes = pictures.layout_cell(cell).boxes
+    labelled = {box.label: box.width for box in boxes}
+    for text, width in zip(figure.axes[0].texts, widths, strict=True):
+        assert width < labelled.get(text.get_text(), 1)
+
+
+def test_a_figure_is_the_same_svg_and_png_every_time_and_carries_no_date() -> None:
+    first, second = (pictures.svg(pictures.cell_figure(FLAT)) for _ in range(2))
+    assert first == second
+    assert pictures.png(pictures.cell_figure(FLAT)) == pictures.png(pictures.cell_figure(FLAT))
+    assert "<metadata>" not in first
+    ElementTree.fromstring(first)
+
+
+def test_inline_svgs_share_no_ids_and_take_their_colours_from_the_page() -> None:
+    texts = [pictures.inline_svg(pictures.cell_figure(LOOSE), prefix=name, title='a "title"') for name in ("a", "b")]
+    ids = [{e.get("id") for e in ElementTree.fromstring(text).iter() if e.get("id")} for text in texts]
+    assert not ids[0] & ids[1]
+    for text in texts:
+        assert text.startswith("<svg ")
+        assert "a &quot;title&quot;" in text
+        assert "var(--separable)" in text
+        assert pictures.PALETTE["separable"][0] not in text
+    assert "--separable: " + pictures.PALETTE["separable"][1] in pictures.css_variables(dark=True)
+
+
+def test_references_of_an_inline_svg_lead_to_its_own_ids() -> None:
+    candidates = [candidate(1, 0.8, 0.5), candidate(2, 0.7, 0.6)]
+    figure = pictures.front_figure(candidates, candidates[:1], winners={1}, cap_ms=1.0)
+    root = ElementTree.fromstring(pictures.inline_svg(figure, prefix="x", title=""))
+    ids = [e.get("id", "") for e in root.iter() if e.get("id")]
+    links = [e.get("{http://www.w3.org/1999/xlink}href", "") for e in root.iter() if e.tag.endswith("}use")]
+    assert ids
+    assert all(name.startswith("x-") for name in ids)
+    assert len(set(ids)) == len(ids)
+    assert {link.removeprefix("#") for link in links} <= set(ids)
+
+
+def test_the_front_shows_the_cap_and_names_winners_and_predictions() -> None:
+    candidates = [candidate(3, 0.8, 0.5), candidate(4, 0.75, 0.7), candidate(5, 0.9, 0.9, measured=False)]
+    figure = pictures.front_figure(candidates, front_of(candidates), winners={5}, cap_ms=1.25)
+    axes = figure.axes[0]
+    (cap,) = [line for line in axes.lines if line.get_gid() == "cap"]
+    assert list(cap.get_xdata()) == [1.25, 1.25]
+    assert axes.get_xlim()[1] > 1.25
+    assert axes.get_xlabel() == "latency, measured or predicted (ms)"
+    assert [text.get_text() for text in axes.texts] == ["trial 5"]
+    labels = {text.get_text() for text in axes.get_legend().get_texts()}
+    assert labels == {"trained candidate", "Pareto front", "Pareto front, predicted", "winner", "cap, 1.25 ms"}
+
+
+def test_winners_beside_each_other_are_named_on_different_sides() -> None:
+    candidates = [candidate(1, 0.5, 0.1), candidate(2, 0.800, 0.500), candidate(3, 0.801, 0.501)]
+    figure = pictures.front_figure(candidates, candidates, winners={2, 3}, cap_ms=1)
+    assert [text.get_ha() for text in figure.axes[0].texts] == ["right", "left"]
+
+
+def test_one_candidate_alone_can_be_drawn() -> None:
+    only = [candidate(0, 0.5, 0.5)]
+    pictures.svg(pictures.front_figure(only, only, winners=(), cap_ms=1))
+    pictures.svg(pictures.agreement_figure([(0.5, 0.6)], []))
+    pictures.svg(pictures.history_figure({1: [{"epoch": 1, "loss": None}]}, quantity="loss"))
+
+
+def test_no_setting_of_matplotlib_is_left_changed() -> None:
+    before = dict(matplotlib.rcParams)
+    pictures.png(pictures.cell_figure(FLAT))
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_short_names_and_families() -> None:
+    assert pictures.short_name("separable_5x5") == "sep 5×5"
+    assert pictures.short_name("conv_1x7_7x1") == "conv 1×7 7×1"
+    assert pictures.short_name("identity") == "identity"
+    families = [
+        pictures.family(name) for name in ("dilated_separable_3x3", "separable_3x3", "avg_pool_3x3", "identity")
+    ]
+    assert families == ["dilated", "separable", "pool", "identity"]

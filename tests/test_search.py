@@ -1,0 +1,229 @@
+"""The search: what is trained, what is left out, and that stopping it changes nothing."""
+
+import json
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import FILTERS
+from optuna.trial import FrozenTrial, TrialState
+
+from hwnas import plugins
+from hwnas.cell import canonical_keys
+from hwnas.errors import BudgetError, InputError, TableError, UnknownNameError
+from hwnas.estimators import training
+from hwnas.runs import Run, front_of, repair_journal
+from hwnas.search import Searched, search
+from hwnas.spaces import pnas
+
+STRATEGIES = plugins.names("strategies")
+
+
+@dataclass
+class Estimate:
+    accuracy: float
+    seconds: float = 0.0
+    images_seen: int = 0
+
+
+def pretend_accuracy(architecture: Any, *_: Any, **__: Any) -> Estimate:
+    """Return an accuracy that grows with the network, with some noise of the cell's own."""
+    noise = zlib.crc32(str(architecture.normal).encode()) % 1000 / 1e4
+    return Estimate(0.5 + noise + 0.4 * architecture.graph.mult_adds / (architecture.graph.mult_adds + 1e5))
+
+
+@pytest.fixture(autouse=True)
+def _no_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "evaluate", pretend_accuracy)
+
+
+def tiny_search(out: Path, **options: Any) -> Searched:
+    defaults = {
+        "max_latency_ms": 2.0,
+        "data": "npz:images.npz",
+        "cells": (1,),
+        "filters": FILTERS,
+        "trials": 12,
+        "predicted": True,
+    }
+    return search(out=str(out), **{**defaults, **options})
+
+
+def trials_of(out: Path) -> list[FrozenTrial]:
+    return Run.open(out).study().get_trials()
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_search_trains_as_many_candidates_as_asked_and_none_twice_or_over_a_cap(
+    workplace: Path, strategy: str
+) -> None:
+    result = tiny_search(workplace / "run", strategy=strategy, max_latency_ms=1.0, max_mult_adds=600e3)
+    trials = trials_of(workplace / "run")
+    complete = [t for t in trials if t.state == TrialState.COMPLETE]
+    pruned = [t for t in trials if t.state == TrialState.PRUNED]
+    assert len(complete) == result.trained == 12
+    assert len(complete) + len(pruned) == len(trials)
+    assert result.left_out == len(pruned)
+    architectures = [json.dumps(t.user_attrs["architecture"]) for t in complete]
+    assert len(set(architectures)) == 12
+    for trial in complete:
+        assert max(trial.constraints.values()) <= 0
+        assert trial.values[1] <= 1.0
+        assert trial.user_attrs["mult_adds"] <= 600e3
+        assert {"predicted_ms", "predicted_error", "accuracy", "seconds", "seed"} <= set(trial.user_attrs)
+    for trial in pruned:
+        assert "accuracy" not in trial.user_attrs
+        if "the same" not in trial.user_attrs["left_out"]:
+            assert max(trial.constraints.values()) > 0
+    assert [c.trial for c in front_of(Run.open(workplace / "run").candidates())] == [c.trial for c in result.front]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_cap_that_almost_nothing_meets_still_ends(workplace: Path, strategy: str) -> None:
+    with pytest.raises(BudgetError) as caught:
+        tiny_search(workplace / "run", max_latency_ms=1e-3)
+    smallest = float(str(caught.value).split("ms, ")[1].split(" ms")[0])
+    result = tiny_search(workplace / "run", strategy=strategy, max_latency_ms=smallest * 1.02)
+    assert result.trained < 12
+    assert "candidate" in result.ended
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_search_that_was_stopped_goes_on_as_if_it_had_not_been(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, strategy: str
+) -> None:
+    tiny_search(workplace / "whole", strategy=strategy, trials=8)
+
+    def stop_at(call: int) -> Callable[..., Estimate]:
+        left = iter(range(call))
+
+        def evaluate(*arguments: Any, **options: Any) -> Estimate:
+            if next(left, None) is None:
+                raise KeyboardInterrupt
+            return pretend_accuracy(*arguments, **options)
+
+        return evaluate
+
+    for call in (0, 1, 2, 3):  # each time after so many further trials
+        monkeypatch.setattr(training, "evaluate", stop_at(call))
+        with pytest.raises(KeyboardInterrupt):
+            tiny_search(workplace / "stopped", strategy=strategy, trials=8)
+    monkeypatch.setattr(training, "evaluate", pretend_accuracy)
+    tiny_search(workplace / "stopped", strategy=strategy, trials=8)
+    whole, stopped = trials_of(workplace / "whole"), trials_of(workplace / "stopped")
+    assert [(t.number, t.state, t.params, t.values) for t in stopped] == [
+        (t.number, t.state, t.params, t.values) for t in whole
+    ]
+
+
+def test_more_trials_may_be_asked_for_later(workplace: Path) -> None:
+    tiny_search(workplace / "run", trials=6)
+    assert tiny_search(workplace / "run", trials=9).trained == 9
+
+
+def test_progressive_grows_cells_level_by_level_from_the_best_and_never_repeats_one(workplace: Path) -> None:
+    tiny_search(workplace / "run", trials=25, max_latency_ms=5.0)
+    trials = trials_of(workplace / "run")
+    levels = [t.params["blocks"] for t in trials if t.state == TrialState.COMPLETE]
+    assert levels == sorted(levels)
+    assert set(levels) == {1, 2, 3, 4, 5}
+    study = Run.open(workplace / "run").study()
+    plans = [study.user_attrs[f"progressive:plan:{n}"] for n in range(5)]
+    for plan in plans:
+        assert plan["quota"] == 5
+        codes = [pnas.code({**pnas.parameters(_code(item)), "target": item["target"]}) for item in plan["items"]]
+        keys = [
+            (int(canonical_keys(code, operations=8)[0]), item["target"])
+            for code, item in zip(codes, plan["items"], strict=True)
+        ]
+        assert len(set(keys)) == len(keys)
+        assert all((code == _code(item)).all() for code, item in zip(codes, plan["items"], strict=True))
+    assert all(item["predicted_accuracy"] is None for item in plans[0]["items"])
+    assert all(item["predicted_accuracy"] > 0 for item in plans[1]["items"])
+
+
+def _code(item: dict[str, Any]) -> Any:
+    import numpy as np
+
+    return np.array([item["code"]])
+
+
+def test_a_journal_cut_short_anywhere_in_its_last_record_is_repaired_and_the_torn_line_kept(workplace: Path) -> None:
+    tiny_search(workplace / "run", trials=2)
+    journal = workplace / "run" / "journal.log"
+    content = journal.read_bytes()
+    start = content.rfind(b"\n", 0, -1) + 1
+    for end in range(start, len(content)):
+        journal.write_bytes(content[:end])
+        torn = repair_journal(journal)
+        if end == start:  # cut between two records
+            assert torn is None
+        elif end == len(content) - 1:  # only the line's end is lost
+            assert torn is None
+            assert journal.read_bytes() == content
+            continue
+        else:
+            assert torn is not None
+            assert torn.read_bytes() == content[start:end]
+            torn.unlink()
+        assert journal.read_bytes() == content[:start]
+    journal.write_bytes(content[: start + 3] + b"\0" * 100)
+    assert tiny_search(workplace / "run", trials=3).trained == 3
+    assert len(list(journal.parent.glob("journal.log.torn-*"))) == 1
+
+
+def test_a_run_that_was_begun_with_other_options_is_not_mixed_up(workplace: Path) -> None:
+    tiny_search(workplace / "run", trials=1)
+    with pytest.raises(InputError, match=r"begun with seed = 0; got 1\. Give that again to go on"):
+        tiny_search(workplace / "run", trials=1, seed=1)
+
+
+def test_two_searches_in_one_folder_do_not_run_at_once(workplace: Path) -> None:
+    tiny_search(workplace / "run", trials=1)
+    with Run.open(workplace / "run").locked(), pytest.raises(InputError, match="in use by another hwnas"):
+        tiny_search(workplace / "run", trials=2)
+
+
+def test_any_optuna_storage_serves(workplace: Path) -> None:
+    storage = f"sqlite:///{workplace}/study.db"
+    assert tiny_search(workplace / "run", trials=2, storage=storage).trained == 2
+    assert tiny_search(workplace / "run", trials=3, storage=storage).trained == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"max_latency_ms": -1.0}, InputError, "--max-latency-ms must be above 0; got -1"),
+        ({"max_mult_adds": 0.0}, InputError, "--max-mult-adds must be above 0; got 0"),
+        ({"trials": 0}, InputError, "--trials must be above 0"),
+        ({"strategy": "magic"}, UnknownNameError, "unknown strategy 'magic'; known: nsga2, progressive, random, tpe"),
+        ({"space": "magic"}, UnknownNameError, "unknown space 'magic'; known: .*pnas"),
+        ({"surrogate": "magic"}, UnknownNameError, "unknown surrogate 'magic'; known: .*mlp"),
+        ({"device": "magic"}, UnknownNameError, "unknown device 'magic'; known: .*host"),
+        ({"setting": "magic"}, UnknownNameError, "unknown setting of device host 'magic'; known: .*tflite-fp32-1t"),
+        ({"data": "magic"}, UnknownNameError, "unknown data set 'magic'; known: .*fashion-mnist"),
+        ({"filters": (4, 6, 8)}, TableError, r"lacks .*hwnas profile host .*--filters 4,6,8 --resolution 8"),
+        ({"threads": 2}, TableError, r"Type: hwnas profile host --setting tflite-fp32-2t"),
+        ({"storage": "magic://"}, InputError, "--storage must be a URL"),
+    ],
+)
+def test_wrong_input_is_refused_with_what_to_type(
+    workplace: Path, options: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        tiny_search(workplace / "run", **options)
+
+
+def test_the_winners_are_spread_over_the_front_and_the_best_is_among_them(workplace: Path) -> None:
+    tiny_search(workplace / "run", trials=12)
+    run = Run.open(workplace / "run")
+    front = front_of(run.candidates())
+    assert len(front) > 2
+    assert run.choose(1) == front[-1:]
+    assert run.choose(2)[0] == front[-1]
+    assert len({c.trial for c in run.choose(len(front) + 5)}) == len(front)
+    with pytest.raises(InputError, match="--trial must be one that the search trained; got 999"):
+        run.choose(1, trial=999)
