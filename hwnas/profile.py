@@ -8,7 +8,7 @@ import dataclasses
 import random
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -177,14 +177,28 @@ def _measure(
     seed: int,
 ) -> None:
     """Time what lacks rounds, in passes over all of it, so that each entry's rounds are spread over the whole time."""
-    turns = sum(_turns_left(_found(table, name, architectures)) for name in graphs)
-    with bar("measuring", turns) as measuring:
+    busiest, done = 0.0, 0
+
+    def note(conditions: "Conditions") -> None:
+        nonlocal busiest
+        busiest = max(busiest, conditions.others_busy or 0.0)
+
+    with bar("measuring", 1) as measuring:
         for number in range(_MOST_ROUNDS // _ROUNDS_A_PASS):
-            due = [name for name in graphs if _turns_left(_found(table, name, architectures))]
+            left = {name: _turns_left(_found(table, name, architectures)) for name in graphs}
+            due = [name for name, turns in left.items() if turns]
             random.Random(seed + number).shuffle(due)
             measuring.describe(f"{len(due)} operators and networks, pass {number + 1}")
+            measuring.at(done, total=done + sum(left.values()))
             for chunk in _chunks(due):
-                _measure_chunk(device, setting, table, {name: graphs[name] for name in chunk}, architectures, measuring)
+                chosen = {name: graphs[name] for name in chunk}
+                _measure_chunk(device, setting, table, chosen, architectures, measuring, note)
+            done += len(due)
+    if busiest > _BUSY:
+        say(
+            f"other programs took up to {busiest:.0%} of this device's cores meanwhile: figures may be too high. "
+            f"Stop them, and type `hwnas profile {device.name} --fresh`"
+        )
 
 
 def _measure_chunk(
@@ -194,13 +208,14 @@ def _measure_chunk(
     graphs: "Mapping[str, Graph]",
     architectures: "Mapping[str, Architecture]",
     measuring: Bar,
+    note: Callable[["Conditions"], None],
 ) -> None:
     """Time one chunk, adding to the table's entries and saving it every few of them."""
     from hwnas.measure import time_models, write_models
 
     with tempfile.TemporaryDirectory(prefix="hwnas-") as folder, _saved(table):
         files = write_models(graphs, setting.runtime, Path(folder))
-        timings = time_models(device, setting, files, rounds=_ROUNDS_A_PASS, attempts=1, on_conditions=_warn_if_busy)
+        timings = time_models(device, setting, files, rounds=_ROUNDS_A_PASS, attempts=1, on_conditions=note)
         for count, timed in enumerate(timings, start=1):
             _add(table, timed.name, timed.measurement, architectures)
             measuring.advance()
@@ -249,14 +264,6 @@ def _chunks(names: Sequence[str]) -> Iterator[list[str]]:
     left = iter(names)
     while chunk := list(islice(left, _CHUNK)):
         yield chunk
-
-
-def _warn_if_busy(conditions: "Conditions") -> None:
-    if (conditions.others_busy or 0.0) > _BUSY:
-        say(
-            f"other programs took {conditions.others_busy:.0%} of this device's cores: figures may be too high. "
-            f"Stop them, and type `hwnas profile --fresh`"
-        )
 
 
 @contextmanager

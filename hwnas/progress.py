@@ -31,9 +31,9 @@ class Bar:
         self._progress.advance(self._task, steps)
         self._line_if_due()
 
-    def at(self, completed: float) -> None:
-        """Say how much is done in all."""
-        self._progress.update(self._task, completed=completed)
+    def at(self, completed: float, *, total: float | None = None) -> None:
+        """Say how much is done in all, and of how much where that has changed."""
+        self._progress.update(self._task, completed=completed, total=total)
         self._line_if_due()
 
     def describe(self, detail: str) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hwnas import plugins
+from hwnas.errors import InputError
 from hwnas.options import (
     DEFAULT_CELLS,
     DEFAULT_FILTERS,
@@ -25,7 +26,7 @@ from hwnas.options import (
     Threads,
     shares,
 )
-from hwnas.progress import Bar, bar, say
+from hwnas.progress import bar, say
 
 if TYPE_CHECKING:
     import optuna
@@ -104,8 +105,6 @@ def search(
     }
     for name, value in options.items():
         if value is not None and not value > 0:
-            from hwnas.errors import InputError
-
             raise InputError(f"--{name.replace('_', '-')} must be above 0; got {value:g}")
     dataset = datasets.load(data, seed=seed, resolution=resolution)
     settings = make_settings(
@@ -185,7 +184,7 @@ class _Search:
                 self.study.sampler = self._sampler(cut_off[0].number if cut_off else len(self.study.trials))
                 trial = Trial(self.study, cut_off[0]._trial_id) if cut_off else self.study.ask()
                 try:
-                    was_trained = self._evaluate(trial, searching)
+                    was_trained = self._evaluate(trial)
                 except ExhaustedError as error:
                     self.study.tell(trial, state=TrialState.FAIL)
                     ended = str(error)
@@ -228,7 +227,7 @@ class _Search:
         seed = int(np.random.SeedSequence((settings.seed, number)).generate_state(1)[0])
         return make_sampler(settings.strategy, context, seed=seed)
 
-    def _evaluate(self, trial: "optuna.Trial", searching: Bar) -> bool:
+    def _evaluate(self, trial: "optuna.Trial") -> bool:
         """Bring one trial to its end; return whether it was trained."""
         from optuna.trial import TrialState
 
@@ -246,7 +245,7 @@ class _Search:
             trial.set_user_attr("left_out", "measured over the cap")
             self.study.tell(trial, state=TrialState.PRUNED)
             return False
-        accuracy = self._accuracy(trial, architecture, searching)
+        accuracy = self._accuracy(trial, architecture)
         self.study.tell(trial, [accuracy, latency_ms])
         say(f"trial {trial.number}: {accuracy:.4f} at {latency_ms:.3f} ms, {architecture.scale}, {architecture.normal}")
         return True
@@ -311,7 +310,7 @@ class _Search:
             trial.set_user_attr("measured_ms", measurement.ms)
         return float(trial.user_attrs["measured_ms"])
 
-    def _accuracy(self, trial: "optuna.Trial", architecture: "Architecture", searching: Bar) -> float:
+    def _accuracy(self, trial: "optuna.Trial", architecture: "Architecture") -> float:
         """Train the proxy for a short while and return its accuracy on the validation part."""
         from hwnas.estimators import training
 
@@ -321,7 +320,14 @@ class _Search:
         settings = training.search_settings(
             epochs=self.settings.epochs, images_per_epoch=self.settings.images, seed=self.settings.seed
         )
-        estimate = training.evaluate(proxy, self.dataset, settings, checkpoint=checkpoint)
+        with bar(f"training trial {trial.number}", 1) as steps:
+            estimate = training.evaluate(
+                proxy,
+                self.dataset,
+                settings,
+                checkpoint=checkpoint,
+                on_progress=lambda progress: steps.at(progress.step, total=progress.steps),
+            )
         checkpoint.unlink(missing_ok=True)
         for name in ("accuracy", "seconds", "images_seen"):
             trial.set_user_attr(name, getattr(estimate, name))

@@ -97,7 +97,7 @@ def _train_one(run: "Run", candidate: "Candidate", dataset: "Dataset", settings:
             dataset,
             settings,
             checkpoint=folder / "checkpoint.safetensors",
-            on_progress=lambda progress: training_bar.at(progress.step / progress.steps),
+            on_progress=lambda progress: training_bar.at(progress.step, total=progress.steps),
         )
     test_accuracy = training.accuracy(trained.network, dataset.test, dataset)
     training.save_weights(trained.network, folder / "weights.safetensors")
