@@ -164,6 +164,7 @@ def _write_checked(
             )
         files[path.name] = {
             "runtime": runtime,
+            **written.FACTS,
             "bytes": path.stat().st_size,
             "sha256": _sha256(path),
             "max_relative_error": checked.max_relative_error,

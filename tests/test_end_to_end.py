@@ -85,10 +85,9 @@ def test_a_killed_profile_measures_only_what_is_missing(workplace: Path) -> None
     for name, measurement in kept.items():
         assert after[name].rounds_ms[: len(measurement.rounds_ms)] == measurement.rounds_ms
     assert all(len(measurement.rounds_ms) >= 6 for measurement in after.values())
-    content = TABLE.read_bytes()
     (again,) = json.loads(hwnas(*PROFILE, "--json").stdout)
     assert again["measured_now"] == 0
-    assert entries() == after or any(m.spread > 0.1 for m in after.values()), content
+    assert entries() == after
 
 
 def trained() -> list[Any]:
@@ -108,11 +107,6 @@ def test_a_killed_search_keeps_its_trials_and_goes_on(workplace: Path) -> None:
     assert len(after) == 4
     assert after[: len(kept)] == kept
     assert all(candidate.measured and candidate.latency_ms <= 5 for candidate in after)
-
-
-def checkpoint_epochs() -> float:
-    found = list(RUN.glob("winners/*/checkpoint.json"))
-    return json.loads(found[0].read_text()).get("epoch", 0) if found else 0
 
 
 def test_a_killed_training_goes_on_from_its_last_epoch(workplace: Path) -> None:

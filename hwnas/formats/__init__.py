@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from math import prod
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from hwnas import plugins
 from hwnas.errors import ExportError
@@ -39,6 +39,7 @@ class Format(Protocol):
     """What a module in this folder offers."""
 
     SUFFIX: str
+    FACTS: Mapping[str, Any]  # what a card says of every file of this format
 
     def lower(self, graph: Graph) -> Graph:
         """Return the layers that this runtime executes: ReLU fused where it fuses, operators split where faster."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 SUFFIX = ".onnx"
 OPSET = 13  # the lowest with per-channel quantisation: ONNX 1.8, ONNX Runtime 1.6 and newer
 IR_VERSION = 7  # the one that came with it
+FACTS = {"opset": OPSET, "input": "NCHW float32", "batch": "dynamic"}
 _FUSES_RELU = frozenset({"conv", "linear"})  # what is left as one node in the model that ONNX Runtime has optimised
 _BATCH = "batch"
 _TO_THE_END = np.iinfo(np.int32).max

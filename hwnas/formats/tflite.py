@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from hwnas.formats import Array, Weights
 
 SUFFIX = ".tflite"
+FACTS = {"input": "NHWC float32", "batch": 1}
 _FUSES_RELU = frozenset({"conv", "max_pool", "avg_pool", "add", "linear"})
 _MOST_TAPS = 25  # of a fast depthwise kernel
 _TAPS = ".taps"  # in the name of a part of a split convolution, followed by the first row and column of its taps

@@ -178,7 +178,12 @@ def test_the_learning_rate_rises_then_falls_to_nothing() -> None:
 def test_the_rates_of_a_run_are_those_of_its_schedule(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[float] = []
     forward = Network.forward
-    monkeypatch.setattr(Network, "forward", lambda self, x: (seen.append(self.path_drop_rate), forward(self, x))[1])
+
+    def watched(self: Network, inputs: Tensor) -> Tensor:
+        seen.append(self.path_drop_rate)
+        return forward(self, inputs)
+
+    monkeypatch.setattr(Network, "forward", watched)
     history = trained(EVERYTHING).history
     assert seen == pytest.approx([0.3 * (step + 1) / STEPS for step in range(STEPS)])
     assert [entry["learning_rate"] for entry in history] == [
@@ -206,6 +211,19 @@ def test_steps_and_epochs_add_up(
 
 
 # Batches
+
+
+def test_each_step_augments_by_its_own_seed_as_the_settings_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[dict[str, Any]] = []
+
+    def augmented(pixels: Tensor, data: Dataset, **options: Any) -> Tensor:
+        seen.append(options)
+        return _batches.augmented(pixels, data, **options)
+
+    monkeypatch.setattr(training, "augmented", augmented)
+    trained(EVERYTHING)
+    assert len({options["seed"] for options in seen}) == STEPS
+    assert all(options["crop"] and options["cutout"] == 3 for options in seen)
 
 
 def test_a_pass_reads_every_image_once_and_every_stretch_has_all_classes() -> None:
@@ -528,7 +546,8 @@ def test_broken_checkpoints_are_refused(damage: str, tmp_path: Path) -> None:
     elif damage == "other":
         training.save_weights(trained(PLAIN).network, path)
         content = bytearray(path.read_bytes())
-    path.write_bytes({"empty": b"", "truncated": content[: len(content) // 2]}.get(damage, content))
+    kept = {"empty": 0, "truncated": len(content) // 2}.get(damage, len(content))
+    path.write_bytes(content[:kept])
     with pytest.raises(TrainingError, match=rf"{re.escape(str(path))}.*delete it to train anew"):
         trained(EVERYTHING, checkpoint=path)
 
@@ -588,7 +607,7 @@ def test_weights_that_are_not_finite_are_refused(monkeypatch: pytest.MonkeyPatch
         ("seed", -1),
     ],
 )
-def test_settings_out_of_range_are_refused(field: str, value: float) -> None:
+def test_settings_out_of_range_are_refused(field: str, value: Any) -> None:
     with pytest.raises(InputError, match=rf"{field} must be .*; got {re.escape(str(value))}"):
         dataclasses.replace(PLAIN, **{field: value})
 
