@@ -90,6 +90,23 @@ def test_a_killed_profile_measures_only_what_is_missing(workplace: Path) -> None
     assert entries() == after
 
 
+def test_ctrl_c_loses_nothing_and_says_how_to_go_on(workplace: Path) -> None:
+    process = subprocess.Popen(
+        [*HWNAS, *SEARCH], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment()
+    )
+    journal = RUN / "journal.log"
+    deadline = time.monotonic() + 200
+    while not (journal.exists() and journal.read_text().count("measured_ms")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "stopped; type the same command again to go on" in stderr
+    assert "Traceback" not in stderr
+
+
 def trained() -> list[Any]:
     return Run.open(RUN).candidates() if (RUN / "settings.json").exists() else []
 
@@ -157,12 +174,14 @@ def test_an_artefact_over_its_cap_is_refused_unless_that_is_allowed(workplace: P
     (RUN / "settings.json").write_text(json.dumps(settings))
 
 
-def test_the_report_is_written(workplace: Path) -> None:
+def test_a_killed_report_is_written_the_next_time(workplace: Path) -> None:
+    kill_when(lambda: list(RUN.glob("*front.*")), "report", str(RUN))
     reported = json.loads(hwnas("report", str(RUN), "--json").stdout)
     assert all(Path(path).stat().st_size > 1000 for path in reported.values())
 
 
 def test_one_file_runs_all_of_it_and_does_nothing_twice(workplace: Path) -> None:
+    started = time.time()
     Path("all.toml").write_text(
         """
         out = "runs/a"
@@ -185,6 +204,7 @@ def test_one_file_runs_all_of_it_and_does_nothing_twice(workplace: Path) -> None
         """
     )
     trials = trained()
+    kill_when(lambda: (RUN / ".lock").stat().st_mtime > started, "run", "all.toml")
     ran = json.loads(hwnas("run", "all.toml", "--json").stdout)
     assert ran["searched"]["trained"] == 4
     assert ran["profiled"][0]["measured_now"] == 0

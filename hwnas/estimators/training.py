@@ -88,8 +88,12 @@ class TrainingSettings:
 
 
 def search_settings(*, epochs: float = 2, images_per_epoch: int | None = 6000, seed: int = 0) -> TrainingSettings:
-    """Return settings for the short training of proxies."""
-    return TrainingSettings(epochs=epochs, images_per_epoch=images_per_epoch, seed=seed)
+    """Return settings for the short training of proxies: small steps and no augmentation.
+
+    A random cell, trained on 12,000 images of Fashion-MNIST, came to 84.5 % with batches of 32 and 78.5 % with 128;
+    with batches of 64 it came to 82.6 %, and to 78.3 % with augmentation.
+    """
+    return TrainingSettings(epochs=epochs, images_per_epoch=images_per_epoch, batch_size=32, augment=False, seed=seed)
 
 
 final_settings = TrainingSettings  # its defaults are for the long training of winners, on the whole training set
