@@ -80,9 +80,7 @@ def _plain(value: Any) -> Any:
 def _print_table(columns: list[str], rows: list[list[str]], *, title: str = "") -> None:
     table = Table(title=title, title_justify="left")
     for column in columns:
-        table.add_column(
-            column, justify="left" if column in ("setting", "network", "files") else "right", overflow="fold"
-        )
+        table.add_column(column, justify="left" if column in ("network", "files") else "right", overflow="fold")
     for row in rows:
         table.add_row(*row)
     Console(highlight=False).print(table)
@@ -113,15 +111,7 @@ def _show_searched(searched: Searched) -> None:
         ]
         for c in searched.front
     ]
-    columns = [
-        "trial",
-        "accuracy (short)",
-        "latency (ms)",
-        "predicted (ms)",
-        "Mult-Adds (M)",
-        "parameters (k)",
-        "network",
-    ]
+    columns = ["trial", "accuracy (short)", "latency ms", "predicted ms", "Mult-Adds M", "params k", "network"]
     _print_table(columns, rows, title=f"{searched.run}: the front of {searched.trained} trained candidates")
     print(f"{searched.trained} trained, {searched.left_out} left out (over a cap, or known)")
     if searched.ended:
@@ -140,7 +130,7 @@ def _show_winners(winners: list[Winner]) -> None:
         ]
         for w in winners
     ]
-    _print_table(["trial", "test accuracy", "Mult-Adds (M)", "parameters (k)", "seconds", "files"], rows)
+    _print_table(["trial", "accuracy", "Mult-Adds M", "params k", "seconds", "files"], rows)
 
 
 def _show_exported(exported: list[Exported]) -> None:
@@ -148,10 +138,6 @@ def _show_exported(exported: list[Exported]) -> None:
     for one in exported:
         card = one.card
         own = next((file for file in card["files"].values() if file["setting"] == card["setting"]), None)
-        other = [
-            f"{one.folder}/{name} ({file['measured_ms']:.3f} ms)" if file["measured_ms"] else f"{one.folder}/{name}"
-            for name, file in card["files"].items()
-        ]
         rows.append(
             [
                 str(card["trial"]),
@@ -159,22 +145,15 @@ def _show_exported(exported: list[Exported]) -> None:
                 f"{card['mult_adds'] / 1e6:.2f}",
                 f"{card['parameters'] / 1e3:.0f}",
                 f"{card['predicted_ms']:.3f} ± {card['predicted_error']:.0%}",
-                f"{own['measured_ms']:.3f}" if own else "not measured",
+                f"{own['measured_ms']:.3f}" if own else "no",
                 f"{card['cap_ms']:g}",
-                "\n".join(other),
             ]
         )
-    columns = [
-        "trial",
-        "test accuracy",
-        "Mult-Adds (M)",
-        "parameters (k)",
-        "predicted (ms)",
-        "measured (ms)",
-        "cap (ms)",
-        "files",
-    ]
-    _print_table(columns, rows)
+    _print_table(["trial", "accuracy", "Mult-Adds M", "params k", "predicted ms", "measured ms", "cap ms"], rows)
+    for one in exported:
+        for name, file in one.card["files"].items():
+            timed = f"{file['measured_ms']:.3f} ms in {file['setting']}" if file["measured_ms"] else "not timed"
+            print(f"{one.folder}/{name}: {file['bytes'] / 1024:.0f} KiB, {timed}")
 
 
 def _show_reported(reported: Reported) -> None:
