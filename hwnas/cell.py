@@ -122,21 +122,54 @@ def canonical_keys(codes: "Codes", *, operations: int) -> "NDArray[np.int64]":
     """
     import numpy as np
 
-    count, blocks, _ = codes.shape
+    _, blocks, _ = codes.shape
     base = (operations * (blocks + 1)) ** 2  # distinct pairs of branches: the last block reads blocks + 1 states
     if base**blocks > np.iinfo(np.int64).max:
         raise InputError(f"cells of {blocks} blocks over {operations} operations are too many to be numbered")
-    best = np.full(count, np.iinfo(np.int64).max)
-    for order in permutations(range(blocks)):
-        keys, valid = _keys_in_order(codes, order, operations)
-        np.minimum(best, keys, out=best, where=valid)
-    return best
+    keys, tied = _least_block_first(codes, operations)
+    rows = np.flatnonzero(tied)
+    if len(rows):
+        orders = [_keys_in_order(codes[rows], order, operations) for order in permutations(range(blocks))]
+        keys[rows] = np.min(orders, axis=0)
+    return keys
 
 
-def _keys_in_order(
-    codes: "Codes", order: tuple[int, ...], operations: int
-) -> "tuple[NDArray[np.int64], NDArray[np.bool_]]":
-    """Number the cells as if block i stood at place order[i]; also say where each block is then read by later ones."""
+def _least_block_first(codes: "Codes", operations: int) -> "tuple[NDArray[np.int64], NDArray[np.bool_]]":
+    """Number the cells by taking, place after place, the block with the least sorted branches among those that can be.
+
+    Also says which cells had equal blocks to choose between: for them the order matters, and the number may not be
+    the least.
+    """
+    import numpy as np
+
+    count, blocks, _ = codes.shape
+    branches = operations * (blocks + 1)
+    unplaced = branches  # larger than any branch
+    place = np.full((count, blocks + 2), unplaced, dtype=np.int64)  # of each state: its number, times the operations
+    place[:, 0], place[:, 1] = 0, operations
+    free = np.ones((count, blocks), dtype=bool)
+    keys, tied = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=bool)
+    everyone = np.arange(count)
+    for at in range(blocks):
+        pairs = np.full((count, blocks), np.iinfo(np.int64).max)
+        for block in range(blocks):
+            left_place = place[everyone, codes[:, block, 1]]
+            right_place = place[everyone, codes[:, block, 3]]
+            left, right = left_place + codes[:, block, 0], right_place + codes[:, block, 2]
+            pair = np.minimum(left, right) * branches + np.maximum(left, right)
+            ready = free[:, block] & (left_place < unplaced) & (right_place < unplaced)
+            pairs[:, block] = np.where(ready, pair, pairs[:, block])
+        chosen = pairs.argmin(axis=1)
+        least = pairs[everyone, chosen]
+        tied |= (pairs == least[:, None]).sum(axis=1) > 1
+        keys = keys * (branches * branches) + least
+        free[everyone, chosen] = False
+        place[everyone, chosen + 2] = (at + 2) * operations
+    return keys, tied
+
+
+def _keys_in_order(codes: "Codes", order: tuple[int, ...], operations: int) -> "NDArray[np.int64]":
+    """Number the cells as if block i stood at place order[i]; where one then reads a later one, the largest number."""
     import numpy as np
 
     count, blocks, _ = codes.shape
@@ -151,7 +184,7 @@ def _keys_in_order(
         right = (right_place + 2) * operations + codes[:, block, 2]
         pair = np.minimum(left, right) * branches + np.maximum(left, right)
         keys += pair * (branches * branches) ** (blocks - 1 - at)
-    return keys, valid
+    return np.where(valid, keys, np.iinfo(np.int64).max)
 
 
 def from_keys(keys: "NDArray[np.int64]", *, blocks: int, operations: int) -> "Codes":

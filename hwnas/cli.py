@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 import hwnas
+from hwnas.describe import Described, DescribedSpace
 from hwnas.errors import HwnasError, InputError
 from hwnas.export import Exported
 from hwnas.pipeline import Ran
@@ -80,7 +81,9 @@ def _plain(value: Any) -> Any:
 def _print_table(columns: list[str], rows: list[list[str]], *, title: str = "") -> None:
     table = Table(title=title, title_justify="left")
     for column in columns:
-        table.add_column(column, justify="left" if column in ("network", "files") else "right", overflow="fold")
+        table.add_column(
+            column, justify="left" if column in ("network", "files", "layer", "kind") else "right", overflow="fold"
+        )
     for row in rows:
         table.add_row(*row)
     Console(highlight=False).print(table)
@@ -167,9 +170,33 @@ def _show_ran(ran: Ran) -> None:
     _show_exported(ran.exported)
 
 
+def _show_described(described: Described | DescribedSpace) -> None:
+    if isinstance(described, DescribedSpace):
+        print(f"{described.space}: {', '.join(described.operations)}")
+        _print_table(
+            ["block", "choices", "distinct cells so far"],
+            [
+                [str(block + 1), f"{choices:,}", f"{described.distinct[block]:,}" if block < 3 else "not counted"]
+                for block, choices in enumerate(described.choices)
+            ],
+        )
+        return
+    rows = [
+        [layer.name, layer.kind, "x".join(map(str, layer.shape)), f"{layer.mult_adds:,}", f"{layer.parameters:,}"]
+        for layer in described.layers
+    ]
+    _print_table(["layer", "kind", "shape", "Mult-Adds", "parameters"], rows)
+    print(described.network)
+    print(
+        f"{described.parameters:,} parameters, {described.mult_adds:,} Mult-Adds, "
+        f"{described.peak_activation_bytes / 2**20:.2f} MiB of activations at the most at once (fp32, one image)"
+    )
+
+
 _command(hwnas.profile, _show_profiled)
 _command(hwnas.search, _show_searched)
 _command(hwnas.train, _show_winners)
 _command(hwnas.export, _show_exported)
 _command(hwnas.report, _show_reported)
 _command(hwnas.run, _show_ran)
+_command(hwnas.describe, _show_described)

@@ -17,7 +17,7 @@ LAYERS = [  # a module may import those of lower layers, and of its own where th
     {"module", "spaces", "surrogates", "formats", "transports", "datasets", "tables"},
     {"measure", "costs", "runs", "pictures"},
     {"estimators", "strategies"},
-    {"profile", "search", "train", "export", "report"},
+    {"profile", "search", "train", "export", "report", "describe"},
     {"pipeline"},
     {"__init__"},
     {"cli"},

@@ -26,6 +26,12 @@ OPERATIONS = (
     "dilated_3x3",
 )
 MAX_BLOCKS = 5
+CHOICES = (256, 576, 1024, 1600, 2304)  # (inputs x operations)^2 of each block
+DISTINCT = (
+    136,
+    31_620,
+    10_979_688,
+)  # cells of one, two and three blocks, counted by growing them and comparing canonical keys
 _FIELDS = ("operation1", "input1", "operation2", "input2")  # of a block's code
 
 
