@@ -41,9 +41,6 @@ def main() -> None:
     except HwnasError as error:
         print(f"hwnas: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, InputError) else 1)
-    except KeyboardInterrupt:
-        print("hwnas: stopped; type the same command again to go on", file=sys.stderr)
-        sys.exit(_STOPPED)
 
 
 def _command(verb: Callable[..., Any], show: Callable[[Any], None]) -> None:
@@ -51,7 +48,11 @@ def _command(verb: Callable[..., Any], show: Callable[[Any], None]) -> None:
 
     @functools.wraps(verb)
     def run(*, json_output: bool, **options: Any) -> None:
-        result = verb(**options)
+        try:
+            result = verb(**options)
+        except KeyboardInterrupt:  # typer would only say "Aborted"
+            print("hwnas: stopped; type the same command again to go on", file=sys.stderr)
+            sys.exit(_STOPPED)
         if json_output:
             print(json.dumps(_plain(result)))
         else:

@@ -32,17 +32,13 @@ class Network(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits [n, classes] of images [n, channels, height, width]."""
-        values: list[Tensor | None] = [None] * len(self.graph.layers)
-        values[0] = images
+        values = {0: images}
         for position, (layer, module) in enumerate(zip(self.graph.layers, self.layers, strict=True)):
             if position:
-                inputs = [value for source in layer.inputs if (value := values[source]) is not None]
-                values[position] = self._run(layer, module, inputs)
+                values[position] = self._run(layer, module, [values[source] for source in layer.inputs])
             for ended in self._free_after[position]:
-                values[ended] = None
-        output = values[-1]
-        assert output is not None  # a graph has at least one layer
-        return output.flatten(1)
+                del values[ended]
+        return values[len(self.layers) - 1].flatten(1)
 
     def _run(self, layer: Layer, module: nn.Module, inputs: list[Tensor]) -> Tensor:
         if layer.kind == "add":

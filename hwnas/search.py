@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hwnas import plugins
-from hwnas.errors import InputError
+from hwnas.errors import InputError, TrainingError
 from hwnas.options import (
     DEFAULT_CELLS,
     DEFAULT_FILTERS,
@@ -245,7 +245,13 @@ class _Search:
             trial.set_user_attr("left_out", "measured over the cap")
             self.study.tell(trial, state=TrialState.PRUNED)
             return False
-        accuracy = self._accuracy(trial, architecture)
+        try:
+            accuracy = self._accuracy(trial, architecture)
+        except TrainingError as error:
+            trial.set_user_attr("left_out", str(error))
+            self.study.tell(trial, state=TrialState.FAIL)
+            say(f"trial {trial.number} is left out: {error}")
+            return False
         self.study.tell(trial, [accuracy, latency_ms])
         say(f"trial {trial.number}: {accuracy:.4f} at {latency_ms:.3f} ms, {architecture.scale}, {architecture.normal}")
         return True

@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hwnas import plugins
 from hwnas.cell import canonical_keys
-from hwnas.errors import BudgetError, InputError, TableError, UnknownNameError
+from hwnas.errors import BudgetError, InputError, TableError, TrainingError, UnknownNameError
 from hwnas.estimators import training
 from hwnas.runs import Run, front_of, repair_journal
 from hwnas.search import Searched, search
@@ -117,6 +117,22 @@ def test_a_search_that_was_stopped_goes_on_as_if_it_had_not_been(
     assert [(t.number, t.state, t.params, t.values) for t in stopped] == [
         (t.number, t.state, t.params, t.values) for t in whole
     ]
+
+
+def test_a_candidate_whose_training_diverges_is_left_out_and_the_search_goes_on(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = iter(range(100))
+
+    def evaluate(*arguments: Any, **options: Any) -> Estimate:
+        if next(calls) == 1:
+            raise TrainingError("the loss of step 7 is nan")
+        return pretend_accuracy(*arguments, **options)
+
+    monkeypatch.setattr(training, "evaluate", evaluate)
+    assert tiny_search(workplace / "run", trials=3).trained == 3
+    (failed,) = [t for t in trials_of(workplace / "run") if t.state == TrialState.FAIL]
+    assert failed.user_attrs["left_out"] == "the loss of step 7 is nan"
 
 
 def test_more_trials_may_be_asked_for_later(workplace: Path) -> None:
