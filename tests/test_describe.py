@@ -94,5 +94,5 @@ def test_what_there_is_not_is_said() -> None:
 
 def test_an_unknown_operation_lists_the_known_ones(cell_file: Path) -> None:
     cell_file.write_text(PNASNET_5_MOBILE.replace("separable_7x7", "seperable_7x7"))
-    with pytest.raises(UnknownNameError, match="unknown operation 'seperable_7x7'; known: .*separable_KxK"):
+    with pytest.raises(UnknownNameError, match=r"unknown operation 'seperable_7x7'; known: .*separable_KxK"):
         describe(str(cell_file))
