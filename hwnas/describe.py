@@ -111,12 +111,12 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 
 def _draw(architecture: "Architecture", path: Path) -> None:
-    from hwnas import pictures
+    from hwnas import cell_picture, pictures
     from hwnas.files import write_bytes
 
     if path.suffix not in (".svg", ".png"):
         raise InputError(f"--picture must end in .svg or .png; got {path}")
-    figure = pictures.cell_figure(architecture.normal)
+    figure = cell_picture.cell_figure(architecture.normal)
     write_bytes(path, pictures.png(figure) if path.suffix == ".png" else pictures.svg(figure).encode())
 
 

@@ -471,7 +471,7 @@ def _render(view: _View) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
-    from hwnas import pictures
+    from hwnas import cell_picture, pictures
 
     def picture(figure: "Figure", prefix: str, title: str) -> Markup:
         return Markup(pictures.inline_svg(figure, prefix=prefix, title=title))  # text in a figure is escaped
@@ -487,7 +487,7 @@ def _render(view: _View) -> str:
     return environment.get_template("report.html.jinja").render(
         view=view,
         picture=picture,
-        cell_figure=pictures.cell_figure,
+        cell_figure=cell_picture.cell_figure,
         colours=pictures.css_variables,
         version=version("hwnas"),
     )

@@ -15,7 +15,7 @@ LAYERS = [  # a module may import those of lower layers, and of its own where th
     {"ops", "cell", "device", "pareto"},
     {"graph", "network", "latency", "budget"},
     {"module", "spaces", "surrogates", "formats", "transports", "datasets", "tables"},
-    {"measure", "costs", "runs", "pictures"},
+    {"measure", "costs", "runs", "pictures", "cell_picture"},
     {"estimators", "strategies"},
     {"profile", "search", "train", "export", "report", "describe"},
     {"pipeline"},
@@ -28,6 +28,7 @@ MAY_IMPORT_EACH_OTHER = [  # the layers whose modules build on one another, in t
     ["cell", "ops"],
     ["graph", "network"],
     ["costs", "measure"],
+    ["pictures", "cell_picture"],
 ]
 
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from matplotlib.transforms import Affine2D
 
-from hwnas import pictures
+from hwnas import cell_picture, pictures
 from hwnas.cell import Block, Cell
+from hwnas.cell_picture import Box, CellLayout
 from hwnas.network import Architecture, Scale
-from hwnas.pictures import Box, CellLayout
 from hwnas.runs import Candidate, front_of
 from hwnas.spaces import pnas
 
@@ -46,7 +46,7 @@ def test_cells_of_one_to_five_blocks_are_among_those_drawn() -> None:
 
 @pytest.mark.parametrize("cell", CELLS, ids=str)
 def test_no_boxes_of_a_cell_overlap_and_all_are_on_the_picture(cell: Cell) -> None:
-    layout = pictures.layout_cell(cell)
+    layout = cell_picture.layout_cell(cell)
     states = [box for box in layout.boxes if box.colour == "state"]
     for one, other in combinations([*layout.panels, *states], 2):
         assert not overlap(one, other)
@@ -62,10 +62,10 @@ def test_no_boxes_of_a_cell_overlap_and_all_are_on_the_picture(cell: Cell) -> No
 
 @pytest.mark.parametrize("cell", CELLS, ids=str)
 def test_no_connection_runs_through_a_box_or_a_foreign_block(cell: Cell) -> None:
-    layout = pictures.layout_cell(cell)
+    layout = cell_picture.layout_cell(cell)
     for edge in layout.edges:
         fine = Affine2D().scale(200)  # curves become lines of about a unit
-        points = np.array(pictures.edge_curve(edge).to_polygons(fine, closed_only=False)[0]) / 200
+        points = np.array(cell_picture.edge_curve(edge).to_polygons(fine, closed_only=False)[0]) / 200
         for panel in layout.panels:
             through = sum(holds(panel, x, y) for x, y in points)
             ends = holds(panel, *edge[:2]) or holds(panel, *edge[2:4])
@@ -81,7 +81,7 @@ def holds(box: Box, x: float, y: float, margin: float = 1e-6) -> bool:
 
 def test_every_branch_has_its_arrow_and_every_output_state_its_own() -> None:
     for cell in CELLS:
-        layout = pictures.layout_cell(cell)
+        layout = cell_picture.layout_cell(cell)
         assert sum(arrow for *_, arrow in layout.edges) == 2 * len(cell.blocks) + len(cell.output_states)
         assert len(layout.pluses) == len(layout.panels) == len(cell.blocks)
 
@@ -94,35 +94,36 @@ def arrivals(layout: CellLayout, label: str) -> list[float]:
 
 
 def test_a_cell_without_concatenation_ends_in_its_output_and_unread_inputs_are_not_drawn() -> None:
-    labels = [box.label for box in pictures.layout_cell(LOOSE).boxes]
+    labels = [box.label for box in cell_picture.layout_cell(LOOSE).boxes]
     assert "output" in labels
     assert "concat" not in labels
-    assert len(arrivals(pictures.layout_cell(LOOSE), "output")) == 1
-    assert len(arrivals(pictures.layout_cell(CHAIN), "concat")) == 5
-    assert "h[l-2]" not in [box.label for box in pictures.layout_cell(CHAIN).boxes]
+    assert len(arrivals(cell_picture.layout_cell(LOOSE), "output")) == 1
+    assert len(arrivals(cell_picture.layout_cell(CHAIN), "concat")) == 5
+    assert "h[l-2]" not in [box.label for box in cell_picture.layout_cell(CHAIN).boxes]
 
 
 def test_labels_fit_their_boxes() -> None:
     cell = Cell((Block(("conv_1x7_7x1_bottleneck", 0), ("dilated_separable_3x3", 1)),))
-    figure = pictures.cell_figure(cell)
+    figure = cell_picture.cell_figure(cell)
     figure.canvas.draw()
     widths = [text.get_window_extent().width / figure.dpi for text in figure.axes[0].texts]
-    boxes = pictures.layout_cell(cell).boxes
+    boxes = cell_picture.layout_cell(cell).boxes
     labelled = {box.label: box.width for box in boxes}
     for text, width in zip(figure.axes[0].texts, widths, strict=True):
         assert width < labelled.get(text.get_text(), 1)
 
 
 def test_a_figure_is_the_same_svg_and_png_every_time_and_carries_no_date() -> None:
-    first, second = (pictures.svg(pictures.cell_figure(FLAT)) for _ in range(2))
+    first, second = (pictures.svg(cell_picture.cell_figure(FLAT)) for _ in range(2))
     assert first == second
-    assert pictures.png(pictures.cell_figure(FLAT)) == pictures.png(pictures.cell_figure(FLAT))
+    assert pictures.png(cell_picture.cell_figure(FLAT)) == pictures.png(cell_picture.cell_figure(FLAT))
     assert "<metadata>" not in first
     ElementTree.fromstring(first)
 
 
 def test_inline_svgs_share_no_ids_and_take_their_colours_from_the_page() -> None:
-    texts = [pictures.inline_svg(pictures.cell_figure(LOOSE), prefix=name, title='a "title"') for name in ("a", "b")]
+    figures = {name: cell_picture.cell_figure(LOOSE) for name in ("a", "b")}
+    texts = [pictures.inline_svg(figure, prefix=name, title='a "title"') for name, figure in figures.items()]
     ids = [{e.get("id") for e in ElementTree.fromstring(text).iter() if e.get("id")} for text in texts]
     assert not ids[0] & ids[1]
     for text in texts:
@@ -173,15 +174,15 @@ def test_one_candidate_alone_can_be_drawn() -> None:
 
 def test_no_setting_of_matplotlib_is_left_changed() -> None:
     before = dict(matplotlib.rcParams)
-    pictures.png(pictures.cell_figure(FLAT))
+    pictures.png(cell_picture.cell_figure(FLAT))
     assert dict(matplotlib.rcParams) == before
 
 
 def test_short_names_and_families() -> None:
-    assert pictures.short_name("separable_5x5") == "sep 5×5"
-    assert pictures.short_name("conv_1x7_7x1") == "conv 1×7 7×1"
-    assert pictures.short_name("identity") == "identity"
+    assert cell_picture.short_name("separable_5x5") == "sep 5×5"
+    assert cell_picture.short_name("conv_1x7_7x1") == "conv 1×7 7×1"
+    assert cell_picture.short_name("identity") == "identity"
     families = [
-        pictures.family(name) for name in ("dilated_separable_3x3", "separable_3x3", "avg_pool_3x3", "identity")
+        cell_picture.family(name) for name in ("dilated_separable_3x3", "separable_3x3", "avg_pool_3x3", "identity")
     ]
     assert families == ["dilated", "separable", "pool", "identity"]
