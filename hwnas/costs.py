@@ -18,7 +18,7 @@ from hwnas import formats, ops
 from hwnas.budget import Budget
 from hwnas.cell import Block, Cell, decode
 from hwnas.errors import BudgetError
-from hwnas.graph import Graph, key, layer_mult_adds, layer_parameters
+from hwnas.graph import Graph, executed, layer_mult_adds, layer_parameters
 from hwnas.latency import Correction, LatencyTable, Prediction, fit_correction
 from hwnas.network import Architecture, Scale
 
@@ -81,9 +81,7 @@ class CostModel:
 
     def layer_ms(self, architecture: Architecture) -> list[tuple[str, float]]:
         """Return each executed layer's key and its latency in the table, in the order of execution."""
-        graph = self.lower(architecture)
-        keys = [key(layer, graph.input_shapes(layer)) for layer in graph.layers if layer.kind != "input"]
-        return [(name, self.table.ms(name)) for name in keys]
+        return [(name, self.table.ms(name)) for name, _, _ in executed(self.lower(architecture))]
 
     @cached_property
     def correction(self) -> Correction:
@@ -122,13 +120,16 @@ class CostModel:
 
         The executed layers come first, with the time; then the architecture's own, with Mult-Adds and parameters.
         """
-        lowered, graph = self.lower(architecture), architecture.graph
-        executed = [layer for layer in lowered.layers if layer.kind != "input"]
-        rows = [(self._layer_ms(key(layer, lowered.input_shapes(layer))), 1.0, 0.0, 0.0) for layer in executed]
+        names, rows = [], []
+        for name, layer, _ in executed(self.lower(architecture)):
+            names.append(layer.name)
+            rows.append((self._layer_ms(name), 1.0, 0.0, 0.0))
+        graph = architecture.graph
         for layer in graph.layers:
             shapes = graph.input_shapes(layer)
+            names.append(layer.name)
             rows.append((0.0, 0.0, layer_mult_adds(layer, shapes), layer_parameters(layer, shapes)))
-        return [layer.name for layer in (*executed, *graph.layers)], np.array(rows)
+        return names, np.array(rows)
 
     def _layer_ms(self, name: str) -> float:
         if name not in self._ms:

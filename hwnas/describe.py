@@ -14,10 +14,9 @@ A cell's TOML file, as the papers draw it:
     [reduction]             # left out: the normal cell with stride 2
 """
 
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -85,7 +84,7 @@ def describe(
 
 def read_architecture(path: Path) -> "Architecture":
     """Read the architecture of a TOML file, of a winner or of an artefact; raises InputError for anything else."""
-    from hwnas.files import read_json
+    from hwnas.files import read_json, read_toml
     from hwnas.network import Architecture
 
     if path.is_dir():
@@ -94,20 +93,11 @@ def read_architecture(path: Path) -> "Architecture":
         record = read_json(path, what="a winner's or an artefact's record")
         content = record.get("architecture") if isinstance(record, dict) else None
     else:
-        content = _read_toml(path)
+        content = read_toml(path, what="a cell's file")
     try:
         return Architecture.from_json(content)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"a cell's file must exist; got {path}, which does not") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"a cell's file must be TOML; {path} is not: {error}") from None
 
 
 def _draw(architecture: "Architecture", path: Path) -> None:

@@ -3,13 +3,13 @@
 A device's settings (runtime, precision, threads) each have a latency table of their own.
 """
 
-import tomllib
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hwnas.errors import InputError, UnknownNameError
+from hwnas.files import read_toml
 
 _PACKAGE = Path(__file__).parent
 _SHIPPED = (_PACKAGE / "_shipped", _PACKAGE.parent)  # in a wheel; in a checkout
@@ -73,8 +73,8 @@ def load_device(name: str) -> Device:
     if path is None or not path.is_file():
         raise UnknownNameError("device", name, known, hint="A device is a file devices/NAME.toml")
     try:
-        device = Device.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except (tomllib.TOMLDecodeError, ValidationError, UnicodeDecodeError) as error:
+        device = Device.model_validate(read_toml(path, what="a device's file"))
+    except ValidationError as error:
         raise InputError(f"a device's file must be TOML with name, transport and settings; {path}: {error}") from None
     if device.name != path.stem:
         raise InputError(f"a device's name must be its file's name; {path} says {device.name!r}")

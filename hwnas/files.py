@@ -2,6 +2,7 @@
 
 import json
 import os
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -42,9 +43,22 @@ def read_json(path: Path, *, what: str) -> Any:
 
     Raises InputError where the file is missing or is not JSON.
     """
+    return _read(path, json.loads, "JSON", what)
+
+
+def read_toml(path: Path, *, what: str) -> dict[str, Any]:
+    """Return the content of a TOML file; `what` names the file in errors.
+
+    Raises InputError where the file is missing or is not TOML.
+    """
+    content: dict[str, Any] = _read(path, tomllib.loads, "TOML", what)
+    return content
+
+
+def _read(path: Path, parse: Callable[[str], Any], form: str, what: str) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{what} must exist; got {path}, which does not") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{what} must be JSON; {path} is not: {error}") from None
+    except ValueError as error:  # what both parsers and the decoder raise
+        raise InputError(f"{what} must be {form}; {path} is not: {error}") from None

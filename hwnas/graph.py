@@ -4,7 +4,7 @@ Everything that needs to know a network reads this graph: the torch module, the 
 pictures. Shapes are (channels, height, width), without the batch.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from math import ceil, prod
@@ -110,6 +110,14 @@ def key(layer: Layer, input_shapes: Iterable[Shape]) -> str:
     parts += [" + ".join("x".join(map(str, shape)) for shape in input_shapes), ">", "x".join(map(str, layer.shape))]
     parts += ["relu"] * layer.relu
     return " ".join(parts)
+
+
+def executed(graph: Graph) -> Iterator[tuple[str, Layer, tuple[Shape, ...]]]:
+    """Yield each layer but the inputs, with its key and the shapes that it reads, in the order of execution."""
+    for layer in graph.layers:
+        if layer.kind != "input":
+            shapes = graph.input_shapes(layer)
+            yield key(layer, shapes), layer, shapes
 
 
 def pads(layer: Layer, input_shape: Shape) -> tuple[int, int, int, int]:

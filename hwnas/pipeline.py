@@ -10,7 +10,6 @@ out = "runs/a"
 """
 
 import inspect
-import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Annotated, Any
 import typer
 
 from hwnas.export import Exported, export
+from hwnas.files import read_toml
 from hwnas.profile import Profiled, profile
 from hwnas.progress import say
 from hwnas.report import Reported, report
@@ -72,12 +72,7 @@ def _read(path: Path) -> tuple[str, dict[str, dict[str, Any]]]:
     """Return the run's folder and the sections, each checked against its verb's options."""
     from hwnas.errors import InputError
 
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"a run's config must exist; got {path}, which does not") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"a run's config must be TOML; {path} is not: {error}") from None
+    content = read_toml(path, what="a run's config")
     out = content.pop("out", None)
     if not isinstance(out, str):
         raise InputError(f'{path} must say where the run goes: out = "runs/NAME"; got {out!r}')

@@ -149,18 +149,16 @@ def _wanted(
     An operator's name is its key in the table, its graph that layer alone.
     """
     from hwnas import formats
-    from hwnas.graph import key, one_layer
+    from hwnas.graph import executed, one_layer
 
     runtime = formats.get(table.setting["runtime"])
     graphs: dict[str, Graph] = {}
     with bar("listing the operators", len(scales)) as listing:
         for scale in scales:
             for architecture in plugins.load("spaces", space).cover(scale):
-                graph = runtime.lower(architecture.graph)
-                for layer in graph.layers:
-                    if layer.kind != "input":
-                        shapes = graph.input_shapes(layer)
-                        graphs.setdefault(key(layer, shapes), one_layer(layer, shapes))
+                for name, layer, shapes in executed(runtime.lower(architecture.graph)):
+                    if name not in graphs:
+                        graphs[name] = one_layer(layer, shapes)
             listing.advance()
     whole = random_networks(space, scales, networks, seed=seed)
     architectures = {f"network {index}": architecture for index, architecture in enumerate(whole)}

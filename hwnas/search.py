@@ -139,7 +139,7 @@ def _cost_model(settings: "SearchSettings", device: "Device", setting: "Setting"
     """Return the costs of the space on the device; raises TableError where the table does not fit or lacks entries."""
     from hwnas import tables
     from hwnas.costs import CostModel
-    from hwnas.graph import key
+    from hwnas.graph import executed
     from hwnas.measure import read_conditions
 
     table = tables.open_table(device, setting)
@@ -154,9 +154,7 @@ def _cost_model(settings: "SearchSettings", device: "Device", setting: "Setting"
     )
     for scale in settings.scales:
         for architecture in space.cover(scale):
-            graph = model.lower(architecture)
-            names = [key(layer, graph.input_shapes(layer)) for layer in graph.layers if layer.kind != "input"]
-            table.require(names, command=command)
+            table.require((name for name, _, _ in executed(model.lower(architecture))), command=command)
     return model
 
 
