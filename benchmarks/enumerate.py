@@ -23,7 +23,7 @@ from hwnas.cell import canonical_keys
 from hwnas.costs import CostModel
 from hwnas.graph import executed
 from hwnas.latency import LatencyTable, Measurement
-from hwnas.network import Scale
+from hwnas.networks import Scale
 from hwnas.spaces import pnas
 
 SCALE = Scale(2, 24, 32, 10)

@@ -8,7 +8,7 @@ Inputs are numbered 0 = h[l-2], 1 = h[l-1], 2, 3, ... = the cell's own blocks.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import permutations
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from hwnas.errors import InputError
 
@@ -22,12 +22,33 @@ Branch = tuple[str, int]  # an operation and the state that it reads
 Concat = str | tuple[int, ...]  # "all" blocks, the "loose" states that no block reads, or a list of states
 
 
+Combination = Literal["add", "concat"]
+
+
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Two branches whose outputs are added."""
+    """Two branches whose outputs are added, or concatenated along the channels (NASNet, section 3.1, step 5)."""
 
     left: Branch
     right: Branch
+    combination: Combination = "add"
+
+    def to_json(self) -> list[Any]:
+        """Return `[[operation, input], [operation, input]]`, and `"concat"` as a third where they are concatenated."""
+        return [list(self.left), list(self.right), *([self.combination] if self.combination != "add" else [])]
+
+    @classmethod
+    def from_json(cls, value: Any) -> "Block":
+        """Read what `to_json` wrote; raises InputError, TypeError or ValueError for anything else."""
+        (left, left_input), (right, right_input), *combination = value
+        if combination not in ([], ["add"], ["concat"]):
+            raise InputError(f'a block\'s third part must be "add" or "concat"; got {combination}')
+        return cls((str(left), int(left_input)), (str(right), int(right_input)), *combination)
+
+    def __str__(self) -> str:
+        joined = ", " if self.combination == "concat" else " + "
+        text = joined.join(f"{operation}({state_name(source)})" for operation, source in (self.left, self.right))
+        return f"concat({text})" if self.combination == "concat" else text
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +86,7 @@ class Cell:
     def to_json(self) -> dict[str, Any]:
         """Return the cell as JSON values, in the form of the TOML files: `{"blocks": [[[op, input], ...], ...]}`."""
         concat = self.concat if isinstance(self.concat, str) else list(self.concat)
-        return {"blocks": [[list(block.left), list(block.right)] for block in self.blocks], "concat": concat}
+        return {"blocks": [block.to_json() for block in self.blocks], "concat": concat}
 
     @classmethod
     def from_json(cls, value: Any) -> "Cell":
@@ -74,10 +95,7 @@ class Cell:
         Raises InputError for anything else.
         """
         try:
-            blocks = tuple(
-                Block((str(left), int(left_input)), (str(right), int(right_input)))
-                for (left, left_input), (right, right_input) in value["blocks"]
-            )
+            blocks = tuple(Block.from_json(block) for block in value["blocks"])
             concat = value.get("concat", "all")
             return cls(blocks, concat if isinstance(concat, str) else tuple(int(state) for state in concat))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -86,13 +104,12 @@ class Cell:
             ) from None
 
     def __str__(self) -> str:
-        def name(source: int) -> str:
-            return ("h[l-2]", "h[l-1]")[source] if source < 2 else f"block {source - 1}"
+        return "; ".join(map(str, self.blocks))
 
-        return "; ".join(
-            f"{block.left[0]}({name(block.left[1])}) + {block.right[0]}({name(block.right[1])})"
-            for block in self.blocks
-        )
+
+def state_name(state: int) -> str:
+    """Return what a cell's state is called in words."""
+    return ("h[l-2]", "h[l-1]")[state] if state < 2 else f"block {state - 1}"
 
 
 def encode(cells: Sequence[Cell], operations: Sequence[str]) -> "Codes":

@@ -111,7 +111,7 @@ def _show_searched(searched: Searched) -> None:
             f"{c.predicted_ms:.3f}",
             f"{c.mult_adds / 1e6:.2f}",
             f"{c.parameters / 1e3:.0f}",
-            f"{c.architecture.scale}: {c.architecture.normal}",
+            c.architecture.name,
         ]
         for c in searched.front
     ]

@@ -20,7 +20,8 @@ from hwnas.cell import Block, Cell, decode
 from hwnas.errors import BudgetError
 from hwnas.graph import Graph, executed, layer_mult_adds, layer_parameters
 from hwnas.latency import Correction, LatencyTable, Prediction, fit_correction
-from hwnas.network import Architecture, Scale
+from hwnas.networks import Architecture, Scale
+from hwnas.networks.cells import CellNetwork
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -55,9 +56,9 @@ class Costs:
 
 
 class CostModel:
-    """Costs of cells of a space over `operations`, at the given scales, on the device of a latency table."""
+    """Costs of networks on the device of a latency table; with `operations` also of many cells over them at once."""
 
-    def __init__(self, table: LatencyTable, scales: Sequence[Scale], *, operations: Sequence[str]) -> None:
+    def __init__(self, table: LatencyTable, scales: Sequence[Scale], *, operations: Sequence[str] = ()) -> None:
         self.table = table
         self.scales = tuple(scales)
         self.operations = tuple(operations)
@@ -102,9 +103,14 @@ class CostModel:
         ms = self.correction.ms(sums[..., 0], sums[..., 1])
         return Costs(ms, ms * (1 + self.correction.error), sums[..., 2], sums[..., 3])
 
-    def check_reachable(self, first_level: "Codes", budget: Budget) -> None:
-        """Raise BudgetError, naming the smallest figures of the space, where not one small cell fits the caps."""
-        costs = self.of(first_level)
+    def walked(self, networks: "Iterable[Sequence[Architecture]]") -> Costs:
+        """Return the costs of networks, each given at every scale: arrays [networks, scales]."""
+        sums = np.array([[self._total(architecture) for architecture in one] for one in networks])
+        ms = self.correction.ms(sums[..., 0], sums[..., 1])
+        return Costs(ms, ms * (1 + self.correction.error), sums[..., 2], sums[..., 3])
+
+    def check_reachable(self, costs: Costs, budget: Budget) -> None:
+        """Raise BudgetError, naming the smallest figures, where not one of a space's small networks fits the caps."""
         if (costs.largest(budget, target_ms=budget.max_latency_ms) >= 0).any():
             return
         at = np.unravel_index(costs.upper_ms.argmin(), costs.upper_ms.shape)
@@ -144,7 +150,7 @@ class CostModel:
     def _sums(self, codes: "Codes", scale: Scale) -> "Array":
         """Return [n, 4]: each cell's costs at one scale, summed over the layers."""
         if codes.shape[1] == 1:  # h[l-2] is then read unsqueezed: few cells, each walked
-            return np.array([self._total(Architecture(cell, scale)) for cell in decode(codes, self.operations)])
+            return np.array([self._total(CellNetwork(cell, scale)) for cell in decode(codes, self.operations)])
         groups, representatives, group_of = np.unique(
             self._ways_of_reading(codes), return_index=True, return_inverse=True
         )
@@ -152,7 +158,7 @@ class CostModel:
         totals = np.empty((len(groups), 4))
         for group, at in enumerate(representatives):
             (cell,) = decode(codes[at : at + 1], self.operations)
-            totals[group] = self._total(Architecture(cell, scale)) - own[at]
+            totals[group] = self._total(CellNetwork(cell, scale)) - own[at]
         sums: Array = totals[group_of] + own
         return sums
 
@@ -199,7 +205,7 @@ class CostModel:
             for index, operation in enumerate(self.operations):
                 other = 1 if reads_previous else 0
                 cell = Cell((Block((operation, 0), (operation, other)), Block((operation, 2), ("identity", other))))
-                names, costs = self._layer_costs(Architecture(cell, scale))
+                names, costs = self._layer_costs(CellNetwork(cell, scale))
                 branch[index, 0] = _sum_of(costs, names, _BRANCH, "1", "left")
                 branch[index, 1] = _sum_of(costs, names, _BRANCH, "1", "right")
                 branch[index, 2] = _sum_of(costs, names, _BRANCH, "2", "left")

@@ -24,7 +24,7 @@ from hwnas import plugins
 from hwnas.errors import InputError
 
 if TYPE_CHECKING:
-    from hwnas.network import Architecture
+    from hwnas.networks import Architecture
 
 _RECORDS = ("card.json", "winner.json")  # what a folder that can be described has one of
 
@@ -85,7 +85,7 @@ def describe(
 def read_architecture(path: Path) -> "Architecture":
     """Read the architecture of a TOML file, of a winner or of an artefact; raises InputError for anything else."""
     from hwnas.files import read_json, read_toml
-    from hwnas.network import Architecture
+    from hwnas.networks import Architecture
 
     if path.is_dir():
         path = next((path / name for name in _RECORDS if (path / name).exists()), path / _RECORDS[0])
@@ -106,7 +106,7 @@ def _draw(architecture: "Architecture", path: Path) -> None:
 
     if path.suffix not in (".svg", ".png"):
         raise InputError(f"--picture must end in .svg or .png; got {path}")
-    figure = cell_picture.cell_figure(architecture.normal)
+    figure = cell_picture.cell_figure(architecture.cells["normal"])
     write_bytes(path, pictures.png(figure) if path.suffix == ".png" else pictures.svg(figure).encode())
 
 
@@ -120,7 +120,7 @@ def _costs(architecture: "Architecture") -> Described:
         for shapes in [graph.input_shapes(layer)]
     ]
     return Described(
-        f"{architecture.scale}: {architecture.normal}",
+        architecture.name,
         graph.parameters,
         graph.mult_adds,
         graph.peak_activation_bytes,

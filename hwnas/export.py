@@ -128,7 +128,7 @@ def _load_network(record: dict[str, Any], weights: Path) -> "Network":
 
     from hwnas.errors import ExportError
     from hwnas.module import Network
-    from hwnas.network import Architecture
+    from hwnas.networks import Architecture
 
     network = Network(Architecture.from_json(record["architecture"]).graph)
     try:

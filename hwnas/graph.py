@@ -13,8 +13,11 @@ from typing import Literal, NamedTuple
 from hwnas.errors import InputError
 
 Shape = tuple[int, int, int]
-Kind = Literal["input", "conv", "relu", "max_pool", "avg_pool", "add", "concat", "shift", "mean", "linear"]
+Activation = Literal["relu", "relu6", "hard_swish", "hard_sigmoid"]
+Window = Literal["conv", "max_pool", "avg_pool"]
+Kind = Literal["input", "add", "mul", "concat", "shift", "mean", "linear", "zero"] | Activation | Window
 Padding = Literal["same", "valid", "symmetric"]
+FUSED = ("relu", "relu6")  # the activations that runtimes make a part of the operator before them
 
 
 class Layer(NamedTuple):
@@ -23,7 +26,9 @@ class Layer(NamedTuple):
     A tuple because the walk makes many, and `_replace` is ten times faster than that of dataclasses.
 
     `shift` drops the first row and column; where the size is odd it appends a row and a column of zeros (the second
-    path of a factorised reduction). `padding` "same" is TensorFlow's: the odd row goes to the bottom and the right.
+    path of a factorised reduction). `zero` is zeros; what it reads only says how many images there are. `mul`
+    multiplies a value by (channels, 1, 1). `padding` "same" is TensorFlow's: the odd row goes to the bottom and the
+    right.
     """
 
     kind: Kind
@@ -37,7 +42,7 @@ class Layer(NamedTuple):
     padding: Padding = "same"
     norm: bool = False  # a BatchNorm follows the convolution
     bias: bool = False
-    relu: bool = False  # a ReLU follows, fused
+    activation: Literal["", "relu", "relu6"] = ""  # follows, fused
     path_drop: float = 0.0  # share of the run's path-drop rate that applies to the output, in training only
 
     @property
@@ -48,9 +53,14 @@ class Layer(NamedTuple):
 
 @dataclass(frozen=True)
 class Graph:
-    """Layers in the order of execution: the first is the input, the last the output."""
+    """Layers in the order of execution: the first is the input, the last the output.
+
+    `auxiliary` is the layer that an auxiliary classifier reads in training; the head is no part of the network.
+    """
 
     layers: tuple[Layer, ...]
+    norm_epsilon: float = 1e-3  # of every BatchNorm; the default is that of TensorFlow slim's NASNet and PNASNet
+    auxiliary: int | None = None
 
     @property
     def output_shape(self) -> Shape:
@@ -108,14 +118,14 @@ def key(layer: Layer, input_shapes: Iterable[Shape]) -> str:
         parts += [f"g{layer.groups}"] * (layer.groups > 1)
         parts += [layer.padding] * (layer.padding != "same")
     parts += [" + ".join("x".join(map(str, shape)) for shape in input_shapes), ">", "x".join(map(str, layer.shape))]
-    parts += ["relu"] * layer.relu
+    parts += [layer.activation] * bool(layer.activation)
     return " ".join(parts)
 
 
 def executed(graph: Graph) -> Iterator[tuple[str, Layer, tuple[Shape, ...]]]:
-    """Yield each layer but the inputs, with its key and the shapes that it reads, in the order of execution."""
+    """Yield each layer that takes time, with its key and the shapes that it reads, in the order of execution."""
     for layer in graph.layers:
-        if layer.kind != "input":
+        if layer.kind not in ("input", "zero"):
             shapes = graph.input_shapes(layer)
             yield key(layer, shapes), layer, shapes
 
@@ -136,16 +146,16 @@ def pads(layer: Layer, input_shape: Shape) -> tuple[int, int, int, int]:
 
 
 def fuse_relu(graph: Graph, *, into: frozenset[str]) -> Graph:
-    """Return the graph with each ReLU that alone reads a layer of the kinds `into` made a part of that layer."""
+    """Return the graph with each ReLU or ReLU6 that alone reads a layer of the kinds `into` made a part of it."""
     position_of: dict[int, int] = {}
     layers: list[Layer] = []
     for position, layer in enumerate(graph.layers):
-        if layer.kind == "relu":
+        if layer.kind == "relu" or layer.kind == "relu6":
             (source,) = layer.inputs
             producer = graph.layers[source]
             if producer.kind in into and graph.consumers[source] == (position,):
                 at = position_of[position] = position_of[source]
-                layers[at] = layers[at]._replace(relu=True)
+                layers[at] = layers[at]._replace(activation=layer.kind)
                 continue
         position_of[position] = len(layers)
         layers.append(_reading(layer, tuple(position_of[source] for source in layer.inputs)))
@@ -184,7 +194,7 @@ class Builder:
 
     def __init__(self, input_shape: Shape) -> None:
         self._layers = [Layer("input", (), input_shape, "input")]
-        self._relu_of: dict[int, int] = {}
+        self._activated: dict[tuple[int, Activation], int] = {}
 
     def shape(self, value: int) -> Shape:
         """Return the shape of a value."""
@@ -196,7 +206,7 @@ class Builder:
 
     def window(
         self,
-        kind: Literal["conv", "max_pool", "avg_pool"],
+        kind: Window,
         value: int,
         *,
         name: str,
@@ -206,6 +216,7 @@ class Builder:
         dilation: int = 1,
         groups: int = 1,
         norm: bool = False,
+        bias: bool = False,
         padding: Padding = "same",
     ) -> int:
         """Add a convolution or pooling; `filters` are the channels of the output, without them those of the input."""
@@ -227,19 +238,35 @@ class Builder:
                 groups=groups,
                 padding=padding,
                 norm=norm,
+                bias=bias,
             )
         )
 
     def relu(self, value: int) -> int:
         """Add a ReLU, or return the one that already reads this value."""
-        if value not in self._relu_of:
-            layer = Layer("relu", (value,), self.shape(value), f"{self._layers[value].name}.relu")
-            self._relu_of[value] = self._append(layer)
-        return self._relu_of[value]
+        return self.activation(value, "relu")
+
+    def activation(self, value: int, kind: Activation) -> int:
+        """Add an activation function, or return the one that already reads this value."""
+        if (value, kind) not in self._activated:
+            layer = Layer(kind, (value,), self.shape(value), f"{self._layers[value].name}.{kind}")
+            self._activated[value, kind] = self._append(layer)
+        return self._activated[value, kind]
+
+    def zero(self, shape: Shape, *, name: str) -> int:
+        """Return zeros of that shape, for as many images as there are in the input."""
+        return self._append(Layer("zero", (0,), shape, name))
 
     def add(self, left: int, right: int, *, name: str) -> int:
-        """Add two values of one shape."""
+        """Add two values of one shape; of a value and zeros the value is returned."""
+        for value, other in ((left, right), (right, left)):
+            if self._layers[other].kind == "zero":
+                return value
         return self._append(Layer("add", (left, right), self.shape(left), name))
+
+    def mul(self, value: int, factors: int, *, name: str) -> int:
+        """Multiply each channel of a value by its factor: (channels, 1, 1)."""
+        return self._append(Layer("mul", (value, factors), self.shape(value), name))
 
     def concat(self, values: list[int], *, name: str) -> int:
         """Concatenate values along the channels; one value is returned as it is."""
@@ -265,7 +292,7 @@ class Builder:
         """Mark a value as the end of a path that scheduled path dropping may drop."""
         self._layers[value] = self._layers[value]._replace(path_drop=share)
 
-    def finish(self, output: int) -> Graph:
+    def finish(self, output: int, *, norm_epsilon: float = 1e-3, auxiliary: int | None = None) -> Graph:
         """Return the graph of everything that `output` depends on."""
         needed = {0, output}
         for position in range(output, 0, -1):
@@ -274,7 +301,8 @@ class Builder:
         kept = sorted(needed)
         position_of = {old: new for new, old in enumerate(kept)}
         layers = (self._layers[old] for old in kept)
-        return Graph(tuple(_reading(layer, tuple(position_of[s] for s in layer.inputs)) for layer in layers))
+        found = tuple(_reading(layer, tuple(position_of[s] for s in layer.inputs)) for layer in layers)
+        return Graph(found, norm_epsilon, None if auxiliary is None else position_of.get(auxiliary))
 
 
 def _size_after(size: int, kernel: int, stride: int, dilation: int, padding: Padding) -> int:

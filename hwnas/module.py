@@ -7,12 +7,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hwnas.errors import InputError
 from hwnas.graph import Graph, Layer, Shape, pads
 
 if TYPE_CHECKING:
     from hwnas.formats import Weights
 
-_NORM_EPS = 1e-3  # as in TensorFlow slim's NASNet and PNASNet
+_ACTIVATIONS = {"relu": nn.ReLU, "relu6": nn.ReLU6, "hard_swish": nn.Hardswish, "hard_sigmoid": nn.Hardsigmoid}
+_FUSED = {"relu": F.relu, "relu6": F.relu6}
 
 
 class Network(nn.Module):
@@ -20,37 +22,48 @@ class Network(nn.Module):
 
     `path_drop_rate` is the probability with which, in training, the end of a path of the last cell is dropped for an
     image; earlier cells drop in proportion to their depth (NASNet, appendix A.7). `dropout_rate` is the classifier's.
+    With `auxiliary` a second classifier reads what the graph says, in training, and the output is both:
+    [2, n, classes]. Raises InputError where the graph has no place for it.
     """
 
-    def __init__(self, graph: Graph, *, dropout_rate: float = 0.0) -> None:
+    def __init__(self, graph: Graph, *, dropout_rate: float = 0.0, auxiliary: bool = False) -> None:
         super().__init__()
         self.graph = graph
         self.dropout_rate = dropout_rate
         self.path_drop_rate = 0.0
-        self.layers = nn.ModuleList(_module(layer, graph.input_shapes(layer)) for layer in graph.layers)
+        self.layers = nn.ModuleList(
+            _module(layer, graph.input_shapes(layer), graph.norm_epsilon) for layer in graph.layers
+        )
+        self.auxiliary = _auxiliary_head(graph) if auxiliary else None
         self._free_after = _free_after(graph)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits [n, classes] of images [n, channels, height, width]."""
         values = {0: images}
+        auxiliary = None
         for position, (layer, module) in enumerate(zip(self.graph.layers, self.layers, strict=True)):
             if position:
                 values[position] = self._run(layer, module, [values[source] for source in layer.inputs])
+            if self.auxiliary is not None and self.training and position == self.graph.auxiliary:
+                auxiliary = self.auxiliary(values[position])
             for ended in self._free_after[position]:
                 del values[ended]
-        return values[len(self.layers) - 1].flatten(1)
+        logits = values[len(self.layers) - 1].flatten(1)
+        return logits if auxiliary is None else torch.stack([logits, auxiliary])
 
     def _run(self, layer: Layer, module: nn.Module, inputs: list[Tensor]) -> Tensor:
         if layer.kind == "add":
             output = inputs[0] + inputs[1]
         elif layer.kind == "concat":
             output = torch.cat(inputs, dim=1)
+        elif layer.kind == "mul":
+            output = inputs[0] * inputs[1]
         elif layer.kind == "linear" and self.training and self.dropout_rate:
             output = module(F.dropout(inputs[0], self.dropout_rate))
         else:
             output = module(inputs[0])
-        if layer.relu:
-            output = F.relu(output)
+        if layer.activation:
+            output = _FUSED[layer.activation](output)
         if layer.path_drop and self.training and self.path_drop_rate:
             output = _drop_path(output, self.path_drop_rate * layer.path_drop)
         return output
@@ -85,23 +98,57 @@ class _Mean(nn.Module):
         return value.mean((2, 3), keepdim=True)
 
 
-def _module(layer: Layer, input_shapes: tuple[Shape, ...]) -> nn.Module:
+class _Zeros(nn.Module):
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.shape = shape
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.new_zeros((len(images), *self.shape))
+
+
+def _auxiliary_head(graph: Graph) -> nn.Sequential:
+    """Return the head of NASNet, appendix A.7, and TensorFlow slim: its last convolution covers what is left."""
+    channels, *size = (0, 0, 0) if graph.auxiliary is None else graph.layers[graph.auxiliary].shape
+    if min(size) < 5:
+        raise InputError(
+            "an auxiliary head needs a network of cells with 5x5 pixels or more before its last reduction; "
+            f"got {size[0]}x{size[1]}. Train without it, or at a higher resolution"
+        )
+    left = ((size[0] - 5) // 3 + 1, (size[1] - 5) // 3 + 1)
+    return nn.Sequential(
+        nn.ReLU(),
+        nn.AvgPool2d(5, 3),
+        nn.Conv2d(channels, 128, 1, bias=False),
+        nn.BatchNorm2d(128, eps=graph.norm_epsilon),
+        nn.ReLU(),
+        nn.Conv2d(128, 768, left, bias=False),
+        nn.BatchNorm2d(768, eps=graph.norm_epsilon),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(768, graph.output_shape[0]),
+    )
+
+
+def _module(layer: Layer, input_shapes: tuple[Shape, ...], norm_epsilon: float) -> nn.Module:
     if layer.kind == "conv":
-        return _convolution(layer, input_shapes[0])
+        return _convolution(layer, input_shapes[0], norm_epsilon)
     if layer.kind in ("max_pool", "avg_pool"):
         return _pooling(layer, input_shapes[0])
-    if layer.kind == "relu":
-        return nn.ReLU()
+    if layer.kind in _ACTIVATIONS:
+        return _ACTIVATIONS[layer.kind]()
+    if layer.kind == "zero":
+        return _Zeros(layer.shape)
     if layer.kind == "shift":
         return _Pad((-1, input_shapes[0][1] % 2, -1, input_shapes[0][2] % 2))
     if layer.kind == "mean":
         return _Mean()
     if layer.kind == "linear":
         return nn.Sequential(nn.Flatten(), nn.Linear(prod(input_shapes[0]), layer.shape[0]))
-    return nn.Identity()  # input, add and concat have no module of their own
+    return nn.Identity()  # input, add, mul and concat have no module of their own
 
 
-def _convolution(layer: Layer, input_shape: Shape) -> nn.Module:
+def _convolution(layer: Layer, input_shape: Shape, norm_epsilon: float) -> nn.Module:
     top, bottom, left, right = pads(layer, input_shape)
     even = top == bottom and left == right
     convolution = nn.Conv2d(
@@ -117,7 +164,7 @@ def _convolution(layer: Layer, input_shape: Shape) -> nn.Module:
     parts: list[nn.Module] = [] if even else [_Pad((top, bottom, left, right))]
     parts.append(convolution)
     if layer.norm:
-        parts.append(nn.BatchNorm2d(layer.shape[0], eps=_NORM_EPS))
+        parts.append(nn.BatchNorm2d(layer.shape[0], eps=norm_epsilon))
     return nn.Sequential(*parts)
 
 

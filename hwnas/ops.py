@@ -1,6 +1,7 @@
 """The operations of cells, by name: each is a list of steps that `network.py` turns into layers.
 
     identity                 nothing; with stride 2 or other channels ReLU, 1x1 convolution, BatchNorm
+    zero                     zeros: no connection
     separable_KxK            two stacked (ReLU, depthwise KxK, 1x1, BatchNorm), the stride on the first depthwise
     separable_KxK_single     one of them
     dilated_KxK              ReLU, KxK convolution of rate 2, BatchNorm
@@ -34,12 +35,14 @@ class Step:
 
 
 IDENTITY = "identity"
+ZERO = "zero"
 _RELU = Step("relu")
 _POINTWISE = Step("conv")
 _BOTH = (True, True)
 _PATTERN = re.compile(r"(?P<family>[a-z_]+?)_(?P<h>\d+)x(?P<w>\d+)(?P<rest>(?:_\d+x\d+)?(?:_[a-z]+)*)")
 _EXAMPLES = (
-    "identity",
+    IDENTITY,
+    ZERO,
     "separable_KxK",
     "separable_KxK_single",
     "dilated_KxK",
@@ -55,7 +58,7 @@ _EXAMPLES = (
 
 @cache
 def steps(operation: str) -> tuple[Step, ...]:
-    """Return the steps of an operation other than `identity`, the stride on the steps that are `strided`.
+    """Return the steps of an operation other than `identity` and `zero`, the stride on the steps that are `strided`.
 
     Raises UnknownNameError, which lists the known forms.
     """

@@ -8,6 +8,7 @@ from types import ModuleType
 from hwnas.errors import UnknownNameError
 
 _NOUNS = {
+    "networks": "kind of network",
     "spaces": "space",
     "strategies": "strategy",
     "surrogates": "surrogate",

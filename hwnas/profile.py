@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hwnas import plugins
+from hwnas import plugins, spaces
 from hwnas.options import (
     DEFAULT_CELLS,
     DEFAULT_FILTERS,
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from hwnas.graph import Graph
     from hwnas.latency import LatencyTable, Measurement
     from hwnas.measure import Conditions
-    from hwnas.network import Architecture, Scale
+    from hwnas.networks import Architecture, Scale
 
 _BUSY = 0.1  # share of the cores
 _SAVE_EVERY = 64  # entries
@@ -85,7 +85,7 @@ def profile(
     table was measured under other conditions, and DeviceError.
     """
     from hwnas.device import load_device
-    from hwnas.network import ladder
+    from hwnas.networks import ladder
 
     machine = load_device(device)
     names = [setting] if setting is not None else [known.name for known in machine.settings]
@@ -108,7 +108,7 @@ def _profile_setting(
     say(f"profiling {device.name} in setting {setting.name}, into {table.path}")
     graphs, architectures = _wanted(table, space, scales, networks, seed)
     _measure(device, setting, table, graphs, architectures, seed)
-    model = CostModel(table, scales, operations=plugins.load("spaces", space).OPERATIONS)
+    model = CostModel(table, scales)
     spreads = sorted(entry.spread for entry in table.entries.values())
     return Profiled(
         device=device.name,
@@ -251,11 +251,10 @@ def _turns_left(measurement: "Measurement | None") -> int:
 
 def random_networks(space: str, scales: "Sequence[Scale]", count: int, *, seed: int) -> "list[Architecture]":
     """Return random networks of a space, each at a random scale."""
-    from hwnas.network import Architecture
-
     chooser = random.Random(seed)
-    cells = plugins.load("spaces", space).random_cells(count, seed=seed)
-    return [Architecture(cell, chooser.choice(list(scales))) for cell in cells]
+    plugin = plugins.load("spaces", space)
+    chosen = spaces.random_parameters(plugin, count, seed=seed)
+    return [plugin.architecture(parameters, chooser.choice(scales)) for parameters in chosen]
 
 
 def _chunks(names: Sequence[str]) -> Iterator[list[str]]:

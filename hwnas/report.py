@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from hwnas.costs import CostModel
     from hwnas.graph import Layer
-    from hwnas.network import Architecture
+    from hwnas.networks import Architecture
     from hwnas.runs import Candidate, Run, SearchSettings
 
 _OPERATORS = 12  # that are listed by themselves; the others are one line
@@ -338,7 +338,7 @@ def _read(path: Path, kind: type[_Read], *, what: str, again: str) -> _Read:
 def _architecture(record: Record, path: Path) -> "Architecture":
     """Return a winner's architecture, whose graph can be built."""
     from hwnas.errors import InputError
-    from hwnas.network import Architecture
+    from hwnas.networks import Architecture
 
     try:
         architecture = Architecture.from_json(record.architecture)
@@ -417,7 +417,8 @@ def _sort_of(layer: "Layer", architecture: "Architecture", strided: set[str]) ->
         return _NAMES["relu"]  # one that the runtime does not fuse
     if match := _BRANCH.match(layer.name):
         name, block, side = match.groups()
-        cell = architecture.reduction if name in strided and architecture.reduction else architecture.normal
+        cells = architecture.cells
+        cell = cells.get("reduction", cells["normal"]) if name in strided else cells["normal"]
         operation: str = getattr(cell.blocks[int(block) - 1], side)[0]
         return re.sub(r"(\d+)x(\d+)", r"\1×\2", operation).replace("_", " ")
     if layer.name == "stem":
@@ -425,7 +426,8 @@ def _sort_of(layer: "Layer", architecture: "Architecture", strided: set[str]) ->
     if layer.kind == "shift" or _REDUCTION.search(layer.name + layer.kind):
         return "factorised reduction"
     if layer.kind == "conv":
-        return "squeeze 1×1"
+        size = "×".join(map(str, layer.kernel))
+        return "squeeze 1×1" if architecture.cells else f"{'depthwise' if layer.depthwise else 'convolution'} {size}"
     return _NAMES.get(layer.kind, layer.kind)
 
 

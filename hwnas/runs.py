@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from hwnas.budget import Budget
 from hwnas.errors import InputError
 from hwnas.files import read_json, write_bytes, write_json
-from hwnas.network import Architecture, Scale, ladder
+from hwnas.networks import Architecture, Scale, ladder
 
 if TYPE_CHECKING:
     import optuna

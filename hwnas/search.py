@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hwnas import plugins
+from hwnas import plugins, spaces
 from hwnas.errors import InputError, TrainingError
 from hwnas.options import (
     DEFAULT_CELLS,
@@ -31,10 +31,10 @@ from hwnas.progress import bar, say
 if TYPE_CHECKING:
     import optuna
 
-    from hwnas.costs import CostModel
+    from hwnas.costs import CostModel, Costs
     from hwnas.datasets import Dataset
     from hwnas.device import Device, Setting
-    from hwnas.network import Architecture
+    from hwnas.networks import Architecture, Scale
     from hwnas.runs import Candidate, Run, SearchSettings
 
 _MAX_PROPOSALS = 100  # in a row without one that is trained: then the search ends
@@ -92,7 +92,11 @@ def search(
 
     machine = load_device(device)
     chosen = machine.setting(setting, threads=threads)
-    plugins.load("spaces", space)
+    if strategy == "progressive" and not spaces.grows(plugins.load("spaces", space)):
+        raise InputError(
+            f"the strategy progressive needs a space whose cells grow, such as pnas; got {space!r}. "
+            "Take --strategy tpe, nsga2 or random"
+        )
     plugins.load("strategies", strategy)
     plugins.load("surrogates", surrogate)
     options = {
@@ -129,7 +133,7 @@ def search(
         storage=storage,
     )
     costs = _cost_model(settings, machine, chosen)
-    costs.check_reachable(plugins.load("spaces", space).first_level(), settings.budget)
+    costs.check_reachable(_costs_of_small_networks(settings.space, costs), settings.budget)
     run = Run.start(out, settings)
     with run.locked():
         return _Search(run, machine, chosen, dataset, costs).run()
@@ -146,7 +150,7 @@ def _cost_model(settings: "SearchSettings", device: "Device", setting: "Setting"
     if not settings.predicted:
         tables.check_conditions(table, read_conditions(device, setting).fingerprint)
     space = plugins.load("spaces", settings.space)
-    model = CostModel(table, settings.scales, operations=space.OPERATIONS)
+    model = CostModel(table, settings.scales, operations=space.OPERATIONS if spaces.grows(space) else ())
     command = (
         f"hwnas profile {device.name} --setting {setting.name} --space {settings.space} "
         f"--cells {','.join(map(str, settings.cells))} --filters {','.join(map(str, settings.filters))} "
@@ -156,6 +160,14 @@ def _cost_model(settings: "SearchSettings", device: "Device", setting: "Setting"
         for architecture in space.cover(scale):
             table.require((name for name, _, _ in executed(model.lower(architecture))), command=command)
     return model
+
+
+def _costs_of_small_networks(name: str, model: "CostModel") -> "Costs":
+    """Return the costs of all cells of one block, or of the networks that cover a space whose cells do not grow."""
+    space = plugins.load("spaces", name)
+    if spaces.grows(space):
+        return model.of(space.first_level())
+    return model.walked(zip(*(space.cover(scale) for scale in model.scales), strict=False))
 
 
 class _Search:
@@ -229,10 +241,11 @@ class _Search:
         """Bring one trial to its end; return whether it was trained."""
         from optuna.trial import TrialState
 
-        architecture = self._architecture(trial)
-        if architecture is None or self._is_known(trial, architecture):
+        scale = self._scale(trial)
+        if scale is None or self._is_known(trial):
             self.study.tell(trial, state=TrialState.PRUNED)
             return False
+        architecture = self.space.architecture(trial.params, scale)
         latency_ms = self._latency_ms(trial, architecture)
         costs = trial.user_attrs
         excesses = self.settings.budget.excesses(
@@ -244,34 +257,32 @@ class _Search:
             self.study.tell(trial, state=TrialState.PRUNED)
             return False
         try:
-            accuracy = self._accuracy(trial, architecture)
+            accuracy = self._accuracy(trial, scale)
         except TrainingError as error:
             trial.set_user_attr("left_out", str(error))
             self.study.tell(trial, state=TrialState.FAIL)
             say(f"trial {trial.number} is left out: {error}")
             return False
         self.study.tell(trial, [accuracy, latency_ms])
-        say(f"trial {trial.number}: {accuracy:.4f} at {latency_ms:.3f} ms, {architecture.scale}, {architecture.normal}")
+        say(f"trial {trial.number}: {accuracy:.4f} at {latency_ms:.3f} ms, {architecture.name}")
         return True
 
-    def _architecture(self, trial: "optuna.Trial") -> "Architecture | None":
-        """Return the trial's cell at the largest scale that fits its target, or nothing where not one does."""
-        from hwnas.network import Architecture
+    def _scale(self, trial: "optuna.Trial") -> "Scale | None":
+        """Choose a network and return the largest scale at which it fits its target, or nothing where not one does."""
         from hwnas.strategies import distributions
 
         choices = distributions(self.space, self.settings.targets)
         chosen: dict[str, Any] = {
             name: trial.suggest_categorical(name, list(choice.choices)) for name, choice in choices.items()
         }
-        code = self.space.code(chosen)
-        costs = self.costs.of(code)
+        networks = [self.space.architecture(chosen, scale) for scale in self.settings.scales]
+        costs = self.costs.walked([networks])
         target_ms = chosen["target"] * self.settings.max_latency_ms
         scale = int(costs.largest(self.settings.budget, target_ms=target_ms)[0])
         fits = scale >= 0
         at = scale if fits else int(costs.upper_ms[0].argmin())
-        architecture = Architecture(self.space.cells(code)[0], self.settings.scales[at])
         values: dict[str, Any] = {
-            "architecture": architecture.to_json(),
+            "architecture": networks[at].to_json(),
             "mult_adds": int(costs.mult_adds[0, at]),
             "parameters": int(costs.parameters[0, at]),
             "predicted_ms": float(costs.ms[0, at]),
@@ -280,7 +291,7 @@ class _Search:
         for name, value in values.items():
             trial.set_user_attr(name, value)
         if fits:
-            return architecture
+            return self.settings.scales[at]
         excesses = self.settings.budget.excesses(
             latency_ms=0.0, mult_adds=values["mult_adds"], parameters=values["parameters"]
         )
@@ -288,9 +299,9 @@ class _Search:
         trial.set_user_attr("left_out", "predicted over its target at the smallest scale")
         return None
 
-    def _is_known(self, trial: "optuna.Trial", architecture: "Architecture") -> bool:
+    def _is_known(self, trial: "optuna.Trial") -> bool:
         """Say whether an earlier trial had the same network."""
-        same = architecture.to_json()
+        same = trial.user_attrs["architecture"]
         for other in self.study.get_trials(deepcopy=False):
             if (
                 other.number < trial.number
@@ -314,12 +325,12 @@ class _Search:
             trial.set_user_attr("measured_ms", measurement.ms)
         return float(trial.user_attrs["measured_ms"])
 
-    def _accuracy(self, trial: "optuna.Trial", architecture: "Architecture") -> float:
+    def _accuracy(self, trial: "optuna.Trial", scale: "Scale") -> float:
         """Train the proxy for a short while and return its accuracy on the validation part."""
         from hwnas.estimators import training
 
-        scale = architecture.scale
-        proxy = architecture.at(scale.with_filters(max(1, round(scale.filters * self.settings.proxy_filters))))
+        filters = max(1, round(scale.filters * self.settings.proxy_filters))
+        proxy = self.space.architecture(trial.params, scale.with_filters(filters))
         checkpoint = self.run_folder.folder / "trials" / f"{trial.number:04d}.safetensors"
         settings = training.search_settings(
             epochs=self.settings.epochs, images_per_epoch=self.settings.images, seed=self.settings.seed

@@ -89,7 +89,7 @@ def _train_one(run: "Run", candidate: "Candidate", dataset: "Dataset", settings:
         if record["training"] == settings.to_json():
             say(f"trial {candidate.trial} is trained already; its weights are in {folder}")
             return _winner(record, str(folder))
-    say(f"training trial {candidate.trial}: {candidate.architecture.scale}, {candidate.architecture.normal}")
+    say(f"training trial {candidate.trial}: {candidate.architecture.name}")
     with bar(f"training trial {candidate.trial}", 1) as training_bar:
         trained = training.train(
             candidate.architecture,

@@ -9,7 +9,7 @@ import pytest
 from hwnas.costs import CostModel
 from hwnas.graph import executed
 from hwnas.latency import LatencyTable, Measurement
-from hwnas.network import ladder
+from hwnas.networks import ladder
 from hwnas.spaces import pnas
 
 SETTING = "tflite-fp32-1t"

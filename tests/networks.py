@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from hwnas.cell import Block, Branch, Cell
 from hwnas.graph import Graph
 from hwnas.module import Network
-from hwnas.network import Architecture, Scale
+from hwnas.networks import Architecture, Scale
+from hwnas.networks.cells import CellNetwork
+from hwnas.spaces import pnas, random_parameters
 
 OPERATIONS = (
     "identity",
@@ -35,6 +37,10 @@ def repeatable(examples: int) -> settings:
     )
 
 
+def random_cells(count: int, *, seed: int) -> list[Cell]:
+    return [pnas.cells(pnas.code(parameters))[0] for parameters in random_parameters(pnas, count, seed=seed)]
+
+
 @st.composite
 def architectures(draw: st.DrawFn) -> Architecture:
     """Draw 1 to 5 blocks, wired anyhow, at a small scale: even and odd sizes and filters, both skeletons."""
@@ -56,7 +62,7 @@ def architectures(draw: st.DrawFn) -> Architecture:
         input_channels=draw(st.sampled_from([1, 3])),
         skeleton=skeleton,
     )
-    return Architecture(cell(), scale, cell() if draw(st.booleans()) else None)
+    return CellNetwork(cell(), scale, cell() if draw(st.booleans()) else None)
 
 
 def network(graph: Graph, *, seed: int = 0) -> Network:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from networks import random_cells
 
 from hwnas.budget import Budget
 from hwnas.cell import encode
@@ -12,7 +13,8 @@ from hwnas.costs import CostModel
 from hwnas.errors import BudgetError, TableError
 from hwnas.graph import executed
 from hwnas.latency import LatencyTable, Measurement
-from hwnas.network import Architecture, Scale
+from hwnas.networks import Scale
+from hwnas.networks.cells import CellNetwork
 from hwnas.spaces import pnas
 
 SCALES = [Scale(cells, filters, 12, 10, 1) for cells in (1, 2) for filters in (4, 6)]
@@ -37,11 +39,11 @@ def model(request: pytest.FixtureRequest) -> CostModel:
 
 def test_every_random_cell_finds_its_operators_in_the_cover_and_its_costs_equal_its_own_walk(model: CostModel) -> None:
     for blocks in range(1, pnas.MAX_BLOCKS + 1):
-        cells = [cell for cell in pnas.random_cells(60, seed=blocks) if len(cell.blocks) == blocks]
+        cells = [cell for cell in random_cells(60, seed=blocks) if len(cell.blocks) == blocks]
         costs = model.of(encode(cells, pnas.OPERATIONS))
         for row, cell in enumerate(cells):
             for column, scale in enumerate(SCALES):
-                architecture = Architecture(cell, scale)
+                architecture = CellNetwork(cell, scale)
                 expected = sum(ms for _, ms in model.layer_ms(architecture))
                 assert costs.ms[row, column] == pytest.approx(expected, rel=1e-9)
                 assert costs.mult_adds[row, column] == architecture.graph.mult_adds
@@ -50,7 +52,7 @@ def test_every_random_cell_finds_its_operators_in_the_cover_and_its_costs_equal_
 
 
 def test_the_largest_scale_is_the_one_with_most_mult_adds_inside_all_caps(model: CostModel) -> None:
-    codes = encode([cell for cell in pnas.random_cells(60, seed=9) if len(cell.blocks) == 3], pnas.OPERATIONS)
+    codes = encode([cell for cell in random_cells(60, seed=9) if len(cell.blocks) == 3], pnas.OPERATIONS)
     costs = model.of(codes)
     cap_ms, cap_mult_adds = float(np.median(costs.upper_ms)), float(np.median(costs.mult_adds))
     chosen = costs.largest(Budget(cap_ms, max_mult_adds=cap_mult_adds), target_ms=cap_ms)
@@ -66,8 +68,8 @@ def test_the_largest_scale_is_the_one_with_most_mult_adds_inside_all_caps(model:
 def test_an_impossible_cap_ends_with_the_smallest_latency_that_the_space_can_reach(model: CostModel) -> None:
     costs = model.of(pnas.first_level())
     with pytest.raises(BudgetError, match=rf"fastest network is predicted at {costs.ms.min():.3g} ms"):
-        model.check_reachable(pnas.first_level(), Budget(costs.ms.min() / 2))
-    model.check_reachable(pnas.first_level(), Budget(float(costs.upper_ms.min())))
+        model.check_reachable(model.of(pnas.first_level()), Budget(costs.ms.min() / 2))
+    model.check_reachable(model.of(pnas.first_level()), Budget(float(costs.upper_ms.min())))
 
 
 def test_a_missing_entry_is_an_error_that_names_it_and_the_command(model: CostModel) -> None:

@@ -13,7 +13,7 @@ LAYERS = [  # a module may import those of lower layers, and of its own where th
     {"errors"},
     {"files", "plugins", "progress", "options", "runner"},
     {"ops", "cell", "device", "pareto"},
-    {"graph", "network", "latency", "budget"},
+    {"graph", "networks", "latency", "budget"},
     {"module", "spaces", "surrogates", "formats", "transports", "datasets", "tables"},
     {"measure", "costs", "runs", "pictures", "cell_picture"},
     {"estimators", "strategies"},
@@ -26,7 +26,7 @@ LAYERS = [  # a module may import those of lower layers, and of its own where th
 MAY_IMPORT_EACH_OTHER = [  # the layers whose modules build on one another, in this order
     ["files", "plugins", "progress", "options"],
     ["cell", "ops"],
-    ["graph", "network"],
+    ["graph", "networks"],
     ["costs", "measure"],
     ["pictures", "cell_picture"],
 ]

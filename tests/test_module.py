@@ -7,7 +7,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from hwnas.cell import Block, Cell
 from hwnas.graph import Builder, Graph, Layer, one_layer
 from hwnas.module import Network, deployed_weights
-from hwnas.network import Architecture, Scale
+from hwnas.networks import Architecture, Scale
+from hwnas.networks.cells import CellNetwork
 
 CELL = Cell((Block(("separable_3x3", 1), ("separable_5x5", 1)), Block(("max_pool_3x3", 2), ("identity", 0))))
 
@@ -82,7 +83,7 @@ def test_nothing_is_dropped_outside_training() -> None:
 
 
 def test_dropping_is_set_for_the_last_cell_in_full() -> None:
-    shares = [layer.path_drop for layer in Architecture(CELL, Scale(2, 8, 32, 10)).graph.layers if layer.path_drop]
+    shares = [layer.path_drop for layer in CellNetwork(CELL, Scale(2, 8, 32, 10)).graph.layers if layer.path_drop]
     assert max(shares) == 1
     assert min(shares) == pytest.approx(1 / 6)
     assert shares == sorted(shares)
@@ -100,7 +101,7 @@ def test_poolings_have_the_graphs_size(kind: str, padding: str) -> None:
 
 
 def test_a_fused_relu_is_applied() -> None:
-    layer = Layer("conv", (0,), (4, 5, 5), "it", kernel=(3, 3), norm=True, relu=True)
+    layer = Layer("conv", (0,), (4, 5, 5), "it", kernel=(3, 3), norm=True, activation="relu")
     graph = one_layer(layer, [(4, 5, 5)])
     assert torch_output(network(graph), images(graph)).min() == 0
 
@@ -114,6 +115,6 @@ def test_folded_weights_are_the_whole_convolution() -> None:
 
 
 def test_intermediate_values_are_freed() -> None:
-    graph = Graph(Architecture(CELL, Scale(1, 4, 16, 2)).graph.layers)
+    graph = Graph(CellNetwork(CELL, Scale(1, 4, 16, 2)).graph.layers)
     freed = [position for ended in Network(graph)._free_after for position in ended]
     assert sorted(freed) == list(range(len(graph.layers) - 1))

@@ -7,18 +7,19 @@ import matplotlib
 import numpy as np
 import pytest
 from matplotlib.transforms import Affine2D
+from networks import random_cells
 
 from hwnas import cell_picture, pictures
 from hwnas.cell import Block, Cell
 from hwnas.cell_picture import Box, CellLayout
-from hwnas.network import Architecture, Scale
+from hwnas.networks import Scale
+from hwnas.networks.cells import CellNetwork
 from hwnas.runs import Candidate, front_of
-from hwnas.spaces import pnas
 
 CHAIN = Cell(tuple(Block(("conv_1x7_7x1", state), ("identity", state)) for state in range(1, 6)))
 FLAT = Cell((Block(("separable_5x5", 0), ("max_pool_3x3", 1)),) * 5)
 LOOSE = Cell((Block(("separable_5x5", 0), ("identity", 1)), Block(("avg_pool_3x3", 2), ("identity", 0))), "loose")
-CELLS = [CHAIN, FLAT, LOOSE, *pnas.random_cells(40, seed=1)]
+CELLS = [CHAIN, FLAT, LOOSE, *random_cells(40, seed=1)]
 
 
 def overlap(one: Box, other: Box) -> bool:
@@ -36,7 +37,7 @@ def inside(box: Box, *, of: Box) -> bool:
 
 
 def candidate(trial: int, accuracy: float, latency_ms: float, *, measured: bool = True) -> Candidate:
-    architecture = Architecture(LOOSE, Scale(1, 4, 12, 10, 1))
+    architecture = CellNetwork(LOOSE, Scale(1, 4, 12, 10, 1))
     return Candidate(trial, architecture, 1.0, accuracy, latency_ms, measured, latency_ms, 0.1, 10, 10)
 
 

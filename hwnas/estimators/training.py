@@ -28,7 +28,7 @@ from hwnas.module import Network
 
 if TYPE_CHECKING:
     from hwnas.datasets import Dataset, Images
-    from hwnas.network import Architecture
+    from hwnas.networks import Architecture
 
 __all__ = ["normalise"]
 
@@ -234,8 +234,8 @@ def make_optimizer(network: nn.Module, settings: TrainingSettings) -> torch.opti
 
 
 def _check_fits(architecture: "Architecture", images: "Images", dataset: "Dataset") -> None:
-    scale = architecture.scale
-    wanted = (scale.classes, scale.input_channels, scale.resolution)
+    graph = architecture.graph
+    wanted = (graph.output_shape[0], *graph.layers[0].shape[:2])
     got = (len(dataset.classes), dataset.channels, dataset.resolution)
     if wanted != got:
         raise InputError(

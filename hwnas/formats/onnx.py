@@ -99,9 +99,10 @@ class _Writer:
         output = output_name(self.graph) if position == len(self.graph.layers) - 1 else layer.name
         self.values.append(output)
         inputs = [self.values[source] for source in layer.inputs]
-        if layer.relu:
-            emit(self, layer, inputs, f"{layer.name}.before_relu")
-            self.node("Relu", [f"{layer.name}.before_relu"], output)
+        if layer.activation:
+            before = f"{layer.name}.before_{layer.activation}"
+            emit(self, layer, inputs, before)
+            _EMITTERS[layer.activation](self, layer, [before], output)
         else:
             emit(self, layer, inputs, output)
 
@@ -160,6 +161,38 @@ def _relu(writer: _Writer, layer: Layer, inputs: list[str], output: str) -> None
     writer.node("Relu", inputs, output)
 
 
+def _relu6(writer: _Writer, layer: Layer, inputs: list[str], output: str) -> None:
+    limits = [
+        writer.constant(f"{layer.name}.{name}", np.array(limit, dtype=np.float32))
+        for name, limit in (("min", 0), ("max", 6))
+    ]
+    writer.node("Clip", [*inputs, *limits], output)
+
+
+def _hard_sigmoid(writer: _Writer, layer: Layer, inputs: list[str], output: str) -> None:
+    writer.node("HardSigmoid", inputs, output, alpha=1 / 6, beta=0.5)
+
+
+def _hard_swish(writer: _Writer, layer: Layer, inputs: list[str], output: str) -> None:
+    """Write x hard_sigmoid(x): HardSwish is an operator from opset 14 on."""
+    _hard_sigmoid(writer, layer, inputs, f"{layer.name}.factor")
+    writer.node("Mul", [*inputs, f"{layer.name}.factor"], output)
+
+
+def _mul(writer: _Writer, layer: Layer, inputs: list[str], output: str) -> None:
+    writer.node("Mul", inputs, output)
+
+
+def _zero(writer: _Writer, layer: Layer, inputs: list[str], output: str) -> None:
+    """Write zeros for as many images as there are."""
+    name = layer.name
+    writer.node("Shape", inputs, f"{name}.input_shape")
+    ends = [writer.integers(f"{name}.{key}", [value]) for key, value in (("start", 0), ("end", 1))]
+    writer.node("Slice", [f"{name}.input_shape", *ends], f"{name}.batch")
+    writer.node("Concat", [f"{name}.batch", writer.integers(f"{name}.sizes", [*layer.shape])], f"{name}.shape", axis=0)
+    writer.node("ConstantOfShape", [f"{name}.shape"], output)
+
+
 def _max_pool(writer: _Writer, layer: Layer, inputs: list[str], output: str) -> None:
     writer.node("MaxPool", inputs, output, **_window(writer.graph, layer))
 
@@ -202,6 +235,11 @@ def _linear(writer: _Writer, layer: Layer, inputs: list[str], output: str) -> No
 _EMITTERS: dict[str, Callable[[_Writer, Layer, list[str], str], None]] = {
     "conv": _conv,
     "relu": _relu,
+    "relu6": _relu6,
+    "hard_sigmoid": _hard_sigmoid,
+    "hard_swish": _hard_swish,
+    "mul": _mul,
+    "zero": _zero,
     "max_pool": _max_pool,
     "avg_pool": _avg_pool,
     "add": _add,

@@ -34,6 +34,12 @@ _MOST_TAPS = 25  # of a fast depthwise kernel
 _TAPS = ".taps"  # in the name of a part of a split convolution, followed by the first row and column of its taps
 _ALIGNMENT = 16  # bytes: what the schema asks of a buffer's data
 _Op = schema.BuiltinOperator
+_ACTIVATIONS = {"relu": _Op.RELU, "relu6": _Op.RELU6, "hard_swish": _Op.HARD_SWISH}
+_FUSED = {
+    "": schema.ActivationFunctionType.NONE,
+    "relu": schema.ActivationFunctionType.RELU,
+    "relu6": schema.ActivationFunctionType.RELU6,
+}
 Sides = tuple[int, int, int, int]  # zeros at the top, bottom, left, right
 
 
@@ -103,12 +109,12 @@ def _parts(layer: Layer, position: int) -> list[Layer]:
     for row, column in product(*(range(min(size, 2)) for size in layer.kernel)):
         name = f"{layer.name}{_TAPS}{row}{column}"
         kernel = (len(range(row, layer.kernel[0], 2)), len(range(column, layer.kernel[1], 2)))
-        layers.append(layer._replace(name=name, kernel=kernel, dilation=2, norm=False, relu=False, path_drop=0.0))
+        layers.append(layer._replace(name=name, kernel=kernel, dilation=2, norm=False, activation="", path_drop=0.0))
     total = position
     for part in range(position + 1, position + len(layers)):
         layers.append(Layer("add", (total, part), layer.shape, f"{layer.name}.sum{part - position}"))
         total = position + len(layers) - 1
-    layers[-1] = layers[-1]._replace(name=layer.name, relu=layer.relu, path_drop=layer.path_drop)
+    layers[-1] = layers[-1]._replace(name=layer.name, activation=layer.activation, path_drop=layer.path_drop)
     return layers
 
 
@@ -158,6 +164,7 @@ class _Writer:
         self.operators: list[Any] = []
         self.codes: dict[tuple[int, int], int] = {}  # operator and version: its number
         self.values: list[int] = []  # each layer's output
+        self.scalars: dict[float, int] = {}  # constants of one number, which several operators share
         self.small: dict[tuple[int, ...], int] = {}  # int32 constants, which several operators share
 
     def add_layer(self, position: int) -> None:
@@ -165,18 +172,28 @@ class _Writer:
         if layer.kind == "input":
             self.values.append(self.activation(input_name(layer), layer.shape))
             return
+        if layer.kind == "zero":
+            self.values.append(self.constant(layer.name, np.zeros(_nhwc(layer.shape), dtype=np.float32)))
+            return
         emit = _EMITTERS.get(layer.kind)
         if emit is None:
             raise no_writer("TFLite", layer)
-        if layer.relu and layer.kind not in _FUSES_RELU:
+        if layer.activation and layer.kind not in _FUSES_RELU:
             raise ExportError(
-                f"{layer.name}: TFLite fuses no ReLU into {layer.kind}; lower the graph with tflite.lower"
+                f"{layer.name}: TFLite fuses no activation into {layer.kind}; lower the graph with tflite.lower"
             )
         last = position == len(self.graph.layers) - 1
         name = output_name(self.graph) if last else layer.name
-        output = self.tensor(name, [1, layer.shape[0]] if layer.kind == "linear" else _nhwc(layer.shape))
+        output = self.tensor(name, self.shape(layer))
         self.values.append(output)
         emit(self, layer, [self.values[source] for source in layer.inputs], output)
+
+    def shape(self, layer: Layer) -> list[int]:
+        """Return the shape of a layer's output: [1, units] after a linear layer."""
+        flat = layer.kind == "linear" or (
+            layer.kind in _ACTIVATIONS and len(self.tensors[self.values[layer.inputs[0]]].shape) == 2
+        )
+        return [1, layer.shape[0]] if flat else _nhwc(layer.shape)
 
     def tensor(self, name: str, shape: list[int], *, kind: int = schema.TensorType.FLOAT32, buffer: int = 0) -> int:
         tensor = schema.TensorT(shape=shape, type=kind, buffer=buffer, name=name)
@@ -190,6 +207,11 @@ class _Writer:
     def constant(self, name: str, value: "NDArray[Any]", *, kind: int = schema.TensorType.FLOAT32) -> int:
         self.buffers.append(_Data(value))
         return self.tensor(name, list(value.shape), kind=kind, buffer=len(self.buffers) - 1)
+
+    def scalar(self, value: float) -> int:
+        if value not in self.scalars:
+            self.scalars[value] = self.constant(f"scalar{len(self.scalars)}", np.array(value, dtype=np.float32))
+        return self.scalars[value]
 
     def integers(self, values: "list[int] | list[list[int]]") -> int:
         array = np.array(values, dtype=np.int32)
@@ -290,9 +312,8 @@ def _nhwc(shape: Shape) -> list[int]:
     return [1, shape[1], shape[2], shape[0]]
 
 
-def _activation(layer: Layer) -> int:
-    function = schema.ActivationFunctionType.RELU if layer.relu else schema.ActivationFunctionType.NONE
-    return int(function)
+def _fused(layer: Layer) -> int:
+    return int(_FUSED[layer.activation])
 
 
 def _conv(writer: _Writer, layer: Layer, inputs: list[int], output: int) -> None:
@@ -309,7 +330,7 @@ def _conv(writer: _Writer, layer: Layer, inputs: list[int], output: int) -> None
     options.padding = padding
     options.strideH, options.strideW = layer.stride
     options.dilationHFactor = options.dilationWFactor = layer.dilation
-    options.fusedActivationFunction = _activation(layer)
+    options.fusedActivationFunction = _fused(layer)
     if depthwise:
         options.depthMultiplier = layer.shape[0] // channels
     constants = [
@@ -335,17 +356,30 @@ def _pool(writer: _Writer, layer: Layer, inputs: list[int], output: int) -> None
         strideW=layer.stride[1],
         filterHeight=layer.kernel[0],
         filterWidth=layer.kernel[1],
-        fusedActivationFunction=_activation(layer),
+        fusedActivationFunction=_fused(layer),
     )
     writer.operator(_Op.MAX_POOL_2D if maximum else _Op.AVERAGE_POOL_2D, [value], output, options)
 
 
-def _relu(writer: _Writer, layer: Layer, inputs: list[int], output: int) -> None:
-    writer.operator(_Op.RELU, inputs, output, None)
+def _activate(writer: _Writer, layer: Layer, inputs: list[int], output: int) -> None:
+    writer.operator(_ACTIVATIONS[layer.kind], inputs, output, None)
+
+
+def _hard_sigmoid(writer: _Writer, layer: Layer, inputs: list[int], output: int) -> None:
+    """Write relu6(x + 3) / 6."""
+    three, sixth = (writer.scalar(value) for value in (3.0, 1 / 6))
+    raised = writer.activation(f"{layer.name}.raised", layer.shape)
+    relu6 = schema.ActivationFunctionType.RELU6
+    writer.operator(_Op.ADD, [inputs[0], three], raised, schema.AddOptionsT(fusedActivationFunction=relu6))
+    writer.operator(_Op.MUL, [raised, sixth], output, schema.MulOptionsT())
+
+
+def _mul(writer: _Writer, layer: Layer, inputs: list[int], output: int) -> None:
+    writer.operator(_Op.MUL, inputs, output, schema.MulOptionsT(fusedActivationFunction=_fused(layer)))
 
 
 def _add(writer: _Writer, layer: Layer, inputs: list[int], output: int) -> None:
-    writer.operator(_Op.ADD, inputs, output, schema.AddOptionsT(fusedActivationFunction=_activation(layer)))
+    writer.operator(_Op.ADD, inputs, output, schema.AddOptionsT(fusedActivationFunction=_fused(layer)))
 
 
 def _concat(writer: _Writer, layer: Layer, inputs: list[int], output: int) -> None:
@@ -379,13 +413,15 @@ def _linear(writer: _Writer, layer: Layer, inputs: list[int], output: int) -> No
     (shape,) = writer.graph.input_shapes(layer)
     weight = weight.reshape(-1, *shape).transpose(0, 2, 3, 1).reshape(len(weight), -1)
     constants = [writer.constant(f"{layer.name}.weight", weight), writer.constant(f"{layer.name}.bias", bias)]
-    options = schema.FullyConnectedOptionsT(fusedActivationFunction=_activation(layer))
+    options = schema.FullyConnectedOptionsT(fusedActivationFunction=_fused(layer))
     writer.operator(_Op.FULLY_CONNECTED, [inputs[0], *constants], output, options)
 
 
 _EMITTERS: dict[str, Callable[[_Writer, Layer, list[int], int], None]] = {
     "conv": _conv,
-    "relu": _relu,
+    **dict.fromkeys(_ACTIVATIONS, _activate),
+    "hard_sigmoid": _hard_sigmoid,
+    "mul": _mul,
     "max_pool": _pool,
     "avg_pool": _pool,
     "add": _add,

@@ -8,7 +8,8 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from hwnas.cell import Block, Branch, Cell, all_blocks, canonical, decode, distinct, extend
-from hwnas.network import Architecture, Scale
+from hwnas.networks import Architecture, Scale
+from hwnas.networks.cells import CellNetwork
 
 if TYPE_CHECKING:
     from optuna.distributions import CategoricalDistribution
@@ -72,6 +73,11 @@ def cells(codes: "Codes") -> list[Cell]:
     return decode(codes, OPERATIONS)
 
 
+def architecture(parameters: Mapping[str, Any], scale: Scale) -> CellNetwork:
+    """Return the network of what Optuna chose."""
+    return CellNetwork(cells(code(parameters))[0], scale)
+
+
 @cache
 def first_level() -> "Codes":
     """Return the 136 distinct cells of one block: codes [136, 1, 4]."""
@@ -83,19 +89,6 @@ def grow(codes: "Codes") -> "Codes":
     return extend(codes, operations=len(OPERATIONS))
 
 
-def random_cells(count: int, *, seed: int) -> list[Cell]:
-    """Return cells drawn at random: the number of blocks first, then each operation and input alike."""
-    import numpy as np
-
-    random = np.random.default_rng(seed)
-    found = []
-    for _ in range(count):
-        blocks = random.integers(1, MAX_BLOCKS + 1)
-        limits = [[len(OPERATIONS), block + 2] * 2 for block in range(blocks)]
-        found += cells(canonical(random.integers(limits)[None], operations=len(OPERATIONS)))
-    return found
-
-
 def cover(scale: Scale) -> Iterator[Architecture]:
     """Yield architectures that between them need every operator that any architecture of the space needs at a scale.
 
@@ -104,7 +97,7 @@ def cover(scale: Scale) -> Iterator[Architecture]:
     and every operation appears on each input and on a block.
     """
     for cell in _covering_cells():
-        yield Architecture(cell, scale)
+        yield CellNetwork(cell, scale)
 
 
 @cache

@@ -25,11 +25,12 @@ from hwnas.errors import InputError, TrainingError
 from hwnas.estimators import _batches, _hardware, training
 from hwnas.estimators.training import Progress, Trained, TrainingSettings
 from hwnas.module import Network
-from hwnas.network import Architecture, Scale
+from hwnas.networks import Scale
+from hwnas.networks.cells import CellNetwork
 
 CELL = Cell((Block(("separable_3x3", 1), ("max_pool_3x3", 0)),))
 SIDE = 8
-ARCHITECTURE = Architecture(CELL, Scale(1, 4, SIDE, 2, 1))
+ARCHITECTURE = CellNetwork(CELL, Scale(1, 4, SIDE, 2, 1))
 EVERYTHING = TrainingSettings(  # every source of chance, and every buffer
     epochs=2.5,
     batch_size=16,
@@ -655,7 +656,7 @@ def test_a_device_that_is_not_there_is_refused(device: str, monkeypatch: pytest.
 def test_the_network_has_the_wanted_layout(layout: bool) -> None:
     cell = Cell((Block(("conv_3x3", 1), ("identity", 1)),))
     settings = dataclasses.replace(PLAIN, epochs=0.1, channels_last=layout)
-    network = training.train(Architecture(cell, ARCHITECTURE.scale), DATA.train, DATA, settings).network
+    network = training.train(CellNetwork(cell, ARCHITECTURE.scale), DATA.train, DATA, settings).network
     convolutions = [part for part in network.modules() if isinstance(part, torch.nn.Conv2d)]
     weight = next(part.weight for part in convolutions if part.kernel_size == (3, 3) and part.in_channels > 1)
     assert weight.is_contiguous(memory_format=torch.channels_last) is layout

@@ -15,7 +15,7 @@ from hwnas.errors import ExportError, UnknownNameError
 from hwnas.formats import Format
 from hwnas.graph import Builder, Graph, Kind, Layer, Shape, one_layer
 from hwnas.module import deployed_weights
-from hwnas.network import Architecture
+from hwnas.networks import Architecture
 
 KERNELS = [(1, 1), (3, 3), (5, 5), (7, 7), (1, 7), (7, 1)]
 STRIDES = [(1, 1), (2, 2), (1, 2), (2, 1)]
@@ -90,14 +90,14 @@ def test_shift_drops_the_first_row_and_column(runtime: Format, folder: Path, siz
         Layer("relu", (0,), (5, 6, 7), "it"),
         Layer("mean", (0,), (5, 1, 1), "it"),
         Layer("linear", (0,), (4, 1, 1), "it", bias=True),
-        Layer("linear", (0,), (4, 1, 1), "it", bias=True, relu=True),
+        Layer("linear", (0,), (4, 1, 1), "it", bias=True, activation="relu"),
         Layer("conv", (0,), (9, 6, 7), "it", kernel=(3, 3), bias=True),
-        Layer("conv", (0,), (9, 6, 7), "it", kernel=(3, 3), norm=True, relu=True),
-        Layer("conv", (0,), (10, 6, 7), "it", kernel=(3, 3), groups=5, relu=True),
-        Layer("max_pool", (0,), (5, 6, 7), "it", kernel=(3, 3), relu=True),
-        Layer("avg_pool", (0,), (5, 6, 7), "it", kernel=(3, 3), relu=True),
+        Layer("conv", (0,), (9, 6, 7), "it", kernel=(3, 3), norm=True, activation="relu"),
+        Layer("conv", (0,), (10, 6, 7), "it", kernel=(3, 3), groups=5, activation="relu"),
+        Layer("max_pool", (0,), (5, 6, 7), "it", kernel=(3, 3), activation="relu"),
+        Layer("avg_pool", (0,), (5, 6, 7), "it", kernel=(3, 3), activation="relu"),
     ],
-    ids=lambda layer: f"{layer.kind}{' relu' * layer.relu}{' groups' * (layer.groups > 1)}",
+    ids=lambda layer: f"{layer.kind}{layer.activation and ' ' + layer.activation}{' groups' * (layer.groups > 1)}",
 )
 def test_a_layer_runs_by_itself(runtime: Format, folder: Path, layer: Layer) -> None:
     assert error(runtime, one_layer(layer, [(5, 6, 7)]), folder) <= TOLERANCE
@@ -106,7 +106,7 @@ def test_a_layer_runs_by_itself(runtime: Format, folder: Path, layer: Layer) -> 
 @pytest.mark.parametrize("relu", [False, True])
 def test_add_runs_by_itself(runtime: Format, folder: Path, relu: bool) -> None:
     shape = (3, 4, 5)
-    output, (left, right) = run_alone(runtime, Layer("add", (1, 2), shape, "it", relu=relu), [shape] * 2, folder)
+    output, (left, right) = run_alone(runtime, Layer("add", (1, 2), shape, "it", activation="relu" if relu else ""), [shape] * 2, folder)
     expected = np.maximum(left + right, 0) if relu else left + right
     np.testing.assert_array_equal(output, expected)
 

@@ -14,7 +14,8 @@ from hwnas.formats import onnx as onnx_format
 from hwnas.formats import random_weights
 from hwnas.graph import Builder, Graph, Layer, one_layer
 from hwnas.module import deployed_weights
-from hwnas.network import Architecture, Scale
+from hwnas.networks import Architecture, Scale
+from hwnas.networks.cells import CellNetwork
 
 CELL = Cell(
     (
@@ -47,7 +48,7 @@ def test_files_pass_the_checker_and_shape_inference(architecture: Architecture) 
 
 
 def test_the_batch_is_dynamic_and_inputs_are_named() -> None:
-    model = onnx.load_from_string(written(Architecture(CELL, Scale(1, 8, 32, 10)).graph))
+    model = onnx.load_from_string(written(CellNetwork(CELL, Scale(1, 8, 32, 10)).graph))
     assert [(info.name, shape(info)) for info in model.graph.input] == [("images", ["batch", 3, 32, 32])]
     assert [(info.name, shape(info)) for info in model.graph.output] == [("logits", ["batch", 10])]
     assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", onnx_format.OPSET)]
@@ -62,7 +63,7 @@ def test_several_inputs_have_names() -> None:
 
 
 def test_the_outputs_of_an_image_do_not_depend_on_its_batch(tmp_path: Path) -> None:
-    graph = Architecture(CELL, Scale(1, 8, 32, 10)).graph
+    graph = CellNetwork(CELL, Scale(1, 8, 32, 10)).graph
     path = tmp_path / "model.onnx"
     path.write_bytes(written(graph))
     model, inputs = onnx_format.load(path), images(graph, count=3)
@@ -133,7 +134,7 @@ def test_grouped_convolutions_are_written(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_torchs_own_exporter_agrees(tmp_path: Path) -> None:
-    graph = Architecture(CELL, Scale(1, 8, 33, 10)).graph
+    graph = CellNetwork(CELL, Scale(1, 8, 33, 10)).graph
     module, inputs = network(graph), images(graph, count=1)
     ours, theirs = tmp_path / "ours.onnx", tmp_path / "theirs.onnx"
     ours.write_bytes(onnx_format.write(onnx_format.lower(graph), deployed_weights(module)))

@@ -15,7 +15,8 @@ from hwnas.errors import ExportError
 from hwnas.formats import random_weights, tflite
 from hwnas.graph import Builder, Graph, Layer, Shape, one_layer
 from hwnas.module import deployed_weights
-from hwnas.network import Architecture, Scale
+from hwnas.networks import Architecture, Scale
+from hwnas.networks.cells import CellNetwork
 
 OPERATORS = {code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
 CELL = Cell(
@@ -71,7 +72,7 @@ def test_each_layer_is_one_operator(architecture: Architecture) -> None:
 
 
 def test_xnnpack_takes_the_whole_network(tmp_path: Path) -> None:
-    graph = tflite.lower(Architecture(CELL, Scale(1, 8, 33, 10, skeleton="cifar")).graph)
+    graph = tflite.lower(CellNetwork(CELL, Scale(1, 8, 33, 10, skeleton="cifar")).graph)
     path = tmp_path / "model.tflite"
     path.write_bytes(tflite.write(graph, random_weights(graph)))
     interpreter = Interpreter(model_path=str(path), num_threads=1)
@@ -82,7 +83,7 @@ def test_xnnpack_takes_the_whole_network(tmp_path: Path) -> None:
 
 
 def test_the_file_is_well_formed() -> None:
-    graph = tflite.lower(Architecture(CELL, Scale(1, 8, 32, 10)).graph)
+    graph = tflite.lower(CellNetwork(CELL, Scale(1, 8, 32, 10)).graph)
     data = tflite.write(graph, random_weights(graph), metadata={"classes": "a b"})
     model = model_of(data)
     assert data[4:8] == b"TFL3"
@@ -95,7 +96,7 @@ def test_the_file_is_well_formed() -> None:
 
 
 def test_the_data_of_a_buffer_is_aligned() -> None:
-    graph = tflite.lower(Architecture(CELL, Scale(1, 5, 9, 3)).graph)
+    graph = tflite.lower(CellNetwork(CELL, Scale(1, 5, 9, 3)).graph)
     data = tflite.write(graph, random_weights(graph), metadata={"odd": "xyz"})
     model = schema.Model.GetRootAsModel(data)
     whole = np.frombuffer(data, dtype=np.uint8).ctypes.data
@@ -104,7 +105,7 @@ def test_the_data_of_a_buffer_is_aligned() -> None:
 
 
 def test_a_network_has_a_signature(tmp_path: Path) -> None:
-    graph = tflite.lower(Architecture(CELL, Scale(1, 8, 32, 10)).graph)
+    graph = tflite.lower(CellNetwork(CELL, Scale(1, 8, 32, 10)).graph)
     path = tmp_path / "model.tflite"
     path.write_bytes(tflite.write(graph, random_weights(graph)))
     runner = Interpreter(model_path=str(path)).get_signature_runner("serving_default")
@@ -151,8 +152,8 @@ def test_grouped_convolutions_are_refused() -> None:
 
 
 def test_a_relu_that_cannot_be_fused_is_refused() -> None:
-    layer = Layer("concat", (0, 1), (4, 4, 4), "it", relu=True)
-    with pytest.raises(ExportError, match="it: TFLite fuses no ReLU into concat"):
+    layer = Layer("concat", (0, 1), (4, 4, 4), "it", activation="relu")
+    with pytest.raises(ExportError, match="it: TFLite fuses no activation into concat"):
         tflite.write(one_layer(layer, [(2, 4, 4)] * 2), {})
 
 
@@ -173,7 +174,7 @@ def test_depthwise_versions_and_multipliers(tmp_path: Path, multiplier: int) -> 
 def test_large_depthwise_convolutions_are_split_exactly(tmp_path: Path, kernel: tuple[int, int], parts: int) -> None:
     for stride, size in product([(1, 1), (2, 2), (1, 2)], [(14, 14), (15, 10), (2, 3)]):
         graph = windows((5, *size), kernel=kernel, stride=stride, groups=5, norm=True)
-        graph = Graph((graph.layers[0], graph.layers[1]._replace(relu=True)))
+        graph = Graph((graph.layers[0], graph.layers[1]._replace(activation="relu")))
         lowered = tflite.lower(graph)
         module, inputs = network(graph), images(graph)
         path = tmp_path / "model.tflite"

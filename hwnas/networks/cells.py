@@ -1,66 +1,26 @@
-"""The one walk: from a network of cells to its graph of layers.
+"""Networks of cells (NASNet, PNAS, AmoebaNet, ENAS, DARTS): the walk from two cells and a scale to the graph.
 
 Conventions, with which the published parameters and Mult-Adds come out (PNAS, section 3; NASNet, section 3 and appendix
 A; TensorFlow slim's implementation of both): every cell squeezes h[l-1] to F filters (ReLU, 1x1, BatchNorm), and h[l-2]
 where its channels differ, by factorised reduction where its size differs; the first cell reads the stem twice, squeezed
 as h[l-1] and as it is as h[l-2]; filters double at each stride-2 cell; the ImageNet stem is a stride-2 3x3 convolution
-without padding and two stride-2 stem cells.
+without padding and two stride-2 stem cells. A branch that reads another number of channels than F gives F: convolutions
+do, pooling is followed by 1x1 and BatchNorm.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
-from typing import Any, Literal
+from typing import Any
 
 from hwnas import ops
-from hwnas.cell import Branch, Cell
+from hwnas.cell import Block, Branch, Cell
 from hwnas.errors import InputError
 from hwnas.graph import Builder, Graph
+from hwnas.networks import Architecture, Scale
 
 
 @dataclass(frozen=True, slots=True)
-class Scale:
-    """How large a network is made of a cell.
-
-    `cells` is N, the normal cells of each of three stages, `filters` is F, `resolution` the side of the input (pixels).
-    The stem has stem_multiplier x F filters (cifar) or stem_multiplier x 32 (imagenet). With reductions "inline" the
-    first cell of stages 2 and 3 has stride 2 (3N cells); with "extra" a reduction cell precedes them (3N + 2).
-    """
-
-    cells: int
-    filters: int
-    resolution: int
-    classes: int
-    input_channels: int = 3
-    skeleton: Literal["cifar", "imagenet"] = "cifar"
-    stem_multiplier: float | None = None
-    reductions: Literal["inline", "extra"] | None = None
-    skip_reduction_input: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("cells", "filters", "resolution", "classes", "input_channels"):
-            if getattr(self, name) < 1:
-                raise InputError(f"scale: {name} must be at least 1; got {getattr(self, name)}")
-        if self.skeleton not in ("cifar", "imagenet"):
-            raise InputError(f'scale: skeleton must be "cifar" or "imagenet"; got {self.skeleton!r}')
-
-    def with_filters(self, filters: int) -> "Scale":
-        """Return the same scale with other filters F."""
-        return replace(self, filters=filters)
-
-    def __str__(self) -> str:
-        return f"N={self.cells} F={self.filters} {self.resolution}x{self.resolution}"
-
-
-def ladder(
-    cells: Sequence[int], filters: Sequence[int], *, resolution: int, classes: int, channels: int
-) -> tuple[Scale, ...]:
-    """Return the scales that a search chooses from: every N with every F, CIFAR's skeleton."""
-    return tuple(Scale(n, f, resolution, classes, channels) for n in sorted(set(cells)) for f in sorted(set(filters)))
-
-
-@dataclass(frozen=True, slots=True)
-class Architecture:
+class CellNetwork(Architecture):
     """A normal cell, a reduction cell (without one the normal cell with stride 2) and the scale."""
 
     normal: Cell
@@ -68,11 +28,28 @@ class Architecture:
     reduction: Cell | None = None
 
     @property
-    def graph(self) -> Graph:
-        """The graph of layers."""
-        return build_graph(self)
+    def size(self) -> str:
+        """N, F and the resolution."""
+        return str(self.scale)
 
-    def at(self, scale: Scale) -> "Architecture":
+    @property
+    def choice(self) -> str:
+        """The cells, in words."""
+        return f"{self.normal} | reduction: {self.reduction}" if self.reduction else str(self.normal)
+
+    @property
+    def cells(self) -> Mapping[str, Cell]:
+        """The cells by their role; a reduction cell where it is another."""
+        return {"normal": self.normal} | ({"reduction": self.reduction} if self.reduction else {})
+
+    def walk(self) -> Graph:
+        """Walk the network from the image to the logits.
+
+        Raises InputError where the image is too small for the strides.
+        """
+        return _Walk(self).run()
+
+    def at(self, scale: Scale) -> "CellNetwork":
         """Return the same cells at another scale."""
         return replace(self, scale=scale)
 
@@ -81,31 +58,22 @@ class Architecture:
         reduction = self.reduction.to_json() if self.reduction else None
         return {"scale": asdict(self.scale), "normal": self.normal.to_json(), "reduction": reduction}
 
-    @classmethod
-    def from_json(cls, value: Any) -> "Architecture":
-        """Read what `to_json` wrote.
 
-        Raises InputError for anything else.
-        """
-        try:
-            scale = Scale(**value["scale"])
-            reduction = value.get("reduction")
-            return cls(Cell.from_json(value["normal"]), scale, Cell.from_json(reduction) if reduction else None)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"an architecture must have a scale and a normal cell; {error}") from None
+def read(value: Mapping[str, Any]) -> CellNetwork:
+    """Read what `to_json` wrote.
 
-
-@lru_cache(maxsize=256)
-def build_graph(architecture: Architecture) -> Graph:
-    """Walk the network from the image to the logits.
-
-    Raises InputError where the image is too small for the strides.
+    Raises InputError for anything else.
     """
-    return _Walk(architecture).run()
+    try:
+        scale = Scale(**value["scale"])
+        reduction = value.get("reduction")
+        return CellNetwork(Cell.from_json(value["normal"]), scale, Cell.from_json(reduction) if reduction else None)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"an architecture must have a scale and a normal cell; {error}") from None
 
 
 class _Walk:
-    def __init__(self, architecture: Architecture) -> None:
+    def __init__(self, architecture: CellNetwork) -> None:
         self.architecture = architecture
         self.scale = scale = architecture.scale
         self.builder = Builder((scale.input_channels, scale.resolution, scale.resolution))
@@ -114,15 +82,18 @@ class _Walk:
         b, scale = self.builder, self.scale
         plan = self._plan()
         previous = current = self._stem()
+        auxiliary = None
         for index, (filters, stride, reads_reduction) in enumerate(plan):
             name = f"cell{index}"
+            if stride == 2 and not reads_reduction:
+                auxiliary = current  # in the end the last output before the last reduction (NASNet, appendix A.7)
             output = self._cell(name, (previous, current), filters, stride, (index + 1) / len(plan))
             if stride == 2 and scale.skip_reduction_input and not reads_reduction:
                 current = output
             else:
                 previous, current = current, output
         features = b.mean(b.relu(current), name="pool")
-        return b.finish(b.linear(features, scale.classes, name="classifier"))
+        return b.finish(b.linear(features, scale.classes, name="classifier"), auxiliary=auxiliary)
 
     def _stem(self) -> int:
         scale = self.scale
@@ -158,15 +129,22 @@ class _Walk:
         if 0 in read and inputs[0] != inputs[1]:  # the first cell reads the stem as it is
             states[0] = self._fit(inputs[0], inputs[1], filters, f"{name}.prev_prev")
         for index, block in enumerate(cell.blocks):
-            left = self._branch(states, block.left, filters, stride, f"{name}.block{index + 1}.left", depth)
-            right = self._branch(states, block.right, filters, stride, f"{name}.block{index + 1}.right", depth)
-            states.append(self.builder.add(left, right, name=f"{name}.block{index + 1}"))
+            states.append(self._block(states, block, filters, stride, f"{name}.block{index + 1}", depth))
         outputs = [self._reduced(states[s], filters, stride, f"{name}.out{s}", s < 2) for s in cell.output_states]
+        if isinstance(cell.concat, str):  # no order was asked for: fewer operators differ
+            outputs.sort(key=lambda value: self.builder.shape(value)[0])
         return self.builder.concat(outputs, name=name)
+
+    def _block(self, states: list[int], block: Block, filters: int, stride: int, name: str, depth: float) -> int:
+        left = self._branch(states, block.left, filters, stride, f"{name}.left", depth)
+        right = self._branch(states, block.right, filters, stride, f"{name}.right", depth)
+        if block.combination == "concat":
+            return self.builder.concat([left, right], name=name)
+        return self.builder.add(left, right, name=name)
 
     def _reduced(self, value: int, filters: int, stride: int, name: str, is_input: bool) -> int:
         """Bring a cell's input that is also its output to the size of the blocks."""
-        return self._factorised_reduction(value, filters, name) if is_input and stride == 2 else value
+        return factorised_reduction(self.builder, value, filters, name) if is_input and stride == 2 else value
 
     def _squeeze(self, value: int, filters: int, name: str) -> int:
         return self.builder.window("conv", self.builder.relu(value), name=name, filters=filters, norm=True)
@@ -175,52 +153,66 @@ class _Walk:
         """Bring h[l-2] to the size of h[l-1] and to F filters."""
         shape, target = self.builder.shape(value), self.builder.shape(reference)
         if shape[1:] != target[1:]:
-            return self._factorised_reduction(value, filters, name)
+            return factorised_reduction(self.builder, value, filters, name)
         return value if shape[0] == filters else self._squeeze(value, filters, name)
-
-    def _factorised_reduction(self, value: int, filters: int, name: str) -> int:
-        b = self.builder
-        positive = b.relu(value)
-        shifted = b.shift(positive, name=f"{name}.shift")
-        first = b.window("conv", positive, name=f"{name}.path1", filters=filters // 2, stride=(2, 2), norm=True)
-        second = b.window(
-            "conv", shifted, name=f"{name}.path2", filters=filters - filters // 2, stride=(2, 2), norm=True
-        )
-        return b.concat([first, second], name=name)
 
     def _branch(self, states: list[int], branch: Branch, filters: int, stride: int, name: str, depth: float) -> int:
         operation, source = branch
         value = states[source]
         stride = stride if source < 2 else 1
+        if operation == ops.ZERO:
+            height, width = (-(-size // stride) for size in self.builder.shape(value)[1:])
+            return self.builder.zero((filters, height, width), name=name)
         if operation == ops.IDENTITY:
             if stride == 1 and self.builder.shape(value)[0] == filters:
                 return value
             value = self.builder.relu(value)
             value = self.builder.window("conv", value, name=name, filters=filters, stride=(stride, stride), norm=True)
         else:
-            for index, step in enumerate(ops.steps(operation)):
-                value = self._step(step, value, filters, stride, f"{name}.{index}")
+            value = run_steps(self.builder, value, operation, filters=filters, stride=stride, name=name)
             if self.builder.shape(value)[0] != filters:  # a pooling of the raw stem
                 value = self.builder.window("conv", value, name=f"{name}.fit", filters=filters, norm=True)
         self.builder.drop_path(value, depth)
         return value
 
-    def _step(self, step: ops.Step, value: int, filters: int, stride: int, name: str) -> int:
-        if step.kind == "relu":
-            return self.builder.relu(value)
-        down, across = (stride if strided else 1 for strided in step.strided)
-        if step.kind in ("max_pool", "avg_pool"):
-            return self.builder.window(step.kind, value, name=name, kernel=step.kernel, stride=(down, across))
-        depthwise = step.kind == "depthwise"
-        channels = self.builder.shape(value)[0]
-        return self.builder.window(
-            "conv",
-            value,
-            name=name,
-            filters=channels if depthwise else max(1, filters // step.squeeze),
-            kernel=step.kernel,
-            stride=(down, across),
-            dilation=step.dilation,
-            groups=channels if depthwise else 1,
-            norm=step.norm,
-        )
+
+def factorised_reduction(builder: Builder, value: int, filters: int, name: str, *, relu: bool = True) -> int:
+    """Halve the size: two 1x1 convolutions of stride 2, one a row and a column further (NASNet, appendix A.4)."""
+    b = builder
+    first = b.relu(value) if relu else value
+    second = b.shift(first, name=f"{name}.shift")
+    halves = (("path1", first, filters // 2), ("path2", second, filters - filters // 2))
+    paths = [
+        b.window("conv", source, name=f"{name}.{path}", filters=share, stride=(2, 2), norm=True)
+        for path, source, share in halves
+        if share
+    ]
+    return b.concat(paths, name=name)
+
+
+def run_steps(builder: Builder, value: int, operation: str, *, filters: int, stride: int, name: str) -> int:
+    """Add the layers of an operation other than `identity` and `zero`; return its output."""
+    for index, step in enumerate(ops.steps(operation)):
+        value = _step(builder, step, value, filters, stride, f"{name}.{index}")
+    return value
+
+
+def _step(builder: Builder, step: ops.Step, value: int, filters: int, stride: int, name: str) -> int:
+    if step.kind == "relu":
+        return builder.relu(value)
+    down, across = (stride if strided else 1 for strided in step.strided)
+    if step.kind in ("max_pool", "avg_pool"):
+        return builder.window(step.kind, value, name=name, kernel=step.kernel, stride=(down, across))
+    depthwise = step.kind == "depthwise"
+    channels = builder.shape(value)[0]
+    return builder.window(
+        "conv",
+        value,
+        name=name,
+        filters=channels if depthwise else max(1, filters // step.squeeze),
+        kernel=step.kernel,
+        stride=(down, across),
+        dilation=step.dilation,
+        groups=channels if depthwise else 1,
+        norm=step.norm,
+    )

@@ -5,7 +5,8 @@ import pytest
 from hwnas.cell import Cell
 from hwnas.errors import InputError, UnknownNameError
 from hwnas.graph import fuse_relu, key, one_layer, pads
-from hwnas.network import Architecture, Scale
+from hwnas.networks import Architecture, Scale
+from hwnas.networks.cells import CellNetwork
 from hwnas.ops import steps
 from hwnas.spaces import pnas
 
@@ -50,23 +51,23 @@ NASNET_A_REDUCTION = Cell.from_json(
     ("architecture", "parameters", "mult_adds"),
     [
         pytest.param(
-            Architecture(PNASNET_5, Scale(3, 54, 224, 1000, skeleton="imagenet")), 5.1e6, 588e6, id="PNASNet-5 mobile"
+            CellNetwork(PNASNET_5, Scale(3, 54, 224, 1000, skeleton="imagenet")), 5.1e6, 588e6, id="PNASNet-5 mobile"
         ),
         pytest.param(
-            Architecture(PNASNET_5, Scale(4, 216, 331, 1000, skeleton="imagenet", stem_multiplier=3)),
+            CellNetwork(PNASNET_5, Scale(4, 216, 331, 1000, skeleton="imagenet", stem_multiplier=3)),
             86.1e6,
             25.0e9,
             id="PNASNet-5 large",
         ),
-        pytest.param(Architecture(PNASNET_5, Scale(3, 48, 32, 10)), 3.2e6, 574.9e6, id="PNASNet-5 CIFAR"),
+        pytest.param(CellNetwork(PNASNET_5, Scale(3, 48, 32, 10)), 3.2e6, 574.9e6, id="PNASNet-5 CIFAR"),
         pytest.param(
-            Architecture(NASNET_A, Scale(4, 44, 224, 1000, skeleton="imagenet"), NASNET_A_REDUCTION),
+            CellNetwork(NASNET_A, Scale(4, 44, 224, 1000, skeleton="imagenet"), NASNET_A_REDUCTION),
             5.3e6,
             564e6,
             id="NASNet-A mobile",
         ),
         pytest.param(
-            Architecture(
+            CellNetwork(
                 NASNET_A,
                 Scale(6, 168, 331, 1000, skeleton="imagenet", stem_multiplier=3, skip_reduction_input=True),
                 NASNET_A_REDUCTION,
@@ -76,7 +77,7 @@ NASNET_A_REDUCTION = Cell.from_json(
             id="NASNet-A large",
         ),
         pytest.param(
-            Architecture(NASNET_A, Scale(6, 32, 32, 10), NASNET_A_REDUCTION), 3.3e6, 544.3e6, id="NASNet-A CIFAR"
+            CellNetwork(NASNET_A, Scale(6, 32, 32, 10), NASNET_A_REDUCTION), 3.3e6, 544.3e6, id="NASNet-A CIFAR"
         ),
     ],
 )
@@ -89,43 +90,43 @@ def test_published_networks_have_their_published_costs(
 
 
 def test_an_architecture_survives_its_json() -> None:
-    architecture = Architecture(NASNET_A, Scale(2, 8, 32, 10), NASNET_A_REDUCTION)
+    architecture = CellNetwork(NASNET_A, Scale(2, 8, 32, 10), NASNET_A_REDUCTION)
     assert Architecture.from_json(architecture.to_json()) == architecture
 
 
 def test_a_relu_is_shared_by_all_that_read_the_same_state() -> None:
-    graph = Architecture(PNASNET_5, Scale(2, 8, 28, 10, 1)).graph
+    graph = CellNetwork(PNASNET_5, Scale(2, 8, 28, 10, 1)).graph
     read = [layer.inputs for layer in graph.layers if layer.kind == "relu"]
     assert len(read) == len(set(read))
 
 
 def test_fusing_keeps_the_relus_whose_input_something_else_reads_too() -> None:
-    graph = Architecture(PNASNET_5, Scale(1, 8, 28, 10, 1)).graph
+    graph = CellNetwork(PNASNET_5, Scale(1, 8, 28, 10, 1)).graph
     fused = fuse_relu(graph, into=frozenset({"conv"}))
     for layer in fused.layers:
         if layer.kind == "relu":
             (source,) = layer.inputs
             assert fused.layers[source].kind != "conv" or len(fused.consumers[source]) > 1
-    relus = sum(layer.kind == "relu" or layer.relu for layer in fused.layers)
+    relus = sum(layer.kind == "relu" or bool(layer.activation) for layer in fused.layers)
     assert relus == sum(layer.kind == "relu" for layer in graph.layers)
 
 
 def test_cells_that_nothing_reads_are_left_out() -> None:
     skips = Cell.from_json({"blocks": [[["identity", 0], ["max_pool_3x3", 0]]]})
-    graph = Architecture(skips, Scale(2, 8, 28, 10, 1)).graph
+    graph = CellNetwork(skips, Scale(2, 8, 28, 10, 1)).graph
     cells = {layer.name.split(".")[0] for layer in graph.layers if layer.name.startswith("cell")}
     assert cells == {"cell1", "cell3", "cell5"}
 
 
 def test_peak_memory_of_a_chain_is_its_largest_pair() -> None:
-    graph = Architecture(PNASNET_5, Scale(1, 8, 28, 10, 1)).graph
+    graph = CellNetwork(PNASNET_5, Scale(1, 8, 28, 10, 1)).graph
     (conv,) = [layer for layer in graph.layers if layer.name == "stem"]
     alone = one_layer(conv, graph.input_shapes(conv))
     assert alone.peak_activation_bytes == 4 * (28 * 28 + 24 * 28 * 28)
 
 
 def test_a_key_says_all_that_a_layer_costs_by() -> None:
-    graph = Architecture(PNASNET_5, Scale(1, 8, 28, 10, 1)).graph
+    graph = CellNetwork(PNASNET_5, Scale(1, 8, 28, 10, 1)).graph
     keys = {layer.name: key(layer, graph.input_shapes(layer)) for layer in graph.layers}
     assert keys["stem"] == "conv 3x3 1x28x28 > 24x28x28"
     assert keys["cell1.block1.left.1"] == "conv 5x5/2 g16 16x28x28 > 16x14x14"
@@ -133,7 +134,7 @@ def test_a_key_says_all_that_a_layer_costs_by() -> None:
 
 
 def test_same_padding_puts_the_odd_row_at_the_bottom_and_the_right() -> None:
-    graph = Architecture(PNASNET_5, Scale(1, 8, 28, 10, 1)).graph
+    graph = CellNetwork(PNASNET_5, Scale(1, 8, 28, 10, 1)).graph
     (layer,) = [layer for layer in graph.layers if layer.name == "cell1.block1.right.0"]
     assert layer.kernel == (3, 3)
     assert layer.stride == (2, 2)
@@ -151,7 +152,7 @@ def test_a_scale_that_cannot_be_is_refused() -> None:
     with pytest.raises(InputError, match="filters must be at least 1; got 0"):
         Scale(1, 0, 28, 10)
     with pytest.raises(InputError, match="too small"):
-        _ = Architecture(PNASNET_5, Scale(1, 8, 2, 10, skeleton="imagenet")).graph
+        _ = CellNetwork(PNASNET_5, Scale(1, 8, 2, 10, skeleton="imagenet")).graph
 
 
 def test_unused_blocks_do_not_matter_to_optunas_parameters() -> None:

@@ -1,0 +1,114 @@
+"""Networks, one file for each kind: what a search chooses, the one walk from it to a graph of layers, and its JSON.
+
+A kind is a module with
+    read(value) -> Architecture       what `to_json` wrote, or a person in TOML; `kind` names the module
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any, Literal, cast
+
+from hwnas import plugins
+from hwnas.cell import Cell
+from hwnas.errors import InputError
+from hwnas.graph import Graph
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How large a network is made of what was chosen.
+
+    `cells` is N, the normal cells of each of three stages, `filters` is F, `resolution` the side of the input (pixels).
+    The stem has stem_multiplier x F filters (cifar) or stem_multiplier x 32 (imagenet). With reductions "inline" the
+    first cell of stages 2 and 3 has stride 2 (3N cells); with "extra" a reduction cell precedes them (3N + 2).
+    What N and F are in networks that are not made of cells, their spaces say.
+    """
+
+    cells: int
+    filters: int
+    resolution: int
+    classes: int
+    input_channels: int = 3
+    skeleton: Literal["cifar", "imagenet"] = "cifar"
+    stem_multiplier: float | None = None
+    reductions: Literal["inline", "extra"] | None = None
+    skip_reduction_input: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("cells", "filters", "resolution", "classes", "input_channels"):
+            if getattr(self, name) < 1:
+                raise InputError(f"scale: {name} must be at least 1; got {getattr(self, name)}")
+        if self.skeleton not in ("cifar", "imagenet"):
+            raise InputError(f'scale: skeleton must be "cifar" or "imagenet"; got {self.skeleton!r}')
+
+    def with_filters(self, filters: int) -> "Scale":
+        """Return the same scale with other filters F."""
+        return replace(self, filters=filters)
+
+    def __str__(self) -> str:
+        return f"N={self.cells} F={self.filters} {self.resolution}x{self.resolution}"
+
+
+def ladder(
+    cells: Sequence[int], filters: Sequence[int], *, resolution: int, classes: int, channels: int
+) -> tuple[Scale, ...]:
+    """Return the scales that a search chooses from: every N with every F, CIFAR's skeleton."""
+    return tuple(Scale(n, f, resolution, classes, channels) for n in sorted(set(cells)) for f in sorted(set(filters)))
+
+
+class Architecture(ABC):
+    """A network of some kind, before it is a graph; equal to another where they were written down alike."""
+
+    __slots__ = ()
+
+    @property
+    @abstractmethod
+    def size(self) -> str:
+        """How large the network is, in words."""
+
+    @property
+    @abstractmethod
+    def choice(self) -> str:
+        """What was chosen, in words."""
+
+    @property
+    def name(self) -> str:
+        """The size and the choice, in words."""
+        return f"{self.size}: {self.choice}"
+
+    @property
+    def cells(self) -> Mapping[str, Cell]:
+        """The cells that there are, by their role: "normal" and "reduction"."""
+        return {}
+
+    @abstractmethod
+    def walk(self) -> Graph:
+        """Walk the network from the image to the logits; raises InputError where the image is too small."""
+
+    @abstractmethod
+    def to_json(self) -> dict[str, Any]:
+        """Return the architecture as JSON values, from which `from_json` makes an equal one."""
+
+    @property
+    def graph(self) -> Graph:
+        """The graph of layers."""
+        return _graph(self)
+
+    @staticmethod
+    def from_json(value: Any) -> "Architecture":
+        """Read what `to_json` wrote; without a `kind` it is a network of cells.
+
+        Raises InputError for anything else.
+        """
+        if not isinstance(value, Mapping):
+            raise InputError(f"an architecture must have a scale and a normal cell, or another kind; got {value!r}")
+        kind = value.get("kind", "cells")
+        read = plugins.load("networks", str(kind)).read
+        return cast(Architecture, read({name: field for name, field in value.items() if name != "kind"}))
+
+
+@lru_cache(maxsize=256)
+def _graph(architecture: Architecture) -> Graph:
+    return architecture.walk()

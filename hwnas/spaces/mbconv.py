@@ -1,0 +1,208 @@
+"""The mobile chain of MnasNet, ProxylessNAS, FBNet and Once-for-all, in the macro architecture of MobileNetV3.
+
+Five stages of one to four inverted residual blocks; each block has its kernel, its expansion and, or not, squeeze-and-
+excite (Cai et al., 2020, section 3.1; Tan et al., 2019, section 4.1). A skipped block is a smaller depth. At scale (N,
+F) a stage has N blocks at most, and F / 16 is the width multiplier. The skeleton "imagenet" divides the resolution by
+32 and ends in MobileNetV3's hidden layer; "cifar", for small images, divides it by 8.
+
+`mobilenet_v2`, `mobilenet_v3_large` and `mobilenet_v3_small` are the published networks as points of the kind.
+"""
+
+from collections.abc import Iterator, Mapping
+from itertools import product
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from hwnas.graph import Activation, Padding
+from hwnas.networks import Scale
+from hwnas.networks.chain import Chain, InvertedResidual
+
+if TYPE_CHECKING:
+    from optuna.distributions import CategoricalDistribution
+
+KERNELS = (3, 5, 7)
+EXPANSIONS = (3, 4, 6)
+SQUEEZES = (False, True)
+DEPTHS = (1, 2, 3, 4)
+OPERATIONS = tuple(
+    f"mbconv_{kernel}x{kernel}_e{expansion}{'_se' * squeeze}"
+    for kernel, expansion, squeeze in product(KERNELS, EXPANSIONS, SQUEEZES)
+)
+
+
+class _Stage(NamedTuple):
+    filters: int  # at width 1: F = 16
+    stride: int  # of the first block, with the skeleton "imagenet"
+    small_stride: int  # with "cifar"
+    activation: Activation
+
+
+_WIDTH_1 = 16  # filters of the stem
+_STAGES = (  # MobileNetV3-Large, Howard et al., 2019, table 1
+    _Stage(24, 2, 1, "relu"),
+    _Stage(40, 2, 2, "relu"),
+    _Stage(80, 2, 2, "hard_swish"),
+    _Stage(112, 1, 1, "hard_swish"),
+    _Stage(160, 2, 2, "hard_swish"),
+)
+CHOICES = (sum(len(OPERATIONS) ** depth for depth in DEPTHS),) * len(_STAGES)  # of each stage
+
+
+def distributions() -> "dict[str, CategoricalDistribution]":
+    """Return what Optuna chooses from; blocks beyond a stage's depth are ignored."""
+    from optuna.distributions import CategoricalDistribution
+
+    found: dict[str, CategoricalDistribution] = {}
+    for stage in range(1, len(_STAGES) + 1):
+        found[f"stage{stage}_depth"] = CategoricalDistribution(DEPTHS)
+        for block in DEPTHS:
+            found[f"stage{stage}_block{block}"] = CategoricalDistribution(OPERATIONS)
+    return found
+
+
+def architecture(parameters: Mapping[str, Any], scale: Scale) -> Chain:
+    """Return the network of what Optuna chose."""
+    stages = [
+        [parameters[f"stage{stage}_block{block}"] for block in range(1, parameters[f"stage{stage}_depth"] + 1)]
+        for stage in range(1, len(_STAGES) + 1)
+    ]
+    return _chain([stage[: scale.cells] for stage in stages], scale)
+
+
+def cover(scale: Scale) -> Iterator[Chain]:
+    """Yield networks that between them have every operator of the space at a scale."""
+    for operation, depth in product(OPERATIONS, {1, min(2, scale.cells)}):
+        yield _chain([[operation] * depth] * len(_STAGES), scale)
+
+
+def _chain(stages: list[list[str]], scale: Scale) -> Chain:
+    small = scale.skeleton == "cifar"
+
+    def filters(at_width_1: int) -> int:
+        return divisible_by_8(at_width_1 * scale.filters / _WIDTH_1)
+
+    stem = filters(_WIDTH_1)
+    blocks = [InvertedResidual(stem, 3, 1, stem)]
+    for (at_width_1, stride, small_stride, activation), operations in zip(_STAGES, stages, strict=True):
+        for position, operation in enumerate(operations):
+            kernel, expansion, squeeze = _PARTS[operation]
+            expanded = blocks[-1].filters * expansion
+            blocks.append(
+                InvertedResidual(
+                    filters(at_width_1),
+                    kernel,
+                    (small_stride if small else stride) if position == 0 else 1,
+                    expanded,
+                    activation,
+                    divisible_by_8(expanded / 4) if squeeze else 0,
+                )
+            )
+    return Chain(
+        stem=stem,
+        blocks=tuple(blocks),
+        head=6 * blocks[-1].filters,
+        hidden=0 if small else filters(1280),
+        stem_stride=1 if small else 2,
+        resolution=scale.resolution,
+        classes=scale.classes,
+        input_channels=scale.input_channels,
+    )
+
+
+_PARTS = dict(zip(OPERATIONS, product(KERNELS, EXPANSIONS, SQUEEZES), strict=True))
+
+
+def divisible_by_8(channels: float) -> int:
+    """Round channels to a multiple of 8, at least 8, and not below nine tenths (MobileNetV2's own rule)."""
+    rounded = max(8, int(channels + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * channels else rounded
+
+
+def mobilenet_v2(*, width: float = 1.0, resolution: int = 224, classes: int = 1000, padding: Padding = "same") -> Chain:
+    """Return MobileNetV2 (Sandler et al., 2018, table 2); torchvision's has the padding "symmetric"."""
+    rows = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
+    stem = channels = divisible_by_8(32 * width)
+    blocks = []
+    for expansion, at_width_1, depth, stride in rows:
+        for position in range(depth):
+            filters = divisible_by_8(at_width_1 * width)
+            blocks.append(
+                InvertedResidual(filters, 3, stride if position == 0 else 1, channels * expansion, activation="relu6")
+            )
+            channels = filters
+    return Chain(
+        stem=stem,
+        blocks=tuple(blocks),
+        head=divisible_by_8(1280 * max(1.0, width)),
+        resolution=resolution,
+        classes=classes,
+        activation="relu6",
+        padding=padding,
+        norm_epsilon=1e-5,
+    )
+
+
+_Row = tuple[int, int, int, bool, Activation, int]
+_V3_LARGE: tuple[
+    _Row, ...
+] = (  # kernel, expanded, filters, squeeze-and-excite, activation, stride: Howard et al., 2019, table 1
+    (3, 16, 16, False, "relu", 1),
+    (3, 64, 24, False, "relu", 2),
+    (3, 72, 24, False, "relu", 1),
+    (5, 72, 40, True, "relu", 2),
+    (5, 120, 40, True, "relu", 1),
+    (5, 120, 40, True, "relu", 1),
+    (3, 240, 80, False, "hard_swish", 2),
+    (3, 200, 80, False, "hard_swish", 1),
+    (3, 184, 80, False, "hard_swish", 1),
+    (3, 184, 80, False, "hard_swish", 1),
+    (3, 480, 112, True, "hard_swish", 1),
+    (3, 672, 112, True, "hard_swish", 1),
+    (5, 672, 160, True, "hard_swish", 2),
+    (5, 960, 160, True, "hard_swish", 1),
+    (5, 960, 160, True, "hard_swish", 1),
+)
+_V3_SMALL: tuple[_Row, ...] = (  # table 2
+    (3, 16, 16, True, "relu", 2),
+    (3, 72, 24, False, "relu", 2),
+    (3, 88, 24, False, "relu", 1),
+    (5, 96, 40, True, "hard_swish", 2),
+    (5, 240, 40, True, "hard_swish", 1),
+    (5, 240, 40, True, "hard_swish", 1),
+    (5, 120, 48, True, "hard_swish", 1),
+    (5, 144, 48, True, "hard_swish", 1),
+    (5, 288, 96, True, "hard_swish", 2),
+    (5, 576, 96, True, "hard_swish", 1),
+    (5, 576, 96, True, "hard_swish", 1),
+)
+
+
+def mobilenet_v3_large(*, resolution: int = 224, classes: int = 1000, padding: Padding = "same") -> Chain:
+    """Return MobileNetV3-Large (Howard et al., 2019, table 1); torchvision's has the padding "symmetric"."""
+    return _mobilenet_v3(_V3_LARGE, 1280, resolution, classes, padding)
+
+
+def mobilenet_v3_small(*, resolution: int = 224, classes: int = 1000, padding: Padding = "same") -> Chain:
+    """Return MobileNetV3-Small (Howard et al., 2019, table 2); torchvision's has the padding "symmetric"."""
+    return _mobilenet_v3(_V3_SMALL, 1024, resolution, classes, padding)
+
+
+def _mobilenet_v3(
+    rows: tuple[_Row, ...],
+    hidden: int,
+    resolution: int,
+    classes: int,
+    padding: Padding,
+) -> Chain:
+    blocks = tuple(
+        InvertedResidual(filters, kernel, stride, expanded, activation, divisible_by_8(expanded / 4) if squeeze else 0)
+        for kernel, expanded, filters, squeeze, activation, stride in rows
+    )
+    return Chain(
+        stem=16,
+        blocks=blocks,
+        head=6 * blocks[-1].filters,
+        hidden=hidden,
+        resolution=resolution,
+        classes=classes,
+        padding=padding,
+    )
