@@ -91,17 +91,25 @@ class Graph:
         return sum(layer_parameters(layer, self.input_shapes(layer)) for layer in self.layers)
 
     @cached_property
-    def peak_activation_bytes(self) -> int:
-        """Most bytes of fp32 activations alive at once, for one image, in this order of execution."""
+    def activation_bytes(self) -> tuple[int, ...]:
+        """For each layer the bytes of fp32 activations alive while it runs, for one image, in this order of execution.
+
+        They are its output, and what it or a later layer reads.
+        """
         last_use = [readers[-1] if readers else position for position, readers in enumerate(self.consumers)]
         last_use[-1] = len(self.layers)
-        alive, peak = 0, 0
+        alive, found = 0, []
         for position, layer in enumerate(self.layers):
             alive += 4 * prod(layer.shape)
-            peak = max(peak, alive)
+            found.append(alive)
             ended = {source for source in (*layer.inputs, position) if last_use[source] <= position}
             alive -= sum(4 * prod(self.layers[source].shape) for source in ended)
-        return peak
+        return tuple(found)
+
+    @property
+    def peak_activation_bytes(self) -> int:
+        """Most bytes of fp32 activations alive at once, for one image, in this order of execution."""
+        return max(self.activation_bytes)
 
 
 def key(layer: Layer, input_shapes: Iterable[Shape]) -> str:

@@ -42,6 +42,9 @@ def train(
     cutout: Annotated[int, typer.Option(help="side of a square that is cut out, in pixels; 0: none")] = 0,
     path_drop_rate: Annotated[float, typer.Option(help="scheduled path dropping: the rate at the end")] = 0.0,
     dropout_rate: Annotated[float, typer.Option(help="dropout before the classifier")] = 0.0,
+    auxiliary_weight: Annotated[
+        float, typer.Option(help="weight of the loss of an auxiliary head at two thirds of the cells; 0: none")
+    ] = 0.0,
     accelerator: Annotated[str, typer.Option(help="where to train: auto, cpu, cuda or mps")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16")] = "auto",
     compile: Annotated[bool, typer.Option("--compile", help="use torch.compile")] = False,
@@ -65,6 +68,7 @@ def train(
         cutout=cutout,
         path_drop_rate=path_drop_rate,
         dropout_rate=dropout_rate,
+        auxiliary_weight=auxiliary_weight,
         device=accelerator,
         precision=precision,
         compile=compile,

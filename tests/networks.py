@@ -8,12 +8,13 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from hwnas import plugins
 from hwnas.cell import Block, Branch, Cell
 from hwnas.graph import Graph
 from hwnas.module import Network
 from hwnas.networks import Architecture, Scale
 from hwnas.networks.cells import CellNetwork
-from hwnas.spaces import pnas, random_parameters
+from hwnas.spaces import enas_macro, pnas, random_parameters
 
 OPERATIONS = (
     "identity",
@@ -63,6 +64,27 @@ def architectures(draw: st.DrawFn) -> Architecture:
         skeleton=skeleton,
     )
     return CellNetwork(cell(), scale, cell() if draw(st.booleans()) else None)
+
+
+@st.composite
+def chosen_networks(draw: st.DrawFn, space: str | None = None) -> Architecture:
+    """Draw a network of a space, or of any: whatever Optuna can choose, at a small scale."""
+    plugin = plugins.load("spaces", space or draw(st.sampled_from(plugins.names("spaces"))))
+    parameters = {name: draw(st.sampled_from(d.choices)) for name, d in plugin.distributions().items()}
+    return plugin.architecture(parameters, draw(scales(skeletons=plugin is not enas_macro)))
+
+
+@st.composite
+def scales(draw: st.DrawFn, *, skeletons: bool) -> Scale:
+    skeleton = draw(st.sampled_from(["cifar", "cifar", "imagenet"] if skeletons else ["cifar"]))
+    return Scale(
+        cells=draw(st.integers(1, 2)),
+        filters=draw(st.integers(1, 12)),
+        resolution=draw(st.integers(8, 33) if skeleton == "cifar" else st.sampled_from([64, 65])),
+        classes=draw(st.integers(2, 10)),
+        input_channels=draw(st.sampled_from([1, 3])),
+        skeleton=skeleton,
+    )
 
 
 def network(graph: Graph, *, seed: int = 0) -> Network:

@@ -15,7 +15,7 @@ LAYERS = [  # a module may import those of lower layers, and of its own where th
     {"ops", "cell", "device", "pareto"},
     {"graph", "networks", "latency", "budget"},
     {"module", "spaces", "surrogates", "formats", "transports", "datasets", "tables"},
-    {"measure", "costs", "runs", "pictures", "cell_picture"},
+    {"measure", "costs", "pretrained", "runs", "pictures", "cell_picture"},
     {"estimators", "strategies"},
     {"profile", "search", "train", "export", "report", "describe"},
     {"pipeline"},

@@ -42,7 +42,8 @@ class TrainingSettings:
 
     `images_per_epoch` is the length of an epoch, without it that of the whole set; shorter epochs take ever new images
     until the set is used up. `warm_up` is a share of the steps, `cutout` a side in pixels, `path_drop_rate` the rate at
-    the end. `channels_last` is chosen by the device where it is None. Raises InputError for values out of range.
+    the end, `auxiliary_weight` that of an auxiliary head's loss (NASNet: 0.4). `channels_last` is chosen by the device
+    where it is None. Raises InputError for values out of range.
     """
 
     epochs: float = 60
@@ -58,6 +59,7 @@ class TrainingSettings:
     cutout: int = 0
     path_drop_rate: float = 0.0
     dropout_rate: float = 0.0
+    auxiliary_weight: float = 0.0
     seed: int = 0
     device: str = "auto"
     precision: str = "auto"
@@ -72,6 +74,7 @@ class TrainingSettings:
             "learning_rate": (0 < self.learning_rate <= 1000, "above 0, and at most 1000"),
             "weight_decay": (0 <= self.weight_decay < math.inf, "0 or above"),
             "clip_gradient_norm": (self.clip_gradient_norm is None or self.clip_gradient_norm > 0, "above 0"),
+            "auxiliary_weight": (0 <= self.auxiliary_weight < math.inf, "0 or above"),
             "cutout": (self.cutout >= 0, "0 or above"),
             "seed": (self.seed >= 0, "0 or above"),
             "precision": (self.precision in ("auto", *PRECISIONS), "auto, fp32, bf16 or fp16"),
@@ -270,7 +273,9 @@ class _Training:
         self.steps = max(1, math.ceil(settings.epochs * self.epoch_images / self.batch_size - 1e-9))
         self.order = Order(images.labels, seed=settings.seed)
         torch.manual_seed(random_seed(settings.seed, 1))
-        network = Network(architecture.graph, dropout_rate=settings.dropout_rate).train()
+        network = Network(
+            architecture.graph, dropout_rate=settings.dropout_rate, auxiliary=settings.auxiliary_weight > 0
+        ).train()
         self.network = network.to(hardware.device).to(memory_format=hardware.memory_format)
         self.model = torch.compile(self.network) if settings.compile else self.network
         self.optimizer = make_optimizer(self.network, settings)
@@ -326,9 +331,7 @@ class _Training:
         autocast = self.hardware.autocast
         with torch.autocast(device.type, autocast, enabled=autocast is not None):
             outputs = self.model(inputs)
-        loss = F.cross_entropy(
-            outputs.float(), labels.to(device, non_blocking=True), label_smoothing=settings.label_smoothing
-        )
+        loss = self._loss(outputs.float(), labels.to(device, non_blocking=True))
         self.optimizer.zero_grad()
         torch.autograd.backward(self.scaler.scale(loss))
         if settings.clip_gradient_norm is not None:
@@ -337,6 +340,13 @@ class _Training:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         return loss.detach()
+
+    def _loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """Return the loss of logits [n, classes], or of those and an auxiliary head's, [2, n, classes]."""
+        if outputs.dim() == 2:
+            return F.cross_entropy(outputs, labels, label_smoothing=self.settings.label_smoothing)
+        logits, auxiliary = outputs
+        return self._loss(logits, labels) + self.settings.auxiliary_weight * self._loss(auxiliary, labels)
 
     def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Read the batches of the steps that are left; where an accelerator computes, one batch ahead."""
@@ -433,4 +443,5 @@ class _Training:
         """Return the trained network; raises TrainingError where its weights are not finite."""
         if not all(bool(parameter.isfinite().all()) for parameter in self.network.parameters()):
             raise self._not_finite("the last step made weights that are not")
+        self.network.auxiliary = None
         return Trained(self.network.eval(), self.seconds, self.steps * self.batch_size, self.history)

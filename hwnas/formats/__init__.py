@@ -84,6 +84,18 @@ def random_weights(graph: Graph, *, seed: int = 0) -> "Weights":
     return weights
 
 
+def no_weights(graph: Graph) -> "Weights":
+    """Return zeros of the right shapes, which take no memory, for a graph whose file is only sized."""
+    import numpy as np
+
+    zero = np.zeros((), dtype=np.float32)
+    return {
+        layer.name: (np.broadcast_to(zero, _weight_shape(graph, layer)), np.broadcast_to(zero, layer.shape[:1]))
+        for layer in graph.layers
+        if layer.kind in ("conv", "linear")
+    }
+
+
 def layer_weights(graph: Graph, layer: Layer, weights: "Weights") -> "tuple[Array, Array]":
     """Return the weight and the bias of a convolution or linear layer.
 

@@ -12,14 +12,14 @@ from collections.abc import Callable, Mapping
 from itertools import product
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from hwnas.errors import ExportError
-from hwnas.formats import Model, input_name, layer_weights, no_writer, output_name, unloadable
+from hwnas.formats import Model, input_name, layer_weights, no_weights, no_writer, output_name, unloadable
 from hwnas.graph import Graph, Layer, Shape, fuse_relu, pads
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 SUFFIX = ".tflite"
 FACTS = {"input": "NHWC float32", "batch": 1}
-_FUSES_RELU = frozenset({"conv", "max_pool", "avg_pool", "add", "linear"})
+_FUSES_RELU = frozenset({"conv", "max_pool", "avg_pool", "add", "mul", "linear"})
 _MOST_TAPS = 25  # of a fast depthwise kernel
 _TAPS = ".taps"  # in the name of a part of a split convolution, followed by the first row and column of its taps
 _ALIGNMENT = 16  # bytes: what the schema asks of a buffer's data
@@ -64,6 +64,18 @@ def write(graph: Graph, weights: "Weights", *, metadata: Mapping[str, str] | Non
     for position in range(len(graph.layers)):
         writer.add_layer(position)
     return writer.finish(metadata or {})
+
+
+def file_bytes(graph: Graph, *, precision: Literal["fp32", "int8"] = "fp32") -> int:
+    """Return the size of the file of a lowered graph, without metadata: with fp32 to the byte that of `write`.
+
+    With int8 it is an estimate, as nothing writes such files yet: one byte for a weight, four for a bias, and a scale
+    (4 bytes) and a zero point (8) for each activation and for each channel of weights and biases, as converters do.
+    """
+    writer = _Sizer(graph, int8=precision == "int8")
+    for position in range(len(graph.layers)):
+        writer.add_layer(position)
+    return len(writer.finish({})) + writer.left_out
 
 
 def load(path: Path, *, threads: int = 1) -> Model:
@@ -302,6 +314,35 @@ class _Writer:
         inputs = [value, self.integers([0, 1, 1, 0]), self.integers(_nhwc(shape))]
         self.operator(_Op.SLICE, inputs, output, schema.SliceOptionsT())
         return output
+
+
+class _Sizer(_Writer):
+    """A writer that leaves out most of the constants' bytes, and counts them: `left_out`."""
+
+    def __init__(self, graph: Graph, *, int8: bool) -> None:
+        super().__init__(graph, no_weights(graph))
+        self.left_out = 0
+        self._int8 = int8
+        self._channels = {layer.name: layer.shape[0] for layer in graph.layers}
+
+    def constant(self, name: str, value: "NDArray[Any]", *, kind: int = schema.TensorType.FLOAT32) -> int:
+        quantised = self._int8 and kind == schema.TensorType.FLOAT32
+        size = value.size if quantised and not name.endswith(".bias") else value.nbytes
+        kept = size % _ALIGNMENT  # so that everything is aligned as in the whole file
+        self.left_out += size - kept
+        self.buffers.append(_Data(np.zeros(kept, dtype=np.uint8)))
+        return self.tensor(name, list(value.shape), kind=kind, buffer=len(self.buffers) - 1)
+
+    def tensor(self, name: str, shape: list[int], *, kind: int = schema.TensorType.FLOAT32, buffer: int = 0) -> int:
+        number = super().tensor(name, shape, kind=kind, buffer=buffer)
+        if self._int8 and kind == schema.TensorType.FLOAT32:
+            layer, _, part = name.rpartition(".")
+            channels = self._channels[layer] if part in ("weight", "bias") else 1
+            self.tensors[number].type = schema.TensorType.INT32 if part == "bias" else schema.TensorType.INT8
+            self.tensors[number].quantization = schema.QuantizationParametersT(
+                scale=np.ones(channels, dtype=np.float32), zeroPoint=np.zeros(channels, dtype=np.int64)
+            )
+        return number
 
 
 def _code(code: int, version: int) -> Any:

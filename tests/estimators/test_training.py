@@ -101,6 +101,13 @@ def same_weights(one: Trained, other: Trained) -> bool:
     return all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
+def enlarged() -> Dataset:
+    """Return the data in twelve pixels a side: an auxiliary head needs them."""
+    small = images()
+    pixels = small.read(torch.arange(64)).repeat_interleave(2, 2).repeat_interleave(2, 3)[:, :, :12, :12].contiguous()
+    return dataset(resolution=12, train=TensorImages(pixels, small.labels, resolution=12))
+
+
 class StopError(Exception):
     """Training is cut off here."""
 
@@ -119,6 +126,23 @@ def interrupted_at(step: int, settings: TrainingSettings, checkpoint: Path, **op
 
 
 # Learning
+
+
+def test_an_auxiliary_head_is_trained_with_the_network_and_left_behind() -> None:
+    larger, data = CellNetwork(CELL, Scale(1, 4, 12, 2, 1)), enlarged()
+    settings = dataclasses.replace(PLAIN, epochs=1)
+    alone, together = (
+        training.train(larger, data.train, data, dataclasses.replace(settings, auxiliary_weight=weight))
+        for weight in (0.0, 0.4)
+    )
+    assert alone.network.state_dict().keys() == together.network.state_dict().keys()
+    assert not same_weights(alone, together)
+    assert together.history[-1]["loss"] > alone.history[-1]["loss"]
+
+
+def test_where_there_is_no_place_for_an_auxiliary_head_it_is_said() -> None:
+    with pytest.raises(InputError, match=r"needs a network of cells with 5x5 pixels or more .* got 4x4"):
+        trained(dataclasses.replace(PLAIN, auxiliary_weight=0.4))
 
 
 def test_a_separable_problem_is_learnt() -> None:

@@ -8,14 +8,25 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given
-from networks import TOLERANCE, architectures, images, network, relative_error, repeatable, torch_output
+from hypothesis import strategies as st
+from networks import (
+    TOLERANCE,
+    architectures,
+    chosen_networks,
+    images,
+    network,
+    relative_error,
+    repeatable,
+    torch_output,
+)
 
 from hwnas import formats, plugins
 from hwnas.errors import ExportError, UnknownNameError
 from hwnas.formats import Format
-from hwnas.graph import Builder, Graph, Kind, Layer, Shape, one_layer
+from hwnas.graph import Activation, Builder, Graph, Kind, Layer, Shape, one_layer
 from hwnas.module import deployed_weights
 from hwnas.networks import Architecture
+from hwnas.spaces import mbconv
 
 KERNELS = [(1, 1), (3, 3), (5, 5), (7, 7), (1, 7), (7, 1)]
 STRIDES = [(1, 1), (2, 2), (1, 2), (2, 1)]
@@ -48,8 +59,8 @@ def alone(kind: Kind, shape: Shape, **fields: Any) -> Graph:
     return one_layer(b.finish(1).layers[-1], [shape])
 
 
-@given(architecture=architectures())
-@repeatable(30)
+@given(architecture=st.one_of(architectures(), chosen_networks()))
+@repeatable(60)
 def test_a_file_computes_what_the_module_computes(runtime: Format, folder: Path, architecture: Architecture) -> None:
     assert error(runtime, architecture.graph, folder) <= TOLERANCE
 
@@ -88,12 +99,16 @@ def test_shift_drops_the_first_row_and_column(runtime: Format, folder: Path, siz
     "layer",
     [
         Layer("relu", (0,), (5, 6, 7), "it"),
+        Layer("relu6", (0,), (5, 6, 7), "it"),
+        Layer("hard_swish", (0,), (5, 6, 7), "it"),
+        Layer("hard_sigmoid", (0,), (5, 6, 7), "it"),
         Layer("mean", (0,), (5, 1, 1), "it"),
         Layer("linear", (0,), (4, 1, 1), "it", bias=True),
         Layer("linear", (0,), (4, 1, 1), "it", bias=True, activation="relu"),
         Layer("conv", (0,), (9, 6, 7), "it", kernel=(3, 3), bias=True),
         Layer("conv", (0,), (9, 6, 7), "it", kernel=(3, 3), norm=True, activation="relu"),
         Layer("conv", (0,), (10, 6, 7), "it", kernel=(3, 3), groups=5, activation="relu"),
+        Layer("conv", (0,), (9, 6, 7), "it", kernel=(3, 3), norm=True, activation="relu6"),
         Layer("max_pool", (0,), (5, 6, 7), "it", kernel=(3, 3), activation="relu"),
         Layer("avg_pool", (0,), (5, 6, 7), "it", kernel=(3, 3), activation="relu"),
     ],
@@ -106,7 +121,9 @@ def test_a_layer_runs_by_itself(runtime: Format, folder: Path, layer: Layer) -> 
 @pytest.mark.parametrize("relu", [False, True])
 def test_add_runs_by_itself(runtime: Format, folder: Path, relu: bool) -> None:
     shape = (3, 4, 5)
-    output, (left, right) = run_alone(runtime, Layer("add", (1, 2), shape, "it", activation="relu" if relu else ""), [shape] * 2, folder)
+    output, (left, right) = run_alone(
+        runtime, Layer("add", (1, 2), shape, "it", activation="relu" if relu else ""), [shape] * 2, folder
+    )
     expected = np.maximum(left + right, 0) if relu else left + right
     np.testing.assert_array_equal(output, expected)
 
@@ -115,6 +132,37 @@ def test_concat_runs_by_itself(runtime: Format, folder: Path) -> None:
     shapes = [(3, 4, 5), (1, 4, 5), (2, 4, 5)]
     output, inputs = run_alone(runtime, Layer("concat", (1, 2, 3), (6, 4, 5), "it"), shapes, folder)
     np.testing.assert_array_equal(output, np.concatenate(inputs, axis=1))
+
+
+@pytest.mark.parametrize("activation", ["", "relu"])
+def test_factors_of_channels_run_by_themselves(runtime: Format, folder: Path, activation: Literal["", "relu"]) -> None:
+    shapes = [(3, 4, 5), (3, 1, 1)]
+    layer = Layer("mul", (1, 2), shapes[0], "it", activation=activation)
+    output, (value, factors) = run_alone(runtime, layer, shapes, folder)
+    expected = value * factors
+    np.testing.assert_array_equal(output, np.maximum(expected, 0) if activation else expected)
+
+
+def test_a_hidden_layer_may_have_any_activation(runtime: Format, folder: Path) -> None:
+    for kind in ("relu", "relu6", "hard_swish", "hard_sigmoid"):
+        b = Builder((6, 3, 4))
+        hidden = b.activation(b.linear(b.mean(0, name="mean"), 9, name="hidden"), cast(Activation, kind))
+        assert error(runtime, b.finish(b.linear(hidden, 3, name="classifier")), folder) <= TOLERANCE, kind
+
+
+def test_zeros_are_of_as_many_images_as_there_are(runtime: Format, folder: Path) -> None:
+    b = Builder((3, 6, 6))
+    joined = b.concat(
+        [b.window("conv", 0, name="conv", filters=4, norm=True), b.zero((2, 6, 6), name="no")], name="all"
+    )
+    graph = b.finish(b.linear(b.mean(b.relu(joined), name="mean"), 3, name="classifier"))
+    assert error(runtime, graph, folder) <= TOLERANCE
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small"])
+def test_the_mobilenets_are_written(runtime: Format, folder: Path, name: str) -> None:
+    for padding in ("same", "symmetric"):
+        assert error(runtime, getattr(mbconv, name)(resolution=65, padding=padding).graph, folder) <= TOLERANCE
 
 
 def run_alone(runtime: Format, layer: Layer, shapes: list[Shape], folder: Path) -> tuple[Any, list[Any]]:
