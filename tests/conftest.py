@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hwnas import plugins
 from hwnas.costs import CostModel
 from hwnas.graph import executed
 from hwnas.latency import LatencyTable, Measurement
 from hwnas.networks import ladder
-from hwnas.spaces import pnas
 
 SETTING = "tflite-fp32-1t"
 FILTERS = (4, 6)
@@ -29,14 +29,14 @@ def write_images(path: Path, *, train: int = 60, test: int = 70) -> None:
     np.savez(path, x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
 
 
-def pretend_table(folder: Path) -> LatencyTable:
+def pretend_table(folder: Path, space: str = "pnas") -> LatencyTable:
     """Write a table for the host in which every operator of the tiny space has some latency."""
     setting = {"runtime": "tflite", "precision": "fp32", "threads": 1}
     table = LatencyTable(folder / "latency_tables" / "host" / f"{SETTING}.json", "host", setting, {})
     scales = ladder((1,), FILTERS, resolution=8, classes=3, channels=1)
-    costs = CostModel(table, scales, operations=pnas.OPERATIONS)
+    costs = CostModel(table, scales)
     for scale in scales:
-        for architecture in pnas.cover(scale):
+        for architecture in plugins.load("spaces", space).cover(scale):
             for name, _, _ in executed(costs.lower(architecture)):
                 table.entries[name] = Measurement(((0.001 + zlib.crc32(name.encode()) % 1000 / 1e5,),))
     table.save()

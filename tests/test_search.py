@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import FILTERS
+from conftest import FILTERS, pretend_table
 from optuna.trial import FrozenTrial, TrialState
 
 from hwnas import plugins
@@ -31,7 +31,7 @@ class Estimate:
 
 def pretend_accuracy(architecture: Any, *_: Any, **__: Any) -> Estimate:
     """Return an accuracy that grows with the network, with some noise of the cell's own."""
-    noise = zlib.crc32(str(architecture.normal).encode()) % 1000 / 1e4
+    noise = zlib.crc32(architecture.choice.encode()) % 1000 / 1e4
     return Estimate(0.5 + noise + 0.4 * architecture.graph.mult_adds / (architecture.graph.mult_adds + 1e5))
 
 
@@ -79,6 +79,29 @@ def test_a_search_trains_as_many_candidates_as_asked_and_none_twice_or_over_a_ca
         if "the same" not in trial.user_attrs["left_out"]:
             assert max(trial.constraints.values()) > 0
     assert [c.trial for c in front_of(Run.open(workplace / "run").candidates())] == [c.trial for c in result.front]
+
+
+@pytest.mark.parametrize("strategy", ["random", "tpe", "nsga2"])
+@pytest.mark.parametrize("space", [name for name in plugins.names("spaces") if name != "pnas"])
+def test_any_space_is_searched_by_optunas_strategies(workplace: Path, space: str, strategy: str) -> None:
+    pretend_table(workplace, space)
+    result = tiny_search(workplace / "run", space=space, strategy=strategy, max_latency_ms=5.0, trials=5)
+    assert result.trained == 5
+    for candidate in result.front:
+        assert candidate.latency_ms <= 5.0
+        assert candidate.architecture.graph.mult_adds == candidate.mult_adds
+        assert candidate.architecture.graph.output_shape == (3, 1, 1)
+
+
+def test_a_cap_below_a_space_is_refused_with_its_smallest_figures(workplace: Path) -> None:
+    pretend_table(workplace, "mbconv")
+    with pytest.raises(BudgetError, match=r"the fastest network is predicted at .* ms"):
+        tiny_search(workplace / "run", space="mbconv", strategy="tpe", max_latency_ms=1e-3)
+
+
+def test_progressive_search_needs_cells_that_grow(workplace: Path) -> None:
+    with pytest.raises(InputError, match="needs a space whose cells grow, such as pnas; got 'darts'"):
+        tiny_search(workplace / "run", space="darts")
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
