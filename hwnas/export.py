@@ -61,7 +61,6 @@ def export(
 
     Raises InputError where no winner was trained, and ExportError, with the figures, for an artefact that is refused.
     """
-    from hwnas import datasets
     from hwnas.device import load_device
     from hwnas.errors import ExportError, InputError
     from hwnas.runs import Run
@@ -75,13 +74,12 @@ def export(
         what = "no trained winner" if trial is None else f"no trained winner {trial}"
         raise InputError(f"{opened.folder} has {what} to export. Type: hwnas train {opened.folder}")
     device = load_device(settings.device)
-    dataset = datasets.load(settings.data, seed=settings.seed, resolution=settings.resolution)
     exported, refused = [], []
     with opened.locked(), bar("exporting", len(records)) as exporting:
         for path in records:
             target = Path(out) / opened.folder.resolve().name / path.parent.name
             try:
-                exported.append(_export_one(opened, path, target, device, dataset, allow_over_cap))
+                exported.append(_export_one(opened, path, target, device, allow_over_cap))
             except ExportError as error:
                 refused.append(f"trial {path.parent.name}: {error}")
             exporting.advance()
@@ -90,9 +88,7 @@ def export(
     return exported
 
 
-def _export_one(
-    run: "Run", record_path: Path, target: Path, device: "Device", dataset: "Dataset", allow_over_cap: bool
-) -> Exported:
+def _export_one(run: "Run", record_path: Path, target: Path, device: "Device", allow_over_cap: bool) -> Exported:
     from hwnas.files import read_json, write_json, write_text
 
     record = read_json(record_path, what="a winner's record")
@@ -108,6 +104,7 @@ def _export_one(
     staging.mkdir(parents=True)
     try:
         network = _load_network(record, record_path.with_name("weights.safetensors"))
+        dataset = run.settings.dataset(network.graph.layers[0].shape[1])
         files = _write_checked(network, dataset, staging, _metadata(record))
         _time_files(files, staging, device, run)
         card = _card(run, record, network, files, weights_hash)

@@ -1,7 +1,7 @@
 """Options that several verbs share, with their help: a verb's signature is also its command line."""
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -51,6 +51,17 @@ Data = Annotated[
     str,
     typer.Option(help="data set: fashion-mnist, cifar10, cifar100, folder:PATH or npz:PATH (NAME:PATH for a copy)"),
 ]
-Resolution = Annotated[int | None, typer.Option(help="side of the images in pixels [default: the data set's]")]
+Resolutions = Annotated[
+    Sequence[int] | None,
+    typer.Option(
+        parser=whole_numbers,
+        metavar="SIDE,...",
+        help="choices of the side of the images in pixels [default: the data set's]",
+    ),
+]
+SkeletonName = Annotated[
+    Literal["cifar", "imagenet"] | None,
+    typer.Option(help="stem and strides of the networks [default: imagenet from 96 pixels on]"),
+]
 Seed = Annotated[int, typer.Option(help="seed of every random choice")]
 RunFolder = Annotated[str, typer.Argument(help="the run's folder, as given to `hwnas search --out`")]

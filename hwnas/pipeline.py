@@ -51,11 +51,16 @@ def run(
     out, sections = _read(Path(config))
     common = sections.pop("device")
     wanted = sections["search"]
-    data = datasets.load(
-        wanted.get("data", "fashion-mnist"), seed=wanted.get("seed", 0), resolution=wanted.get("resolution")
-    )
-    shared: dict[str, Any] = {name: wanted[name] for name in ("space", "cells", "filters") if name in wanted}
-    image: dict[str, Any] = {"resolution": data.resolution, "channels": data.channels, "classes": len(data.classes)}
+    data = datasets.load(wanted.get("data", "fashion-mnist"), seed=wanted.get("seed", 0))
+    if isinstance(wanted.get("resolution"), int):
+        wanted["resolution"] = [wanted["resolution"]]
+    same = ("space", "cells", "filters", "skeleton")
+    shared: dict[str, Any] = {name: wanted[name] for name in same if name in wanted}
+    image: dict[str, Any] = {
+        "resolution": wanted.get("resolution", (data.resolution,)),
+        "channels": data.channels,
+        "classes": len(data.classes),
+    }
     say("[1/5] profile")
     profiled = profile(**{**common, **shared, **image, **sections["profile"]})
     say("[2/5] search")

@@ -23,8 +23,10 @@ from hwnas.options import (
     DEFAULT_FILTERS,
     Cells,
     Filters,
+    Resolutions,
     Seed,
     SettingName,
+    SkeletonName,
     SpaceName,
     Threads,
 )
@@ -70,7 +72,8 @@ def profile(
     space: SpaceName = "pnas",
     cells: Cells = DEFAULT_CELLS,
     filters: Filters = DEFAULT_FILTERS,
-    resolution: Annotated[int, typer.Option(help="side of the images in pixels")] = 28,
+    resolution: Resolutions = (28,),
+    skeleton: SkeletonName = None,
     channels: Annotated[int, typer.Option(help="channels of the images")] = 1,
     classes: Annotated[int, typer.Option(help="classes")] = 10,
     networks: Annotated[int, typer.Option(help="whole networks to time, which correct the sums of operators")] = 32,
@@ -90,7 +93,7 @@ def profile(
     machine = load_device(device)
     names = [setting] if setting is not None else [known.name for known in machine.settings]
     plugins.load("spaces", space)
-    scales = ladder(cells, filters, resolution=resolution, classes=classes, channels=channels)
+    scales = ladder(cells, filters, resolution or (28,), classes=classes, channels=channels, skeleton=skeleton)
     return [
         _profile_setting(machine, machine.setting(name, threads=threads), space, scales, networks, seed, fresh)
         for name in names

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -24,6 +24,8 @@ from hwnas.networks import Architecture, Scale, ladder
 if TYPE_CHECKING:
     import optuna
     from optuna.trial import FrozenTrial
+
+    from hwnas.datasets import Dataset
 
 _STUDY = "search"
 
@@ -41,7 +43,8 @@ class SearchSettings(BaseModel):
     max_mult_adds: float | None = Field(default=None, gt=0)
     max_parameters: float | None = Field(default=None, gt=0)
     data: str
-    resolution: int
+    resolution: tuple[int, ...]
+    skeleton: Literal["cifar", "imagenet"] | None = None
     channels: int
     classes: int
     validation: float
@@ -68,8 +71,19 @@ class SearchSettings(BaseModel):
     def scales(self) -> tuple[Scale, ...]:
         """The scales that a candidate may be deployed at."""
         return ladder(
-            self.cells, self.filters, resolution=self.resolution, classes=self.classes, channels=self.channels
+            self.cells,
+            self.filters,
+            self.resolution,
+            classes=self.classes,
+            channels=self.channels,
+            skeleton=self.skeleton,
         )
+
+    def dataset(self, resolution: int) -> "Dataset":
+        """Return the run's data at one of its resolutions, in pixels."""
+        from hwnas import datasets
+
+        return datasets.load(self.data, seed=self.seed, resolution=resolution)
 
 
 @dataclass(frozen=True, slots=True)

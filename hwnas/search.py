@@ -6,6 +6,7 @@ device and timed whole, and, if it is inside the caps, trained for a short while
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -19,9 +20,10 @@ from hwnas.options import (
     Data,
     DeviceName,
     Filters,
-    Resolution,
+    Resolutions,
     Seed,
     SettingName,
+    SkeletonName,
     SpaceName,
     Threads,
     shares,
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
     import optuna
 
     from hwnas.costs import CostModel, Costs
-    from hwnas.datasets import Dataset
     from hwnas.device import Device, Setting
     from hwnas.networks import Architecture, Scale
     from hwnas.runs import Candidate, Run, SearchSettings
@@ -61,7 +62,8 @@ def search(
     setting: SettingName = None,
     threads: Threads = None,
     data: Data = "fashion-mnist",
-    resolution: Resolution = None,
+    resolution: Resolutions = None,
+    skeleton: SkeletonName = None,
     space: SpaceName = "pnas",
     cells: Cells = DEFAULT_CELLS,
     filters: Filters = DEFAULT_FILTERS,
@@ -110,14 +112,15 @@ def search(
     for name, value in options.items():
         if value is not None and not value > 0:
             raise InputError(f"--{name.replace('_', '-')} must be above 0; got {value:g}")
-    dataset = datasets.load(data, seed=seed, resolution=resolution)
+    dataset = datasets.load(data, seed=seed, resolution=resolution[0] if resolution else None)
     settings = make_settings(
         **options,
         device=device,
         setting=chosen.name,
         threads=chosen.threads,
         data=data,
-        resolution=dataset.resolution,
+        resolution=tuple(resolution) if resolution else (dataset.resolution,),
+        skeleton=skeleton,
         channels=dataset.channels,
         classes=len(dataset.classes),
         validation=0.1,
@@ -136,7 +139,7 @@ def search(
     costs.check_reachable(_costs_of_small_networks(settings.space, costs), settings.budget)
     run = Run.start(out, settings)
     with run.locked():
-        return _Search(run, machine, chosen, dataset, costs).run()
+        return _Search(run, machine, chosen, costs).run()
 
 
 def _cost_model(settings: "SearchSettings", device: "Device", setting: "Setting") -> "CostModel":
@@ -154,7 +157,8 @@ def _cost_model(settings: "SearchSettings", device: "Device", setting: "Setting"
     command = (
         f"hwnas profile {device.name} --setting {setting.name} --space {settings.space} "
         f"--cells {','.join(map(str, settings.cells))} --filters {','.join(map(str, settings.filters))} "
-        f"--resolution {settings.resolution} --channels {settings.channels} --classes {settings.classes}"
+        f"--resolution {','.join(map(str, settings.resolution))} --channels {settings.channels} "
+        f"--classes {settings.classes}{f' --skeleton {settings.skeleton}' if settings.skeleton else ''}"
     )
     for scale in settings.scales:
         for architecture in space.cover(scale):
@@ -171,12 +175,11 @@ def _costs_of_small_networks(name: str, model: "CostModel") -> "Costs":
 
 
 class _Search:
-    def __init__(
-        self, run: "Run", device: "Device", setting: "Setting", dataset: "Dataset", costs: "CostModel"
-    ) -> None:
+    def __init__(self, run: "Run", device: "Device", setting: "Setting", costs: "CostModel") -> None:
         self.run_folder = run
         self.settings = run.settings
-        self.device, self.setting, self.dataset, self.costs = device, setting, dataset, costs
+        self.device, self.setting, self.costs = device, setting, costs
+        self.dataset_of = cache(self.settings.dataset)  # by the resolution
         self.space = plugins.load("spaces", self.settings.space)
         self.study = run.study()
 
@@ -338,7 +341,7 @@ class _Search:
         with bar(f"training trial {trial.number}", 1) as steps:
             estimate = training.evaluate(
                 proxy,
-                self.dataset,
+                self.dataset_of(proxy.graph.layers[0].shape[1]),
                 settings,
                 checkpoint=checkpoint,
                 on_progress=lambda progress: steps.at(progress.step, total=progress.steps),

@@ -10,7 +10,6 @@ from hwnas.options import RunFolder
 from hwnas.progress import bar, say
 
 if TYPE_CHECKING:
-    from hwnas.datasets import Dataset
     from hwnas.runs import Candidate, Run
 
 
@@ -53,7 +52,6 @@ def train(
 
     Raises InputError where there is nothing to train, and TrainingError.
     """
-    from hwnas import datasets
     from hwnas.errors import InputError
     from hwnas.estimators import training
     from hwnas.runs import Run
@@ -78,11 +76,10 @@ def train(
         raise InputError(f"--winners must be at least 1; got {winners}")
     with opened.locked():
         chosen = opened.choose(winners, trial=trial)
-        dataset = datasets.load(opened.settings.data, seed=opened.settings.seed, resolution=opened.settings.resolution)
-        return [_train_one(opened, candidate, dataset, settings) for candidate in chosen]
+        return [_train_one(opened, candidate, settings) for candidate in chosen]
 
 
-def _train_one(run: "Run", candidate: "Candidate", dataset: "Dataset", settings: Any) -> Winner:
+def _train_one(run: "Run", candidate: "Candidate", settings: Any) -> Winner:
     from hwnas.estimators import training
     from hwnas.files import read_json, write_json
 
@@ -93,6 +90,7 @@ def _train_one(run: "Run", candidate: "Candidate", dataset: "Dataset", settings:
         if record["training"] == settings.to_json():
             say(f"trial {candidate.trial} is trained already; its weights are in {folder}")
             return _winner(record, str(folder))
+    dataset = run.settings.dataset(candidate.architecture.graph.layers[0].shape[1])
     say(f"training trial {candidate.trial}: {candidate.architecture.name}")
     with bar(f"training trial {candidate.trial}", 1) as training_bar:
         trained = training.train(

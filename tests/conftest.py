@@ -29,11 +29,11 @@ def write_images(path: Path, *, train: int = 60, test: int = 70) -> None:
     np.savez(path, x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
 
 
-def pretend_table(folder: Path, space: str = "pnas") -> LatencyTable:
+def pretend_table(folder: Path, space: str = "pnas", *, resolutions: tuple[int, ...] = (8,)) -> LatencyTable:
     """Write a table for the host in which every operator of the tiny space has some latency."""
     setting = {"runtime": "tflite", "precision": "fp32", "threads": 1}
     table = LatencyTable(folder / "latency_tables" / "host" / f"{SETTING}.json", "host", setting, {})
-    scales = ladder((1,), FILTERS, resolution=8, classes=3, channels=1)
+    scales = ladder((1,), FILTERS, resolutions, classes=3, channels=1)
     costs = CostModel(table, scales)
     for scale in scales:
         for architecture in plugins.load("spaces", space).cover(scale):

@@ -29,8 +29,9 @@ class Estimate:
     images_seen: int = 0
 
 
-def pretend_accuracy(architecture: Any, *_: Any, **__: Any) -> Estimate:
+def pretend_accuracy(architecture: Any, dataset: Any, *_: Any, **__: Any) -> Estimate:
     """Return an accuracy that grows with the network, with some noise of the cell's own."""
+    assert dataset.resolution == architecture.graph.layers[0].shape[1]
     noise = zlib.crc32(architecture.choice.encode()) % 1000 / 1e4
     return Estimate(0.5 + noise + 0.4 * architecture.graph.mult_adds / (architecture.graph.mult_adds + 1e5))
 
@@ -91,6 +92,14 @@ def test_any_space_is_searched_by_optunas_strategies(workplace: Path, space: str
         assert candidate.latency_ms <= 5.0
         assert candidate.architecture.graph.mult_adds == candidate.mult_adds
         assert candidate.architecture.graph.output_shape == (3, 1, 1)
+
+
+@pytest.mark.parametrize("strategy", ["progressive", "random"])
+def test_the_resolution_is_a_part_of_the_scale(workplace: Path, strategy: str) -> None:
+    pretend_table(workplace, resolutions=(8, 14))
+    tiny_search(workplace / "run", strategy=strategy, resolution=(8, 14), filters=(4,), max_mult_adds=200e3)
+    sides = [candidate.architecture.graph.layers[0].shape[1] for candidate in Run.open(workplace / "run").candidates()]
+    assert set(sides) == {8, 14}
 
 
 def test_a_cap_below_a_space_is_refused_with_its_smallest_figures(workplace: Path) -> None:

@@ -15,6 +15,8 @@ from hwnas.cell import Cell
 from hwnas.errors import InputError
 from hwnas.graph import Graph
 
+Skeleton = Literal["cifar", "imagenet"]
+
 
 @dataclass(frozen=True, slots=True)
 class Scale:
@@ -31,7 +33,7 @@ class Scale:
     resolution: int
     classes: int
     input_channels: int = 3
-    skeleton: Literal["cifar", "imagenet"] = "cifar"
+    skeleton: Skeleton = "cifar"
     stem_multiplier: float | None = None
     reductions: Literal["inline", "extra"] | None = None
     skip_reduction_input: bool = False
@@ -51,11 +53,29 @@ class Scale:
         return f"N={self.cells} F={self.filters} {self.resolution}x{self.resolution}"
 
 
+_LARGE = 96  # pixels: from this resolution on the skeleton is ImageNet's
+
+
 def ladder(
-    cells: Sequence[int], filters: Sequence[int], *, resolution: int, classes: int, channels: int
+    cells: Sequence[int],
+    filters: Sequence[int],
+    resolutions: Sequence[int],
+    *,
+    classes: int,
+    channels: int,
+    skeleton: Skeleton | None = None,
 ) -> tuple[Scale, ...]:
-    """Return the scales that a search chooses from: every N with every F, CIFAR's skeleton."""
-    return tuple(Scale(n, f, resolution, classes, channels) for n in sorted(set(cells)) for f in sorted(set(filters)))
+    """Return the scales that a search chooses from: every N with every resolution and every F.
+
+    Without `skeleton` it is ImageNet's from 96 pixels on, and CIFAR's below.
+    """
+    numbers, sides, widths = (sorted(set(values)) for values in (cells, resolutions, filters))
+    return tuple(
+        Scale(n, f, side, classes, channels, skeleton or ("imagenet" if side >= _LARGE else "cifar"))
+        for n in numbers
+        for side in sides
+        for f in widths
+    )
 
 
 class Architecture(ABC):
