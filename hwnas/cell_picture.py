@@ -1,22 +1,21 @@
-"""The picture of a cell: where everything is, and the drawing.
+"""The picture of a cell, or of a network's cells: where everything is, and the drawing.
 
 Columns go by the longest path from the inputs; edges that pass a column have a lane there, so none crosses a box.
 """
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain, combinations, pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import matplotlib
 import networkx as nx
 from matplotlib.figure import Figure
-from matplotlib.patches import Circle, FancyBboxPatch, PathPatch, Polygon
 from matplotlib.path import Path as Curve
 
-from hwnas.cell import Cell
-from hwnas.pictures import COLOURS, STYLE
+from hwnas.cell import Block, Cell, Combination
+from hwnas.ops import ZERO
+from hwnas.pictures import COLOURS, Box, draw_arrow, draw_box, draw_circle, draw_curve, page
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,6 +30,7 @@ _LANE = 0.06
 _GAP = 0.15  # between what is stacked in a column
 _GUTTER = 0.55  # between columns
 _MARGIN = 0.12
+_TITLE = 0.34  # above a cell
 _SWEEPS = 24
 
 
@@ -48,35 +48,52 @@ def family(operation: str) -> str:
     return "identity"
 
 
-Edge = tuple[float, float, float, float, bool]  # from x, y to x, y, and whether it ends in an arrow
+class Edge(NamedTuple):
+    """A connection, from left to right; one that is `faint` carries nothing but zeros."""
 
-
-@dataclass(frozen=True, slots=True)
-class Box:
-    """A box of a cell's picture: its lower left corner and its size in inches, and a colour of the palette."""
-
-    label: str
-    colour: str
     x: float
     y: float
-    width: float
-    height: float
+    to_x: float
+    to_y: float
+    arrow: bool
+    faint: bool = False
+
+
+class Join(NamedTuple):
+    """The centre of a circle in which a block's two branches are added or concatenated."""
+
+    x: float
+    y: float
+    combination: Combination
 
 
 @dataclass(frozen=True, slots=True)
 class CellLayout:
     """Where everything of a cell's picture is, in inches.
 
-    `panels` are the blocks, `boxes` the inputs, operations and the output, `pluses` the centres of the additions,
-    `edges` the connections, from left to right.
+    `panels` are the blocks, `boxes` the inputs, operations and the output, `joins` where branches come together,
+    `edges` the connections.
     """
 
     width: float
     height: float
     panels: tuple[Box, ...]
     boxes: tuple[Box, ...]
-    pluses: tuple[tuple[float, float], ...]
+    joins: tuple[Join, ...]
     edges: tuple[Edge, ...]
+
+    def moved(self, across: float, up: float) -> "CellLayout":
+        """Return the picture elsewhere, its size as it was."""
+        return replace(
+            self,
+            panels=tuple(panel.moved(across, up) for panel in self.panels),
+            boxes=tuple(box.moved(across, up) for box in self.boxes),
+            joins=tuple(join._replace(x=join.x + across, y=join.y + up) for join in self.joins),
+            edges=tuple(
+                edge._replace(x=edge.x + across, y=edge.y + up, to_x=edge.to_x + across, to_y=edge.to_y + up)
+                for edge in self.edges
+            ),
+        )
 
 
 @dataclass(eq=False)
@@ -87,6 +104,7 @@ class _Item:
     column: int
     height: float
     inputs: "list[tuple[_Item, str]]"  # what is read, and by which operation; from the top
+    block: Block | None = None
     lane: bool = False
     y: float = 0.0  # of its middle
 
@@ -118,7 +136,8 @@ def _columns(cell: Cell) -> _Columns:
     items: dict[tuple[int, int], _Item] = {}
     for state, at in sorted(column_of.items(), key=lambda pair: (pair[1], pair[0])):
         inputs = [(items[source, at - 1], operation) for operation, source in reads.get(state, ())]
-        columns[at].append(_Item(state, at, _height(state, len(inputs)), inputs))
+        block = cell.blocks[state - 2] if state >= 2 else None
+        columns[at].append(_Item(state, at, _height(state, len(inputs)), inputs, block))
         items[state, at] = columns[at][-1]
         for between in range(at + 1, max((column_of[reader] for reader in graph.successors(state)), default=at)):
             columns[between].append(_Item(state, between, _LANE, [(items[state, between - 1], "")], lane=True))
@@ -239,7 +258,7 @@ def _geometry(columns: _Columns) -> CellLayout:
         height=height,
         panels=tuple(drawing.panels),
         boxes=tuple(drawing.boxes),
-        pluses=tuple(drawing.pluses),
+        joins=tuple(drawing.joins),
         edges=tuple(drawing.edges),
     )
 
@@ -251,93 +270,94 @@ class _Drawing:
         self._spans, self._operation_width = spans, operation_width
         self.panels: list[Box] = []
         self.boxes: list[Box] = []
-        self.pluses: list[tuple[float, float]] = []
+        self.joins: list[Join] = []
         self.edges: list[Edge] = []
 
     def add(self, item: _Item) -> None:
         """Add a state or a lane, and the connections to it."""
         left, right = self._spans[item.column]
-        for port, (source, _) in enumerate(item.inputs):
-            arrives = left + (_PAD if _is_block(item) else 0.0)
-            self.edges.append((self._right_of(source), source.y, arrives, item.port_y(port), not item.lane))
+        for port, (source, operation) in enumerate(item.inputs):
+            arrives = left + (_PAD if item.block else 0.0)
+            ends = (self._right_of(source), source.y, arrives, item.port_y(port))
+            self.edges.append(Edge(*ends, not item.lane, operation == ZERO))
         if item.lane:
-            self.edges.append((left, item.y, right, item.y, False))
-        elif _is_block(item):
-            self._add_block(item)
+            self.edges.append(Edge(left, item.y, right, item.y, False))
+        elif item.block:
+            self._add_block(item, item.block)
         else:
             label = {0: "h[l-2]", 1: "h[l-1]"}.get(item.state, "concat" if len(item.inputs) > 1 else "output")
             self.boxes.append(Box(label, "state", left, item.y - item.height / 2, right - left, item.height))
 
-    def _add_block(self, item: _Item) -> None:
+    def _add_block(self, item: _Item, block: Block) -> None:
         left, right = self._spans[item.column]
         self.panels.append(Box(str(item.state - 1), "block", left, item.y - item.height / 2, right - left, item.height))
-        plus = right - _PAD - _PLUS
-        self.pluses.append((plus, item.y))
+        join = Join(right - _PAD - _PLUS, item.y, block.combination)
+        self.joins.append(join)
         for port, (_, operation) in enumerate(item.inputs):
-            y, width = item.port_y(port), self._operation_width
-            self.boxes.append(
-                Box(short_name(operation), family(operation), left + _PAD, y - _BOX_HEIGHT / 2, width, _BOX_HEIGHT)
-            )
-            self.edges.append((left + _PAD + width, y, plus - _PLUS, item.y, False))
+            y, width, nothing = item.port_y(port), self._operation_width, operation == ZERO
+            size = (left + _PAD, y - _BOX_HEIGHT / 2, width, _BOX_HEIGHT)
+            colour = "state" if nothing else family(operation)
+            self.boxes.append(Box(short_name(operation), colour, *size, nothing))
+            self.edges.append(Edge(left + _PAD + width, y, join.x - _PLUS, item.y, False, nothing))
 
     def _right_of(self, source: _Item) -> float:
-        return self._spans[source.column][1] - (_PAD if _is_block(source) else 0.0)
-
-
-def _is_block(item: _Item) -> bool:
-    return item.state >= 2 and not item.lane
+        return self._spans[source.column][1] - (_PAD if source.block else 0.0)
 
 
 def cell_figure(cell: Cell) -> Figure:
     """Return the picture of a cell: its inputs at the left, its output at the right."""
     layout = layout_cell(cell)
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(layout.width, layout.height))
-        figure.patch.set_alpha(0)
-        axes = figure.add_axes((0, 0, 1, 1))
-        axes.set(xlim=(0, layout.width), ylim=(0, layout.height))
-        axes.axis("off")
-        for panel in layout.panels:
-            _draw_box(axes, panel, edge="grid", zorder=1)
-            x, y = panel.x + panel.width - 0.06, panel.y + panel.height - 0.05
-            axes.text(x, y, panel.label, ha="right", va="top", fontsize=7, color=COLOURS["muted"])
-        for edge in layout.edges:
-            _draw_edge(axes, edge)
-        for box in layout.boxes:
-            _draw_box(axes, box, edge="muted", zorder=3)
-            x, y, ink = box.x + box.width / 2, box.y + box.height / 2, COLOURS["ink"]
-            axes.text(x, y, box.label, ha="center", va="center_baseline", fontsize=8.5, color=ink, zorder=4)
-        for x, y in layout.pluses:
-            _draw_plus(axes, x, y)
+    with page(layout.width, layout.height) as (figure, axes):
+        _draw_cell(axes, layout)
     return figure
 
 
-def _draw_box(axes: "Axes", box: Box, *, edge: str, zorder: int) -> None:
-    style: dict[str, Any] = {"boxstyle": "round,pad=0,rounding_size=0.06", "linewidth": 0.8, "zorder": zorder}
-    colours: dict[str, Any] = {"facecolor": COLOURS[box.colour], "edgecolor": COLOURS[edge]}
-    axes.add_patch(FancyBboxPatch((box.x, box.y), box.width, box.height, **colours, **style))
+def cells_figure(cells: Mapping[str, Cell]) -> Figure:
+    """Return the picture of a network's cells, one above the other, each under its title."""
+    layouts = [layout_cell(cell) for cell in cells.values()]
+    width, y = max(layout.width for layout in layouts), sum(layout.height + _TITLE for layout in layouts)
+    style: dict[str, Any] = {"va": "center_baseline", "fontsize": 10, "color": COLOURS["ink"]}
+    with page(width, y) as (figure, axes):
+        for title, layout in zip(cells, layouts, strict=True):
+            axes.text(_MARGIN, y - 0.6 * _TITLE, title, **style)
+            y -= layout.height + _TITLE
+            _draw_cell(axes, layout.moved(0, y))
+    return figure
 
 
-def _draw_plus(axes: "Axes", x: float, y: float) -> None:
-    ink, arm = COLOURS["ink"], 0.5 * _PLUS
-    axes.add_patch(Circle((x, y), _PLUS, facecolor=COLOURS["paper"], edgecolor=ink, linewidth=0.9, zorder=3))
-    axes.plot([x - arm, x + arm], [y, y], color=ink, linewidth=1, zorder=4)
-    axes.plot([x, x], [y - arm, y + arm], color=ink, linewidth=1, zorder=4)
+def _draw_cell(axes: "Axes", layout: CellLayout) -> None:
+    for panel in layout.panels:
+        draw_box(axes, panel, edge="grid", zorder=1)
+        x, y = panel.x + panel.width - 0.06, panel.y + panel.height - 0.05
+        axes.text(x, y, panel.label, ha="right", va="top", fontsize=7, color=COLOURS["muted"])
+    for edge in layout.edges:
+        draw_edge(axes, edge)
+    for box in layout.boxes:
+        draw_box(axes, box, edge="muted", zorder=3)
+        x, y, ink = box.x + box.width / 2, box.y + box.height / 2, COLOURS["muted" if box.faint else "ink"]
+        axes.text(x, y, box.label, ha="center", va="center_baseline", fontsize=8.5, color=ink, zorder=4)
+    for join in layout.joins:
+        _draw_join(axes, join)
+
+
+def _draw_join(axes: "Axes", join: Join) -> None:
+    """Draw a circle with a plus, or with two bars and the word where the branches are concatenated."""
+    x, y, combination = join
+    draw_circle(axes, x, y, radius=_PLUS, sign="plus" if combination == "add" else "bars")
+    if combination == "concat":
+        style: dict[str, Any] = {"ha": "right", "va": "bottom", "fontsize": 7, "color": COLOURS["muted"]}
+        axes.text(x + _PLUS + 0.04, y - _BOX_HEIGHT - _BOX_GAP / 2 - 0.04, "concat", **style)
 
 
 def edge_curve(edge: Edge) -> Curve:
     """Return a connection as a curve that leaves and arrives horizontally."""
-    x, y, to_x, to_y, _ = edge
-    middle = (x + to_x) / 2
-    return Curve([(x, y), (middle, y), (middle, to_y), (to_x, to_y)], [Curve.MOVETO, *[Curve.CURVE4] * 3])
+    middle = (edge.x + edge.to_x) / 2
+    points = [(edge.x, edge.y), (middle, edge.y), (middle, edge.to_y), (edge.to_x, edge.to_y)]
+    return Curve(points, [Curve.MOVETO, *[Curve.CURVE4] * 3])
 
 
-def _draw_edge(axes: "Axes", edge: Edge) -> None:
-    _, _, x, y, arrow = edge
-    colour = COLOURS["muted"]
-    line = PathPatch(edge_curve(edge), facecolor="none", edgecolor=colour, linewidth=0.9, zorder=2)
-    line.set_snap(False)
-    axes.add_patch(line)
-    if arrow:
-        head = [(x, y), (x - 0.07, y + 0.035), (x - 0.07, y - 0.035)]
-        axes.add_patch(Polygon(head, facecolor=colour, edgecolor="none", zorder=2))
+def draw_edge(axes: "Axes", edge: Edge) -> None:
+    """Draw a connection, with its arrow."""
+    draw_curve(axes, edge_curve(edge), dashed=edge.faint)
+    if edge.arrow:
+        draw_arrow(axes, edge.to_x, edge.to_y)

@@ -37,9 +37,9 @@ DEFAULT_FILTERS = (4, 6, 8, 12, 16, 20, 24, 28, 32)
 
 DeviceName = Annotated[str, typer.Option(help="device: a file devices/NAME.toml, or its path")]
 SettingName = Annotated[
-    str | None, typer.Option(help="one of the device's settings, such as tflite-fp32-1t [default: the first]")
+    str | None, typer.Option(help="one of the device's settings, such as tflite-fp32-1t", show_default="the first")
 ]
-Threads = Annotated[int | None, typer.Option(help="threads of the runtime [default: the setting's]")]
+Threads = Annotated[int | None, typer.Option(help="threads of the runtime", show_default="the setting's")]
 SpaceName = Annotated[str, typer.Option(help="search space")]
 Cells = Annotated[
     Sequence[int], typer.Option(parser=whole_numbers, metavar="N,...", help="choices of N, the cells of a stage")
@@ -56,12 +56,13 @@ Resolutions = Annotated[
     typer.Option(
         parser=whole_numbers,
         metavar="SIDE,...",
-        help="choices of the side of the images in pixels [default: the data set's]",
+        help="choices of the side of the images in pixels",
+        show_default="the data set's",
     ),
 ]
 SkeletonName = Annotated[
     Literal["cifar", "imagenet"] | None,
-    typer.Option(help="stem and strides of the networks [default: imagenet from 96 pixels on]"),
+    typer.Option(help="stem and strides of the networks", show_default="imagenet from 96 pixels on"),
 ]
 Seed = Annotated[int, typer.Option(help="seed of every random choice")]
 RunFolder = Annotated[str, typer.Argument(help="the run's folder, as given to `hwnas search --out`")]

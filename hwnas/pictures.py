@@ -1,19 +1,23 @@
-"""Pictures of a run: its front, predictions against measurements, learning curves; their SVG and PNG.
+"""Pictures of a run: its front, predictions against measurements, learning curves; what all pictures share, SVG, PNG.
 
 No figure is registered with pyplot. Colours come from one palette; inline SVG refers to them by CSS variables, so that
 a page can change them for the dark.
 """
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from html import escape
 from io import BytesIO, StringIO
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import matplotlib
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.patches import Circle, FancyBboxPatch, PathPatch, Polygon
+from matplotlib.path import Path as Curve
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -93,6 +97,70 @@ def inline_svg(figure: Figure, *, prefix: str, title: str) -> str:
 def css_variables(*, dark: bool) -> str:
     """Return the palette as CSS declarations."""
     return " ".join(f"--{name}: {colours[dark]};" for name, colours in PALETTE.items())
+
+
+@contextmanager
+def page(width: float, height: float) -> "Iterator[tuple[Figure, Axes]]":
+    """Give an empty figure of so many inches, and axes all over it that are in inches too, to draw on in our style."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(width, height))
+        figure.patch.set_alpha(0)
+        axes = figure.add_axes((0, 0, 1, 1))
+        axes.set(xlim=(0, width), ylim=(0, height))
+        axes.axis("off")
+        yield figure, axes
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A box of a picture: its lower left corner and its size in inches, and a colour of the palette."""
+
+    label: str
+    colour: str
+    x: float
+    y: float
+    width: float
+    height: float
+    faint: bool = False
+
+    def moved(self, across: float, up: float) -> "Box":
+        """Return the box elsewhere."""
+        return replace(self, x=self.x + across, y=self.y + up)
+
+
+def draw_box(axes: "Axes", box: Box, *, edge: str, zorder: int) -> None:
+    """Draw a box, without its label; `edge` is a colour of the palette."""
+    style: dict[str, Any] = {"boxstyle": "round,pad=0,rounding_size=0.06", "linewidth": 0.8, "zorder": zorder}
+    colours: dict[str, Any] = {"facecolor": COLOURS[box.colour], "edgecolor": COLOURS[edge]}
+    dashes = "--" if box.faint else "-"
+    axes.add_patch(FancyBboxPatch((box.x, box.y), box.width, box.height, linestyle=dashes, **colours, **style))
+
+
+def draw_circle(axes: "Axes", x: float, y: float, *, radius: float, sign: Literal["plus", "bars"]) -> None:
+    """Draw a circle around a plus or two upright bars."""
+    ink, arm, apart = COLOURS["ink"], 0.5 * radius, 0.3 * radius
+    strokes = [((x, y - arm), (x, y + arm)), ((x - arm, y), (x + arm, y))]
+    if sign == "bars":
+        strokes = [((side, y - arm), (side, y + arm)) for side in (x - apart, x + apart)]
+    axes.add_patch(Circle((x, y), radius, facecolor=COLOURS["paper"], edgecolor=ink, linewidth=0.9, zorder=3))
+    for start, end in strokes:
+        axes.plot(*zip(start, end, strict=True), color=ink, linewidth=1, zorder=4)
+
+
+def draw_curve(axes: "Axes", curve: Curve, *, colour: str = "muted", dashed: bool = False) -> None:
+    """Draw a line under the boxes."""
+    style: dict[str, Any] = {"linewidth": 0.9, "zorder": 2, "linestyle": (0, (2.5, 2)) if dashed else "-"}
+    line = PathPatch(curve, facecolor="none", edgecolor=COLOURS[colour], **style)
+    line.set_snap(False)
+    axes.add_patch(line)
+
+
+def draw_arrow(axes: "Axes", x: float, y: float, *, colour: str = "muted", down: bool = False) -> None:
+    """Draw the head of an arrow whose tip is at a point, to the right or down."""
+    head = [(x, y), (x - 0.07, y + 0.035), (x - 0.07, y - 0.035)]
+    if down:
+        head = [(x, y), (x - 0.035, y + 0.07), (x + 0.035, y + 0.07)]
+    axes.add_patch(Polygon(head, facecolor=COLOURS[colour], edgecolor="none", zorder=2))
 
 
 def front_figure(

@@ -75,14 +75,16 @@ def search(
     ] = (0.4, 0.6, 0.8, 1.0),
     proxy_filters: Annotated[float, typer.Option(help="filters in short training, as a share of the deployed")] = 0.5,
     images: Annotated[
-        int | None, typer.Option(help="training images an epoch of short training [default: all]")
+        int | None, typer.Option(help="training images an epoch of short training", show_default="all")
     ] = 6000,
     epochs: Annotated[float, typer.Option(help="epochs of short training")] = 2,
     seed: Seed = 0,
     predicted: Annotated[
         bool, typer.Option("--predicted", help="go on without the device: latencies are predictions, and labelled so")
     ] = False,
-    storage: Annotated[str | None, typer.Option(help="Optuna storage URL [default: a journal in the folder]")] = None,
+    storage: Annotated[
+        str | None, typer.Option(help="Optuna storage URL", show_default="a journal in the folder")
+    ] = None,
 ) -> Searched:
     """Search for the most accurate networks inside the caps; a search that was stopped goes on from its folder.
 

@@ -1,13 +1,24 @@
-"""Describing cells from files, and spaces."""
+"""Describing networks from files, at the largest scale that fits, and spaces."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from ai_edge_litert import schema_py_generated as schema
+from conftest import FILTERS
+from typer.testing import CliRunner
 
-from hwnas.describe import Described, DescribedSpace, describe, read_architecture
-from hwnas.errors import InputError, UnknownNameError
-from hwnas.spaces import pnas
+from hwnas import formats, plugins
+from hwnas.cli import app
+from hwnas.describe import Described, DescribedSpace, LayerCosts, describe, read_architecture
+from hwnas.errors import BudgetError, InputError, TableError, UnknownNameError
+from hwnas.formats import tflite
+from hwnas.networks import Architecture, Scale
+from hwnas.networks.cells import CellNetwork
+from hwnas.spaces import pnas, random_parameters
 
 PNASNET_5_MOBILE = """
 [scale]
@@ -28,6 +39,26 @@ concat = "all"
 """
 
 
+SPACES = plugins.names("spaces")
+
+
+def described(what: str | Path, **options: Any) -> Described:
+    found = describe(str(what), **options)
+    assert isinstance(found, Described)
+    return found
+
+
+def random_architectures(space: str, count: int) -> list[Architecture]:
+    plugin = plugins.load("spaces", space)
+    parameters = random_parameters(plugin, count, seed=2)
+    return [plugin.architecture(chosen, Scale(1 + at % 2, 12, 16, 10)) for at, chosen in enumerate(parameters)]
+
+
+def record_of(architecture: Architecture, folder: Path) -> Path:
+    (folder / "winner.json").write_text(json.dumps({"architecture": architecture.to_json()}))
+    return folder
+
+
 @pytest.fixture
 def cell_file(tmp_path: Path) -> Path:
     path = tmp_path / "pnasnet5.toml"
@@ -36,13 +67,164 @@ def cell_file(tmp_path: Path) -> Path:
 
 
 def test_a_published_network_is_written_down_in_toml_and_has_its_published_costs(cell_file: Path) -> None:
-    described = describe(str(cell_file))
-    assert isinstance(described, Described)
-    assert described.parameters == pytest.approx(5.1e6, rel=0.01)
-    assert described.mult_adds == pytest.approx(588e6, rel=0.01)
-    assert sum(layer.mult_adds for layer in described.layers) == described.mult_adds
-    assert sum(layer.parameters for layer in described.layers) == described.parameters
-    assert described.layers[-1].shape == (1000, 1, 1)
+    found = described(cell_file)
+    assert found.parameters == pytest.approx(5.1e6, rel=0.01)
+    assert found.mult_adds == pytest.approx(588e6, rel=0.01)
+    assert sum(layer.mult_adds for layer in found.layers) == found.mult_adds
+    assert sum(layer.parameters for layer in found.layers) == found.parameters
+    assert found.layers[-1].shape == (1000, 1, 1)
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_networks_of_every_space_are_described_and_drawn(space: str, tmp_path: Path) -> None:
+    (architecture,) = random_architectures(space, 1)
+    found = described(record_of(architecture, tmp_path), picture=str(tmp_path / "network.svg"))
+    assert found.network == architecture.name
+    assert (tmp_path / "network.svg").read_text().startswith("<?xml")
+    result = CliRunner().invoke(app, ["describe", str(tmp_path)])
+    assert result.exit_code == 0
+    assert f"{found.parameters:,} parameters" in result.output
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_the_size_of_the_file_is_that_of_the_file_that_is_written(space: str) -> None:
+    for architecture in random_architectures(space, 3):
+        graph = tflite.lower(architecture.graph)
+        written = tflite.write(graph, formats.random_weights(graph))
+        assert tflite.file_bytes(graph) == len(written)
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_the_size_in_int8_is_a_byte_a_weight_and_what_scales_and_zero_points_take(space: str) -> None:
+    for architecture in random_architectures(space, 3):
+        graph = tflite.lower(architecture.graph)
+        written = tflite.write(graph, formats.random_weights(graph))
+        estimated = tflite.file_bytes(graph, precision="int8")
+        assert estimated == pytest.approx(len(quantised(written)), rel=0.01)
+
+
+def quantised(file: bytes) -> bytes:
+    """Return a TFLite file with all that an int8 file has: int8 data, int32 biases, scales and zero points."""
+    import flatbuffers
+
+    model = schema.ModelT.InitFromPackedBuf(file)
+    (main,) = model.subgraphs
+    for tensor in main.tensors:
+        if tensor.type != schema.TensorType.FLOAT32:
+            continue
+        name = tensor.name.decode()
+        bias = name.endswith(".bias")
+        channels = 1
+        if name.endswith((".weight", ".bias")):
+            channels = tensor.shape[-1] if tensor.shape[0] == 1 else tensor.shape[0]
+        tensor.type = schema.TensorType.INT32 if bias else schema.TensorType.INT8
+        tensor.quantization.scale = [0.5] * int(channels)
+        tensor.quantization.zeroPoint = [0] * int(channels)
+        buffer = model.buffers[tensor.buffer]
+        if buffer.data is not None and not bias:
+            buffer.data = np.asarray(buffer.data, dtype=np.uint8)[: len(buffer.data) // 4]
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    return bytes(builder.Output())
+
+
+def test_activations_alive_are_told_for_every_layer_and_their_peak_is_the_most(cell_file: Path) -> None:
+    found = described(cell_file)
+    assert max(layer.activation_bytes for layer in found.layers) == found.peak_activation_bytes
+    assert [layer.number for layer in found.layers] == list(range(len(found.layers)))
+    image, stem = 4 * 3 * 224 * 224, 4 * 32 * 111 * 111
+    assert [layer.activation_bytes for layer in found.layers[:3]] == [image, image + stem, 2 * stem]
+    assert found.layers[-1].activation_bytes == 4 * (found.layers[-2].shape[0] + 1000)
+
+
+def test_the_operator_of_a_layer_says_what_its_costs_depend_on() -> None:
+    def operator(kind: str = "conv", stride: tuple[int, int] = (1, 1), dilation: int = 1, groups: int = 1) -> str:
+        return LayerCosts(0, "", kind, (3, 3), stride, dilation, groups, (8, 4, 4), 0, 0, 0).operator
+
+    assert operator() == "conv 3x3"
+    assert operator(stride=(2, 2)) == "conv 3x3/2"
+    assert operator(stride=(1, 2)) == "conv 3x3/1x2"
+    assert operator(groups=8, dilation=2) == "depthwise 3x3 rate 2"
+    assert operator(groups=2) == "conv 3x3 2 groups"
+    assert operator("max_pool") == "max_pool 3x3"
+    assert operator("add") == "add"
+
+
+def test_the_table_marks_the_peak_and_has_totals_and_sums_by_part(cell_file: Path) -> None:
+    found = described(cell_file)
+    lines = CliRunner().invoke(app, ["describe", str(cell_file)]).output.splitlines()
+    (peak,) = [layer for layer in found.layers if layer.activation_bytes == found.peak_activation_bytes]
+    marked = [line for line in lines if line.rstrip().endswith(" peak")]
+    assert [line.split()[0] for line in marked] == [str(peak.number), "total"]
+    assert marked[1].split() == [
+        "total",
+        f"{found.mult_adds:,}",
+        f"{found.parameters:,}",
+        f"{found.peak_activation_bytes / 1024:,.1f}",
+        "peak",
+    ]
+    parts = [line.split()[1] for line in lines if line.startswith("│")]
+    assert parts == ["input", "stem", *(f"cell{number}" for number in range(11)), "pool", "classifier"]
+    assert len([line for line in lines if line.strip().split(" ")[0].isdigit()]) == len(found.layers)
+
+
+def test_the_json_has_all_the_costs(cell_file: Path) -> None:
+    result = CliRunner().invoke(app, ["describe", str(cell_file), "--json"])
+    found = json.loads(result.output)
+    assert found["peak_activation_bytes"] == max(layer["activation_bytes"] for layer in found["layers"])
+    assert 4 * found["parameters"] < found["file_bytes_fp32"] < 4.2 * found["parameters"]
+    assert found["parameters"] < found["file_bytes_int8"] < 0.35 * found["file_bytes_fp32"]
+    assert found["largest"] is None
+    assert found["layers"][1]["kernel"] == [3, 3]
+
+
+def test_the_largest_scale_inside_the_caps_is_described(cell_file: Path) -> None:
+    found = described(cell_file, max_mult_adds=588e6, cells=(2, 3), filters=range(46, 64, 4), resolution=(160, 224))
+    assert found.largest is not None
+    assert found.largest.scale == Scale(3, 54, 224, 1000, skeleton="imagenet")
+    assert found.largest.scales == 2 * 5 * 2
+    assert (found.mult_adds, found.parameters) == (found.largest.mult_adds, found.largest.parameters)
+    result = CliRunner().invoke(app, ["describe", str(cell_file), "--max-parameters", "5.1e6", "--cells", "3"])
+    assert "N=3 F=52 resolution=224: the largest of 64 scales inside the caps, found in " in result.output
+
+
+def test_a_latency_cap_is_held_by_the_prediction_of_the_devices_table(workplace: Path) -> None:
+    scale = Scale(1, FILTERS[0], 8, 3, 1)
+    network = CellNetwork(pnas.cells(pnas.first_level())[0], scale)
+    folder = record_of(network, workplace)
+    both = described(folder, max_latency_ms=1e6, cells=(1,), filters=FILTERS)
+    assert both.largest is not None
+    assert both.largest.scale == replace(scale, filters=max(FILTERS))
+    assert both.largest.upper_ms == pytest.approx(1.5 * (both.largest.latency_ms or 0))
+    with pytest.raises(BudgetError, match="Raise --max-latency-ms"):
+        describe(str(folder), max_latency_ms=1e-6, cells=(1,), filters=FILTERS)
+    with pytest.raises(TableError, match=r"has no entry 'conv .*hwnas profile host"):
+        describe(str(folder), max_latency_ms=1.0)
+
+
+@pytest.mark.parametrize("space", ["mbconv", "enas-macro"])
+def test_what_is_not_made_of_cells_is_not_brought_to_another_scale(space: str, tmp_path: Path) -> None:
+    folder = record_of(random_architectures(space, 1)[0], tmp_path)
+    with pytest.raises(
+        InputError, match=r"only networks of cells can be brought to another scale: .* of the kind (chain|macro)"
+    ):
+        describe(str(folder), max_mult_adds=1e9)
+
+
+def test_scales_to_choose_from_need_a_cap(cell_file: Path) -> None:
+    with pytest.raises(InputError, match="which needs a cap; add --max-mult-adds"):
+        describe(str(cell_file), filters=(8, 12))
+    with pytest.raises(InputError, match="max-mult-adds must be above 0; got 0"):
+        describe(str(cell_file), max_mult_adds=0)
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_every_space_has_its_numbers(space: str) -> None:
+    found = describe(space=space)
+    assert isinstance(found, DescribedSpace)
+    assert found.choices == list(plugins.load("spaces", space).CHOICES)
+    assert bool(found.distinct) == (space == "pnas")
+    assert CliRunner().invoke(app, ["describe", "--space", space]).exit_code == 0
 
 
 def test_a_winners_record_and_its_folder_are_described_alike(cell_file: Path, tmp_path: Path) -> None:
@@ -58,11 +240,11 @@ def test_the_cell_is_drawn(cell_file: Path, tmp_path: Path, name: str) -> None:
 
 
 def test_the_numbers_of_the_space_are_those_that_its_enumeration_has() -> None:
-    described = describe(space="pnas")
-    assert isinstance(described, DescribedSpace)
+    found = describe(space="pnas")
+    assert isinstance(found, DescribedSpace)
     one = pnas.first_level()
-    assert described.distinct[:2] == [len(one), len(pnas.grow(one))]
-    assert described.choices == [((b + 2) * 8) ** 2 for b in range(5)]
+    assert found.distinct[:2] == [len(one), len(pnas.grow(one))]
+    assert found.choices == [((b + 2) * 8) ** 2 for b in range(5)]
 
 
 @pytest.mark.parametrize(

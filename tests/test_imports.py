@@ -15,7 +15,7 @@ LAYERS = [  # a module may import those of lower layers, and of its own where th
     {"ops", "cell", "device", "pareto"},
     {"graph", "networks", "latency", "budget"},
     {"module", "spaces", "surrogates", "formats", "transports", "datasets", "tables"},
-    {"measure", "costs", "pretrained", "runs", "pictures", "cell_picture"},
+    {"measure", "costs", "pretrained", "runs", "pictures", "cell_picture", "network_picture", "scales"},
     {"estimators", "strategies"},
     {"profile", "search", "train", "export", "report", "describe"},
     {"pipeline"},
@@ -28,7 +28,7 @@ MAY_IMPORT_EACH_OTHER = [  # the layers whose modules build on one another, in t
     ["cell", "ops"],
     ["graph", "networks"],
     ["costs", "measure"],
-    ["pictures", "cell_picture"],
+    ["pictures", "cell_picture", "network_picture"],
 ]
 
 

@@ -1,4 +1,4 @@
-"""Pictures: cells are laid out without overlaps, figures become the same SVG every time."""
+"""Pictures: networks of all kinds are laid out without overlaps, figures become the same SVG every time."""
 
 from itertools import combinations
 from xml.etree import ElementTree
@@ -6,15 +6,23 @@ from xml.etree import ElementTree
 import matplotlib
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Circle, FancyBboxPatch
 from matplotlib.transforms import Affine2D
 from networks import random_cells
 
-from hwnas import cell_picture, pictures
+from hwnas import cell_picture, network_picture, pictures, plugins
 from hwnas.cell import Block, Cell
-from hwnas.cell_picture import Box, CellLayout
-from hwnas.networks import Scale
+from hwnas.cell_picture import CellLayout
+from hwnas.errors import InputError
+from hwnas.networks import Architecture, Scale
 from hwnas.networks.cells import CellNetwork
+from hwnas.networks.chain import Chain, InvertedResidual
+from hwnas.networks.macro import MacroLayer, MacroNetwork
+from hwnas.pictures import Box
 from hwnas.runs import Candidate, front_of
+from hwnas.spaces import mbconv, random_parameters
 
 CHAIN = Cell(tuple(Block(("conv_1x7_7x1", state), ("identity", state)) for state in range(1, 6)))
 FLAT = Cell((Block(("separable_5x5", 0), ("max_pool_3x3", 1)),) * 5)
@@ -83,15 +91,15 @@ def holds(box: Box, x: float, y: float, margin: float = 1e-6) -> bool:
 def test_every_branch_has_its_arrow_and_every_output_state_its_own() -> None:
     for cell in CELLS:
         layout = cell_picture.layout_cell(cell)
-        assert sum(arrow for *_, arrow in layout.edges) == 2 * len(cell.blocks) + len(cell.output_states)
-        assert len(layout.pluses) == len(layout.panels) == len(cell.blocks)
+        assert sum(edge.arrow for edge in layout.edges) == 2 * len(cell.blocks) + len(cell.output_states)
+        assert len(layout.joins) == len(layout.panels) == len(cell.blocks)
 
 
 def arrivals(layout: CellLayout, label: str) -> list[float]:
     """Return from how far left the arrows to boxes of this label come."""
     (box,) = [box for box in layout.boxes if box.label == label]
-    ends = [(x, to_x) for x, _, to_x, to_y, arrow in layout.edges if arrow and holds(box, to_x + 0.01, to_y)]
-    return [x for x, to_x in ends if to_x == pytest.approx(box.x)]
+    ends = [edge for edge in layout.edges if edge.arrow and holds(box, edge.to_x + 0.01, edge.to_y)]
+    return [edge.x for edge in ends if edge.to_x == pytest.approx(box.x)]
 
 
 def test_a_cell_without_concatenation_ends_in_its_output_and_unread_inputs_are_not_drawn() -> None:
@@ -112,6 +120,114 @@ def test_labels_fit_their_boxes() -> None:
     labelled = {box.label: box.width for box in boxes}
     for text, width in zip(figure.axes[0].texts, widths, strict=True):
         assert width < labelled.get(text.get_text(), 1)
+
+
+def drawn_boxes(figure: Figure) -> list[Box]:
+    """Return where boxes, panels and circles are, in inches."""
+    found = []
+    for patch in figure.axes[0].patches:
+        if isinstance(patch, FancyBboxPatch):
+            found.append(Box("", "", patch.get_x(), patch.get_y(), patch.get_width(), patch.get_height()))
+        if isinstance(patch, Circle):
+            (x, y), radius = patch.center, patch.radius
+            found.append(Box("", "", x - radius, y - radius, 2 * radius, 2 * radius))
+    return found
+
+
+def drawn_texts(figure: Figure) -> list[Box]:
+    """Return where the texts are, in inches."""
+    found, renderer = [], FigureCanvasAgg(figure).get_renderer()
+    for text in figure.axes[0].texts:
+        x, y, width, height = (side / figure.dpi for side in text.get_window_extent(renderer).bounds)
+        found.append(Box(text.get_text(), "", x, y, width, height))
+    return found
+
+
+def check_nothing_overlaps(figure: Figure) -> None:
+    """Check that texts are apart from each other, wholly in or out of boxes, and that all is on the picture."""
+    width, height = figure.get_size_inches()
+    paper = Box("", "paper", 0, 0, width, height)
+    texts, boxes = drawn_texts(figure), drawn_boxes(figure)
+    for one, other in combinations(texts, 2):
+        assert not overlap(one, other), (one, other)
+    for text in texts:
+        assert inside(text, of=paper), text
+        assert all(inside(text, of=box) or not overlap(text, box) for box in boxes), text
+    for box in boxes:
+        assert inside(box, of=paper), box
+
+
+def random_architectures(name: str, count: int) -> list[Architecture]:
+    space = plugins.load("spaces", name)
+    parameters = random_parameters(space, count, seed=5)
+    return [space.architecture(chosen, Scale(1 + at % 4, 16, 32, 10)) for at, chosen in enumerate(parameters)]
+
+
+@pytest.mark.parametrize("space", plugins.names("spaces"))
+def test_networks_of_every_space_are_drawn_without_overlaps(space: str) -> None:
+    for architecture in random_architectures(space, 20):
+        check_nothing_overlaps(network_picture.network_figure(architecture))
+
+
+LONG = Chain(16, tuple(InvertedResidual(16, 3 + at % 7, 1, 40, squeezed=8) for at in range(20)), 1280, 224, 1000, 1024)
+FULL = MacroNetwork(
+    tuple(MacroLayer("separable_5x5_single", tuple(range(at))) for at in range(12)), Scale(4, 8, 32, 10)
+)
+LARGE = [LONG, FULL, mbconv.mobilenet_v2(), mbconv.mobilenet_v3_large(), mbconv.mobilenet_v3_small()]
+
+
+@pytest.mark.parametrize("architecture", LARGE, ids=["long", "full", "v2", "v3 large", "v3 small"])
+def test_large_networks_are_drawn_without_overlaps(architecture: Architecture) -> None:
+    check_nothing_overlaps(network_picture.network_figure(architecture))
+
+
+def test_a_reduction_cell_is_drawn_where_it_is_another_one() -> None:
+    scale = Scale(1, 4, 12, 10, 1)
+    for reduction, titles in ((None, 1), (CHAIN, 1), (FLAT, 2)):
+        texts = [
+            text.label for text in drawn_texts(network_picture.network_figure(CellNetwork(CHAIN, scale, reduction)))
+        ]
+        assert sum(text.endswith(" cell") for text in texts) == titles
+        assert texts.count("h[l-2]") == titles - 1
+
+
+def test_branches_that_are_joined_or_zero_are_shown_as_such() -> None:
+    cell = Cell((Block(("separable_5x5", 0), ("zero", 1), "concat"), Block(("identity", 1), ("identity", 2))))
+    layout = cell_picture.layout_cell(cell)
+    assert [join.combination for join in layout.joins] == ["concat", "add"]
+    assert [box.label for box in layout.boxes if box.faint] == ["zero"]
+    assert sum(edge.faint for edge in layout.edges) == 2
+    assert [text.label for text in drawn_texts(cell_picture.cell_figure(cell))].count("concat") == 2
+
+
+def test_the_picture_of_a_chain_shows_every_block_and_every_addition() -> None:
+    chain = mbconv.mobilenet_v3_large()
+    layout = network_picture.layout_chain(chain)
+    labels = [box.label for box in layout.boxes]
+    assert labels[:3] == ["stem\n3×3 /2", "3×3\ne1", "3×3 /2\ne4"]
+    assert labels[-4:] == ["head\n1×1", "average", "hidden\n1280", "classes\n1000"]
+    assert labels[9:11] == ["3×3\ne2.3", "3×3\ne2.3"]
+    assert len(labels) == len(chain.blocks) + 5
+    assert len(layout.pluses) == sum(layer.kind == "add" for layer in chain.graph.layers)
+    heights = [box.height for box in layout.boxes]
+    assert heights == sorted(heights, reverse=True)
+    assert len(set(heights)) == 5
+
+
+def test_the_picture_of_a_macro_network_has_an_arc_for_every_skip_and_none_run_through_boxes() -> None:
+    for network in (FULL, *random_architectures("enas-macro", 5)):
+        assert isinstance(network, MacroNetwork)
+        layout = network_picture.layout_macro(network)
+        assert len(layout.arcs) == sum(len(layer.skips) for layer in network.layers)
+        for arc in layout.arcs:
+            points = np.array(network_picture.arc_curve(arc).to_polygons(Affine2D().scale(200), closed_only=False)[0])
+            assert points[:, 1].min() / 200 >= layout.boxes[0].y + layout.boxes[0].height - 1e-6
+            assert points[:, 1].max() / 200 <= layout.height
+
+
+def test_a_network_of_another_kind_has_no_picture() -> None:
+    with pytest.raises(InputError, match="draws networks of cells, chains and macro networks; got a str"):
+        network_picture.network_figure("a picture")  # type: ignore[arg-type]
 
 
 def test_a_figure_is_the_same_svg_and_png_every_time_and_carries_no_date() -> None:

@@ -98,7 +98,7 @@ def settings_of(**changes: Any) -> dict[str, Any]:
         "max_mult_adds": 30e6,
         "max_parameters": None,
         "data": "fashion-mnist",
-        "resolution": 12,
+        "resolution": (12,),
         "channels": 1,
         "classes": 10,
         "validation": 0.1,

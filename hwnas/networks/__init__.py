@@ -53,6 +53,14 @@ class Scale:
         return f"N={self.cells} F={self.filters} {self.resolution}x{self.resolution}"
 
 
+def all_scales(
+    scale: Scale, *, cells: Sequence[int], filters: Sequence[int], resolutions: Sequence[int]
+) -> tuple[Scale, ...]:
+    """Return the scale with every N, resolution and F in place of its own."""
+    numbers, sides, widths = (sorted(set(values)) for values in (cells, resolutions, filters))
+    return tuple(replace(scale, cells=n, filters=f, resolution=side) for n in numbers for side in sides for f in widths)
+
+
 _LARGE = 96  # pixels: from this resolution on the skeleton is ImageNet's
 
 
@@ -65,17 +73,13 @@ def ladder(
     channels: int,
     skeleton: Skeleton | None = None,
 ) -> tuple[Scale, ...]:
-    """Return the scales that a search chooses from: every N with every resolution and every F.
+    """Return the scales that a search chooses from; without `skeleton` it is ImageNet's if all have 96 pixels or more.
 
-    Without `skeleton` it is ImageNet's from 96 pixels on, and CIFAR's below.
+    Once for all resolutions, so that they differ in nothing else.
     """
-    numbers, sides, widths = (sorted(set(values)) for values in (cells, resolutions, filters))
-    return tuple(
-        Scale(n, f, side, classes, channels, skeleton or ("imagenet" if side >= _LARGE else "cifar"))
-        for n in numbers
-        for side in sides
-        for f in widths
-    )
+    chosen: Skeleton = skeleton or ("imagenet" if min(resolutions) >= _LARGE else "cifar")
+    smallest = Scale(min(cells), min(filters), min(resolutions), classes, channels, chosen)
+    return all_scales(smallest, cells=cells, filters=filters, resolutions=resolutions)
 
 
 class Architecture(ABC):
