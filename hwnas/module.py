@@ -1,11 +1,12 @@
 """From a graph of layers to a torch module, and from a trained module to the weights that a deployed file carries."""
 
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.grad import conv2d_input, conv2d_weight
 
 from hwnas.errors import InputError
 from hwnas.graph import Graph, Layer, Shape, pads
@@ -13,7 +14,9 @@ from hwnas.graph import Graph, Layer, Shape, pads
 if TYPE_CHECKING:
     from hwnas.formats import Weights
 
-_ACTIVATIONS = {"relu": nn.ReLU, "relu6": nn.ReLU6, "hard_swish": nn.Hardswish, "hard_sigmoid": nn.Hardsigmoid}
+_ACTIVATIONS = {"relu6": nn.ReLU6, "hard_swish": nn.Hardswish, "hard_sigmoid": nn.Hardsigmoid}
+_FAST_COLUMNS = 3  # of a depthwise window, for oneDNN
+_Pair = tuple[int, int]
 _FUSED = {"relu": F.relu, "relu6": F.relu6}
 
 
@@ -31,9 +34,7 @@ class Network(nn.Module):
         self.graph = graph
         self.dropout_rate = dropout_rate
         self.path_drop_rate = 0.0
-        self.layers = nn.ModuleList(
-            _module(layer, graph.input_shapes(layer), graph.norm_epsilon) for layer in graph.layers
-        )
+        self.layers = nn.ModuleList(_module(layer, graph) for layer in graph.layers)
         self.auxiliary = _auxiliary_head(graph) if auxiliary else None
         self._free_after = _free_after(graph)
 
@@ -83,14 +84,83 @@ def _free_after(graph: Graph) -> list[list[int]]:
     return ended
 
 
-class _Pad(nn.Module):
-    def __init__(self, sides: tuple[int, int, int, int]) -> None:
-        super().__init__()
-        top, bottom, left, right = sides
-        self.sides = (left, right, top, bottom)
+class _Convolution(nn.Sequential):
+    """A convolution and its BatchNorm, if any, after padding that torch's own convolution cannot do.
+
+    Padding is no part of its own, so that weights have the same names at every resolution.
+    """
+
+    def __init__(self, sides: tuple[int, int, int, int] | None, *parts: nn.Module) -> None:
+        super().__init__(*parts)
+        self._sides = sides  # left, right, top, bottom
 
     def forward(self, value: Tensor) -> Tensor:
-        return F.pad(value, self.sides)
+        output: Tensor = super().forward(F.pad(value, self._sides) if self._sides else value)  # type: ignore[no-untyped-call]
+        return output
+
+
+class _Shift(nn.Module):
+    """Drop the first row and column, and append zeros where the size is odd."""
+
+    def __init__(self, size: _Pair) -> None:
+        super().__init__()
+        self.odd = (size[0] % 2, size[1] % 2)
+
+    def forward(self, value: Tensor) -> Tensor:
+        rest = value[:, :, 1:, 1:]
+        return F.pad(rest, (0, self.odd[1], 0, self.odd[0])) if any(self.odd) else rest
+
+
+class _Pointwise(nn.Conv2d):
+    """A 1x1 convolution; on a CPU and in the layout channels_last one matrix product for the whole batch."""
+
+    def forward(self, value: Tensor) -> Tensor:
+        if not value.is_cpu or value.stride(1) != 1:
+            return super().forward(value)
+        down, across = self.stride
+        pixels = value[:, :, ::down, ::across].permute(0, 2, 3, 1)
+        return F.linear(pixels, self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
+
+
+class _Depthwise(nn.Conv2d):
+    """A depthwise convolution that trains fast on a CPU for wide windows, too; autocast converts for torch's own."""
+
+    def forward(self, value: Tensor) -> Tensor:
+        wide = self.weight.shape[3] > _FAST_COLUMNS
+        if not (wide and value.is_cpu and torch.is_grad_enabled()) or torch.is_autocast_enabled("cpu"):
+            return super().forward(value)
+        output: Tensor = _DepthwiseByColumns.apply(value, self.weight, self.stride, self.padding, self.dilation)
+        return output if self.bias is None else output + self.bias[:, None, None]
+
+
+class _DepthwiseByColumns(torch.autograd.Function):
+    """A depthwise convolution with the same gradients as torch's, without oneDNN's slow case.
+
+    Its kernel of the gradient by the weights is 10 to 100 times slower for windows of more than three columns.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, weight: Tensor, stride: _Pair, padding: _Pair, dilation: _Pair) -> Tensor:
+        ctx.save_for_backward(value, weight)
+        ctx.geometry = (stride, padding, dilation)
+        return F.conv2d(value, weight, None, stride, padding, dilation, len(weight))
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, None, None, None]:
+        value, weight = ctx.saved_tensors
+        stride, padding, dilation = ctx.geometry
+        groups = len(weight)
+        by_value = None
+        if ctx.needs_input_grad[0]:
+            by_value = conv2d_input(value.shape, weight, gradient, stride, padding, dilation, groups)  # type: ignore[no-untyped-call]
+        padded = F.pad(value, (padding[1], padding[1]))
+        parts: list[Tensor] = []
+        for columns in weight.split(_FAST_COLUMNS, dim=3):
+            start = len(parts) * _FAST_COLUMNS * dilation[1]
+            end = padded.shape[3] - (weight.shape[3] - columns.shape[3]) * dilation[1] + start
+            geometry = (stride, (padding[0], 0), dilation, groups)
+            parts.append(conv2d_weight(padded[..., start:end], columns.shape, gradient, *geometry))  # type: ignore[no-untyped-call]
+        return by_value, torch.cat(parts, dim=3), None, None, None
 
 
 class _Mean(nn.Module):
@@ -130,17 +200,20 @@ def _auxiliary_head(graph: Graph) -> nn.Sequential:
     )
 
 
-def _module(layer: Layer, input_shapes: tuple[Shape, ...], norm_epsilon: float) -> nn.Module:
+def _module(layer: Layer, graph: Graph) -> nn.Module:
+    input_shapes = graph.input_shapes(layer)
     if layer.kind == "conv":
-        return _convolution(layer, input_shapes[0], norm_epsilon)
+        return _convolution(layer, input_shapes[0], graph.norm_epsilon)
     if layer.kind in ("max_pool", "avg_pool"):
         return _pooling(layer, input_shapes[0])
+    if layer.kind == "relu":
+        return nn.ReLU(inplace=_may_overwrite(graph, layer.inputs[0]))
     if layer.kind in _ACTIVATIONS:
         return _ACTIVATIONS[layer.kind]()
     if layer.kind == "zero":
         return _Zeros(layer.shape)
     if layer.kind == "shift":
-        return _Pad((-1, input_shapes[0][1] % 2, -1, input_shapes[0][2] % 2))
+        return _Shift(input_shapes[0][1:])
     if layer.kind == "mean":
         return _Mean()
     if layer.kind == "linear":
@@ -148,10 +221,18 @@ def _module(layer: Layer, input_shapes: tuple[Shape, ...], norm_epsilon: float) 
     return nn.Identity()  # input, add, mul and concat have no module of their own
 
 
+def _may_overwrite(graph: Graph, source: int) -> bool:
+    """Whether a ReLU may write over the value it reads: nothing else reads it, and no gradient is computed from it."""
+    producer = graph.layers[source]
+    unused = producer.kind in ("add", "concat") or producer.norm  # BatchNorm, too, needs its input, not its output
+    return unused and not producer.activation and len(graph.consumers[source]) == 1
+
+
 def _convolution(layer: Layer, input_shape: Shape, norm_epsilon: float) -> nn.Module:
     top, bottom, left, right = pads(layer, input_shape)
     even = top == bottom and left == right
-    convolution = nn.Conv2d(
+    pointwise = layer.kernel == (1, 1) and layer.groups == 1
+    convolution = (_Pointwise if pointwise else _Depthwise if layer.depthwise else nn.Conv2d)(
         input_shape[0],
         layer.shape[0],
         layer.kernel,
@@ -161,11 +242,8 @@ def _convolution(layer: Layer, input_shape: Shape, norm_epsilon: float) -> nn.Mo
         groups=layer.groups,
         bias=layer.bias,
     )
-    parts: list[nn.Module] = [] if even else [_Pad((top, bottom, left, right))]
-    parts.append(convolution)
-    if layer.norm:
-        parts.append(nn.BatchNorm2d(layer.shape[0], eps=norm_epsilon))
-    return nn.Sequential(*parts)
+    norm = [nn.BatchNorm2d(layer.shape[0], eps=norm_epsilon)] if layer.norm else []
+    return _Convolution(None if even else (left, right, top, bottom), convolution, *norm)
 
 
 def _pooling(layer: Layer, input_shape: Shape) -> nn.Module:
