@@ -304,14 +304,6 @@ class _Drawing:
         return self._spans[source.column][1] - (_PAD if source.block else 0.0)
 
 
-def cell_figure(cell: Cell) -> Figure:
-    """Return the picture of a cell: its inputs at the left, its output at the right."""
-    layout = layout_cell(cell)
-    with page(layout.width, layout.height) as (figure, axes):
-        _draw_cell(axes, layout)
-    return figure
-
-
 def cells_figure(cells: Mapping[str, Cell]) -> Figure:
     """Return the picture of a network's cells, one above the other, each under its title."""
     layouts = [layout_cell(cell) for cell in cells.values()]

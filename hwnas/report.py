@@ -473,7 +473,7 @@ def _render(view: _View) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
-    from hwnas import cell_picture, pictures
+    from hwnas import network_picture, pictures
 
     def picture(figure: "Figure", prefix: str, title: str) -> Markup:
         return Markup(pictures.inline_svg(figure, prefix=prefix, title=title))  # text in a figure is escaped
@@ -489,7 +489,7 @@ def _render(view: _View) -> str:
     return environment.get_template("report.html.jinja").render(
         view=view,
         picture=picture,
-        cell_figure=cell_picture.cell_figure,
+        network_figure=network_picture.network_figure,
         colours=pictures.css_variables,
         version=version("hwnas"),
     )

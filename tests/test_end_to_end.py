@@ -27,6 +27,29 @@ SEARCH = ["search", "--out", str(RUN), "--max-latency-ms", "5", "--data", "npz:i
 SEARCH += ["--trials", "4", "--epochs", "2", *SPACE]
 TRAIN = ["train", str(RUN), "--winners", "1", "--epochs", "8", "--batch-size", "16"]
 
+MOBILE = """
+out = "runs/mobile"
+[device]
+setting = "tflite-fp32-1t"
+[search]
+space = "mbconv"
+strategy = "random"
+max_latency_ms = 20
+data = "npz:images.npz"
+cells = [1]
+filters = [4]
+resolution = [8, 10]
+trials = 2
+images = 64
+epochs = 1
+[profile]
+networks = 4
+[train]
+winners = 1
+epochs = 1
+batch_size = 32
+"""
+
 pytestmark = pytest.mark.slow
 
 
@@ -271,3 +294,16 @@ def test_the_wheel_carries_devices_and_tables_but_not_the_hosts(tmp_path: Path) 
     assert {"hwnas/_shipped/devices/host.toml", "hwnas/_shipped/latency_tables/README.md"} <= names
     assert "hwnas/report.html.jinja" in names
     assert not [name for name in names if "latency_tables/host" in name]
+
+
+def test_a_mobile_network_goes_all_the_way_from_one_file(workplace: Path) -> None:
+    Path("mobile.toml").write_text(MOBILE)
+    ran = json.loads(hwnas("run", "mobile.toml", "--json").stdout)
+    (exported,) = ran["exported"]
+    assert exported["card"]["architecture"]["kind"] == "chain"
+    for file in exported["card"]["files"].values():
+        assert file["max_relative_error"] <= 1e-5
+    assert Path(ran["reported"]["page"]).stat().st_size > 10_000
+    described = json.loads(hwnas("describe", exported["folder"], "--picture", "mobile.svg", "--json").stdout)
+    assert described["parameters"] == exported["card"]["parameters"]
+    assert Path("mobile.svg").stat().st_size > 1000

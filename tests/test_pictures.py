@@ -44,6 +44,10 @@ def inside(box: Box, *, of: Box) -> bool:
     return of.x <= box.x and of.y <= box.y and right and top
 
 
+def cell_figure(cell: Cell) -> Figure:
+    return cell_picture.cells_figure({"a title": cell})
+
+
 def candidate(trial: int, accuracy: float, latency_ms: float, *, measured: bool = True) -> Candidate:
     architecture = CellNetwork(LOOSE, Scale(1, 4, 12, 10, 1))
     return Candidate(trial, architecture, 1.0, accuracy, latency_ms, measured, latency_ms, 0.1, 10, 10)
@@ -113,13 +117,14 @@ def test_a_cell_without_concatenation_ends_in_its_output_and_unread_inputs_are_n
 
 def test_labels_fit_their_boxes() -> None:
     cell = Cell((Block(("conv_1x7_7x1_bottleneck", 0), ("dilated_separable_3x3", 1)),))
-    figure = cell_picture.cell_figure(cell)
+    figure = cell_figure(cell)
     figure.canvas.draw()
     widths = [text.get_window_extent().width / figure.dpi for text in figure.axes[0].texts]
     boxes = cell_picture.layout_cell(cell).boxes
     labelled = {box.label: box.width for box in boxes}
     for text, width in zip(figure.axes[0].texts, widths, strict=True):
         assert width < labelled.get(text.get_text(), 1)
+    assert labelled.keys() <= {text.get_text() for text in figure.axes[0].texts}
 
 
 def drawn_boxes(figure: Figure) -> list[Box]:
@@ -197,7 +202,7 @@ def test_branches_that_are_joined_or_zero_are_shown_as_such() -> None:
     assert [join.combination for join in layout.joins] == ["concat", "add"]
     assert [box.label for box in layout.boxes if box.faint] == ["zero"]
     assert sum(edge.faint for edge in layout.edges) == 2
-    assert [text.label for text in drawn_texts(cell_picture.cell_figure(cell))].count("concat") == 2
+    assert [text.label for text in drawn_texts(cell_figure(cell))].count("concat") == 2
 
 
 def test_the_picture_of_a_chain_shows_every_block_and_every_addition() -> None:
@@ -231,15 +236,15 @@ def test_a_network_of_another_kind_has_no_picture() -> None:
 
 
 def test_a_figure_is_the_same_svg_and_png_every_time_and_carries_no_date() -> None:
-    first, second = (pictures.svg(cell_picture.cell_figure(FLAT)) for _ in range(2))
+    first, second = (pictures.svg(cell_figure(FLAT)) for _ in range(2))
     assert first == second
-    assert pictures.png(cell_picture.cell_figure(FLAT)) == pictures.png(cell_picture.cell_figure(FLAT))
+    assert pictures.png(cell_figure(FLAT)) == pictures.png(cell_figure(FLAT))
     assert "<metadata>" not in first
     ElementTree.fromstring(first)
 
 
 def test_inline_svgs_share_no_ids_and_take_their_colours_from_the_page() -> None:
-    figures = {name: cell_picture.cell_figure(LOOSE) for name in ("a", "b")}
+    figures = {name: cell_figure(LOOSE) for name in ("a", "b")}
     texts = [pictures.inline_svg(figure, prefix=name, title='a "title"') for name, figure in figures.items()]
     ids = [{e.get("id") for e in ElementTree.fromstring(text).iter() if e.get("id")} for text in texts]
     assert not ids[0] & ids[1]
@@ -291,7 +296,7 @@ def test_one_candidate_alone_can_be_drawn() -> None:
 
 def test_no_setting_of_matplotlib_is_left_changed() -> None:
     before = dict(matplotlib.rcParams)
-    pictures.png(cell_picture.cell_figure(FLAT))
+    pictures.png(cell_figure(FLAT))
     assert dict(matplotlib.rcParams) == before
 
 

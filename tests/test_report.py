@@ -307,7 +307,7 @@ def test_a_winner_has_its_cell_its_costs_and_its_files(finished: tuple[Run, Page
     assert page.row("latency, exported file measured (ms)") == ["1.310"]
     assert page.row("model.tflite")[:5] == ["200.0", SETTING, "1.310", "2.0e-06", "100.0"]
     assert page.row("model.onnx")[:5] == ["100.0", "–", "–", "–", "–"]
-    assert "The normal cell of trial 4" in text
+    assert "The network of trial 4" in text
     assert "Not exported yet. Type: hwnas export" in page.text  # trial 1
 
 
