@@ -4,12 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test install data clean
+.PHONY: demo test install data adb sshd clean
 
 demo: install data
 	$(BIN)/hwnas run demo.toml
 
-test: install data
+test: install data adb sshd
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -27,6 +27,14 @@ $(INSTALLED): pyproject.toml
 # Where there is no apt-get, or no root, hwnas takes torchvision's copy of Fashion-MNIST.
 data:
 	test -d /usr/share/datasets/fashion-mnist || ./apt-install dataset-fashion-mnist || true
+
+# For the tests of phones, which are skipped without it.
+adb:
+	command -v adb >/dev/null || ./apt-install adb || true
+
+# For the tests of boards, which are skipped without it. They start one of their own, on loopback.
+sshd:
+	PATH="$$PATH:/usr/sbin" && command -v sshd >/dev/null || ./apt-install openssh-server || true
 
 clean:
 	rm -rf $(VENV) runs/demo export/demo latency_tables/host

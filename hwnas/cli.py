@@ -21,6 +21,15 @@ import hwnas
 from hwnas.describe import Described, DescribedSpace, LayerCosts
 from hwnas.errors import HwnasError, InputError
 from hwnas.export import Exported
+from hwnas.listings import (
+    print_table,
+    show_added,
+    show_checked,
+    show_devices,
+    show_diff,
+    show_merged,
+    show_tables,
+)
 from hwnas.pipeline import Ran
 from hwnas.profile import Profiled
 from hwnas.report import Reported
@@ -36,6 +45,11 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+_tables = typer.Typer(help="Show, check, merge and compare latency tables.", no_args_is_help=True)
+_devices = typer.Typer()
+app.add_typer(_tables, name="tables")
+app.add_typer(_devices, name="devices")
+_BROKEN = 1  # exit status of a check that found something broken
 _STOPPED = 130  # as shells count a Ctrl-C
 _WIDTH = 120  # of a table of layers in a file or a pipe
 _MANY_LAYERS = 60  # of a network that is also printed by part
@@ -50,11 +64,22 @@ def main() -> None:
         sys.exit(2 if isinstance(error, InputError) else 1)
 
 
-def _command(verb: Callable[..., Any], show: Callable[[Any], None]) -> None:
-    """Register a verb, with `--json` in addition to its own options."""
+def _command(
+    verb: Callable[..., Any],
+    show: Callable[[Any], None],
+    *,
+    group: typer.Typer = app,
+    broken: Callable[[Any], bool] = lambda result: False,
+) -> None:
+    """Register a verb, with `--json` in addition to its own options; `broken` results end with an exit status.
+
+    In a group a verb's command is what follows the group's name, and `devices` itself is what the bare group does.
+    """
 
     @functools.wraps(verb)
-    def run(*, json_output: bool, **options: Any) -> None:
+    def run(context: typer.Context, *, json_output: bool, **options: Any) -> None:
+        if context.invoked_subcommand is not None:
+            return
         try:
             result = verb(**options)
         except KeyboardInterrupt:  # typer would only say "Aborted"
@@ -64,8 +89,11 @@ def _command(verb: Callable[..., Any], show: Callable[[Any], None]) -> None:
             print(json.dumps(_plain(result)))
         else:
             show(result)
+        if broken(result):
+            sys.exit(_BROKEN)
 
     signature = inspect.signature(verb)
+    context = inspect.Parameter("context", inspect.Parameter.POSITIONAL_ONLY, annotation=typer.Context)
     json_option = inspect.Parameter(
         "json_output",
         inspect.Parameter.KEYWORD_ONLY,
@@ -73,26 +101,25 @@ def _command(verb: Callable[..., Any], show: Callable[[Any], None]) -> None:
         annotation=Annotated[bool, typer.Option("--json", help="print the result as JSON")],
     )
     run.__signature__ = signature.replace(  # type: ignore[attr-defined]
-        parameters=[*signature.parameters.values(), json_option], return_annotation=None
+        parameters=[context, *signature.parameters.values(), json_option], return_annotation=None
     )
-    run.__annotations__ = {**verb.__annotations__, "json_output": json_option.annotation}
+    run.__annotations__ = {
+        "context": typer.Context,
+        **verb.__annotations__,
+        "json_output": json_option.annotation,
+    }
     run.__doc__ = (verb.__doc__ or "").split("\n\n")[0]
-    app.command()(run)
+    noun, _, command = verb.__name__.partition("_")
+    if group is not app and not command:
+        group.callback(invoke_without_command=True)(run)
+    else:
+        group.command(command or noun)(run)
 
 
 def _plain(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)
     return [_plain(item) for item in value] if isinstance(value, list) else value
-
-
-def _print_table(columns: list[str], rows: list[list[str]], *, title: str = "") -> None:
-    table = Table(title=title, title_justify="left")
-    for column in columns:
-        table.add_column(column, justify="left" if column in ("network", "files", "part") else "right", overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    Console(highlight=False).print(table)
 
 
 def _show_profiled(profiled: list[Profiled]) -> None:
@@ -103,8 +130,10 @@ def _show_profiled(profiled: list[Profiled]) -> None:
         print(
             f"{one.table}: {one.entries} operators ({one.measured_now} measured now, {one.seconds:.0f} s), {stable}; "
             f"median spread {one.median_spread:.1%}; {one.networks} whole networks, nine of ten predicted "
-            f"within {one.error:.1%}"
+            f"within {one.error:.1%}; the device was slower by {one.drift:.0%} or more in a tenth of the rounds"
         )
+        if one.validation is not None:
+            print(f"  {one.validation}")
 
 
 def _show_searched(searched: Searched) -> None:
@@ -121,7 +150,7 @@ def _show_searched(searched: Searched) -> None:
         for c in searched.front
     ]
     columns = ["trial", "accuracy (short)", "latency ms", "predicted ms", "Mult-Adds M", "params k", "network"]
-    _print_table(columns, rows, title=f"{searched.run}: the front of {searched.trained} trained candidates")
+    print_table(columns, rows, title=f"{searched.run}: the front of {searched.trained} trained candidates")
     print(f"{searched.trained} trained, {searched.left_out} left out (over a cap, or known)")
     if searched.ended:
         print(f"ended early: {searched.ended}")
@@ -139,7 +168,7 @@ def _show_winners(winners: list[Winner]) -> None:
         ]
         for w in winners
     ]
-    _print_table(["trial", "accuracy", "Mult-Adds M", "params k", "seconds", "files"], rows)
+    print_table(["trial", "accuracy", "Mult-Adds M", "params k", "seconds", "files"], rows)
 
 
 def _show_exported(exported: list[Exported]) -> None:
@@ -158,7 +187,7 @@ def _show_exported(exported: list[Exported]) -> None:
                 f"{card['cap_ms']:g}",
             ]
         )
-    _print_table(["trial", "accuracy", "Mult-Adds M", "params k", "predicted ms", "measured ms", "cap ms"], rows)
+    print_table(["trial", "accuracy", "Mult-Adds M", "params k", "predicted ms", "measured ms", "cap ms"], rows)
     for one in exported:
         for name, file in one.card["files"].items():
             timed = f"{file['measured_ms']:.3f} ms in {file['setting']}" if file["measured_ms"] else "not timed"
@@ -202,7 +231,7 @@ def _show_space(described: DescribedSpace) -> None:
     rows = [[str(at + 1), f"{choices:,}"] for at, choices in enumerate(described.choices)]
     if described.distinct:
         rows = [[*row, count] for row, count in zip(rows, distinct, strict=False)]
-    _print_table(["block, stage or layer", "choices", *["distinct cells so far"] * bool(described.distinct)], rows)
+    print_table(["block, stage or layer", "choices", *["distinct cells so far"] * bool(described.distinct)], rows)
 
 
 def _show_layers(described: Described) -> None:
@@ -255,7 +284,7 @@ def _show_parts(described: Described) -> None:
                 "peak " * (alive == described.peak_activation_bytes) + _kib(alive),
             ]
         )
-    _print_table(["part", "layers", "Mult-Adds", "of all", "params", "KiB alive"], rows, title="by part")
+    print_table(["part", "layers", "Mult-Adds", "of all", "params", "KiB alive"], rows, title="by part")
 
 
 def _show_largest(largest: "Largest") -> None:
@@ -276,3 +305,14 @@ _command(hwnas.export, _show_exported)
 _command(hwnas.report, _show_reported)
 _command(hwnas.run, _show_ran)
 _command(hwnas.describe, _show_described)
+_command(hwnas.tables_show, show_tables, group=_tables)
+_command(
+    hwnas.tables_check,
+    show_checked,
+    group=_tables,
+    broken=lambda checked: not all(one.fine for one in checked),
+)
+_command(hwnas.tables_merge, show_merged, group=_tables)
+_command(hwnas.tables_diff, show_diff, group=_tables)
+_command(hwnas.devices, show_devices, group=_devices)
+_command(hwnas.devices_add, show_added, group=_devices)

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,8 +19,8 @@ from hwnas import formats, ops
 from hwnas.budget import Budget
 from hwnas.cell import Block, Cell, decode
 from hwnas.errors import BudgetError
-from hwnas.graph import Graph, executed, layer_mult_adds, layer_parameters
-from hwnas.latency import Correction, LatencyTable, Prediction, fit_correction
+from hwnas.graph import Graph, Layer, Shape, executed, layer_mult_adds, layer_parameters
+from hwnas.latency import KINDS, TERMS, Correction, LatencyTable, Prediction, fit_correction
 from hwnas.networks import Architecture, Scale
 from hwnas.networks.cells import CellNetwork
 
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 _BRANCH = re.compile(r"cell\d+\.block(\d+)\.(left|right)\b")
 _BLOCK_RELU = re.compile(r"cell\d+\.block(\d+)\.relu")
+_TERMS = len(TERMS)
+_COSTS = _TERMS + 2  # and Mult-Adds, parameters
 _SORTS = 3  # what reads a state: an operation that begins with a ReLU, a pooling, the identity
 
 
@@ -63,7 +66,7 @@ class CostModel:
         self.scales = tuple(scales)
         self.operations = tuple(operations)
         self._format = formats.get(table.setting["runtime"])
-        self._ms: dict[str, float] = {}  # of the table's entries that were asked for
+        self._found: dict[str, tuple[float, ...]] = {}  # the terms of the table's entries that were asked for
         self._totals: dict[Architecture, Array] = {}
         self._branches: dict[tuple[Scale, bool], tuple[Array, Array]] = {}
         self._sort = np.array([_sort(operation) for operation in operations])
@@ -77,8 +80,7 @@ class CostModel:
 
         Raises TableError where an entry is missing.
         """
-        sums = self._total(architecture)
-        return self.correction.predict(float(sums[0]), int(sums[1]))
+        return self.correction.predict(self._total(architecture)[:_TERMS])
 
     def layer_ms(self, architecture: Architecture) -> list[tuple[str, float]]:
         """Return each executed layer's key and its latency in the table, in the order of execution."""
@@ -86,28 +88,28 @@ class CostModel:
 
     @cached_property
     def correction(self) -> Correction:
-        """The correction fitted to the table's timed networks."""
-        if not self.table.networks:
-            return Correction()
-        architectures = [Architecture.from_json(network.architecture) for network in self.table.networks]
-        sums = np.array([self._total(architecture) for architecture in architectures])
-        measured = np.array([network.measurement.ms for network in self.table.networks])
-        return fit_correction(sums[:, 0], sums[:, 1], measured)
+        """The correction fitted to the table's timed networks, but for those that are held out."""
+        networks = [network for network in self.table.networks if not network.held_out]
+        architectures = [Architecture.from_json(network.architecture) for network in networks]
+        terms = np.array([self._total(architecture)[:_TERMS] for architecture in architectures])
+        measured = np.array([network.measurement.at(self.table.canary_ms) for network in networks])
+        return fit_correction(terms, measured)
 
     def of(self, codes: "Codes") -> Costs:
         """Return the costs of codes [n, blocks, 4] at every scale."""
         if not len(codes):
             empty = np.zeros((0, len(self.scales)))
             return Costs(empty, empty, empty, empty)
-        sums = np.stack([self._sums(codes, scale) for scale in self.scales], axis=1)
-        ms = self.correction.ms(sums[..., 0], sums[..., 1])
-        return Costs(ms, ms * (1 + self.correction.error), sums[..., 2], sums[..., 3])
+        return self._costs(np.stack([self._sums(codes, scale) for scale in self.scales], axis=1))
 
     def walked(self, networks: "Iterable[Sequence[Architecture]]") -> Costs:
         """Return the costs of networks, each given at every scale: arrays [networks, scales]."""
-        sums = np.array([[self._total(architecture) for architecture in one] for one in networks])
-        ms = self.correction.ms(sums[..., 0], sums[..., 1])
-        return Costs(ms, ms * (1 + self.correction.error), sums[..., 2], sums[..., 3])
+        return self._costs(np.array([[self._total(architecture) for architecture in one] for one in networks]))
+
+    def _costs(self, totals: "Array") -> Costs:
+        """Return the costs of totals [n, scales, _COSTS]."""
+        ms = self.correction.ms(totals[..., :_TERMS])
+        return Costs(ms, ms * (1 + self.correction.error), totals[..., _TERMS], totals[..., _TERMS + 1])
 
     def check_reachable(self, costs: Costs, budget: Budget) -> None:
         """Raise BudgetError, naming the smallest figures, where not one of a space's small networks fits the caps."""
@@ -122,25 +124,32 @@ class CostModel:
         )
 
     def _layer_costs(self, architecture: Architecture) -> "tuple[list[str], Array]":
-        """Return names and costs [layers, 4] (ms, 1 for an operator, Mult-Adds, parameters).
+        """Return names and costs [layers, _COSTS]: the correction's terms, Mult-Adds, parameters.
 
-        The executed layers come first, with the time; then the architecture's own, with Mult-Adds and parameters.
+        The executed layers come first, with the terms; then the architecture's own, with Mult-Adds and parameters.
         """
         names, rows = [], []
-        for name, layer, _ in executed(self.lower(architecture)):
+        for name, layer, shapes in executed(self.lower(architecture)):
             names.append(layer.name)
-            rows.append((self._layer_ms(name), 1.0, 0.0, 0.0))
+            rows.append((*self._terms(name, layer, shapes), 0.0, 0.0))
         graph = architecture.graph
         for layer in graph.layers:
             shapes = graph.input_shapes(layer)
             names.append(layer.name)
-            rows.append((0.0, 0.0, layer_mult_adds(layer, shapes), layer_parameters(layer, shapes)))
+            rows.append((*(0.0,) * _TERMS, layer_mult_adds(layer, shapes), layer_parameters(layer, shapes)))
+        names.append("")
+        rows.append((*(0.0,) * (_TERMS - 1), 1.0, 0.0, 0.0))  # the constant
         return names, np.array(rows)
 
-    def _layer_ms(self, name: str) -> float:
-        if name not in self._ms:
-            self._ms[name] = self.table.ms(name)
-        return self._ms[name]
+    def _terms(self, name: str, layer: Layer, shapes: tuple[Shape, ...]) -> tuple[float, ...]:
+        """Return what an executed layer adds to the terms of `latency.TERMS`."""
+        if name not in self._found:
+            kind = _kind(layer)
+            times = (self.table.ms(name) if kind == other else 0.0 for other in KINDS)
+            weights = 4e-6 * layer_parameters(layer, shapes)
+            activations = 4e-6 * (prod(layer.shape) + sum(map(prod, shapes)))
+            self._found[name] = (*times, 1.0, weights, activations, 0.0)
+        return self._found[name]
 
     def _total(self, architecture: Architecture) -> "Array":
         if architecture not in self._totals:
@@ -148,14 +157,14 @@ class CostModel:
         return self._totals[architecture]
 
     def _sums(self, codes: "Codes", scale: Scale) -> "Array":
-        """Return [n, 4]: each cell's costs at one scale, summed over the layers."""
+        """Return [n, _COSTS]: each cell's costs at one scale, summed over the layers."""
         if codes.shape[1] == 1:  # h[l-2] is then read unsqueezed: few cells, each walked
             return np.array([self._total(CellNetwork(cell, scale)) for cell in decode(codes, self.operations)])
         groups, representatives, group_of = np.unique(
             self._ways_of_reading(codes), return_index=True, return_inverse=True
         )
         own = self._own_costs(codes, scale)
-        totals = np.empty((len(groups), 4))
+        totals = np.empty((len(groups), _COSTS))
         for group, at in enumerate(representatives):
             (cell,) = decode(codes[at : at + 1], self.operations)
             totals[group] = self._total(CellNetwork(cell, scale)) - own[at]
@@ -173,11 +182,11 @@ class CostModel:
         return np.asarray(flags.reshape(len(codes), -1) @ (1 << np.arange(2 * _SORTS)), dtype=np.int64)
 
     def _own_costs(self, codes: "Codes", scale: Scale) -> "Array":
-        """Return [n, 4]: what the branches cost, and the ReLUs on blocks that are read by operations that need one."""
+        """Return [n, _COSTS]: what the branches cost, and the ReLUs on blocks that operations read which need one."""
         reads_previous: NDArray[np.bool_] = (codes[:, :, 1::2] == 1).any(
             axis=(1, 2)
         )  # otherwise every other cell is skipped
-        costs = np.zeros((len(codes), 4))
+        costs = np.zeros((len(codes), _COSTS))
         for flag in (False, True):
             rows = np.flatnonzero(reads_previous == flag)
             if not len(rows):
@@ -199,9 +208,9 @@ class CostModel:
         return np.asarray(read.sum(axis=1), dtype=np.int64)
 
     def _branch_costs(self, scale: Scale, reads_previous: bool) -> "tuple[Array, Array]":
-        """Return [operations, 3, 4], a branch's cost on h[l-2], h[l-1] and a block, and [4] of a ReLU on a block."""
+        """Return [operations, 3, _COSTS], a branch's cost on h[l-2], h[l-1] and a block, and a block's ReLU's."""
         if (scale, reads_previous) not in self._branches:
-            branch, relu = np.zeros((len(self.operations), 3, 4)), np.zeros(4)
+            branch, relu = np.zeros((len(self.operations), 3, _COSTS)), np.zeros(_COSTS)
             for index, operation in enumerate(self.operations):
                 other = 1 if reads_previous else 0
                 cell = Cell((Block((operation, 0), (operation, other)), Block((operation, 2), ("identity", other))))
@@ -213,6 +222,13 @@ class CostModel:
                     relu = _sum_of(costs, names, _BLOCK_RELU, "1")
             self._branches[scale, reads_previous] = branch, relu
         return self._branches[scale, reads_previous]
+
+
+def _kind(layer: Layer) -> str:
+    """Return which of `latency.KINDS` an executed layer is."""
+    if layer.kind == "conv":
+        return "depthwise" if layer.depthwise else "pointwise" if layer.kernel == (1, 1) else "convolution"
+    return "pooling" if layer.kind in ("max_pool", "avg_pool") else "other"
 
 
 def _sum_of(costs: "Array", names: Iterable[str], pattern: re.Pattern[str], *groups: str) -> "Array":

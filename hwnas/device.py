@@ -6,7 +6,7 @@ A device's settings (runtime, precision, threads) each have a latency table of t
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
 
 from hwnas.errors import InputError, UnknownNameError
 from hwnas.files import read_toml
@@ -39,6 +39,15 @@ class Device(BaseModel):
     description: str = ""
     transport: str = "local"
     python: str = ""  # the interpreter that runs hwnas/runner.py there; empty: this one (local) or python3
+    address: str = ""  # ssh: user@host or host
+    port: int = Field(default=22, ge=1, le=65535)  # ssh
+    known_hosts: Path = Path("~/.ssh/known_hosts")  # ssh: the file of host keys
+    key: Path | None = None  # ssh: the user's private key; none: the agent's keys and the usual files
+    folder: str = ""  # ssh, adb: where files are put there; empty: its temporary folder, /data/local/tmp
+    serial: str = ""  # adb: which phone; empty: the only one that is attached
+    adb: str = "adb"  # adb: the command
+    benchmark_model: str = ""  # adb: TFLite's tool, a path here (it is pushed) or on the phone
+    cores: tuple[NonNegativeInt, ...] = ()  # adb: to pin to; empty: all
     settings: tuple[Setting, ...] = Field(min_length=1)
 
     def setting(self, name: str | None = None, *, threads: int | None = None) -> Setting:

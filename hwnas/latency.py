@@ -1,13 +1,17 @@
 """Latency: what was measured of a model, the table of a device's measurements, and what it predicts of a network."""
 
 import json
-import math
 import statistics
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
+from hwnas.device import Setting
 from hwnas.errors import TableError
 from hwnas.files import write_text
 
@@ -18,6 +22,13 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
 
 _VERSION = 1
+_UNIT = "ms"
+_QUOTED = 100  # characters of a broken entry in an error
+KINDS = ("convolution", "pointwise", "depthwise", "pooling", "other")  # of operators, whose times are summed apart
+TERMS = (*KINDS, "operators", "weight_mb", "activation_mb", "constant")  # what a network's latency is predicted from
+PLAIN_SUM = (1.0,) * len(KINDS) + (0.0,) * (len(TERMS) - len(KINDS))
+_PENALTIES = (1e-3, 1e-2, 0.1, 0.3, 1.0, 3.0, 10.0)
+_OUTLIER = 0.3  # a relative error beyond which a network says no more about the penalty
 
 
 def lower_quartile(values: Sequence[float]) -> float:
@@ -27,10 +38,15 @@ def lower_quartile(values: Sequence[float]) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """Raw samples of one model in milliseconds: a tuple for each round, a sample for each timed call."""
+    """Raw samples of one model in milliseconds: a tuple for each round, a sample for each timed call.
+
+    A device has faster and slower minutes. The canary, a model that is timed throughout, tells them: rounds are
+    compared as multiples of it, and a table states latencies at one and the same canary (`at`).
+    """
 
     rounds_ms: tuple[tuple[float, ...], ...]
     unstable: bool = False
+    canary_ms: tuple[float, ...] = ()  # for each round what the device's canary took then; empty without one
 
     @property
     def round_medians_ms(self) -> list[float]:
@@ -47,22 +63,38 @@ class Measurement:
         """The latency that hwnas states: the lower quartile, over the rounds, of the rounds' medians."""
         return lower_quartile(self.round_medians_ms)
 
+    def at(self, canary_ms: float) -> float:
+        """Return the latency in ms with the canary at this figure: `ms` of rounds that are multiples of the canary."""
+        return lower_quartile(self._steady(canary_ms)) if self.canary_ms else self.ms
+
+    def _steady(self, canary_ms: float) -> list[float]:
+        pairs = zip(self.round_medians_ms, self.canary_ms, strict=True)
+        return [median * canary_ms / canary for median, canary in pairs]
+
     @property
     def spread(self) -> float:
-        """How far the rounds disagree: (median - lower quartile) / lower quartile of the rounds' medians."""
-        return statistics.median(self.round_medians_ms) / self.ms - 1.0
+        """How far the rounds disagree: (median - lower quartile) / lower quartile of the rounds' medians.
+
+        Where there is a canary, of their multiples of it.
+        """
+        medians = self._steady(1.0) if self.canary_ms else self.round_medians_ms
+        return statistics.median(medians) / lower_quartile(medians) - 1.0
 
     def after(self, earlier: "Measurement | None") -> "Measurement":
-        """Return this measurement with the rounds of an earlier one before its own."""
-        return self if earlier is None else replace(self, rounds_ms=earlier.rounds_ms + self.rounds_ms)
+        """Return this measurement with the rounds of an earlier one before its own; a canary must be in both."""
+        if earlier is None or bool(earlier.canary_ms) != bool(self.canary_ms):
+            return self
+        canary_ms = earlier.canary_ms + self.canary_ms
+        return replace(self, rounds_ms=earlier.rounds_ms + self.rounds_ms, canary_ms=canary_ms)
 
 
 @dataclass(frozen=True, slots=True)
 class TimedNetwork:
-    """A whole network that was timed on the device: what corrects the sum of its operators."""
+    """A whole network that was timed on the device: corrects the sum of its operators, or, held out, judges that."""
 
     architecture: dict[str, Any]
     measurement: Measurement
+    held_out: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,60 +112,63 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class Correction:
-    """From the sum of a network's operators to its latency: factor x sum + per_operator_ms x operators + constant_ms.
+    """From what a network's operators cost alone to what the network takes: a weighted sum of `TERMS`.
 
-    `error` is the 0.9 quantile of |measured / predicted - 1|, each network predicted from the others alone;
-    `networks` says how many there were.
+    An operator that runs alone, again and again, finds its weights and inputs in the cache; in a network it does not.
+    What that costs depends on its kind and its bytes. `error` is the 0.9 quantile of |measured / predicted - 1|, each
+    network predicted from the others alone; `networks` says how many there were.
     """
 
-    factor: float = 1.0
-    per_operator_ms: float = 0.0
-    constant_ms: float = 0.0
+    weights: tuple[float, ...] = PLAIN_SUM
     error: float = 0.5  # of a plain sum, as long as no network was timed
     networks: int = 0
 
-    def ms(self, sum_ms: "Array", operators: "Array") -> "Array":
-        """Return the predicted latency of networks with these sums and numbers of operators, elementwise."""
-        return self.factor * sum_ms + self.per_operator_ms * operators + self.constant_ms
+    def ms(self, terms: "Array") -> "Array":
+        """Return the predicted latency [...] of networks with these terms [..., len(TERMS)]."""
+        import numpy as np
 
-    def predict(self, sum_ms: float, operators: int) -> Prediction:
-        """Return the prediction of one network."""
-        return Prediction(self.factor * sum_ms + self.per_operator_ms * operators + self.constant_ms, self.error)
+        return np.asarray(terms @ np.array(self.weights), dtype=np.float64)
+
+    def predict(self, terms: "Array") -> Prediction:
+        """Return the prediction of one network: terms [len(TERMS)]."""
+        return Prediction(float(self.ms(terms)), self.error)
 
 
-def fit_correction(sum_ms: "Array", operators: "Array", measured_ms: "Array") -> Correction:
-    """Fit the correction to timed networks, arrays of shape [networks], by least squares of the relative errors.
+def fit_correction(terms: "Array", measured_ms: "Array") -> Correction:
+    """Fit the correction to timed networks: terms [networks, len(TERMS)] and their latencies [networks].
 
-    Fewer than eight networks only give a factor.
+    Ridge regression of the relative errors towards the plain sum, with the penalty that best predicts networks that
+    were left out.
     """
     import numpy as np
 
-    if not len(sum_ms):
+    if not len(terms):
         return Correction()
-    factor, per_operator_ms, constant_ms = map(float, _solve(sum_ms, operators, measured_ms))
-    others = ~np.eye(len(sum_ms), dtype=bool)
-    errors = [
-        measured_ms[i] / (_solve(sum_ms[rest], operators[rest], measured_ms[rest]) @ _terms(sum_ms, operators)[i]) - 1.0
-        for i, rest in enumerate(others)
-        if len(sum_ms) > 1
-    ]
-    error = float(np.quantile(np.abs(errors), 0.9)) if errors else Correction().error
-    return Correction(factor, per_operator_ms, constant_ms, error=error, networks=len(sum_ms))
+    shares = terms / measured_ms[:, None]
+    size = np.abs(shares).mean(axis=0) + 1e-12  # of each term in a network, as a share: a unit for its weight
+    errors = [_left_out_errors(shares / size, size, penalty) for penalty in _PENALTIES]
+    best = int(np.argmin([np.mean(np.minimum(found**2, _OUTLIER**2)) for found in errors]))
+    weights = _ridge(shares / size, size, _PENALTIES[best])[0] / size
+    error = float(np.quantile(np.abs(errors[best]), 0.9)) if len(terms) > 1 else Correction().error
+    return Correction(tuple(weights.tolist()), error=error, networks=len(terms))
 
 
-def _terms(sum_ms: "Array", operators: "Array") -> "Array":
+def _ridge(shares: "Array", size: "Array", penalty: float) -> "tuple[Array, Array]":
+    """Return the weights, in units of 1 / size, and each network's leverage."""
     import numpy as np
 
-    return np.stack([sum_ms, operators, np.ones_like(sum_ms)], axis=1)
+    plain = np.array(PLAIN_SUM) * size
+    gram = shares.T @ shares + penalty * np.eye(len(size))
+    weights = plain + np.linalg.solve(gram, shares.T @ (1.0 - shares @ plain))
+    return weights, np.einsum("ij,ji->i", shares, np.linalg.solve(gram, shares.T))
 
 
-def _solve(sum_ms: "Array", operators: "Array", measured_ms: "Array") -> "Array":
-    import numpy as np
-
-    if len(sum_ms) < 8:
-        return np.array([np.median(measured_ms / sum_ms), 0.0, 0.0])
-    terms = _terms(sum_ms, operators) / measured_ms[:, None]
-    return np.linalg.lstsq(terms, np.ones_like(sum_ms), rcond=None)[0].astype(np.float64)
+def _left_out_errors(shares: "Array", size: "Array", penalty: float) -> "Array":
+    """Return measured / predicted - 1 of each network, predicted from the others alone."""
+    weights, leverage = _ridge(shares, size, penalty)
+    residual = (1.0 - shares @ weights) / (1.0 - leverage)  # the rule of ridge regression, without fitting anew
+    predicted: Array = 1.0 - residual
+    return residual / predicted
 
 
 @dataclass
@@ -151,14 +186,30 @@ class LatencyTable:
     entries: dict[str, Measurement] = field(default_factory=dict)
     networks: list[TimedNetwork] = field(default_factory=list)
 
+    @cached_property
+    def canary_ms(self) -> float:
+        """What the canary took in the device's faster minutes, when first asked for: the lower quartile of all rounds.
+
+        1 where there was no canary: then it changes nothing.
+        """
+        measured = [*self.entries.values(), *(network.measurement for network in self.networks)]
+        return lower_quartile([ms for one in measured for ms in one.canary_ms] or [1.0])
+
+    @property
+    def drift(self) -> float:
+        """How much slower than `canary_ms` the canary was in the slowest tenth of the rounds, as a share."""
+        measured = [*self.entries.values(), *(network.measurement for network in self.networks)]
+        rounds = sorted(ms for one in measured for ms in one.canary_ms)
+        return rounds[len(rounds) * 9 // 10] / self.canary_ms - 1.0 if rounds else 0.0
+
     def network(self, architecture: dict[str, Any]) -> Measurement | None:
         """Return what was measured of a whole network, if anything."""
         return next((n.measurement for n in self.networks if n.architecture == architecture), None)
 
-    def set_network(self, architecture: dict[str, Any], measurement: Measurement) -> None:
+    def set_network(self, architecture: dict[str, Any], measurement: Measurement, *, held_out: bool = False) -> None:
         """Put a whole network into the table, in the place of the same one if it has it."""
         self.networks = [n for n in self.networks if n.architecture != architecture]
-        self.networks.append(TimedNetwork(architecture, measurement))
+        self.networks.append(TimedNetwork(architecture, measurement, held_out))
 
     def missing(self, keys: Iterable[str]) -> list[str]:
         """Return the keys that have no entry, each once, in their order."""
@@ -173,21 +224,30 @@ class LatencyTable:
             )
 
     def ms(self, key: str) -> float:
-        """Return the latency of one layer in milliseconds.
+        """Return the latency of one layer in milliseconds, at the table's canary.
 
         Raises TableError where it was not measured.
         """
         try:
-            return self.entries[key].ms
+            return self.entries[key].at(self.canary_ms)
         except KeyError:
             raise TableError(f"{self.path} has no entry {key!r}; `hwnas profile {self.device}` measures it") from None
 
     def save(self) -> None:
         """Write the table atomically."""
-        head = {"version": _VERSION, "device": self.device, "setting": self.setting, "conditions": self.conditions}
+        head = {
+            "version": _VERSION,
+            "unit": _UNIT,
+            "device": self.device,
+            "setting": self.setting,
+            "conditions": self.conditions,
+        }
         lines = [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in head.items()]
         entries = [f"{json.dumps(key)}: {json.dumps(_to_json(m))}" for key, m in sorted(self.entries.items())]
-        networks = [json.dumps({"architecture": n.architecture, **_to_json(n.measurement)}) for n in self.networks]
+        networks = [
+            json.dumps({"architecture": n.architecture, "held_out": n.held_out, **_to_json(n.measurement)})
+            for n in self.networks
+        ]
         lines.append('"entries": {\n' + ",\n".join(entries) + "\n}")
         lines.append('"networks": [\n' + ",\n".join(networks) + "\n]")
         write_text(self.path, "{\n" + ",\n".join(lines) + "\n}\n")
@@ -195,49 +255,124 @@ class LatencyTable:
     @classmethod
     def read(cls, path: Path) -> "LatencyTable":
         """Read a table from its file."""
-        again = "measure it again with `hwnas profile`, or restore the file"
-        try:
-            value = json.loads(path.read_text(encoding="utf-8"))
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise TableError(f"{path} must be a latency table in JSON; it is not ({error}); {again}") from None
-        if not isinstance(value, dict) or value.get("version") != _VERSION:
-            got = value.get("version") if isinstance(value, dict) else type(value).__name__
-            raise TableError(f"{path} must be a latency table of version {_VERSION}; got {got!r}; {again}")
-        parts = {"device": str, "setting": dict, "conditions": dict, "entries": dict, "networks": list}
-        for name, kind in parts.items():
-            if not isinstance(value.get(name), kind):
-                raise TableError(f"{path}: {name!r} is missing or of a wrong type; {again}")
+        value, constants = _head(path)
         entries = {key: _from_json(entry, f"{path}: entry {key!r}") for key, entry in value["entries"].items()}
         networks = [
-            TimedNetwork(_architecture(entry, f"{path}: network {i}"), _from_json(entry, f"{path}: network {i}"))
+            TimedNetwork(
+                _architecture(entry, f"{path}: network {i}"),
+                _from_json(entry, f"{path}: network {i}"),
+                entry.get("held_out", False),
+            )
             for i, entry in enumerate(value["networks"])
         ]
+        if constants:
+            raise TableError(f"{path} must hold JSON's numbers only; got {constants[0]}. {_again(path)}")
         return cls(path, value["device"], value["setting"], value["conditions"], entries, networks)
 
 
+def _head(path: Path) -> tuple[dict[str, Any], list[str]]:
+    """Return a file's content with its head checked, and the names of its NaN and infinities, which JSON has not."""
+    constants: list[str] = []
+
+    def constant(name: str) -> float:
+        constants.append(name)
+        return float(name)
+
+    try:
+        value = json.loads(
+            path.read_text(encoding="utf-8"), parse_constant=constant, object_pairs_hook=_without_repetition
+        )
+    except OSError as error:
+        raise TableError(
+            f"{path} must be a latency table; it cannot be read: {error.strerror}. {_again(path)}"
+        ) from None
+    except (ValueError, RecursionError) as error:  # ValueError: what the decoder and the parser raise
+        raise TableError(f"{path} must be a latency table in JSON; it is not ({error}). {_again(path)}") from None
+    _check_head(value, path)
+    return value, constants
+
+
+def _check_head(value: Any, path: Path) -> None:
+    """Raise TableError for another version or unit, and for parts that are missing or of a wrong type."""
+    if not isinstance(value, dict) or value.get("version") != _VERSION:
+        got = value.get("version") if isinstance(value, dict) else type(value).__name__
+        raise TableError(f"{path} must be a latency table of version {_VERSION}; got {got!r}. {_again(path)}")
+    if (unit := value.get("unit", _UNIT)) != _UNIT:  # files from before units were written are in ms too
+        raise TableError(f"{path}: the unit must be {_UNIT!r}; got {unit!r}. {_again(path)}")
+    parts = {"device": str, "setting": dict, "conditions": dict, "entries": dict, "networks": list}
+    for name, kind in parts.items():
+        if not isinstance(value.get(name), kind):
+            raise TableError(f"{path}: {name!r} is missing or of a wrong type. {_again(path)}")
+    try:
+        Setting.model_validate_json(json.dumps(value["setting"]), strict=True)
+    except ValidationError as error:
+        raise TableError(f"{path}: 'setting' must have a setting's fields: {_reasons(error)}. {_again(path)}") from None
+
+
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object's fields; raises ValueError for two of one name, of which JSON would drop one."""
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        repeated = next(name for at, (name, _) in enumerate(pairs) if name in dict(pairs[:at]))
+        raise ValueError(f"{repeated!r} is there twice")
+    return fields
+
+
+def _reasons(error: ValidationError) -> str:
+    return "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}, got {one['input']!r}" for one in error.errors())
+
+
+def _again(path: Path) -> str:
+    """Return what to do about a table's file that cannot be used; its path names the device and the setting."""
+    return f"Restore the file, or measure it again: hwnas profile {path.parent.name} --setting {path.stem} --fresh"
+
+
 def _to_json(measurement: Measurement) -> dict[str, Any]:
-    return {"rounds_ms": measurement.rounds_ms, "unstable": measurement.unstable}
+    canary = {"canary_ms": measurement.canary_ms} if measurement.canary_ms else {}
+    return {"rounds_ms": measurement.rounds_ms, **canary, "unstable": measurement.unstable}
 
 
 def _from_json(value: Any, place: str) -> Measurement:
     """Check and read one measurement; `place` names the file and the entry in errors."""
     rule = f"{place} must have rounds_ms, lists of positive numbers of milliseconds"
+    delete = "To measure it again, delete the entry and type: hwnas profile"
     rounds = value.get("rounds_ms") if isinstance(value, dict) else None
     if not isinstance(rounds, list) or not rounds or not isinstance(value.get("unstable", False), bool):
-        raise TableError(f"{rule}; measure it again: delete the entry and run `hwnas profile`")
+        raise TableError(f"{rule}, and whether it is unstable; got {_short(value)}. {delete}")
     for samples in rounds:
         if not isinstance(samples, list) or not samples:
-            raise TableError(f"{rule}; got {samples!r}")
+            raise TableError(f"{rule}; got {samples!r}. {delete}")
         for sample in samples:
-            if type(sample) not in (int, float) or not 0 < sample < math.inf:
-                raise TableError(
-                    f"{rule}; got {sample!r}. Delete the entry and run `hwnas profile` to measure it again"
-                )
-    return Measurement(tuple(tuple(map(float, samples)) for samples in rounds), bool(value.get("unstable", False)))
+            if not _is_time(sample):
+                raise TableError(f"{rule}; got {sample!r}. {delete}")
+    canary = value.get("canary_ms", [])
+    whole = isinstance(canary, list) and len(canary) in (0, len(rounds))
+    if not whole or not all(map(_is_time, canary)):
+        rule = f"{place} must have canary_ms, a positive number of milliseconds for each round, or none"
+        raise TableError(f"{rule}; got {_short(canary)}. {delete}")
+    return Measurement(
+        tuple(tuple(map(float, samples)) for samples in rounds),
+        bool(value.get("unstable", False)),
+        tuple(map(float, canary)),
+    )
+
+
+def _is_time(value: Any) -> bool:
+    return type(value) in (int, float) and 0 < value <= sys.float_info.max
+
+
+def _short(value: Any) -> str:
+    words = repr(value)
+    return words if len(words) <= _QUOTED else f"{words[:_QUOTED]}..."
 
 
 def _architecture(value: Any, place: str) -> dict[str, Any]:
     architecture = value.get("architecture") if isinstance(value, dict) else None
     if not isinstance(architecture, dict):
         raise TableError(f"{place} must have an architecture; delete it and run `hwnas profile` to measure others")
+    if not isinstance(held_out := value.get("held_out", False), bool):
+        raise TableError(
+            f"{place} must have held_out, true or false; got {held_out!r}. "
+            "Delete it and run `hwnas profile` to measure others"
+        )
     return architecture

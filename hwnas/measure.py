@@ -1,5 +1,6 @@
 """Times models on a device: brings them and hwnas/runner.py there, runs it, reads what comes back.
 
+Where a device has no Python, its transport does the runner's job itself (see TimesModels).
 The verbs profile, search and export measure with this and nothing else.
 """
 
@@ -10,12 +11,12 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
-from hwnas import files, formats, runner
+from hwnas import files, formats, plugins, runner
 from hwnas.device import Device, Setting
 from hwnas.errors import DeviceError, InputError
-from hwnas.graph import Graph
+from hwnas.graph import Builder, Graph
 from hwnas.latency import Measurement
 from hwnas.transports import Transport, open_transport
 
@@ -38,7 +39,7 @@ class Conditions:
     load: float | None  # the last minute's average
     others_busy: float | None  # share of all cores' time that other processes took since the runner's start
     temperature_c: float | None  # the hottest sensor's
-    python: str
+    python: str  # empty where the device has none
     numpy: str
     date: str  # UTC
 
@@ -95,8 +96,10 @@ def time_models(
     if min(rounds, group, attempts) < 1:
         raise InputError(f"rounds, group and attempts must be at least 1; got {rounds}, {group} and {attempts}")
     with open_transport(device) as transport, tempfile.TemporaryDirectory(prefix="hwnas-") as folder:
+        known = setting.runtime in plugins.names("formats")  # if not, the runner refuses it
         job = runner.Job(
             runtime=setting.runtime,
+            canary=transport.put(_write_canary(setting.runtime, Path(folder))) if models and known else None,
             models=[{"name": name, "path": transport.put(path)} for name, path in models.items()],
             threads=setting.threads,
             group=group,
@@ -130,6 +133,18 @@ def write_models(graphs: Mapping[str, Graph], runtime: str, folder: Path, *, see
     return models
 
 
+def _write_canary(runtime: str, folder: Path) -> Path:
+    """Write the model that tells how fast a device is at the time: the same for all tables of a runtime, under 1 ms."""
+    b = Builder((24, 32, 32))
+    value = 0
+    for name in ("first", "second", "third"):
+        value = b.window("conv", value, name=f"{name}.depthwise", kernel=(3, 3), groups=24)
+        value = b.relu(b.window("conv", value, name=name, filters=24))
+    value = b.window("conv", b.add(value, 0, name="sum"), name="full", filters=32, kernel=(3, 3), stride=(2, 2))
+    graph = b.finish(b.linear(b.mean(value, name="mean"), 10, name="classifier"))
+    return write_models({"canary": formats.get(runtime).lower(graph)}, runtime, folder)["canary"]
+
+
 def time_network(graph: Graph, device: Device, setting: Setting, *, seed: int = 0) -> Measurement:
     """Write a network with random weights as it would be exported, and time it whole on the device."""
     with tempfile.TemporaryDirectory(prefix="hwnas-") as folder:
@@ -139,24 +154,50 @@ def time_network(graph: Graph, device: Device, setting: Setting, *, seed: int = 
     return timed.measurement
 
 
+@runtime_checkable
+class TimesModels(Protocol):
+    """What a transport to a device without Python has besides: it does a runner's job itself."""
+
+    def time(self, job: runner.Job) -> Generator[runner.Event, None, None]:
+        """Do a job whose models' paths are the device's; yield the objects that would be the runner's lines.
+
+        Raises DeviceError where the device cannot go on.
+        """
+        ...
+
+
 class _CutError(Exception):
     """The runner's lines have come to an end; only its end line, after which nobody reads on, is a good one."""
 
 
-def _lines(transport: Transport, job: runner.Job, folder: Path) -> Generator[str, None, None]:
-    """Run the runner, whose process ends with this generator. Raises _CutError at the end of its lines, saying why."""
-    path = folder / "job.json"
-    files.write_json(path, dataclasses.asdict(job))
+def _lines(transport: Transport, job: runner.Job, folder: Path) -> Generator[str | runner.Event, None, None]:
+    """Have the job done, by the runner or the transport; what is begun ends with this generator.
+
+    Raises _CutError at the end of the lines, saying why.
+    """
     try:
-        with closing(transport.run([transport.put(Path(runner.__file__)), transport.put(path)])) as lines:
+        with closing(_begin(transport, job, folder)) as lines:
             yield from lines
     except DeviceError as error:
         raise _CutError(str(error)) from None
     raise _CutError("its output just ends")
 
 
+def _begin(transport: Transport, job: runner.Job, folder: Path) -> Generator[str | runner.Event, None, None]:
+    """Return the lines of the runner, or what a transport that times models says in their place."""
+    if isinstance(transport, TimesModels):
+        return transport.time(job)
+    path = folder / "job.json"
+    files.write_json(path, dataclasses.asdict(job))
+    return transport.run([transport.put(Path(runner.__file__)), transport.put(path)])
+
+
 def _read(
-    lines: Iterator[str], expected: int, *, where: str, on_conditions: Callable[[Conditions], None] | None
+    lines: Iterator[str | runner.Event],
+    expected: int,
+    *,
+    where: str,
+    on_conditions: Callable[[Conditions], None] | None,
 ) -> Iterator[Timed]:
     """Turn the runner's lines, up to the end line, into what they say."""
     arrived = 0
@@ -176,15 +217,17 @@ def _read(
                 raise DeviceError(f"nothing can be timed on {where}: {event['error']}")
     except _CutError as cut:
         got = f"{arrived} of {expected} models had arrived"
-        raise DeviceError(f"the runner stopped before its end line on {where}; {got}{_list(failed)}. {cut}") from None
+        raise DeviceError(f"timing stopped before its end line on {where}; {got}{_list(failed)}. {cut}") from None
     if arrived + len(failed) < expected:
         raise DeviceError(f"the runner must write a line for each of {expected} models; got {arrived + len(failed)}")
     if failed:
         raise DeviceError(f"every model must load and run on {where}; got {len(failed)} that did not{_list(failed)}")
 
 
-def _event(line: str) -> dict[str, Any]:
+def _event(line: str | runner.Event) -> runner.Event:
     """Return a line of the runner's; raises DeviceError for another."""
+    if isinstance(line, dict):
+        return line
     try:
         event = json.loads(line)
     except json.JSONDecodeError:
@@ -198,7 +241,8 @@ def _timed(event: dict[str, Any]) -> Timed:
     """Return what a model's line says; raises DeviceError for one that lacks something."""
     try:
         rounds_ms = tuple(tuple(float(sample) for sample in samples) for samples in event["rounds_ms"])
-        measurement = Measurement(rounds_ms, unstable=bool(event["unstable"]))
+        canary_ms = tuple(map(float, event.get("canary_ms", ())))
+        measurement = Measurement(rounds_ms, unstable=bool(event["unstable"]), canary_ms=canary_ms)
         return Timed(event["name"], measurement, float(event["load_ms"]), float(event["first_ms"]))
     except (KeyError, TypeError, ValueError) as error:
         raise DeviceError(f"a model's line must be as hwnas/runner.py says; {error!r} in {str(event)[:200]}") from None

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from hwnas.latency import LatencyTable, Measurement
     from hwnas.measure import Conditions
     from hwnas.networks import Architecture, Scale
+    from hwnas.validation import Validation
 
 _BUSY = 0.1  # share of the cores
 _SAVE_EVERY = 64  # entries
@@ -45,12 +46,17 @@ _ROUNDS_A_PASS = 2
 _ROUNDS = 6  # that an entry needs
 _MOST_ROUNDS = 12  # that an entry gets whose rounds disagree by more than this share
 _MAX_SPREAD = 0.1
+_HELD_OUT = "held-out network"
+_OTHER_SEED = 1_000_003  # far from the seeds that people choose
 _CHUNK = 256  # tiny models that lie on the disk at once
 
 
 @dataclass(frozen=True, slots=True)
 class Profiled:
-    """What `profile` did to one table; `error` is the prediction's, as a share, on networks it was not fitted to."""
+    """What `profile` did to one table; `error` is the prediction's, as a share, on networks it was not fitted to.
+
+    `drift` is how much slower than in the device's faster minutes the canary was in the slowest tenth of the rounds.
+    """
 
     device: str
     setting: str
@@ -60,7 +66,10 @@ class Profiled:
     unstable: int
     networks: int
     median_spread: float
+    canary_ms: float
+    drift: float
     error: float
+    validation: "Validation | None"
     seconds: float
 
 
@@ -77,6 +86,9 @@ def profile(
     channels: Annotated[int, typer.Option(help="channels of the images")] = 1,
     classes: Annotated[int, typer.Option(help="classes")] = 10,
     networks: Annotated[int, typer.Option(help="whole networks to time, which correct the sums of operators")] = 32,
+    validate: Annotated[
+        int, typer.Option(help="further networks to time, to which nothing is fitted: how well the table predicts")
+    ] = 0,
     seed: Seed = 0,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="measure anew what the table has; the old one is kept")
@@ -94,16 +106,24 @@ def profile(
     names = [setting] if setting is not None else [known.name for known in machine.settings]
     plugins.load("spaces", space)
     scales = ladder(cells, filters, resolution or (28,), classes=classes, channels=channels, skeleton=skeleton)
+    wanted = (networks, validate)
     return [
-        _profile_setting(machine, machine.setting(name, threads=threads), space, scales, networks, seed, fresh)
+        _profile_setting(machine, machine.setting(name, threads=threads), space, scales, wanted, seed, fresh)
         for name in names
     ]
 
 
 def _profile_setting(
-    device: "Device", setting: "Setting", space: str, scales: "Sequence[Scale]", networks: int, seed: int, fresh: bool
+    device: "Device",
+    setting: "Setting",
+    space: str,
+    scales: "Sequence[Scale]",
+    networks: tuple[int, int],
+    seed: int,
+    fresh: bool,
 ) -> Profiled:
     from hwnas.costs import CostModel
+    from hwnas.validation import validate
 
     started = time.monotonic()
     table = _table_to_fill(device, setting, fresh)
@@ -122,7 +142,10 @@ def _profile_setting(
         unstable=sum(entry.unstable for entry in table.entries.values()),
         networks=len(table.networks),
         median_spread=spreads[len(spreads) // 2],
+        canary_ms=table.canary_ms,
+        drift=table.drift,
         error=model.correction.error,
+        validation=validate(model),
         seconds=time.monotonic() - started,
     )
 
@@ -145,11 +168,12 @@ def _table_to_fill(device: "Device", setting: "Setting", fresh: bool) -> "Latenc
 
 
 def _wanted(
-    table: "LatencyTable", space: str, scales: "Sequence[Scale]", networks: int, seed: int
+    table: "LatencyTable", space: str, scales: "Sequence[Scale]", networks: tuple[int, int], seed: int
 ) -> "tuple[dict[str, Graph], dict[str, Architecture]]":
     """Return what is to be measured, by name: lowered graphs, and the architectures of those that are whole networks.
 
-    An operator's name is its key in the table, its graph that layer alone.
+    An operator's name is its key in the table, its graph that layer alone; those of networks that are to be held out
+    begin with `_HELD_OUT`. `networks` are how many to fit to, and how many to hold out.
     """
     from hwnas import formats
     from hwnas.graph import executed, one_layer
@@ -163,8 +187,10 @@ def _wanted(
                     if name not in graphs:
                         graphs[name] = one_layer(layer, shapes)
             listing.advance()
-    whole = random_networks(space, scales, networks, seed=seed)
-    architectures = {f"network {index}": architecture for index, architecture in enumerate(whole)}
+    fitted = random_networks(space, scales, networks[0], seed=seed)
+    others = random_networks(space, scales, networks[1], seed=seed + _OTHER_SEED)
+    architectures = {f"network {index}": architecture for index, architecture in enumerate(fitted)}
+    architectures |= {f"{_HELD_OUT} {i}": other for i, other in enumerate(others) if other not in fitted}
     graphs |= {name: runtime.lower(architecture.graph) for name, architecture in architectures.items()}
     return graphs, architectures
 
@@ -238,7 +264,7 @@ def _add(
     merged = measurement.after(_found(table, name, architectures))
     merged = dataclasses.replace(merged, unstable=merged.spread > _MAX_SPREAD and _turns_left(merged) == 0)
     if name in architectures:
-        table.set_network(architectures[name].to_json(), merged)
+        table.set_network(architectures[name].to_json(), merged, held_out=name.startswith(_HELD_OUT))
     else:
         table.entries[name] = merged
 

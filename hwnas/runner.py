@@ -4,7 +4,8 @@ It needs Python 3.9, numpy and the runtime, not hwnas: hence one file, however l
 what comes back on standard output is one JSON object a line:
 
     {"conditions": {...}}                                first: the machine, the runtime, the load, the clock, the heat
-    {"name": "a", "rounds_ms": [[...], ...], "attempts": 1, "unstable": false, "load_ms": 3.1, "first_ms": 0.4}
+    {"name": "a", "rounds_ms": [[...], ...], "canary_ms": [...], "attempts": 1, "unstable": false, "load_ms": 3.1,
+     "first_ms": 0.4}
     {"name": "b", "error": "ValueError: ..."}            a model that cannot be loaded or run; the others go on
     {"end": 2, "conditions": {...}}                      last: without it the run was cut short
     {"error": "..."}                                     the whole run is impossible; exit status 3
@@ -14,6 +15,10 @@ turn, in an order drawn anew, so that drift does not land on one of them. A turn
 and `warmup_ms` are over, then times at least `min_calls` calls and `min_ms`. Each sample is one call, in ms. A
 model whose rounds disagree by more than `max_spread` is measured again together with the group's other such models,
 `attempts` times in all; the attempt with the smallest spread is kept.
+
+A job may name a canary: one more model, which has a turn before and after every few turns of the others. Its median in
+a round says how fast the device was in that round: `canary_ms` has one figure for each round. Rounds are compared, for
+the spread, as multiples of it.
 
 The process ends when its standard input closes, so that none is left behind when the client dies; `--no-watch` is for
 runs without a client (`nohup`), whose standard input is closed from the start.
@@ -68,6 +73,8 @@ class Job:
     max_spread: float = 0.1
     attempts: int = 3
     seed: int = 0
+    canary: str | None = None  # a model's path
+    canary_every: int = 8  # turns
     version: int = VERSION
 
 
@@ -94,20 +101,30 @@ class Model:
     load_ms: float
     first_ms: float
     rounds_ms: list[list[float]] = field(default_factory=list)  # of the attempt with the smallest spread
+    canary_ms: list[float] = field(default_factory=list)  # in the same rounds; empty without a canary
     attempts: int = 0
     unstable: bool = True
 
-    def offer(self, rounds_ms: list[list[float]], max_spread: float) -> None:
+    def offer(self, rounds_ms: list[list[float]], canary_ms: list[float], max_spread: float) -> None:
         """Count an attempt, and keep it if its rounds agree better than those of the one kept."""
         self.attempts += 1
-        if not self.rounds_ms or spread(rounds_ms) < spread(self.rounds_ms):
-            self.rounds_ms = rounds_ms
-        self.unstable = not agree(self.rounds_ms, max_spread)
+        steady = steadied(rounds_ms, canary_ms)
+        if not self.rounds_ms or spread(steady) < spread(steadied(self.rounds_ms, self.canary_ms)):
+            self.rounds_ms, self.canary_ms = rounds_ms, canary_ms
+        self.unstable = not agree(steadied(self.rounds_ms, self.canary_ms), max_spread)
 
     def event(self) -> Event:
         """Return the model's line."""
-        keys = ("name", "rounds_ms", "attempts", "unstable", "load_ms", "first_ms")
+        keys = ("name", "rounds_ms", "canary_ms", "attempts", "unstable", "load_ms", "first_ms")
         return {key: getattr(self, key) for key in keys}
+
+
+def steadied(rounds_ms: list[list[float]], canary_ms: list[float]) -> list[list[float]]:
+    """Return the rounds as if the device had been as fast in each as in the one with the fastest canary."""
+    if not canary_ms:
+        return rounds_ms
+    fastest = min(canary_ms)
+    return [[sample * fastest / canary for sample in samples] for samples, canary in zip(rounds_ms, canary_ms)]  # noqa: B905  Python 3.9
 
 
 def quartile_and_median(rounds_ms: list[list[float]]) -> tuple[float, float]:
@@ -156,28 +173,38 @@ def time_turn(call: Call, job: Job, clock: Clock) -> list[float]:
     return thin([round(sample / 1e6, 6) for sample in samples])
 
 
-def time_rounds(models: list[Model], job: Job, *, order: random.Random, clock: Clock) -> Iterator[Event]:
+def time_rounds(
+    models: list[Model], job: Job, *, order: random.Random, clock: Clock, canary: Call | None = None
+) -> Iterator[Event]:
     """Offer each model one attempt: `job.rounds` interleaved rounds. Yields the lines of models that fail."""
     taken: dict[str, list[list[float]]] = {model.name: [] for model in models}
+    canary_ms: list[float] = []
     for _ in range(job.rounds):
         turns = [model for model in models if model.name in taken]
         order.shuffle(turns)
-        for model in turns:
+        canaries: list[float] = []
+        for index, model in enumerate(turns):
+            if canary and index % job.canary_every == 0:
+                canaries += time_turn(canary, job, clock)
             try:
                 taken[model.name].append(time_turn(model.call, job, clock))
             except Exception as error:  # noqa: BLE001  the runtimes' errors have no other base in common
                 del taken[model.name]
                 yield failure(model.name, error)
+        if canary:
+            canary_ms.append(statistics.median(canaries + time_turn(canary, job, clock)))
     for model in models:
         if model.name in taken:
-            model.offer(taken[model.name], job.max_spread)
+            model.offer(taken[model.name], canary_ms, job.max_spread)
 
 
-def time_group(loaded: list[Model], job: Job, *, order: random.Random, clock: Clock) -> Iterator[Event]:
+def time_group(
+    loaded: list[Model], job: Job, *, order: random.Random, clock: Clock, canary: Call | None = None
+) -> Iterator[Event]:
     """Yield the line of each model of a group as soon as it is final."""
     left = loaded
     for attempt in range(1, job.attempts + 1):
-        yield from time_rounds(left, job, order=order, clock=clock)
+        yield from time_rounds(left, job, order=order, clock=clock, canary=canary)
         left = [model for model in left if model.attempts == attempt]  # without those that failed
         last = attempt == job.attempts
         yield from (model.event() for model in left if last or not model.unstable)
@@ -203,10 +230,11 @@ def load_group(models: list[dict[str, str]], loaded: list[Model], *, load: Load,
 def time_models(job: Job, load: Load, *, clock: Clock = time.perf_counter_ns) -> Iterator[Event]:
     """Yield a line per model, group by group; `load` makes a model's file a call without arguments."""
     order = random.Random(job.seed)
+    canary = load(job.canary) if job.canary else None
     for start in range(0, len(job.models), job.group):
         loaded: list[Model] = []
         yield from load_group(job.models[start : start + job.group], loaded, load=load, clock=clock)
-        yield from time_group(loaded, job, order=order, clock=clock)
+        yield from time_group(loaded, job, order=order, clock=clock, canary=canary)
         loaded.clear()
         gc.collect()  # which is off while models are timed
 

@@ -1,11 +1,11 @@
-"""Where a device's latency tables are, and whether one was measured under the conditions at hand."""
+"""Where latency tables are, by device and setting, and whether one was measured under the conditions at hand."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from hwnas.device import Device, Setting, folders
-from hwnas.errors import TableError
+from hwnas.errors import InputError, TableError, UnknownNameError
 from hwnas.latency import LatencyTable
 
 
@@ -27,6 +27,42 @@ def open_table(device: Device, setting: Setting) -> LatencyTable:
         f"device {device.name} must be profiled in setting {setting.name} first; there is no "
         f"latency_tables/{device.name}/{setting.name}.json. Type: hwnas profile {device.name} --setting {setting.name}"
     )
+
+
+def find_tables() -> list[Path]:
+    """Return every latency_tables/NAME/SETTING.json: the user's own, then those that hwnas ships."""
+    return [path for folder in folders("latency_tables") for path in sorted(folder.glob("*/*.json"))]
+
+
+def table_paths(what: str, setting: str | None = None) -> list[Path]:
+    """Return the files that `what` stands for: a file itself, or the tables of DEVICE or DEVICE/SETTING.
+
+    Where the user's own folder and the shipped one both have a table, it is the user's own.
+    Raises UnknownNameError, which lists the known tables.
+    """
+    if what.endswith(".json"):
+        return [Path(what)]
+    device, _, named = what.partition("/")
+    wanted = setting or named
+    known = {(path.parent.name, path.stem): path for path in reversed(find_tables())}
+    chosen = [path for (name, stem), path in sorted(known.items()) if name == device and stem == (wanted or stem)]
+    if not chosen:
+        raise UnknownNameError(
+            "latency table",
+            f"{device}/{wanted}" if wanted else device,
+            ("/".join(names) for names in known),
+            hint=f"Type: hwnas profile {device}{f' --setting {wanted}' if wanted else ''}",
+        )
+    return chosen
+
+
+def one_table_path(what: str, setting: str | None = None) -> Path:
+    """Return the one file that `what` stands for; raises InputError where a device has several."""
+    paths = table_paths(what, setting)
+    if len(paths) > 1:
+        names = ", ".join(f"{what}/{path.stem}" for path in paths)
+        raise InputError(f"one table must be named; {what} has {len(paths)}. Type one of {names} instead of {what}")
+    return paths[0]
 
 
 def check_conditions(table: LatencyTable, now: Mapping[str, Any]) -> None:

@@ -340,3 +340,28 @@ def test_each_attempt_interleaves_only_what_is_left() -> None:
     models = [runner.Model(name, bench.load(name), 0.0, 0.0) for name in "abc"]
     assert list(runner.time_rounds(models, job, order=order, clock=bench.clock)) == []
     assert [model.attempts for model in models] == [1, 1, 1]
+
+
+def test_a_canary_tells_a_slower_minute_from_a_slower_model() -> None:
+    bench = Bench()
+    turn = [1.0] * 7 + [2.0] * 7  # calls of a round at full speed, and of one at half
+    for name in ("canary", "steady"):
+        bench.duration_ms[name] = iter(
+            [1.0] * (name == "steady") + (turn[:7] * 2 + turn[7:] * 2 if name == "canary" else turn) * 9
+        )
+    steady = bench.run(["steady"], rounds=2, canary="canary", min_calls=5, min_ms=0.0, warmup_ms=0.0)[0]
+    assert steady["canary_ms"] == [1.0, 2.0]
+    assert steady["attempts"] == 1
+    assert not steady["unstable"]
+    assert [set(samples) for samples in steady["rounds_ms"]] == [{1.0}, {2.0}]
+
+
+def test_without_a_canary_there_are_no_figures_of_one() -> None:
+    assert Bench().run(["a"])[0]["canary_ms"] == []
+
+
+def test_the_canary_has_a_turn_before_and_after_every_few_others() -> None:
+    bench = Bench()
+    bench.run([f"m{index}" for index in range(5)], rounds=1, canary="canary", canary_every=2)
+    turns = bench.turns[5:]  # after the first calls
+    assert [at for at, name in enumerate(turns) if name == "canary"] == [0, 3, 6, 8]
