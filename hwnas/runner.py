@@ -50,6 +50,7 @@ ORPHANED = 4  # exit status: standard input was closed
 Call = Callable[[], object]
 Load = Callable[[str], Call]
 Clock = Callable[[], int]
+Turn = Callable[[Call], "list[float]"]  # a model's samples of one round, in ms
 Event = dict[str, Any]
 
 
@@ -174,7 +175,13 @@ def time_turn(call: Call, job: Job, clock: Clock) -> list[float]:
 
 
 def time_rounds(
-    models: list[Model], job: Job, *, order: random.Random, clock: Clock, canary: Call | None = None
+    models: list[Model],
+    job: Job,
+    *,
+    order: random.Random,
+    turn: Turn,
+    canary: Call | None = None,
+    failures: type[Exception] = Exception,  # the runtimes' errors have no other base in common
 ) -> Iterator[Event]:
     """Offer each model one attempt: `job.rounds` interleaved rounds. Yields the lines of models that fail."""
     taken: dict[str, list[list[float]]] = {model.name: [] for model in models}
@@ -185,26 +192,32 @@ def time_rounds(
         canaries: list[float] = []
         for index, model in enumerate(turns):
             if canary and index % job.canary_every == 0:
-                canaries += time_turn(canary, job, clock)
+                canaries += turn(canary)
             try:
-                taken[model.name].append(time_turn(model.call, job, clock))
-            except Exception as error:  # noqa: BLE001  the runtimes' errors have no other base in common
+                taken[model.name].append(turn(model.call))
+            except failures as error:
                 del taken[model.name]
                 yield failure(model.name, error)
         if canary:
-            canary_ms.append(statistics.median(canaries + time_turn(canary, job, clock)))
+            canary_ms.append(statistics.median(canaries + turn(canary)))
     for model in models:
         if model.name in taken:
             model.offer(taken[model.name], canary_ms, job.max_spread)
 
 
 def time_group(
-    loaded: list[Model], job: Job, *, order: random.Random, clock: Clock, canary: Call | None = None
+    loaded: list[Model],
+    job: Job,
+    *,
+    order: random.Random,
+    turn: Turn,
+    canary: Call | None = None,
+    failures: type[Exception] = Exception,
 ) -> Iterator[Event]:
     """Yield the line of each model of a group as soon as it is final."""
     left = loaded
     for attempt in range(1, job.attempts + 1):
-        yield from time_rounds(left, job, order=order, clock=clock, canary=canary)
+        yield from time_rounds(left, job, order=order, turn=turn, canary=canary, failures=failures)
         left = [model for model in left if model.attempts == attempt]  # without those that failed
         last = attempt == job.attempts
         yield from (model.event() for model in left if last or not model.unstable)
@@ -234,7 +247,7 @@ def time_models(job: Job, load: Load, *, clock: Clock = time.perf_counter_ns) ->
     for start in range(0, len(job.models), job.group):
         loaded: list[Model] = []
         yield from load_group(job.models[start : start + job.group], loaded, load=load, clock=clock)
-        yield from time_group(loaded, job, order=order, clock=clock, canary=canary)
+        yield from time_group(loaded, job, order=order, turn=lambda call: time_turn(call, job, clock), canary=canary)
         loaded.clear()
         gc.collect()  # which is off while models are timed
 

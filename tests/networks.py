@@ -54,16 +54,7 @@ def architectures(draw: st.DrawFn) -> Architecture:
         concat = draw(st.sampled_from(["all", "loose"]))
         return Cell(tuple(Block(branch(index + 2), branch(index + 2)) for index in range(blocks)), concat)
 
-    skeleton = draw(st.sampled_from(["cifar", "cifar", "imagenet"]))
-    scale = Scale(
-        cells=draw(st.integers(1, 2)),
-        filters=draw(st.integers(4, 12)),
-        resolution=draw(st.integers(8, 40) if skeleton == "cifar" else st.sampled_from([64, 65])),
-        classes=draw(st.integers(2, 10)),
-        input_channels=draw(st.sampled_from([1, 3])),
-        skeleton=skeleton,
-    )
-    return CellNetwork(cell(), scale, cell() if draw(st.booleans()) else None)
+    return CellNetwork(cell(), draw(scales(skeletons=True)), cell() if draw(st.booleans()) else None)
 
 
 @st.composite

@@ -338,7 +338,10 @@ def test_each_attempt_interleaves_only_what_is_left() -> None:
     order = random.Random(0)
     job = runner.Job("fake", [], rounds=2)
     models = [runner.Model(name, bench.load(name), 0.0, 0.0) for name in "abc"]
-    assert list(runner.time_rounds(models, job, order=order, clock=bench.clock)) == []
+    assert (
+        list(runner.time_rounds(models, job, order=order, turn=lambda call: runner.time_turn(call, job, bench.clock)))
+        == []
+    )
     assert [model.attempts for model in models] == [1, 1, 1]
 
 

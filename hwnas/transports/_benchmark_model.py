@@ -13,12 +13,11 @@ import random
 import re
 import shlex
 import signal
-import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import cast
 
-from hwnas.runner import Event, Job, Model
+from hwnas.runner import Call, Event, Job, Model, time_group
 
 MAX_S = 20.0  # the tool ends its warm-up, and its timed calls, at the first call that ends after this
 _TURN_S = 0.05  # the tool warms up, and times calls, for at least this long
@@ -85,47 +84,25 @@ def time_models(job: Job, turn: Callable[[str], Report]) -> Iterator[Event]:
     """Yield a line per model, group by group; `turn` runs the tool once on a model's path, or raises ToolError."""
     order = random.Random(job.seed)
     for start in range(0, len(job.models), job.group):
-        left = [_model(model["name"], model["path"], turn) for model in job.models[start : start + job.group]]
-        for attempt in range(1, job.attempts + 1):
-            yield from _time_rounds(left, job, order, turn)
-            left = [model for model in left if model.attempts == attempt]  # without those that failed
-            yield from (model.event() for model in left if attempt == job.attempts or not model.unstable)
-            left = [model for model in left if model.unstable]
-
-
-def _time_rounds(models: list[Model], job: Job, order: random.Random, turn: Callable[[str], Report]) -> Iterator[Event]:
-    """Offer each model one attempt, in interleaved rounds. Yields the lines of models that fail."""
-    taken: dict[str, list[list[float]]] = {model.name: [] for model in models}
-    canary_ms: list[float] = []
-    for _ in range(job.rounds):
-        turns = [model for model in models if model.name in taken]
-        order.shuffle(turns)
-        canaries: list[float] = []
-        for index, model in enumerate(turns):
-            if job.canary and index % job.canary_every == 0:
-                canaries.append(turn(job.canary).sample_ms)
-            try:
-                taken[model.name].append([_report(model).sample_ms])
-            except ToolError as error:
-                del taken[model.name]
-                yield {"name": model.name, "error": str(error)}
-        if job.canary:
-            canary_ms.append(statistics.median([*canaries, turn(job.canary).sample_ms]))
-    for model in models:
-        if model.name in taken:
-            model.offer(taken[model.name], canary_ms, job.max_spread)
+        models = [_model(model["name"], model["path"], turn) for model in job.models[start : start + job.group]]
+        canary = _model("canary", job.canary, turn).call if job.canary else None
+        yield from time_group(models, job, order=order, turn=_samples, canary=canary, failures=ToolError)
 
 
 def _model(name: str, path: str, turn: Callable[[str], Report]) -> Model:
-    """Return a model of which nothing was measured; a call is a run of the tool."""
-    return Model(name, lambda: turn(path), load_ms=0.0, first_ms=0.0)
+    """Return a model of which nothing was measured; a call runs the tool, and notes what is told of loading it."""
+
+    def call() -> Report:
+        report = turn(path)
+        model.load_ms, model.first_ms = report.load_ms, report.first_ms
+        return report
+
+    model = Model(name, call, load_ms=0.0, first_ms=0.0)
+    return model
 
 
-def _report(model: Model) -> Report:
-    """Run the tool on a model; note in it what is told of loading it."""
-    report = cast(Report, model.call())
-    model.load_ms, model.first_ms = report.load_ms, report.first_ms
-    return report
+def _samples(call: Call) -> list[float]:
+    return [cast(Report, call()).sample_ms]
 
 
 def _fields(line: str) -> dict[str, float]:
