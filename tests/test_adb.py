@@ -223,7 +223,10 @@ class TestTiming:
         three["b"] = write_tflite(tmp_path / "crash.tflite")
         arrived, said = take(time_models(device, TFLITE, three, rounds=2))
         assert sorted(arrived) == ["a", "c"]
-        assert "got 1 that did not\n  b: ToolError: benchmark_model must end with status 0; got 139 (SIGSEGV): INFO: START" in said
+        assert (
+            "got 1 that did not\n  b: ToolError: benchmark_model must end with status 0; got 139 (SIGSEGV): INFO: START"
+            in said
+        )
         assert turns(phone).count("crash") == 1
 
     def test_a_tool_that_runs_nothing_is_an_error_at_once(
