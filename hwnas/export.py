@@ -4,7 +4,6 @@ An artefact that computes something else, or is over its cap, is not left under 
 """
 
 import hashlib
-import importlib.metadata
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hwnas import formats
 from hwnas.options import RunFolder
 from hwnas.progress import bar, say
 
@@ -142,6 +140,7 @@ def _write_checked(
     network: "Network", dataset: "Dataset", folder: Path, metadata: dict[str, str]
 ) -> dict[str, dict[str, Any]]:
     """Write every format into the folder and compare it with PyTorch; return the card's entries by file name."""
+    from hwnas import formats
     from hwnas.errors import ExportError
     from hwnas.module import deployed_weights
 
@@ -217,6 +216,8 @@ def _setting_for(runtime: str, device: "Device", run: "Run") -> "Setting | None"
 def _card(
     run: "Run", record: dict[str, Any], network: "Network", files: dict[str, dict[str, Any]], weights_hash: str
 ) -> dict[str, Any]:
+    from importlib import metadata
+
     return {
         "version": 1,
         "run": run.folder.resolve().name,
@@ -237,7 +238,7 @@ def _card(
         "weights_sha256": weights_hash,
         "versions": {
             **record["versions"],
-            **{name: importlib.metadata.version(name) for name in ("onnx", "onnxruntime", "ai-edge-litert")},
+            **{name: metadata.version(name) for name in ("onnx", "onnxruntime", "ai-edge-litert")},
         },
     }
 

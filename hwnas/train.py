@@ -1,6 +1,5 @@
 """`hwnas train`: trains a run's winners at deployed scale on the whole training set, and tests them once."""
 
-import importlib.metadata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -80,6 +79,8 @@ def train(
 
 
 def _train_one(run: "Run", candidate: "Candidate", settings: Any) -> Winner:
+    from importlib import metadata
+
     from hwnas.estimators import training
     from hwnas.files import read_json, write_json
 
@@ -128,7 +129,7 @@ def _train_one(run: "Run", candidate: "Candidate", settings: Any) -> Winner:
         "seconds": trained.seconds,
         "images_seen": trained.images_seen,
         "history": trained.history,
-        "versions": {name: importlib.metadata.version(name) for name in ("hwnas", "torch", "torchvision", "optuna")},
+        "versions": {name: metadata.version(name) for name in ("hwnas", "torch", "torchvision", "optuna")},
     }
     write_json(record_path, record)
     return _winner(record, str(folder))
