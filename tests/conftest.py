@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from hwnas import plugins
 from hwnas.costs import CostModel
@@ -41,6 +42,12 @@ def pretend_table(folder: Path, space: str = "pnas", *, resolutions: tuple[int, 
                 table.entries[name] = Measurement(((0.001 + zlib.crc32(name.encode()) % 1000 / 1e5,),))
     table.save()
     return table
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Networks of tests are so small that a second thread makes them slower: the random ones of a space by 1.6."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture

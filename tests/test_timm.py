@@ -102,14 +102,6 @@ def without_counting_padding(pool: AvgPool2dSame) -> nn.Module:
     return Pool()
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.mark.parametrize("name", PEERS)
 def test_large_networks_have_timms_parameters(name: str) -> None:
     with torch.device("meta"):
