@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import asyncssh
 import pytest
 from test_measure import take
 from test_transports import TransportContract
@@ -425,6 +426,22 @@ def test_an_interpreter_that_is_not_there_is_named(server: Server) -> None:
     said = words_of(lambda: open_transport(server.device(python="/no/python")))
     assert "must be an interpreter that can be started there; got /no/python: " in said
     assert "Set it in devices/here.toml" in said
+
+
+def test_a_command_that_ends_before_it_is_given_its_input_says_why_it_ended(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = asyncssh.SSHClientConnection.create_session
+
+    async def begin_late(*arguments: Any, **options: Any) -> Any:
+        channel, session = await begin(*arguments, **options)
+        if isinstance(session, asyncssh.SSHClientProcess):
+            await session.wait_closed()
+        return channel, session
+
+    monkeypatch.setattr(asyncssh.SSHClientConnection, "create_session", begin_late)
+    said = words_of(lambda: open_transport(server.device(python="/no/python")))
+    assert "must be an interpreter that can be started there; got /no/python: " in said
 
 
 def test_a_folder_that_cannot_be_made_is_named(server: Server, tmp_path: Path) -> None:

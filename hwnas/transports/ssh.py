@@ -319,7 +319,11 @@ class _Board:
         command = self._command(*arguments)
         try:
             async with asyncio.timeout(_COMMAND_S):
-                done = await link.connection.run(command, input=given, encoding=None)
+                process = await link.connection.create_process(command, encoding=None)
+                with suppress(BrokenPipeError):  # it may have ended without reading; its status says why
+                    process.stdin.write(given)
+                    process.stdin.write_eof()
+                done = await process.wait()
         except TimeoutError:
             raise DeviceError(
                 f"{self._words.where} must do a short command within {_COMMAND_S:.3g} s; it did not. "
