@@ -4,16 +4,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test install data adb sshd clean
+.PHONY: demo test install data adb sshd arm clean
 
 demo: install data
 	$(BIN)/hwnas run demo.toml
 
-test: install data adb sshd
+test: install data adb sshd arm
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest
+	$(BIN)/pytest -m "not alone" --numprocesses auto --dist loadfile
+	$(BIN)/pytest -m alone
 
 install: $(INSTALLED)
 
@@ -35,6 +36,11 @@ adb:
 # For the tests of boards, which are skipped without it. They start one of their own, on loopback.
 sshd:
 	PATH="$$PATH:/usr/sbin" && command -v sshd >/dev/null || ./apt-install openssh-server || true
+
+# For the tests on an emulated Arm, which are skipped without it: made once, in the user's cache.
+arm: install
+	command -v qemu-aarch64 >/dev/null && command -v cc >/dev/null || ./apt-install qemu-user gcc libc6-dev || true
+	$(BIN)/hwnas devices setup arm64-qemu || true
 
 clean:
 	rm -rf $(VENV) runs/demo export/demo latency_tables/host

@@ -5,7 +5,7 @@ Every verb of the command line is a function here, with the same options as keyw
 """
 
 from hwnas.describe import describe
-from hwnas.devices import devices, devices_add
+from hwnas.devices import devices, devices_add, devices_setup
 from hwnas.export import export
 from hwnas.pipeline import run
 from hwnas.profile import profile
@@ -13,11 +13,13 @@ from hwnas.report import report
 from hwnas.search import search
 from hwnas.table_verbs import tables_check, tables_diff, tables_merge, tables_show
 from hwnas.train import train
+from hwnas.verify import verify
 
 __all__ = [
     "describe",
     "devices",
     "devices_add",
+    "devices_setup",
     "export",
     "profile",
     "report",
@@ -28,4 +30,5 @@ __all__ = [
     "tables_merge",
     "tables_show",
     "train",
+    "verify",
 ]

@@ -28,7 +28,9 @@ from hwnas.listings import (
     show_devices,
     show_diff,
     show_merged,
+    show_set_up,
     show_tables,
+    show_verified,
 )
 from hwnas.pipeline import Ran
 from hwnas.profile import Profiled
@@ -124,14 +126,12 @@ def _plain(value: Any) -> Any:
 
 def _show_profiled(profiled: list[Profiled]) -> None:
     for one in profiled:
-        stable = (
-            "stable" if one.unstable == 0 else f"{one.unstable} unstable: close other programs, then profile --fresh"
-        )
         print(
-            f"{one.table}: {one.entries} operators ({one.measured_now} measured now, {one.seconds:.0f} s), {stable}; "
-            f"median spread {one.median_spread:.1%}; {one.networks} whole networks, nine of ten predicted "
-            f"within {one.error:.1%}; the device was slower by {one.drift:.0%} or more in a tenth of the rounds"
+            f"{one.table}: {one.entries} operators ({one.measured_now} measured now, {one.seconds:.0f} s), "
+            f"{one.unstable} unstable; median spread {one.median_spread:.1%}; {one.networks} whole networks, "
+            f"nine of ten predicted within {one.error:.1%}"
         )
+        print(one.steadiness)
         if one.validation is not None:
             print(f"  {one.validation}")
 
@@ -219,7 +219,7 @@ def _show_described(described: Described | DescribedSpace) -> None:
     )
     print(
         f"as a TFLite file {described.file_bytes_fp32 / 2**20:.2f} MiB in fp32, "
-        f"about {described.file_bytes_int8 / 2**20:.2f} MiB in int8"
+        f"{described.file_bytes_int8 / 2**20:.2f} MiB in int8"
     )
     if described.largest is not None:
         _show_largest(described.largest)
@@ -305,6 +305,7 @@ _command(hwnas.export, _show_exported)
 _command(hwnas.report, _show_reported)
 _command(hwnas.run, _show_ran)
 _command(hwnas.describe, _show_described)
+_command(hwnas.verify, show_verified, broken=lambda verified: not all(one.fine for one in verified))
 _command(hwnas.tables_show, show_tables, group=_tables)
 _command(
     hwnas.tables_check,
@@ -316,3 +317,4 @@ _command(hwnas.tables_merge, show_merged, group=_tables)
 _command(hwnas.tables_diff, show_diff, group=_tables)
 _command(hwnas.devices, show_devices, group=_devices)
 _command(hwnas.devices_add, show_added, group=_devices)
+_command(hwnas.devices_setup, show_set_up, group=_devices)

@@ -7,8 +7,9 @@ thousandth of the time.
 """
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
 from typing import TYPE_CHECKING
@@ -20,7 +21,7 @@ from hwnas.budget import Budget
 from hwnas.cell import Block, Cell, decode
 from hwnas.errors import BudgetError
 from hwnas.graph import Graph, Layer, Shape, executed, layer_mult_adds, layer_parameters
-from hwnas.latency import KINDS, TERMS, Correction, LatencyTable, Prediction, fit_correction
+from hwnas.latency import KINDS, TERMS, Correction, LatencyTable, Measurement, Prediction, TimedNetwork, fit_correction
 from hwnas.networks import Architecture, Scale
 from hwnas.networks.cells import CellNetwork
 
@@ -57,6 +58,46 @@ class Costs:
         best = np.where(fits, self.mult_adds, -1.0).argmax(axis=1)
         return np.where(fits.any(axis=1), best, -1)
 
+    def calibrated(self, measured: Mapping[int, Measurement], *, canary_ms: float) -> "Costs":
+        """Return one cell's costs, given what was measured of it at some scales: other scales are off by as much.
+
+        Between measured scales the ratio of measured to predicted is interpolated. `upper_ms` is the upper end of what
+        was measured; elsewhere it is the prediction itself, as a scale that may fit is worth measuring.
+        """
+        at = sorted(measured, key=lambda scale: float(self.ms[0, scale]))
+        measured_ms = np.array([measured[scale].at(canary_ms) for scale in at])
+        ratio = np.interp(self.ms, self.ms[0, at], measured_ms / self.ms[0, at]) if at else 1.0
+        ms = self.ms * ratio
+        upper_ms = ms.copy()
+        ms[0, at], upper_ms[0, at] = measured_ms, [measured[scale].upper(canary_ms) for scale in at]
+        return replace(self, ms=ms, upper_ms=upper_ms)
+
+
+def largest_measured(
+    costs: Costs,
+    budget: Budget,
+    measured: dict[int, Measurement],
+    measure: Callable[[int], Measurement],
+    *,
+    target_ms: float,
+    canary_ms: float,
+    most: int,
+) -> int:
+    """Return the largest scale of one cell that is measured inside the target, or -1; measure `most` times at most.
+
+    From the largest scale that is predicted to fit, it steps to larger and smaller ones as the measured ratio says.
+    `measured` holds what is known already and is added to; the next step follows from it alone, so that a search that
+    was stopped between two measurements goes on as if it had not been.
+    """
+    for _ in range(most):
+        known = costs.calibrated(measured, canary_ms=canary_ms)
+        largest = int(known.largest(budget, target_ms=target_ms)[0])
+        if largest < 0 or largest in measured:
+            break
+        measured[largest] = measure(largest)
+    inside = [scale for scale, found in measured.items() if found.upper(canary_ms) <= target_ms]
+    return max(inside, key=lambda scale: float(costs.mult_adds[0, scale]), default=-1)
+
 
 class CostModel:
     """Costs of networks on the device of a latency table; with `operations` also of many cells over them at once."""
@@ -68,8 +109,9 @@ class CostModel:
         self._format = formats.get(table.setting["runtime"])
         self._found: dict[str, tuple[float, ...]] = {}  # the terms of the table's entries that were asked for
         self._totals: dict[Architecture, Array] = {}
-        self._branches: dict[tuple[Scale, bool], tuple[Array, Array]] = {}
+        self._branches: dict[tuple[Scale, bool, bool], tuple[Array, Array]] = {}
         self._sort = np.array([_sort(operation) for operation in operations])
+        self._further: tuple[TimedNetwork, ...] = ()  # beside the table's
 
     def lower(self, architecture: Architecture) -> Graph:
         """Return the layers that the table's runtime executes."""
@@ -88,12 +130,19 @@ class CostModel:
 
     @cached_property
     def correction(self) -> Correction:
-        """The correction fitted to the table's timed networks, but for those that are held out."""
-        networks = [network for network in self.table.networks if not network.held_out]
+        """The correction fitted to the table's timed networks, but for those that are held out, and to further ones."""
+        networks = [network for network in (*self.table.networks, *self._further) if not network.held_out]
         architectures = [Architecture.from_json(network.architecture) for network in networks]
         terms = np.array([self._total(architecture)[:_TERMS] for architecture in architectures])
-        measured = np.array([network.measurement.at(self.table.canary_ms) for network in networks])
+        measured = np.array([self.table.stated_ms(network.measurement) for network in networks])
         return fit_correction(terms, measured)
+
+    def corrected_by(self, networks: Sequence[TimedNetwork]) -> "CostModel":
+        """Return this model with its correction fitted to further networks too; what was looked up is shared."""
+        model = copy(self)
+        vars(model).pop("correction", None)  # this one's, should it be known
+        model._further = (*self._further, *networks)
+        return model
 
     def of(self, codes: "Codes") -> Costs:
         """Return the costs of codes [n, blocks, 4] at every scale."""
@@ -158,8 +207,6 @@ class CostModel:
 
     def _sums(self, codes: "Codes", scale: Scale) -> "Array":
         """Return [n, _COSTS]: each cell's costs at one scale, summed over the layers."""
-        if codes.shape[1] == 1:  # h[l-2] is then read unsqueezed: few cells, each walked
-            return np.array([self._total(CellNetwork(cell, scale)) for cell in decode(codes, self.operations)])
         groups, representatives, group_of = np.unique(
             self._ways_of_reading(codes), return_index=True, return_inverse=True
         )
@@ -191,7 +238,7 @@ class CostModel:
             rows = np.flatnonzero(reads_previous == flag)
             if not len(rows):
                 continue
-            branch, relu = self._branch_costs(scale, flag)
+            branch, relu = self._branch_costs(scale, flag, alone=codes.shape[1] == 1)
             chosen = codes[rows]
             for side in (0, 2):
                 costs[rows] += branch[chosen[:, :, side], np.minimum(chosen[:, :, side + 1], 2)].sum(axis=1)
@@ -207,21 +254,24 @@ class CostModel:
                 read[rows, source[rows] - 2] = True
         return np.asarray(read.sum(axis=1), dtype=np.int64)
 
-    def _branch_costs(self, scale: Scale, reads_previous: bool) -> "tuple[Array, Array]":
-        """Return [operations, 3, _COSTS], a branch's cost on h[l-2], h[l-1] and a block, and a block's ReLU's."""
-        if (scale, reads_previous) not in self._branches:
+    def _branch_costs(self, scale: Scale, reads_previous: bool, *, alone: bool) -> "tuple[Array, Array]":
+        """Return [operations, 3, _COSTS], a branch's cost on h[l-2], h[l-1] and a block, and a block's ReLU's.
+
+        A block that is `alone` in its cell reads h[l-2] unsqueezed.
+        """
+        if (scale, reads_previous, alone) not in self._branches:
             branch, relu = np.zeros((len(self.operations), 3, _COSTS)), np.zeros(_COSTS)
             for index, operation in enumerate(self.operations):
                 other = 1 if reads_previous else 0
-                cell = Cell((Block((operation, 0), (operation, other)), Block((operation, 2), ("identity", other))))
-                names, costs = self._layer_costs(CellNetwork(cell, scale))
+                blocks = (Block((operation, 0), (operation, other)), Block((operation, 2), ("identity", other)))
+                names, costs = self._layer_costs(CellNetwork(Cell(blocks[:1] if alone else blocks), scale))
                 branch[index, 0] = _sum_of(costs, names, _BRANCH, "1", "left")
                 branch[index, 1] = _sum_of(costs, names, _BRANCH, "1", "right")
                 branch[index, 2] = _sum_of(costs, names, _BRANCH, "2", "left")
                 if self._sort[index] == 0:
                     relu = _sum_of(costs, names, _BLOCK_RELU, "1")
-            self._branches[scale, reads_previous] = branch, relu
-        return self._branches[scale, reads_previous]
+            self._branches[scale, reads_previous, alone] = branch, relu
+        return self._branches[scale, reads_previous, alone]
 
 
 def _kind(layer: Layer) -> str:

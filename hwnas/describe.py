@@ -77,8 +77,7 @@ class LayerCosts:
 class Described:
     """A network's costs; `peak_activation_bytes` are of fp32 activations alive at once, for one image.
 
-    The files are TFLite's, without metadata; that of int8 is an estimate. `largest` says where the scale comes from if
-    there were caps.
+    The files are TFLite's, without metadata. `largest` says where the scale comes from if there were caps.
     """
 
     network: str

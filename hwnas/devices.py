@@ -64,6 +64,14 @@ class AddedDevice:
     settings: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class SetUpDevice:
+    """An emulated device that can be used, and the folder of what it needs."""
+
+    name: str
+    folder: str
+
+
 def devices(
     *,
     reach: Annotated[bool, typer.Option("--reach/--no-reach", help="try each device and setting")] = True,
@@ -121,6 +129,22 @@ def devices_add(
     return AddedDevice(device.name, str(path), tuple(one.name for one in device.settings))
 
 
+def devices_setup(
+    name: Annotated[str, typer.Argument(help="a device that is emulated here")] = "arm64-qemu",
+) -> SetUpDevice:
+    """Make what an emulated device needs on this machine, once; a second call goes on where the first one stopped.
+
+    Raises InputError for a device that needs nothing, and DeviceError, with what to do, where a step fails.
+    """
+    from hwnas.device import load_device
+
+    device = load_device(name)
+    transport = plugins.load("transports", device.transport)
+    if not hasattr(transport, "set_up"):
+        raise InputError(f"only emulated devices are set up; {name} has transport {device.transport}")
+    return SetUpDevice(device.name, str(transport.set_up(device)))
+
+
 def _found(path: Path, patience_s: float | None) -> FoundDevice:
     from hwnas.device import load_device
 
@@ -144,7 +168,10 @@ def _found(path: Path, patience_s: float | None) -> FoundDevice:
 
 def _with_table(device: "Device", setting: "Setting") -> FoundSetting:
     from hwnas.tables import table_paths
+    from hwnas.transports import is_emulated
 
+    if is_emulated(device):
+        return FoundSetting(setting.name, next=f"hwnas verify export/RUN/TRIAL --device {device.name}")
     try:
         (path,) = table_paths(device.name, setting.name)
     except InputError:

@@ -17,17 +17,27 @@ from hwnas.progress import bar, say
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from torch import Tensor
 
     from hwnas.datasets import Dataset
     from hwnas.device import Device, Setting
+    from hwnas.formats import Model
     from hwnas.module import Network
     from hwnas.runs import Run
 
     Array = NDArray[np.float32]
 
-RUNTIMES = ("tflite", "onnx")
-_IMAGES = 64  # that the check compares the outputs on
-_MAX_RELATIVE_ERROR = 1e-4  # of the logits; what is aimed at is 1e-5
+_FILES = {  # runtime and precision
+    "model.tflite": ("tflite", "fp32"),
+    "model.onnx": ("onnx", "fp32"),
+    "model.int8.tflite": ("tflite", "int8"),
+}
+_IMAGES = 64  # of the test set, on which fp32 is compared with PyTorch
+_INT8_IMAGES = 10_000  # at most, on which int8 is
+_CALIBRATION_IMAGES = 100  # of the training set
+_BATCH = 64
+_MAX_RELATIVE_ERROR = 1e-4  # of the logits in fp32; what is aimed at is 1e-5
+_MIN_AGREEMENT = 0.5  # in int8: below it something is broken
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +50,12 @@ class Exported:
 
 @dataclass(frozen=True, slots=True)
 class _Checked:
-    """What a file computes beside PyTorch, on the same images."""
+    """What a file computes beside PyTorch, on the same test images; the share of these whose class it finds."""
 
+    images: int
     max_relative_error: float
     agreement: float
+    accuracy: float
 
 
 def export(
@@ -55,7 +67,7 @@ def export(
         bool, typer.Option("--allow-over-cap", help="keep an artefact whose measured latency is over the cap")
     ] = False,
 ) -> list[Exported]:
-    """Export a run's trained winners as ONNX and TFLite, checked and timed on the run's device.
+    """Export a run's trained winners as ONNX and TFLite (fp32 and int8), checked and timed on the run's device.
 
     Raises InputError where no winner was trained, and ExportError, with the figures, for an artefact that is refused.
     """
@@ -94,7 +106,8 @@ def _export_one(run: "Run", record_path: Path, target: Path, device: "Device", a
     card_path = target / "card.json"
     if card_path.exists():
         card = read_json(card_path, what="an artefact's card")
-        if card.get("weights_sha256") == weights_hash and all((target / name).exists() for name in card["files"]):
+        there = card["files"].keys() == _FILES.keys() and all((target / name).exists() for name in _FILES)
+        if card.get("weights_sha256") == weights_hash and there:
             say(f"trial {record['trial']} is exported already, in {target}")
             return Exported(str(target), card)
     staging = target.with_name(f".{target.name}.part")
@@ -139,78 +152,133 @@ def _load_network(record: dict[str, Any], weights: Path) -> "Network":
 def _write_checked(
     network: "Network", dataset: "Dataset", folder: Path, metadata: dict[str, str]
 ) -> dict[str, dict[str, Any]]:
-    """Write every format into the folder and compare it with PyTorch; return the card's entries by file name."""
+    """Write every file into the folder and compare it with PyTorch; return the card's entries by file name."""
     from hwnas import formats
-    from hwnas.errors import ExportError
     from hwnas.module import deployed_weights
 
-    images, expected = _reference(network, dataset)
     weights = deployed_weights(network)
     files: dict[str, dict[str, Any]] = {}
-    for runtime in RUNTIMES:
-        written = formats.get(runtime)
-        path = folder / f"model{written.SUFFIX}"
-        path.write_bytes(written.write(written.lower(network.graph), weights, metadata=metadata))
-        checked = _compare(written.load(path)(images), expected)
-        if not checked.max_relative_error <= _MAX_RELATIVE_ERROR:
-            raise ExportError(
-                f"{path.name} must compute what PyTorch computes, to {_MAX_RELATIVE_ERROR:g} of the largest output; "
-                f"got {checked.max_relative_error:.2g} on {len(images)} test images, and the same class for "
-                f"{checked.agreement:.1%}. This is a fault in hwnas: please report it with the architecture"
-            )
-        files[path.name] = {
-            "runtime": runtime,
-            **written.FACTS,
-            "bytes": path.stat().st_size,
-            "sha256": _sha256(path),
-            "max_relative_error": checked.max_relative_error,
-            "agreement": checked.agreement,
-            "setting": None,
-            "measured_ms": None,
-        }
+    for name, (runtime, precision) in _FILES.items():
+        written = formats.get(runtime, precision=precision)
+        lowered, path = written.lower(network.graph), folder / name
+        ranges, how, most = None, {}, _IMAGES
+        if precision == "int8":
+            images = _calibration_images(dataset)
+            ranges, most = written.calibrate(lowered, weights, images), _INT8_IMAGES
+            how = {"calibration": {"images": len(images), "of": "training set", "method": "min-max"}}
+        path.write_bytes(written.write(lowered, weights, metadata=metadata, ranges=ranges))
+        checked = _compare(network, written.load(path), dataset, most)
+        _refuse_other_outputs(name, precision, checked)
+        files[name] = _entry(path, runtime, precision) | {**written.FACTS[precision], **how} | _told(checked, precision)
     return files
 
 
-def _reference(network: "Network", dataset: "Dataset") -> "tuple[Array, Array]":
-    """Return test images [n, c, h, w], normalised, and PyTorch's logits [n, classes]."""
+def _calibration_images(dataset: "Dataset") -> "Array":
+    """Return training images [n, c, h, w], normalised, from all over the training set."""
+    from hwnas.estimators.training import normalise
+
+    images = dataset.whole_train
+    return normalise(images.read(_spread(len(images.labels), _CALIBRATION_IMAGES)), dataset).numpy()
+
+
+def _spread(length: int, most: int) -> "Tensor":
+    """Return at most so many indices, evenly from 0 to `length`: a data set may be sorted by class."""
+    import torch
+
+    count = min(length, most)
+    return torch.arange(count) * length // count
+
+
+def _compare(network: "Network", model: "Model", dataset: "Dataset", most: int) -> _Checked:
+    """Compare a file's logits with PyTorch's on at most so many test images, a batch at a time."""
+    import numpy as np
     import torch
 
     from hwnas.estimators.training import normalise
 
-    count = min(_IMAGES, len(dataset.test.labels))
-    images = normalise(dataset.test.read(torch.arange(count)), dataset)
-    with torch.no_grad():
-        return images.numpy(), network(images).numpy()
+    indices = _spread(len(dataset.test.labels), most)
+    outputs, expected = [], []
+    for batch in torch.split(indices, _BATCH):
+        images = normalise(dataset.test.read(batch), dataset)
+        outputs.append(model(images.numpy()))
+        with torch.no_grad():
+            expected.append(network(images).numpy())
+    found, wanted = np.concatenate(outputs), np.concatenate(expected)
+    chosen = found.argmax(1)
+    return _Checked(
+        images=len(indices),
+        max_relative_error=float(np.abs(found - wanted).max() / np.abs(wanted).max()),
+        agreement=float((chosen == wanted.argmax(1)).mean()),
+        accuracy=float((chosen == dataset.test.labels[indices].numpy()).mean()),
+    )
 
 
-def _compare(outputs: "Array", expected: "Array") -> _Checked:
-    import numpy as np
+def _refuse_other_outputs(name: str, precision: str, checked: _Checked) -> None:
+    """Raise ExportError where a file computes something else than PyTorch."""
+    from hwnas.errors import ExportError
 
-    error = float(np.abs(outputs - expected).max() / np.abs(expected).max())
-    return _Checked(error, float((outputs.argmax(1) == expected.argmax(1)).mean()))
+    figures = (
+        f"got {checked.max_relative_error:.2g} on {checked.images} test images, and the same class for "
+        f"{checked.agreement:.1%}."
+    )
+    fault = "a fault in hwnas: please report it with the architecture"
+    if precision == "fp32" and not checked.max_relative_error <= _MAX_RELATIVE_ERROR:
+        raise ExportError(
+            f"{name} must compute what PyTorch computes, to {_MAX_RELATIVE_ERROR:g} of the largest output; {figures} "
+            f"This is {fault}"
+        )
+    if not checked.agreement >= _MIN_AGREEMENT:
+        raise ExportError(
+            f"{name} must find PyTorch's class for {_MIN_AGREEMENT:.0%} of images at least; {figures} "
+            f"Train the network longer; where it is accurate, this is {fault}"
+        )
+
+
+def _entry(path: Path, runtime: str, precision: str) -> dict[str, Any]:
+    """Return what a card says of a file that is not timed yet."""
+    return {
+        "runtime": runtime,
+        "precision": precision,
+        "bytes": path.stat().st_size,
+        "sha256": _sha256(path),
+        "setting": None,
+        "measured_ms": None,
+    }
+
+
+def _told(checked: _Checked, precision: str) -> dict[str, Any]:
+    """Return what a card says of a check; fp32's accuracy is the network's."""
+    told = {"max_relative_error": checked.max_relative_error, "agreement": checked.agreement}
+    return told if precision == "fp32" else {**told, "accuracy": checked.accuracy, "test_images": checked.images}
 
 
 def _time_files(files: dict[str, dict[str, Any]], folder: Path, device: "Device", run: "Run") -> None:
-    """Time each file whole on the device, in the run's setting or the device's first for that runtime."""
-    from hwnas.measure import time_models
+    """Time each file whole on the device, in the setting of its runtime and precision."""
+    from hwnas import tables
+    from hwnas.measure import NETWORK_ROUNDS, time_models
 
     for name, entry in files.items():
-        setting = _setting_for(entry["runtime"], device, run)
+        setting = _setting_for(entry["runtime"], entry["precision"], device, run)
         if setting is None or run.settings.predicted:
             continue
-        (timed,) = time_models(device, setting, {name: folder / name})
+        (timed,) = time_models(device, setting, {name: folder / name}, rounds=NETWORK_ROUNDS)
         entry["setting"] = setting.name
-        entry["measured_ms"] = timed.measurement.ms
-        entry["first_inference_ms"] = timed.first_ms
-        entry["load_ms"] = timed.load_ms
+        entry["measured_ms"] = tables.stated_ms(timed.measurement, device, setting)
+        entry["first_inference_ms"] = timed.other.first_ms
+        entry["load_ms"] = timed.other.load_ms
+        entry["peak_memory_bytes"] = timed.other.peak_memory_bytes
 
 
-def _setting_for(runtime: str, device: "Device", run: "Run") -> "Setting | None":
-    """Return the run's own setting if it is of this runtime, otherwise the device's first that is."""
-    own = next(s for s in device.settings if s.runtime == run.settings.setting.split("-")[0])
-    if own.runtime == runtime:
-        return own.model_copy(update={"threads": run.settings.threads})
-    return next((setting for setting in device.settings if setting.runtime == runtime), None)
+def _setting_for(runtime: str, precision: str, device: "Device", run: "Run") -> "Setting | None":
+    """Return the run's own setting if it is of these, otherwise the device's first that is, or has the runtime."""
+    from hwnas.device import Setting
+
+    own = Setting.model_validate({"runtime": runtime, "precision": precision, "threads": run.settings.threads})
+    if own.name == run.settings.setting:
+        return own
+    known = [setting for setting in device.settings if setting.runtime == runtime]
+    chosen = next((setting for setting in known if setting.precision == precision), known[0] if known else None)
+    return chosen and chosen.model_copy(update={"precision": precision})
 
 
 def _card(

@@ -3,13 +3,13 @@
 import json
 import statistics
 import sys
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from hwnas.device import Setting
 from hwnas.errors import TableError
@@ -41,7 +41,8 @@ class Measurement:
     """Raw samples of one model in milliseconds: a tuple for each round, a sample for each timed call.
 
     A device has faster and slower minutes. The canary, a model that is timed throughout, tells them: rounds are
-    compared as multiples of it, and a table states latencies at one and the same canary (`at`).
+    compared as multiples of it, and a table states latencies at one and the same canary (`at`). No two rounds have
+    exactly the same canary: its figure is the round's name as well.
     """
 
     rounds_ms: tuple[tuple[float, ...], ...]
@@ -60,16 +61,23 @@ class Measurement:
 
     @property
     def ms(self) -> float:
-        """The latency that hwnas states: the lower quartile, over the rounds, of the rounds' medians."""
+        """The latency without regard to a canary: the lower quartile, over the rounds, of the rounds' medians."""
         return lower_quartile(self.round_medians_ms)
 
-    def at(self, canary_ms: float) -> float:
-        """Return the latency in ms with the canary at this figure: `ms` of rounds that are multiples of the canary."""
-        return lower_quartile(self._steady(canary_ms)) if self.canary_ms else self.ms
+    def at(self, canary_ms: float, slowness: Mapping[float, float] | None = None) -> float:
+        """Return the latency in ms with the canary at this figure: the median over rounds that are made equally fast.
 
-    def _steady(self, canary_ms: float) -> list[float]:
-        pairs = zip(self.round_medians_ms, self.canary_ms, strict=True)
-        return [median * canary_ms / canary for median, canary in pairs]
+        A round with the canary at c is taken to be slower by `slowness[c]`, where that is known, otherwise by
+        c / canary_ms. Without a canary it is `ms`.
+        """
+        known = slowness or {}
+        factors = [known.get(canary, canary / canary_ms) for canary in self.canary_ms]
+        pairs = zip(self.round_medians_ms, factors, strict=True)
+        return statistics.median(median / factor for median, factor in pairs) if factors else self.ms
+
+    def upper(self, canary_ms: float) -> float:
+        """Return what is held against a target, in ms: `at` with the spread added."""
+        return self.at(canary_ms) * (1.0 + self.spread)
 
     @property
     def spread(self) -> float:
@@ -77,7 +85,9 @@ class Measurement:
 
         Where there is a canary, of their multiples of it.
         """
-        medians = self._steady(1.0) if self.canary_ms else self.round_medians_ms
+        medians = self.round_medians_ms
+        if self.canary_ms:
+            medians = [median / canary for median, canary in zip(medians, self.canary_ms, strict=True)]
         return statistics.median(medians) / lower_quartile(medians) - 1.0
 
     def after(self, earlier: "Measurement | None") -> "Measurement":
@@ -88,6 +98,30 @@ class Measurement:
         return replace(self, rounds_ms=earlier.rounds_ms + self.rounds_ms, canary_ms=canary_ms)
 
 
+_Bytes = Annotated[int, Field(ge=0)]
+_Quantity = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+@dataclass(frozen=True, slots=True)
+class OtherCosts:
+    """What a model costs on the device beside its latency; None where nothing tells."""
+
+    file_bytes: _Bytes | None = None
+    peak_memory_bytes: _Bytes | None = None  # until the first inference is done, beyond what there was before loading
+    load_ms: _Quantity | None = None  # to create and allocate
+    first_ms: _Quantity | None = None  # the first inference
+
+    def after(self, earlier: "OtherCosts") -> "OtherCosts":
+        """Return what two measurements of a model tell together: the shorter times, the larger sizes.
+
+        What disturbs makes times longer; memory that was used before and is free makes sizes smaller.
+        """
+        best = {"file_bytes": max, "peak_memory_bytes": max, "load_ms": min, "first_ms": min}
+        both = {name: [getattr(one, name) for one in (earlier, self)] for name in best}
+        known = {name: [cost for cost in costs if cost is not None] for name, costs in both.items()}
+        return OtherCosts(**{name: best[name](costs, default=None) for name, costs in known.items()})
+
+
 @dataclass(frozen=True, slots=True)
 class TimedNetwork:
     """A whole network that was timed on the device: corrects the sum of its operators, or, held out, judges that."""
@@ -95,6 +129,36 @@ class TimedNetwork:
     architecture: dict[str, Any]
     measurement: Measurement
     held_out: bool = False
+    other: OtherCosts = OtherCosts()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the network as JSON values, from which `from_json` makes an equal one."""
+        known = {name: cost for name, cost in asdict(self.other).items() if cost is not None}
+        return {"architecture": self.architecture, "held_out": self.held_out, **_to_json(self.measurement), **known}
+
+    @classmethod
+    def from_json(cls, value: Any, place: str) -> "TimedNetwork":
+        """Check and read what `to_json` wrote; raises TableError, in which `place` names the file and the entry."""
+        architecture = _architecture(value, place)
+        measurement = _from_json(value, place)
+        return cls(architecture, measurement, value.get("held_out", False), _other_costs(value, place))
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A call of `hwnas profile` that measured something: from what its networks were drawn, how the device was."""
+
+    space: str
+    scales: dict[str, list[Any]]  # the values of each field of the scales
+    networks: int  # that were wanted, to fit to
+    seed: int  # of those
+    held_out: int
+    held_out_seed: int
+    before: dict[str, Any]  # conditions
+    after: dict[str, Any]
+    others_busy: _Quantity | None = None  # the most of all cores' time that other programs took
+    throttled: str = ""  # in words
+    waited_s: _Quantity = 0.0  # for the device to become as fast again as it was
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +249,7 @@ class LatencyTable:
     conditions: dict[str, Any]
     entries: dict[str, Measurement] = field(default_factory=dict)
     networks: list[TimedNetwork] = field(default_factory=list)
+    sessions: list[Session] = field(default_factory=list)  # in their order; those before 2026-11 are not there
 
     @cached_property
     def canary_ms(self) -> float:
@@ -194,6 +259,18 @@ class LatencyTable:
         """
         measured = [*self.entries.values(), *(network.measurement for network in self.networks)]
         return lower_quartile([ms for one in measured for ms in one.canary_ms] or [1.0])
+
+    @cached_property
+    def slowness(self) -> dict[float, float]:
+        """By a round's canary how many times slower the device was in it, when first asked for (hwnas/slowness.py)."""
+        from hwnas.slowness import fit_slowness
+
+        measured = [*self.entries.values(), *(network.measurement for network in self.networks)]
+        return fit_slowness(measured, self.canary_ms)
+
+    def stated_ms(self, measurement: Measurement) -> float:
+        """Return a measurement's latency in ms at the table's canary: what hwnas states."""
+        return measurement.at(self.canary_ms, self.slowness)
 
     @property
     def drift(self) -> float:
@@ -206,10 +283,19 @@ class LatencyTable:
         """Return what was measured of a whole network, if anything."""
         return next((n.measurement for n in self.networks if n.architecture == architecture), None)
 
-    def set_network(self, architecture: dict[str, Any], measurement: Measurement, *, held_out: bool = False) -> None:
-        """Put a whole network into the table, in the place of the same one if it has it."""
-        self.networks = [n for n in self.networks if n.architecture != architecture]
-        self.networks.append(TimedNetwork(architecture, measurement, held_out))
+    def set_network(
+        self,
+        architecture: dict[str, Any],
+        measurement: Measurement,
+        *,
+        held_out: bool = False,
+        other: OtherCosts = OtherCosts(),
+    ) -> None:
+        """Put a whole network into the table, in the place of the same one if it has it, whose other costs count on."""
+        for same in [n for n in self.networks if n.architecture == architecture]:
+            self.networks.remove(same)
+            other = other.after(same.other)
+        self.networks.append(TimedNetwork(architecture, measurement, held_out, other))
 
     def missing(self, keys: Iterable[str]) -> list[str]:
         """Return the keys that have no entry, each once, in their order."""
@@ -229,7 +315,7 @@ class LatencyTable:
         Raises TableError where it was not measured.
         """
         try:
-            return self.entries[key].at(self.canary_ms)
+            return self.stated_ms(self.entries[key])
         except KeyError:
             raise TableError(f"{self.path} has no entry {key!r}; `hwnas profile {self.device}` measures it") from None
 
@@ -244,12 +330,11 @@ class LatencyTable:
         }
         lines = [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in head.items()]
         entries = [f"{json.dumps(key)}: {json.dumps(_to_json(m))}" for key, m in sorted(self.entries.items())]
-        networks = [
-            json.dumps({"architecture": n.architecture, "held_out": n.held_out, **_to_json(n.measurement)})
-            for n in self.networks
-        ]
+        networks = [json.dumps(network.to_json()) for network in self.networks]
+        sessions = [json.dumps(asdict(session)) for session in self.sessions]
         lines.append('"entries": {\n' + ",\n".join(entries) + "\n}")
         lines.append('"networks": [\n' + ",\n".join(networks) + "\n]")
+        lines.append('"sessions": [\n' + ",\n".join(sessions) + "\n]")
         write_text(self.path, "{\n" + ",\n".join(lines) + "\n}\n")
 
     @classmethod
@@ -257,17 +342,11 @@ class LatencyTable:
         """Read a table from its file."""
         value, constants = _head(path)
         entries = {key: _from_json(entry, f"{path}: entry {key!r}") for key, entry in value["entries"].items()}
-        networks = [
-            TimedNetwork(
-                _architecture(entry, f"{path}: network {i}"),
-                _from_json(entry, f"{path}: network {i}"),
-                entry.get("held_out", False),
-            )
-            for i, entry in enumerate(value["networks"])
-        ]
+        networks = [TimedNetwork.from_json(entry, f"{path}: network {i}") for i, entry in enumerate(value["networks"])]
+        sessions = [_session(one, path, i) for i, one in enumerate(value.get("sessions", []))]
         if constants:
             raise TableError(f"{path} must hold JSON's numbers only; got {constants[0]}. {_again(path)}")
-        return cls(path, value["device"], value["setting"], value["conditions"], entries, networks)
+        return cls(path, value["device"], value["setting"], value["conditions"], entries, networks, sessions)
 
 
 def _head(path: Path) -> tuple[dict[str, Any], list[str]]:
@@ -299,9 +378,9 @@ def _check_head(value: Any, path: Path) -> None:
         raise TableError(f"{path} must be a latency table of version {_VERSION}; got {got!r}. {_again(path)}")
     if (unit := value.get("unit", _UNIT)) != _UNIT:  # files from before units were written are in ms too
         raise TableError(f"{path}: the unit must be {_UNIT!r}; got {unit!r}. {_again(path)}")
-    parts = {"device": str, "setting": dict, "conditions": dict, "entries": dict, "networks": list}
+    parts = {"device": str, "setting": dict, "conditions": dict, "entries": dict, "networks": list, "sessions": list}
     for name, kind in parts.items():
-        if not isinstance(value.get(name), kind):
+        if not isinstance({"sessions": [], **value}.get(name), kind):  # which files from before have not
             raise TableError(f"{path}: {name!r} is missing or of a wrong type. {_again(path)}")
     try:
         Setting.model_validate_json(json.dumps(value["setting"]), strict=True)
@@ -376,3 +455,29 @@ def _architecture(value: Any, place: str) -> dict[str, Any]:
             "Delete it and run `hwnas profile` to measure others"
         )
     return architecture
+
+
+@cache
+def _readers() -> tuple[TypeAdapter[OtherCosts], TypeAdapter[Session]]:
+    return TypeAdapter(OtherCosts), TypeAdapter(Session)
+
+
+def _other_costs(entry: dict[str, Any], place: str) -> OtherCosts:
+    """Read what a network's entry has of other costs; raises TableError."""
+    try:
+        costs = {one.name: entry.get(one.name) for one in fields(OtherCosts)}
+        return _readers()[0].validate_json(json.dumps(costs), strict=True)
+    except ValidationError as error:
+        raise TableError(
+            f"{place} must have other costs that are numbers from 0 on, or null: {_reasons(error)}. "
+            "Delete it and run `hwnas profile` to measure others"
+        ) from None
+
+
+def _session(value: Any, path: Path, number: int) -> Session:
+    try:
+        return _readers()[1].validate_json(json.dumps(value), strict=True)
+    except ValidationError as error:
+        raise TableError(
+            f"{path}: session {number} must have the fields of a session: {_reasons(error)}. Delete its line"
+        ) from None

@@ -1,14 +1,18 @@
-"""Prints tables of rows, and what `hwnas tables` and `hwnas devices` return."""
+"""Prints tables of rows, and what `hwnas tables`, `hwnas devices` and `hwnas verify` return."""
 
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
-from hwnas.devices import AddedDevice, FoundDevice, FoundSetting
-from hwnas.table_verbs import CheckedTable, ComparedTables, MergedTable, ShownTable
+from hwnas.devices import AddedDevice, FoundDevice, FoundSetting, SetUpDevice
+from hwnas.table_verbs import CheckedTable, ComparedTables, MergedTable, NetworkEntry, ShownTable
+from hwnas.verify import Verified
+
+if TYPE_CHECKING:
+    from hwnas.latency import OtherCosts
 
 _WIDTH = 120  # of a table in a file or a pipe
 _TEXT = ("network", "files", "part", "entry", "state")  # columns of words
@@ -47,6 +51,9 @@ def show_tables(shown: list[ShownTable]) -> None:
                 for row in table.rows
             ]
             print_table(["entry", "ms", "spread", "rounds", "state"], rows, width=_WIDTH)
+        if table.network_rows:
+            columns = ["network", "ms", "spread", "file KiB", "peak KiB", "load ms", "first ms", "state"]
+            print_table(columns, [_network_row(row) for row in table.network_rows], width=_WIDTH)
 
 
 def _lines(table: ShownTable) -> list[str]:
@@ -57,11 +64,37 @@ def _lines(table: ShownTable) -> list[str]:
     kinds = ", ".join(f"{count} {kind}" for kind, count in table.entries.items())
     lines.append(f"{sum(table.entries.values())} entries{f': {kinds}' if kinds else ''}")
     if table.median_spread is not None:
-        lines.append(f"median spread {table.median_spread:.1%}; unstable: {_few(table.unstable or [])}")
+        steady = table.steadiness is None or not table.steadiness.remedies  # which end with the same command
+        again = f"; to measure them again: {table.again}" * bool(table.again and steady)
+        lines.append(f"median spread {table.median_spread:.1%}; unstable: {_few(table.unstable or [])}{again}")
+    lines += str(table.steadiness).splitlines() if table.steadiness else []
     error = "" if table.prediction_error is None else f"; nine of ten predicted within {table.prediction_error:.1%}"
     held_out = f" ({table.held_out} of them held out)" * bool(table.held_out)
     lines.append(f"{table.networks} whole networks{held_out}{error}")
+    lines += [f"their medians: {_other_costs(table.typical)}"] if table.typical else []
+    lines += [str(table.validation)] if table.validation else []
+    if table.held_out:
+        lines.append(f"held out were drawn {'; '.join(table.drawn or ['in a way that the file does not tell'])}")
     return lines
+
+
+def _network_row(row: NetworkEntry) -> list[str]:
+    other = row.other
+    sizes = ["" if size is None else f"{size / 1024:.0f}" for size in (other.file_bytes, other.peak_memory_bytes)]
+    times = ["" if ms is None else f"{ms:.3f}" for ms in (other.load_ms, other.first_ms)]
+    state = " ".join(["held out"] * row.held_out + ["unstable"] * row.unstable)
+    return [row.name, f"{row.ms:.4f}", f"{row.spread:.1%}", *sizes, *times, state]
+
+
+def _other_costs(other: "OtherCosts") -> str:
+    """Return what is known of a network's costs beside its latency."""
+    told = [
+        ("file {:,.0f} KiB", other.file_bytes, 1024),
+        ("peak memory {:,.0f} KiB", other.peak_memory_bytes, 1024),
+        ("loaded in {:.2f} ms", other.load_ms, 1),
+        ("first inference {:.2f} ms", other.first_ms, 1),
+    ]
+    return ", ".join(words.format(cost / unit) for words, cost, unit in told if cost is not None)
 
 
 def _conditions(conditions: Mapping[str, Any]) -> str:
@@ -151,3 +184,19 @@ def _state(setting: FoundSetting) -> str:
 def show_added(added: AddedDevice) -> None:
     """Print where a new device's file is, and what to type next."""
     print(f"{added.path}: {', '.join(added.settings)}\nnext: hwnas devices, then hwnas profile {added.name}")
+
+
+def show_set_up(made: SetUpDevice) -> None:
+    """Print where an emulated device's files are, and what to type next."""
+    print(f"{made.name} is ready, in {made.folder}\nnext: hwnas verify export/RUN/TRIAL --device {made.name}")
+
+
+def show_verified(verified: list[Verified]) -> None:
+    """Print how each file's outputs on a device compare with those here, and the instructions where counted."""
+    rows = []
+    for one in verified:
+        error = f"{one.relative_error:.1e} of the largest" if one.steps is None else f"{one.steps} quantisation steps"
+        counted = "not counted" if one.instructions is None else f"{one.instructions:,}"
+        rows.append([one.file, one.setting, error, "the same" if one.fine else "NOT the same", counted])
+    columns = ["file", "setting", "largest difference", "outputs", "instructions an inference"]
+    print_table(columns, rows, title=f"on {verified[0].device}, beside this machine", width=_WIDTH)

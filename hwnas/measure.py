@@ -4,6 +4,7 @@ Where a device has no Python, its transport does the runner's job itself (see Ti
 The verbs profile, search and export measure with this and nothing else.
 """
 
+import base64
 import dataclasses
 import json
 import tempfile
@@ -11,15 +12,23 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 from hwnas import files, formats, plugins, runner
 from hwnas.device import Device, Setting
 from hwnas.errors import DeviceError, InputError
 from hwnas.graph import Builder, Graph
-from hwnas.latency import Measurement
-from hwnas.transports import Transport, open_transport
+from hwnas.latency import Measurement, OtherCosts
+from hwnas.transports import Transport, check_times, open_transport
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.generic]
+
+NETWORK_ROUNDS = 12  # of a whole network that caps are held against; they take about as long as the runner's start
+_Line = TypeVar("_Line")
 _COMPARABLE = ("cpu", "cores", "arch", "runtime", "runtime_version", "threads")
 
 
@@ -42,6 +51,9 @@ class Conditions:
     python: str  # empty where the device has none
     numpy: str
     date: str  # UTC
+    throttle_count: int | None = None  # these three: hwnas/runner.py's `throttling`
+    clock_limit: float | None = None
+    firmware_flags: int | None = None
 
     @property
     def fingerprint(self) -> dict[str, str | int]:
@@ -64,13 +76,21 @@ class Conditions:
 
 
 @dataclass(frozen=True, slots=True)
+class Computed:
+    """What one model computes: its outputs' arrays, and the instructions of one inference where the device counts."""
+
+    name: str
+    outputs: "tuple[Array, ...]"
+    instructions: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Timed:
     """One model's measurement."""
 
     name: str
     measurement: Measurement
-    load_ms: float  # to create and allocate
-    first_ms: float  # the first inference
+    other: OtherCosts
 
 
 def time_models(
@@ -82,19 +102,29 @@ def time_models(
     group: int = 32,
     max_spread: float = 0.1,
     attempts: int = 3,
+    max_wait: float = runner.Job.max_wait,
     seed: int = 0,
+    pace: dict[str, float] | None = None,
     on_conditions: Callable[[Conditions], None] | None = None,
+    on_wait: Callable[[float, str], None] | None = None,
 ) -> Iterator[Timed]:
     """Time model files (by name) on a device; yields each as soon as it is final.
 
-    `rounds`, `group`, `max_spread` and `attempts` are explained in hwnas/runner.py. `on_conditions` is called with the
-    conditions before the first model and again after the last one.
+    `rounds`, `group`, `max_spread`, `attempts` and `max_wait` are explained in hwnas/runner.py. `pace` is the runner's
+    too: calls that share a dict, empty at first, know of one another how fast the device was. `on_conditions` is called
+    with the conditions before the first model and again after the last one, `on_wait` with the seconds of each pause
+    that the device is given, before it, and the reason.
 
-    Raises InputError for a missing file; DeviceError where the runner cannot run, stops before its end line or writes
-    something else than its lines; and DeviceError for models that cannot be loaded or run, after all others came.
+    Raises InputError for a missing file and for a device whose time means nothing; DeviceError where the runner cannot
+    run, stops before its end line or writes something else than its lines; and DeviceError for models that cannot be
+    loaded or run, after all others came.
     """
     if min(rounds, group, attempts) < 1:
         raise InputError(f"rounds, group and attempts must be at least 1; got {rounds}, {group} and {attempts}")
+    if not 0.0 <= max_wait <= 1.0:
+        raise InputError(f"max_wait must be a share of the time, from 0 to 1; got {max_wait:g}")
+    if models:
+        check_times(device)
     with open_transport(device) as transport, tempfile.TemporaryDirectory(prefix="hwnas-") as folder:
         known = setting.runtime in plugins.names("formats")  # if not, the runner refuses it
         job = runner.Job(
@@ -107,10 +137,37 @@ def time_models(
             max_spread=max_spread,
             attempts=attempts,
             seed=seed,
+            max_wait=max_wait,
+            pace=pace or {},
         )
         where = f"{device.name}, {setting.name}"
         with closing(_lines(transport, job, Path(folder))) as lines:
-            yield from _read(lines, len(models), where=where, on_conditions=on_conditions)
+            heard = _Heard(on_conditions, on_wait, pace if pace is not None else {})
+            sizes = {name: path.stat().st_size for name, path in models.items()}
+            yield from _read(lines, len(models), where=where, heard=heard, parse=lambda event: _timed(event, sizes))
+
+
+def compute_models(
+    device: Device, setting: Setting, models: Mapping[str, Path], *, seed: int = 0
+) -> dict[str, Computed]:
+    """Run model files (by name) on a device, each on the inputs that the seed makes; return what they compute.
+
+    Raises InputError for a missing file and for a device without Python, and DeviceError as `time_models`.
+    """
+    with open_transport(device) as transport, tempfile.TemporaryDirectory(prefix="hwnas-") as folder:
+        if isinstance(transport, TimesModels):
+            raise InputError(f"outputs come from a device with Python; {device.name} ({device.transport}) has none")
+        job = runner.Job(
+            runtime=setting.runtime,
+            models=[{"name": name, "path": transport.put(path)} for name, path in models.items()],
+            threads=setting.threads,
+            seed=seed,
+            outputs=True,
+        )
+        where = f"{device.name}, {setting.name}"
+        with closing(_lines(transport, job, Path(folder))) as lines:
+            read = _read(lines, len(models), where=where, heard=_Heard(None, None, {}), parse=_computed)
+            return {computed.name: computed for computed in read}
 
 
 def read_conditions(device: Device, setting: Setting) -> Conditions:
@@ -124,17 +181,26 @@ def read_conditions(device: Device, setting: Setting) -> Conditions:
     return found[0]
 
 
-def write_models(graphs: Mapping[str, Graph], runtime: str, folder: Path, *, seed: int = 0) -> dict[str, Path]:
-    """Write lowered graphs with random weights as files of a runtime; return the files by the graphs' names."""
-    written = formats.get(runtime)
+def write_models(
+    graphs: Mapping[str, Graph], runtime: str, folder: Path, *, precision: str = "fp32", seed: int = 0
+) -> dict[str, Path]:
+    """Write lowered graphs with random weights as files of a runtime; return the files by the graphs' names.
+
+    Raises ExportError for a precision that the runtime's format does not write.
+    """
+    written = formats.get(runtime, precision=precision)
     models = {name: folder / f"{index}{written.SUFFIX}" for index, name in enumerate(graphs)}
     for name, graph in graphs.items():
-        models[name].write_bytes(written.write(graph, formats.random_weights(graph, seed=seed)))
+        ranges = formats.made_up_ranges(graph) if precision == "int8" else None
+        models[name].write_bytes(written.write(graph, formats.random_weights(graph, seed=seed), ranges=ranges))
     return models
 
 
 def _write_canary(runtime: str, folder: Path) -> Path:
-    """Write the model that tells how fast a device is at the time: the same for all tables of a runtime, under 1 ms."""
+    """Write the model that tells how fast a device is at the time: the same for all tables of a runtime, under 1 ms.
+
+    It is in fp32 for int8 as well.
+    """
     b = Builder((24, 32, 32))
     value = 0
     for name in ("first", "second", "third"):
@@ -149,8 +215,9 @@ def time_network(graph: Graph, device: Device, setting: Setting, *, seed: int = 
     """Write a network with random weights as it would be exported, and time it whole on the device."""
     with tempfile.TemporaryDirectory(prefix="hwnas-") as folder:
         lowered = formats.get(setting.runtime).lower(graph)
-        models = write_models({"network": lowered}, setting.runtime, Path(folder), seed=seed)
-        (timed,) = time_models(device, setting, models, seed=seed)
+        graphs, precision = {"network": lowered}, setting.precision
+        models = write_models(graphs, setting.runtime, Path(folder), precision=precision, seed=seed)
+        (timed,) = time_models(device, setting, models, rounds=NETWORK_ROUNDS, seed=seed)
     return timed.measurement
 
 
@@ -192,26 +259,43 @@ def _begin(transport: Transport, job: runner.Job, folder: Path) -> Generator[str
     return transport.run([transport.put(Path(runner.__file__)), transport.put(path)])
 
 
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    """Who is told what the runner says beside the models' lines."""
+
+    on_conditions: Callable[[Conditions], None] | None
+    on_wait: Callable[[float, str], None] | None
+    pace: dict[str, float]
+
+    def __call__(self, event: runner.Event) -> None:
+        """Pass on what a line says beside a model's measurement."""
+        if "conditions" in event and self.on_conditions is not None:
+            self.on_conditions(Conditions.from_json(event["conditions"]))
+        if "waiting" in event and self.on_wait is not None:
+            self.on_wait(event["waiting"], event["reason"])
+        self.pace.update(event.get("pace", {}))
+
+
 def _read(
     lines: Iterator[str | runner.Event],
     expected: int,
     *,
     where: str,
-    on_conditions: Callable[[Conditions], None] | None,
-) -> Iterator[Timed]:
-    """Turn the runner's lines, up to the end line, into what they say."""
+    heard: _Heard,
+    parse: Callable[[runner.Event], _Line],
+) -> Iterator[_Line]:
+    """Turn the runner's lines, up to the end line, into what they say; `parse` does so with a model's."""
     arrived = 0
     failed: dict[str, str] = {}
     try:
         for event in map(_event, lines):
-            if "conditions" in event and on_conditions is not None:
-                on_conditions(Conditions.from_json(event["conditions"]))
+            heard(event)
             if "end" in event:
                 break
             if "name" in event and "error" in event:
                 failed[event["name"]] = event["error"]
             elif "name" in event:
-                yield _timed(event)
+                yield parse(event)
                 arrived += 1
             elif "error" in event:
                 raise DeviceError(f"nothing can be timed on {where}: {event['error']}")
@@ -232,18 +316,38 @@ def _event(line: str | runner.Event) -> runner.Event:
         event = json.loads(line)
     except json.JSONDecodeError:
         event = None
-    if not isinstance(event, dict) or not event.keys() & {"conditions", "name", "error", "end"}:
+    if not isinstance(event, dict) or not event.keys() & {"conditions", "name", "error", "waiting", "end"}:
         raise DeviceError(f"the runner must write lines as hwnas/runner.py says; got {line[:200]!r}")
     return event
 
 
-def _timed(event: dict[str, Any]) -> Timed:
-    """Return what a model's line says; raises DeviceError for one that lacks something."""
+def _timed(event: dict[str, Any], sizes: Mapping[str, int]) -> Timed:
+    """Return what a model's line says; raises DeviceError for one that lacks something, or is of another model."""
     try:
         rounds_ms = tuple(tuple(float(sample) for sample in samples) for samples in event["rounds_ms"])
         canary_ms = tuple(map(float, event.get("canary_ms", ())))
         measurement = Measurement(rounds_ms, unstable=bool(event["unstable"]), canary_ms=canary_ms)
-        return Timed(event["name"], measurement, float(event["load_ms"]), float(event["first_ms"]))
+        other = OtherCosts(
+            file_bytes=sizes[event["name"]],
+            peak_memory_bytes=event.get("peak_memory_bytes"),
+            load_ms=float(event["load_ms"]),
+            first_ms=float(event["first_ms"]),
+        )
+        return Timed(event["name"], measurement, other)
+    except (KeyError, TypeError, ValueError) as error:
+        raise DeviceError(f"a model's line must be as hwnas/runner.py says; {error!r} in {str(event)[:200]}") from None
+
+
+def _computed(event: runner.Event) -> Computed:
+    """Return what a model's line says; raises DeviceError for one that lacks something."""
+    import numpy as np
+
+    def array(fields: runner.Event) -> "Array":
+        kind = np.dtype(fields["dtype"]).newbyteorder("<")
+        return np.frombuffer(base64.b64decode(fields["base64"]), kind).reshape(fields["shape"])
+
+    try:
+        return Computed(event["name"], tuple(map(array, event["outputs"])), event["instructions"])
     except (KeyError, TypeError, ValueError) as error:
         raise DeviceError(f"a model's line must be as hwnas/runner.py says; {error!r} in {str(event)[:200]}") from None
 

@@ -8,12 +8,12 @@ import dataclasses
 import random
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -35,15 +35,16 @@ from hwnas.progress import Bar, bar, say
 if TYPE_CHECKING:
     from hwnas.device import Device, Setting
     from hwnas.graph import Graph
-    from hwnas.latency import LatencyTable, Measurement
-    from hwnas.measure import Conditions
+    from hwnas.latency import LatencyTable, Measurement, Session
+    from hwnas.measure import Conditions, Timed
     from hwnas.networks import Architecture, Scale
+    from hwnas.steadiness import Steadiness
     from hwnas.validation import Validation
 
-_BUSY = 0.1  # share of the cores
 _SAVE_EVERY = 64  # entries
 _ROUNDS_A_PASS = 2
-_ROUNDS = 6  # that an entry needs
+_ROUNDS = 6  # that an operator needs
+_NETWORK_ROUNDS = 10  # that a whole network needs, each of which weighs more
 _MOST_ROUNDS = 12  # that an entry gets whose rounds disagree by more than this share
 _MAX_SPREAD = 0.1
 _HELD_OUT = "held-out network"
@@ -53,10 +54,7 @@ _CHUNK = 256  # tiny models that lie on the disk at once
 
 @dataclass(frozen=True, slots=True)
 class Profiled:
-    """What `profile` did to one table; `error` is the prediction's, as a share, on networks it was not fitted to.
-
-    `drift` is how much slower than in the device's faster minutes the canary was in the slowest tenth of the rounds.
-    """
+    """What `profile` did to one table; `error` is the prediction's, as a share, on networks it was not fitted to."""
 
     device: str
     setting: str
@@ -67,8 +65,8 @@ class Profiled:
     networks: int
     median_spread: float
     canary_ms: float
-    drift: float
     error: float
+    steadiness: "Steadiness"
     validation: "Validation | None"
     seconds: float
 
@@ -93,6 +91,13 @@ def profile(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="measure anew what the table has; the old one is kept")
     ] = False,
+    unstable: Annotated[
+        bool, typer.Option("--unstable", help="measure again what the table has and whose rounds disagree")
+    ] = False,
+    max_wait: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="wait for a device that has slowed down, for this share of the time at most"),
+    ] = 0.2,
 ) -> list[Profiled]:
     """Measure a device: fill its latency table for a space.
 
@@ -101,37 +106,59 @@ def profile(
     """
     from hwnas.device import load_device
     from hwnas.networks import ladder
+    from hwnas.transports import check_times
 
     machine = load_device(device)
+    check_times(machine)
     names = [setting] if setting is not None else [known.name for known in machine.settings]
     plugins.load("spaces", space)
     scales = ladder(cells, filters, resolution or (28,), classes=classes, channels=channels, skeleton=skeleton)
-    wanted = (networks, validate)
-    return [
-        _profile_setting(machine, machine.setting(name, threads=threads), space, scales, wanted, seed, fresh)
-        for name in names
-    ]
+    task = _Task(space, scales, networks, validate, seed, max_wait)
+    return [_profile_setting(machine, machine.setting(name, threads=threads), task, fresh, unstable) for name in names]
 
 
-def _profile_setting(
-    device: "Device",
-    setting: "Setting",
-    space: str,
-    scales: "Sequence[Scale]",
-    networks: tuple[int, int],
-    seed: int,
-    fresh: bool,
-) -> Profiled:
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """What is to be measured of every setting."""
+
+    space: str
+    scales: "Sequence[Scale]"
+    networks: int  # to fit to
+    held_out: int
+    seed: int
+    max_wait: float
+
+    def session(self, conditions: dict[str, Any]) -> "Session":
+        """Return what the table is to remember of it, as it begins."""
+        from hwnas.latency import Session
+
+        scales = [dataclasses.asdict(scale) for scale in self.scales]
+        return Session(
+            space=self.space,
+            scales={name: list(dict.fromkeys(scale[name] for scale in scales)) for name in scales[0]},
+            networks=self.networks,
+            seed=self.seed,
+            held_out=self.held_out,
+            held_out_seed=self.seed + _OTHER_SEED,
+            before=conditions,
+            after=conditions,
+        )
+
+
+def _profile_setting(device: "Device", setting: "Setting", task: _Task, fresh: bool, unstable: bool) -> Profiled:
     from hwnas.costs import CostModel
+    from hwnas.steadiness import judge
     from hwnas.validation import validate
 
     started = time.monotonic()
     table = _table_to_fill(device, setting, fresh)
-    before = len(table.entries)
     say(f"profiling {device.name} in setting {setting.name}, into {table.path}")
-    graphs, architectures = _wanted(table, space, scales, networks, seed)
-    _measure(device, setting, table, graphs, architectures, seed)
-    model = CostModel(table, scales)
+    graphs, architectures = _wanted(table, task)
+    if unstable:
+        _forget_unstable(table, graphs, architectures)
+    before = len(table.entries)
+    _measure(device, setting, table, graphs, architectures, task)
+    model = CostModel(table, task.scales)
     spreads = sorted(entry.spread for entry in table.entries.values())
     return Profiled(
         device=device.name,
@@ -143,8 +170,8 @@ def _profile_setting(
         networks=len(table.networks),
         median_spread=spreads[len(spreads) // 2],
         canary_ms=table.canary_ms,
-        drift=table.drift,
         error=model.correction.error,
+        steadiness=judge(table),
         validation=validate(model),
         seconds=time.monotonic() - started,
     )
@@ -167,32 +194,76 @@ def _table_to_fill(device: "Device", setting: "Setting", fresh: bool) -> "Latenc
     return LatencyTable(path, device.name, setting.model_dump(), dataclasses.asdict(conditions))
 
 
-def _wanted(
-    table: "LatencyTable", space: str, scales: "Sequence[Scale]", networks: tuple[int, int], seed: int
-) -> "tuple[dict[str, Graph], dict[str, Architecture]]":
+def _wanted(table: "LatencyTable", task: _Task) -> "tuple[dict[str, Graph], dict[str, Architecture]]":
     """Return what is to be measured, by name: lowered graphs, and the architectures of those that are whole networks.
 
     An operator's name is its key in the table, its graph that layer alone; those of networks that are to be held out
-    begin with `_HELD_OUT`. `networks` are how many to fit to, and how many to hold out.
+    begin with `_HELD_OUT`.
     """
     from hwnas import formats
     from hwnas.graph import executed, one_layer
 
-    runtime = formats.get(table.setting["runtime"])
+    runtime = formats.get(table.setting["runtime"], precision=table.setting["precision"])
     graphs: dict[str, Graph] = {}
-    with bar("listing the operators", len(scales)) as listing:
-        for scale in scales:
-            for architecture in plugins.load("spaces", space).cover(scale):
+    with bar("listing the operators", len(task.scales)) as listing:
+        for scale in task.scales:
+            for architecture in plugins.load("spaces", task.space).cover(scale):
                 for name, layer, shapes in executed(runtime.lower(architecture.graph)):
                     if name not in graphs:
                         graphs[name] = one_layer(layer, shapes)
             listing.advance()
-    fitted = random_networks(space, scales, networks[0], seed=seed)
-    others = random_networks(space, scales, networks[1], seed=seed + _OTHER_SEED)
+    fitted = random_networks(task.space, task.scales, task.networks, seed=task.seed)
+    others = random_networks(task.space, task.scales, task.held_out, seed=task.seed + _OTHER_SEED)
     architectures = {f"network {index}": architecture for index, architecture in enumerate(fitted)}
     architectures |= {f"{_HELD_OUT} {i}": other for i, other in enumerate(others) if other not in fitted}
     graphs |= {name: runtime.lower(architecture.graph) for name, architecture in architectures.items()}
     return graphs, architectures
+
+
+def _forget_unstable(
+    table: "LatencyTable", graphs: "Mapping[str, Graph]", architectures: "Mapping[str, Architecture]"
+) -> None:
+    """Drop what is about to be measured, and is in the table with rounds that disagree."""
+    wanted = [architecture.to_json() for architecture in architectures.values()]
+    table.entries = {key: entry for key, entry in table.entries.items() if not (entry.unstable and key in graphs)}
+    table.networks = [n for n in table.networks if not (n.measurement.unstable and n.architecture in wanted)]
+
+
+class _Watch:
+    """Listens to what the device tells while it is measured, and keeps it in the table, as its last session."""
+
+    def __init__(self, table: "LatencyTable", task: _Task) -> None:
+        self.task = task
+        self.pace: dict[str, float] = {}
+        self._table, self._earlier = table, list(table.sessions)
+        self._session: Session | None = None
+
+    def conditions(self, now: "Conditions") -> None:
+        """Take note of the conditions, before and after some models."""
+        from hwnas.runner import throttled
+
+        told = dataclasses.asdict(now)
+        session = self._session or self.task.session(told)
+        self._keep(
+            dataclasses.replace(
+                session,
+                after=told,
+                others_busy=max(filter(None, (session.others_busy, now.others_busy)), default=now.others_busy),
+                throttled=throttled(session.before, told) or session.throttled,
+            )
+        )
+
+    def wait(self, seconds: float, reason: str) -> None:
+        """Say once that the device is given pauses, and count them."""
+        if self._session is None:
+            return
+        if not self._session.waited_s:
+            say(f"{reason}: it is given pauses, for {self.task.max_wait:.0%} of the time at most (--max-wait)")
+        self._keep(dataclasses.replace(self._session, waited_s=self._session.waited_s + seconds))
+
+    def _keep(self, session: "Session") -> None:
+        self._session = session
+        self._table.sessions = [*self._earlier, session]
 
 
 def _measure(
@@ -201,31 +272,49 @@ def _measure(
     table: "LatencyTable",
     graphs: "Mapping[str, Graph]",
     architectures: "Mapping[str, Architecture]",
-    seed: int,
+    task: _Task,
 ) -> None:
     """Time what lacks rounds, in passes over all of it, so that each entry's rounds are spread over the whole time."""
-    busiest, done = 0.0, 0
-
-    def note(conditions: "Conditions") -> None:
-        nonlocal busiest
-        busiest = max(busiest, conditions.others_busy or 0.0)
-
+    watch, done, started = _Watch(table, task), 0, time.monotonic()
     with bar("measuring", 1) as measuring:
         for number in range(_MOST_ROUNDS // _ROUNDS_A_PASS):
-            left = {name: _turns_left(_found(table, name, architectures)) for name in graphs}
+            left = {name: _passes_left(table, name, architectures) for name in graphs}
             due = [name for name, turns in left.items() if turns]
-            random.Random(seed + number).shuffle(due)
+            random.Random(task.seed + number).shuffle(due)
+            if number == 0:
+                _announce(due, sum(left.values()), architectures)
             measuring.describe(f"{len(due)} operators and networks, pass {number + 1}")
             measuring.at(done, total=done + sum(left.values()))
             for chunk in _chunks(due):
                 chosen = {name: graphs[name] for name in chunk}
-                _measure_chunk(device, setting, table, chosen, architectures, measuring, note)
+                _measure_chunk(device, setting, table, chosen, architectures, measuring, watch)
+                if number == 0 and chunk[0] == due[0]:
+                    seconds = (time.monotonic() - started) * (sum(left.values()) / len(chunk) - 1)
+                    say(f"at this device's pace that takes {_duration(seconds)} more")
             done += len(due)
-    if busiest > _BUSY:
-        say(
-            f"other programs took up to {busiest:.0%} of this device's cores meanwhile: figures may be too high. "
-            f"Stop them, and type `hwnas profile {device.name} --fresh`"
-        )
+
+
+def _announce(due: Sequence[str], turns: int, architectures: "Mapping[str, Architecture]") -> None:
+    """Say what will be measured, and how long it takes at least."""
+    from hwnas.runner import Job
+
+    if not due:
+        say("the table has all of it: nothing is measured")
+        return
+    networks = sum(name in architectures for name in due)
+    least = turns * _ROUNDS_A_PASS * (Job.warmup_ms + Job.min_ms) / 1e3
+    say(
+        f"to measure: {len(due) - networks} operators in {_ROUNDS} rounds and {networks} whole networks in "
+        f"{_NETWORK_ROUNDS}, more where they disagree; {_duration(least)} at least"
+    )
+
+
+def _duration(seconds: float) -> str:
+    """Return a time in words, to two digits or so."""
+    for size, unit in ((3600.0, "h"), (60.0, "min")):
+        if seconds >= 1.5 * size:
+            return f"{seconds / size:.2g} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def _measure_chunk(
@@ -235,16 +324,26 @@ def _measure_chunk(
     graphs: "Mapping[str, Graph]",
     architectures: "Mapping[str, Architecture]",
     measuring: Bar,
-    note: Callable[["Conditions"], None],
+    watch: _Watch,
 ) -> None:
     """Time one chunk, adding to the table's entries and saving it every few of them."""
     from hwnas.measure import time_models, write_models
 
     with tempfile.TemporaryDirectory(prefix="hwnas-") as folder, _saved(table):
         files = write_models(graphs, setting.runtime, Path(folder))
-        timings = time_models(device, setting, files, rounds=_ROUNDS_A_PASS, attempts=1, on_conditions=note)
+        timings = time_models(
+            device,
+            setting,
+            files,
+            rounds=_ROUNDS_A_PASS,
+            attempts=1,
+            max_wait=watch.task.max_wait,
+            pace=watch.pace,
+            on_conditions=watch.conditions,
+            on_wait=watch.wait,
+        )
         for count, timed in enumerate(timings, start=1):
-            _add(table, timed.name, timed.measurement, architectures)
+            _add(table, timed, architectures)
             measuring.advance()
             if count % _SAVE_EVERY == 0:
                 table.save()
@@ -257,24 +356,26 @@ def _found(table: "LatencyTable", name: str, architectures: "Mapping[str, Archit
     return table.network(architectures[name].to_json())
 
 
-def _add(
-    table: "LatencyTable", name: str, measurement: "Measurement", architectures: "Mapping[str, Architecture]"
-) -> None:
+def _add(table: "LatencyTable", timed: "Timed", architectures: "Mapping[str, Architecture]") -> None:
     """Add rounds to an entry; one that stays spread after all its rounds is marked unstable."""
-    merged = measurement.after(_found(table, name, architectures))
-    merged = dataclasses.replace(merged, unstable=merged.spread > _MAX_SPREAD and _turns_left(merged) == 0)
+    name = timed.name
+    merged = timed.measurement.after(_found(table, name, architectures))
+    done = len(merged.rounds_ms) >= _MOST_ROUNDS
+    merged = dataclasses.replace(merged, unstable=merged.spread > _MAX_SPREAD and done)
     if name in architectures:
-        table.set_network(architectures[name].to_json(), merged, held_out=name.startswith(_HELD_OUT))
+        held_out = name.startswith(_HELD_OUT)
+        table.set_network(architectures[name].to_json(), merged, held_out=held_out, other=timed.other)
     else:
         table.entries[name] = merged
 
 
-def _turns_left(measurement: "Measurement | None") -> int:
+def _passes_left(table: "LatencyTable", name: str, architectures: "Mapping[str, Architecture]") -> int:
     """Return how many more passes an entry needs: until it has its rounds, and more of them where they disagree."""
-    if measurement is None:
-        return _ROUNDS // _ROUNDS_A_PASS
-    rounds = len(measurement.rounds_ms)
-    wanted = _MOST_ROUNDS if rounds >= _ROUNDS and measurement.spread > _MAX_SPREAD else _ROUNDS
+    measurement = _found(table, name, architectures)
+    rounds = len(measurement.rounds_ms) if measurement else 0
+    wanted = _NETWORK_ROUNDS if name in architectures else _ROUNDS
+    if measurement and rounds >= wanted and measurement.spread > _MAX_SPREAD:
+        wanted = _MOST_ROUNDS
     return max(0, wanted - rounds) // _ROUNDS_A_PASS
 
 

@@ -204,6 +204,13 @@ class _View:
         )
 
     @property
+    def caveat(self) -> str:
+        """What must be said with the figures of the run's estimator, if anything."""
+        from hwnas import estimators
+
+        return estimators.get(self.settings.estimator).CAVEAT
+
+    @property
     def left_out(self) -> list[tuple[str, int]]:
         """Why trials were not trained, and how many for each reason."""
         from optuna.trial import TrialState

@@ -5,9 +5,10 @@ what comes back on standard output is one JSON object a line:
 
     {"conditions": {...}}                                first: the machine, the runtime, the load, the clock, the heat
     {"name": "a", "rounds_ms": [[...], ...], "canary_ms": [...], "attempts": 1, "unstable": false, "load_ms": 3.1,
-     "first_ms": 0.4}
+     "first_ms": 0.4, "peak_memory_bytes": 81920}
     {"name": "b", "error": "ValueError: ..."}            a model that cannot be loaded or run; the others go on
-    {"end": 2, "conditions": {...}}                      last: without it the run was cut short
+    {"waiting": 2.0, "reason": "..."}                    the device has slowed down and is left alone, so many seconds
+    {"end": 2, "conditions": {...}, "pace": {...}}       last: without it the run was cut short
     {"error": "..."}                                     the whole run is impossible; exit status 3
 
 A model's line comes as soon as it is final. Models are taken in groups; in each round every model of a group has its
@@ -20,30 +21,52 @@ A job may name a canary: one more model, which has a turn before and after every
 a round says how fast the device was in that round: `canary_ms` has one figure for each round. Rounds are compared, for
 the spread, as multiples of it.
 
+After a round in which the device was throttled, or whose canary took `max_slowdown` longer than the fastest round's,
+the device is given a rest and the round is measured again, as far as `max_wait` allows. Jobs that follow one another
+hand on how fast the device was and how long it may still be waited for: `pace` of an end line goes into the next job.
+
+A job may ask for `outputs` in place of times. Then each model is run on the inputs that the seed makes, which are the
+same on every device, and its line is
+
+    {"name": "a", "outputs": [{"dtype": "float32", "shape": [1, 10], "base64": "..."}], "instructions": 4823121}
+
+where `instructions` are those that one inference executes, null on devices where nothing counts them.
+
 The process ends when its standard input closes, so that none is left behind when the client dies; `--no-watch` is for
 runs without a client (`nohup`), whose standard input is closed from the start.
 """
 
 from __future__ import annotations
 
+import base64
 import gc
 import json
+import math
 import os
 import platform
 import random
+import shutil
 import statistics
+import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 VERSION = 1
 MAX_CALLS = 2000  # in a turn, discarded and timed each: a bound should the clock stand still
 KEPT = 25  # samples a turn at most
 FLOOR_MS = 0.001  # rounds that differ by less never count as disagreeing
+FIRST_PAUSE_S = 1.0  # each further one that follows at once is twice as long
+LEAST_PAUSE_S = 0.5  # no device cools in less
+FIRMWARE_FLAGS = ("under-voltage", "a capped clock", "throttling", "a soft temperature limit")  # of a Raspberry Pi
+COUNTED = 3  # inferences whose instructions are counted
+PRACTICE = 12  # calls after which Python has nothing left to adapt
+MARK = 0x68776E6173  # an offset in a file that nobody else gives the kernel advice on
 IMPOSSIBLE = 3  # exit status
 ORPHANED = 4  # exit status: standard input was closed
 
@@ -74,8 +97,13 @@ class Job:
     max_spread: float = 0.1
     attempts: int = 3
     seed: int = 0
+    outputs: bool = False  # what each model computes, in place of times
     canary: str | None = None  # a model's path
     canary_every: int = 8  # turns
+    max_slowdown: float = 0.25  # of a round's canary, as a share; beyond it the device is given a rest
+    max_wait: float = 0.2  # waits and rounds measured again, as a share of the rounds that are kept; 0: none
+    pause_s: float = 30.0  # a pause at most
+    pace: dict[str, float] = field(default_factory=dict)  # of the job before on the same device
     version: int = VERSION
 
 
@@ -101,6 +129,7 @@ class Model:
     call: Call
     load_ms: float
     first_ms: float
+    peak_memory_bytes: int | None = None  # None where nothing tells
     rounds_ms: list[list[float]] = field(default_factory=list)  # of the attempt with the smallest spread
     canary_ms: list[float] = field(default_factory=list)  # in the same rounds; empty without a canary
     attempts: int = 0
@@ -116,7 +145,7 @@ class Model:
 
     def event(self) -> Event:
         """Return the model's line."""
-        keys = ("name", "rounds_ms", "canary_ms", "attempts", "unstable", "load_ms", "first_ms")
+        keys = ("name", "rounds_ms", "canary_ms", "attempts", "unstable", "load_ms", "first_ms", "peak_memory_bytes")
         return {key: getattr(self, key) for key in keys}
 
 
@@ -174,35 +203,65 @@ def time_turn(call: Call, job: Job, clock: Clock) -> list[float]:
     return thin([round(sample / 1e6, 6) for sample in samples])
 
 
+@dataclass(frozen=True)
+class Round:
+    """What one round of turns took: samples in ms by model, without those that failed, and the canary's median."""
+
+    taken: dict[str, list[float]]
+    canary_ms: float | None
+    seconds: float
+
+
+def time_round(
+    models: list[Model],
+    job: Job,
+    *,
+    order: random.Random,
+    turn: Turn,
+    patience: Patience,
+    canary: Call | None = None,
+    failures: type[Exception] = Exception,  # the runtimes' errors have no other base in common
+) -> Generator[Event, None, Round]:
+    """Give every model a turn; returns the round. Yields the lines of models that fail."""
+    start = patience.clock()
+    turns = list(models)
+    order.shuffle(turns)
+    taken: dict[str, list[float]] = {}
+    canaries: list[float] = []
+    for index, model in enumerate(turns):
+        if canary and index % job.canary_every == 0:
+            canaries += turn(canary)
+        try:
+            taken[model.name] = turn(model.call)
+        except failures as error:
+            yield failure(model.name, error)
+    canary_ms = statistics.median(canaries + turn(canary)) if canary else None
+    return Round(taken, canary_ms, (patience.clock() - start) / 1e9)
+
+
 def time_rounds(
     models: list[Model],
     job: Job,
     *,
     order: random.Random,
     turn: Turn,
+    patience: Patience,
     canary: Call | None = None,
-    failures: type[Exception] = Exception,  # the runtimes' errors have no other base in common
+    failures: type[Exception] = Exception,
 ) -> Iterator[Event]:
-    """Offer each model one attempt: `job.rounds` interleaved rounds. Yields the lines of models that fail."""
-    taken: dict[str, list[list[float]]] = {model.name: [] for model in models}
-    canary_ms: list[float] = []
-    for _ in range(job.rounds):
-        turns = [model for model in models if model.name in taken]
-        order.shuffle(turns)
-        canaries: list[float] = []
-        for index, model in enumerate(turns):
-            if canary and index % job.canary_every == 0:
-                canaries += turn(canary)
-            try:
-                taken[model.name].append(turn(model.call))
-            except failures as error:
-                del taken[model.name]
-                yield failure(model.name, error)
-        if canary:
-            canary_ms.append(statistics.median(canaries + turn(canary)))
-    for model in models:
-        if model.name in taken:
-            model.offer(taken[model.name], canary_ms, job.max_spread)
+    """Offer each model one attempt: `job.rounds` interleaved rounds. Yields waits and the lines of models that fail."""
+    left = models
+    rounds: list[Round] = []
+    while len(rounds) < job.rounds:  # ends: patience does
+        latest = yield from time_round(
+            left, job, order=order, turn=turn, patience=patience, canary=canary, failures=failures
+        )
+        left = [model for model in left if model.name in latest.taken]
+        if (yield from patience.keeps(latest, lambda: statistics.median(turn(canary)) if canary else None)):
+            rounds.append(latest)
+    canary_ms = [each.canary_ms for each in rounds if each.canary_ms is not None]
+    for model in left:
+        model.offer([each.taken[model.name] for each in rounds], canary_ms, job.max_spread)
 
 
 def time_group(
@@ -211,13 +270,14 @@ def time_group(
     *,
     order: random.Random,
     turn: Turn,
+    patience: Patience,
     canary: Call | None = None,
     failures: type[Exception] = Exception,
 ) -> Iterator[Event]:
     """Yield the line of each model of a group as soon as it is final."""
     left = loaded
     for attempt in range(1, job.attempts + 1):
-        yield from time_rounds(left, job, order=order, turn=turn, canary=canary, failures=failures)
+        yield from time_rounds(left, job, order=order, turn=turn, patience=patience, canary=canary, failures=failures)
         left = [model for model in left if model.attempts == attempt]  # without those that failed
         last = attempt == job.attempts
         yield from (model.event() for model in left if last or not model.unstable)
@@ -229,25 +289,32 @@ def load_group(models: list[dict[str, str]], loaded: list[Model], *, load: Load,
     for model in models:
         print("loading", model["name"], file=sys.stderr)  # the last words, should the runtime crash on it
         try:
+            memory = PeakMemory()
             start = clock()
             call = load(model["path"])
             ready = clock()
             call()
             done = clock()
+            peak_bytes = memory.peak_bytes()
         except Exception as error:  # noqa: BLE001  see time_rounds
             yield failure(model["name"], error)
         else:
-            loaded.append(Model(model["name"], call, (ready - start) / 1e6, (done - ready) / 1e6))
+            loaded.append(Model(model["name"], call, (ready - start) / 1e6, (done - ready) / 1e6, peak_bytes))
 
 
-def time_models(job: Job, load: Load, *, clock: Clock = time.perf_counter_ns) -> Iterator[Event]:
+def time_models(job: Job, load: Load, patience: Patience) -> Iterator[Event]:
     """Yield a line per model, group by group; `load` makes a model's file a call without arguments."""
     order = random.Random(job.seed)
     canary = load(job.canary) if job.canary else None
+    clock = patience.clock
+
+    def turn(call: Call) -> list[float]:
+        return time_turn(call, job, clock)
+
     for start in range(0, len(job.models), job.group):
         loaded: list[Model] = []
         yield from load_group(job.models[start : start + job.group], loaded, load=load, clock=clock)
-        yield from time_group(loaded, job, order=order, turn=lambda call: time_turn(call, job, clock), canary=canary)
+        yield from time_group(loaded, job, order=order, turn=turn, patience=patience, canary=canary)
         loaded.clear()
         gc.collect()  # which is off while models are timed
 
@@ -257,7 +324,136 @@ def failure(name: str, error: Exception) -> Event:
     return {"name": name, "error": f"{type(error).__name__}: {error}"[:1000]}
 
 
+# Waiting: a device that has slowed down is given time to cool, or to end what else it does.
+
+
+class Patience:
+    """Decides after each round whether to wait and measure it again.
+
+    What that costs, waits and rounds that are not kept, is at most `job.max_wait` of the time of those that are.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        *,
+        clock: Clock = time.perf_counter_ns,
+        sleep: Callable[[float], None] = time.sleep,
+        throttling: Callable[[], Event] = dict,  # what the system tells, see `throttled`
+    ) -> None:
+        self.job, self.clock, self.sleep, self.throttling = job, clock, sleep, throttling
+        self.fastest_ms = job.pace.get("canary_ms", math.inf)
+        self.left_s = job.pace.get("left_s", 0.0)
+        self.seen = throttling()
+
+    @property
+    def pace(self) -> dict[str, float]:
+        """What the next job on the same device should know."""
+        fastest = {"canary_ms": self.fastest_ms} if self.fastest_ms < math.inf else {}
+        return {**fastest, "left_s": self.left_s}
+
+    def keeps(self, latest: Round, canary: Callable[[], float | None]) -> Generator[Event, None, bool]:
+        """Return whether a round is good enough; where not, wait first. `canary` times the canary again, in ms."""
+        reason = self.reason(latest.canary_ms)
+        pause_s = FIRST_PAUSE_S
+        waited = False
+        while reason and (seconds := min(pause_s, self.job.pause_s, self.left_s - latest.seconds)) >= LEAST_PAUSE_S:
+            yield {"waiting": round(seconds, 3), "reason": reason}
+            start = self.clock()
+            self.sleep(seconds)
+            reason = self.reason(canary())
+            self.left_s -= (self.clock() - start) / 1e9
+            pause_s *= 2.0
+            waited = True
+        self.left_s += -latest.seconds if waited else self.job.max_wait * latest.seconds
+        return not waited
+
+    def reason(self, canary_ms: float | None) -> str:
+        """Return why the device is slow now, in words; empty where it is not."""
+        now = self.throttling()
+        happened = throttled(self.seen, now)
+        # a limit counts for as long as it is lower than at the start, all else once
+        self.seen = {**now, "clock_limit": self.seen.get("clock_limit")}
+        if happened or canary_ms is None:
+            return happened
+        self.fastest_ms = min(self.fastest_ms, canary_ms)
+        slowdown = canary_ms / self.fastest_ms - 1.0
+        return f"the device is slower by {slowdown:.0%} than it was" if slowdown > self.job.max_slowdown else ""
+
+
+def throttled(earlier: Mapping[str, Any], later: Mapping[str, Any]) -> str:
+    """Return in words what the system did, between two times, to cool or spare the device; empty for nothing.
+
+    Both have the fields that `throttling` returns, or some of them.
+    """
+    said = []
+    if (times := (later.get("throttle_count") or 0) - (earlier.get("throttle_count") or 0)) > 0:
+        said.append(f"the kernel throttled its cores {times} times")
+    if (later.get("clock_limit") or 1.0) < (earlier.get("clock_limit") or 1.0):
+        said.append(f"its clock is limited to {later['clock_limit']:.0%}")
+    flags, known = later.get("firmware_flags") or 0, earlier.get("firmware_flags") or 0
+    new = flags | (flags & ~known) >> 16  # what is, and what has been since
+    said += [f"its firmware tells of {words}" for bit, words in enumerate(FIRMWARE_FLAGS) if new >> bit & 1]
+    return "; ".join(said)
+
+
+# Outputs: what models compute, and how many instructions that takes.
+
+
+def compute_models(job: Job, opened: Callable[[str], Opened]) -> Iterator[Event]:
+    """Yield a line per model: what it computes, and how many instructions that takes."""
+    for model in job.models:
+        print("loading", model["name"], file=sys.stderr)  # see load_group
+        try:
+            loaded = opened(model["path"])
+            loaded.call()
+            outputs = [encoded(array) for array in loaded.outputs()]
+            yield {"name": model["name"], "outputs": outputs, "instructions": count_instructions(loaded.call)}
+        except Exception as error:  # noqa: BLE001  see time_round
+            yield failure(model["name"], error)
+
+
+def encoded(array: Any) -> Event:
+    """Return an array as JSON can hold it, its bytes little-endian."""
+    data = base64.b64encode(array.astype(array.dtype.newbyteorder("<")).tobytes()).decode()
+    return {"dtype": array.dtype.name, "shape": list(array.shape), "base64": data}
+
+
+def count_instructions(call: Call) -> int | None:
+    """Return how many instructions a call executes; None where nothing counts them."""
+    if not hasattr(os, "posix_fadvise"):
+        return None
+    with tempfile.TemporaryFile(buffering=0) as marks:
+        *_, own = [executed(marks, gc.isenabled) for _ in range(PRACTICE)]  # for which there is next to nothing to do
+        counts = [executed(marks, call) for _ in range(COUNTED if own else 0)]
+    return min(count - own for count in counts) if counts else None
+
+
+def executed(marks: IO[bytes], call: Call) -> int:
+    """Return how many instructions are executed from before a call until after it; 0 where nothing counts them.
+
+    An emulator's counter (hwnas/transports/_qemu_count.c) writes into a file, whenever the kernel is given advice on
+    its byte MARK, how many instructions there have been so far. To all others that advice means nothing.
+    """
+    marks.seek(0)
+    marks.truncate()
+    os.posix_fadvise(marks.fileno(), MARK, 0, os.POSIX_FADV_NORMAL)
+    call()
+    os.posix_fadvise(marks.fileno(), MARK, 0, os.POSIX_FADV_NORMAL)
+    marks.seek(0)
+    before, after = map(int, marks.read().split() or (0, 0))
+    return after - before
+
+
 # Runtimes: each makes a model's file a call that runs it once and does nothing else.
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A loaded model: `call` runs it once and does nothing else, `outputs` returns the arrays that it has computed."""
+
+    call: Call
+    outputs: Callable[[], list[Any]]
 
 
 @dataclass(frozen=True)
@@ -265,7 +461,7 @@ class Runtime:
     """A runtime that is installed here: which package it is, and how a model is loaded with it."""
 
     package: str  # and version
-    load: Load
+    open: Callable[[str], Opened]
 
 
 def random_input(shape: tuple[int, ...], dtype: Any, seed: int) -> Any:
@@ -285,14 +481,17 @@ def random_input(shape: tuple[int, ...], dtype: Any, seed: int) -> Any:
     raise TypeError(f"a model's inputs must be float, int8 or uint8; got {kind}")
 
 
-def tflite_call(interpreter: Any, seed: int) -> Call:
+def tflite_opened(interpreter: Any, seed: int) -> Opened:
     """Allocate, fill the inputs once (TFLite never writes over them) and return the call: invoke alone."""
     interpreter.allocate_tensors()
     for detail in interpreter.get_input_details():
         shape = tuple(int(size) for size in detail["shape"])  # a dynamic batch is already 1 here
         interpreter.set_tensor(detail["index"], random_input(shape, detail["dtype"], seed))
-    invoke: Call = interpreter.invoke
-    return invoke
+
+    def outputs() -> list[Any]:
+        return [interpreter.get_tensor(detail["index"]) for detail in interpreter.get_output_details()]
+
+    return Opened(interpreter.invoke, outputs)
 
 
 def find_tflite(job: Job) -> Runtime:
@@ -307,10 +506,10 @@ def find_tflite(job: Job) -> Runtime:
             tried.append(f"{package} ({error})")
             continue
 
-        def load(path: str, create: Any = interpreter) -> Call:
-            return tflite_call(create(model_path=path, num_threads=job.threads), job.seed)
+        def opened(path: str, create: Any = interpreter) -> Opened:
+            return tflite_opened(create(model_path=path, num_threads=job.threads), job.seed)
 
-        return Runtime(package_version(package), load)
+        return Runtime(package_version(package), opened)
     raise RunnerError(f"runtime tflite needs ai_edge_litert or tflite_runtime; neither can be imported: {tried}")
 
 
@@ -322,8 +521,8 @@ def onnx_input(info: Any, seed: int) -> Any:
     return random_input(shape, dtype, seed)
 
 
-def onnx_call(session: Any, ort: Any, seed: int) -> Call:
-    """Bind inputs and outputs once and return the call.
+def onnx_opened(session: Any, ort: Any, seed: int) -> Opened:
+    """Bind inputs and outputs once.
 
     `session.run` would convert each array at each call, which takes as long again as a tiny model (7 us against 3.5 us)
     and is no part of it; TFLite's invoke copies nothing either. The input lies in memory that the runtime allocated,
@@ -337,7 +536,7 @@ def onnx_call(session: Any, ort: Any, seed: int) -> Call:
         binding.bind_ortvalue_input(info.name, value)
     for info in session.get_outputs():
         binding.bind_output(info.name, "cpu")
-    return lambda: session.run_with_iobinding(binding)
+    return Opened(lambda: session.run_with_iobinding(binding), binding.copy_outputs_to_cpu)
 
 
 def onnx_options(ort: Any, threads: int) -> Any:
@@ -358,12 +557,12 @@ def find_onnx(job: Job) -> Runtime:
     except (ImportError, AttributeError, OSError) as error:
         raise RunnerError(f"runtime onnx needs onnxruntime, which cannot be imported: {error}") from None
 
-    def load(path: str) -> Call:
+    def opened(path: str) -> Opened:
         options = onnx_options(ort, job.threads)
         session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        return onnx_call(session, ort, job.seed)
+        return onnx_opened(session, ort, job.seed)
 
-    return Runtime(package_version("onnxruntime"), load)
+    return Runtime(package_version("onnxruntime"), opened)
 
 
 def find_runtime(job: Job) -> Runtime:
@@ -400,9 +599,14 @@ def read_text(path: str) -> str:
         return ""
 
 
+def cpu_text(core: int, name: str) -> str:
+    """Return a file from /sys/devices/system/cpu/cpuN; empty where there is none."""
+    return read_text(f"/sys/devices/system/cpu/cpu{core}/{name}")
+
+
 def cpu_number(core: int, name: str) -> float:
     """Return a number from /sys/devices/system/cpu/cpuN, 0 where it is not told."""
-    text = read_text(f"/sys/devices/system/cpu/cpu{core}/{name}")
+    text = cpu_text(core, name)
     return float(text) if text.isdigit() else 0.0
 
 
@@ -420,7 +624,7 @@ def choose_cores(allowed: set[int], threads: int) -> list[int]:
     first: list[int] = []
     second: list[int] = []
     for core in ranked:
-        siblings = read_text(f"/sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list") or str(core)
+        siblings = cpu_text(core, "topology/thread_siblings_list") or str(core)
         (second if siblings in seen else first).append(core)
         seen.add(siblings)
     return sorted((first + second)[:threads])
@@ -459,6 +663,11 @@ def cpu_name() -> str:
     return " ".join(filter(None, [board, *parts])) or platform.processor() or platform.machine()
 
 
+def all_cores() -> list[int]:
+    """Return the machine's cores."""
+    return list(range(os.cpu_count() or 1))
+
+
 def frequencies_mhz(cores: list[int]) -> list[float]:
     """Return the cores' present frequencies; empty where the system does not tell."""
     found = [cpu_number(core, "cpufreq/scaling_cur_freq") / 1e3 for core in cores]
@@ -474,6 +683,75 @@ def temperature_c() -> float | None:
     texts = [read_text(str(path)) for path in Path("/sys/class/thermal").glob("thermal_zone*/temp")]
     degrees = [int(text) / 1e3 for text in texts if text.isdigit()]
     return max((value for value in degrees if 0 < value < 150), default=None)
+
+
+def throttling(cores: list[int]) -> Event:
+    """Return what the system tells of throttling; None for each thing that it does not tell.
+
+    `throttle_count` is how often the kernel throttled the cores since boot (Intel), `clock_limit` the highest clock
+    that it allows them now as a share of what they can, `firmware_flags` a Raspberry Pi's: bits 0 to 3 are
+    FIRMWARE_FLAGS now, bits 16 to 19 the same since boot.
+    """
+    counts = [cpu_text(core, "thermal_throttle/core_throttle_count") for core in cores]
+    limits = [
+        cpu_number(core, "cpufreq/scaling_max_freq") / most
+        for core in cores
+        if (most := cpu_number(core, "cpufreq/cpuinfo_max_freq"))
+    ]
+    return {
+        "throttle_count": sum(int(text) for text in counts if text.isdigit()) if any(counts) else None,
+        "clock_limit": min((round(limit, 3) for limit in limits if limit), default=None),
+        "firmware_flags": firmware_flags(),
+    }
+
+
+def firmware_flags() -> int | None:
+    """Return a Raspberry Pi's flags, from the kernel or, where that has not got them, from `vcgencmd`."""
+    told = "".join(read_text(str(path)) for path in Path("/sys/devices/platform").glob("soc*/*firmware/get_throttled"))
+    command = shutil.which("vcgencmd")
+    try:
+        if not told and command:
+            asked = subprocess.run([command, "get_throttled"], capture_output=True, text=True, timeout=5, check=True)
+            told = asked.stdout.partition("=")[2]
+        return int(told, 16)
+    except (OSError, ValueError, subprocess.SubprocessError):  # ValueError: there is nothing
+        return None
+
+
+class PeakMemory:
+    """How much more memory this process takes, at its peak, than when this was made; Linux only."""
+
+    def __init__(self) -> None:
+        give_back_memory()
+        try:
+            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak is the present size from now on
+            self.start = memory_bytes("VmRSS")
+        except OSError:
+            self.start = None
+
+    def peak_bytes(self) -> int | None:
+        """Return the peak so far; None where the system does not tell."""
+        peak = memory_bytes("VmHWM")
+        return None if self.start is None or peak is None else max(0, peak - self.start)
+
+
+def give_back_memory() -> None:
+    """Return freed memory to the system, in which a model would else be loaded without a trace; glibc only."""
+    if sys.platform != "linux":
+        return
+    import ctypes
+
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
+def memory_bytes(name: str) -> int | None:
+    """Return a size of this process that /proc/self/status has in KiB."""
+    for line in read_text("/proc/self/status").splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) * 1024
+    return None
 
 
 def busy_s() -> float | None:
@@ -505,7 +783,7 @@ def conditions(job: Job, runtime: Runtime, *, pinned: list[int] | None, others: 
     """Return what the measurements depend on, as it is now."""
     import numpy
 
-    cores = pinned or list(range(os.cpu_count() or 1))
+    cores = pinned or all_cores()
     return {
         "cpu": cpu_name(),
         "cores": os.cpu_count(),
@@ -514,11 +792,12 @@ def conditions(job: Job, runtime: Runtime, *, pinned: list[int] | None, others: 
         "runtime_version": runtime.package,
         "threads": job.threads,
         "pinned": pinned,
-        "governor": read_text(f"/sys/devices/system/cpu/cpu{cores[0]}/cpufreq/scaling_governor") or None,
+        "governor": cpu_text(cores[0], "cpufreq/scaling_governor") or None,
         "frequency_mhz": frequencies_mhz(cores),
         "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         "others_busy": others.share(),
         "temperature_c": temperature_c(),
+        **throttling(cores),
         "python": platform.python_version(),
         "numpy": numpy.__version__,
         "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -548,10 +827,13 @@ def run(path: str, emit: Callable[[Event], None]) -> int:
         emit({"error": str(error)})
         return IMPOSSIBLE
     emit({"conditions": conditions(job, runtime, pinned=pinned, others=others)})
+    patience = Patience(job, throttling=lambda: throttling(pinned or all_cores()))
     gc.disable()
-    for event in time_models(job, runtime.load):
+    timed = time_models(job, lambda path: runtime.open(path).call, patience)
+    for event in compute_models(job, runtime.open) if job.outputs else timed:
         emit(event)
-    emit({"end": len(job.models), "conditions": conditions(job, runtime, pinned=pinned, others=others)})
+    now = conditions(job, runtime, pinned=pinned, others=others)
+    emit({"end": len(job.models), "conditions": now, "pace": patience.pace})
     return 0
 
 
@@ -564,6 +846,7 @@ def main(arguments: list[str]) -> int:
     if "--no-watch" not in arguments:
         threading.Thread(target=watch, daemon=True).start()
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy only makes inputs here
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # from 1.29 on it would send in the background, while we time
     lines = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what a runtime prints must not come between the lines
 

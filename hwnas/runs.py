@@ -8,7 +8,7 @@ runs/RUN/winners/ID/       a winner's weights and JSON, by train
 import fcntl
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from hwnas.budget import Budget
 from hwnas.errors import InputError
 from hwnas.files import read_json, write_bytes, write_json
+from hwnas.latency import TimedNetwork
 from hwnas.networks import Architecture, Scale, ladder
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class SearchSettings(BaseModel):
     filters: tuple[int, ...]
     strategy: str
     surrogate: str
+    estimator: str = "training"
     trials: int = Field(ge=1)
     targets: tuple[float, ...]
     proxy_filters: float = Field(gt=0, le=1)
@@ -230,6 +232,18 @@ def candidate_of(trial: "FrozenTrial") -> Candidate:
         mult_adds=attributes["mult_adds"],
         parameters=attributes["parameters"],
     )
+
+
+def timed_networks(trials: "Iterable[FrozenTrial]") -> list[TimedNetwork]:
+    """Return the whole networks that trials measured, their attribute "timed".
+
+    Raises TableError for what is no measurement.
+    """
+    return [
+        TimedNetwork.from_json(entry, f"trial {trial.number} of the study")
+        for trial in trials
+        for entry in trial.user_attrs.get("timed", [])
+    ]
 
 
 def repair_journal(path: Path) -> Path | None:

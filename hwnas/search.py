@@ -1,12 +1,16 @@
 """`hwnas search`: an Optuna study of cells under a latency cap; a trial is a cell and a latency target.
 
-For each trial the largest scale that fits the target is taken (by prediction), the network is written, put on the
-device and timed whole, and, if it is inside the caps, trained for a short while at a fixed fraction of its filters.
+For each trial the largest scale is taken whose network fits the target: predicted ones are written, put on the device
+and timed whole, until it is known. That network is trained for a short while at a fixed fraction of its filters. What
+was measured is kept in the trials, and corrects the predictions for later ones.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
+from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -35,9 +39,11 @@ if TYPE_CHECKING:
 
     from hwnas.costs import CostModel, Costs
     from hwnas.device import Device, Setting
+    from hwnas.latency import Measurement
     from hwnas.networks import Architecture, Scale
     from hwnas.runs import Candidate, Run, SearchSettings
 
+_MOST_MEASURED = 4  # networks a trial
 _MAX_PROPOSALS = 100  # in a row without one that is trained: then the search ends
 
 
@@ -69,6 +75,9 @@ def search(
     filters: Filters = DEFAULT_FILTERS,
     strategy: Annotated[str, typer.Option(help="search strategy: progressive, random, tpe or nsga2")] = "progressive",
     surrogate: Annotated[str, typer.Option(help="what progressive ranks candidates by")] = "mlp",
+    estimator: Annotated[
+        str, typer.Option(help="what says how good a candidate is: training, or size, a stand-in that costs nothing")
+    ] = "training",
     trials: Annotated[int, typer.Option(help="candidates to train")] = 40,
     targets: Annotated[
         Sequence[float], typer.Option(parser=shares, metavar="SHARE,...", help="latency targets, as shares of the cap")
@@ -90,7 +99,7 @@ def search(
 
     Raises InputError, BudgetError where nothing in the space fits, TableError and DeviceError.
     """
-    from hwnas import datasets
+    from hwnas import datasets, estimators
     from hwnas.device import load_device
     from hwnas.runs import Run, make_settings
 
@@ -103,6 +112,8 @@ def search(
         )
     plugins.load("strategies", strategy)
     plugins.load("surrogates", surrogate)
+    if caveat := estimators.get(estimator).CAVEAT:
+        say(caveat)
     options = {
         "max_latency_ms": max_latency_ms,
         "max_mult_adds": max_mult_adds,
@@ -131,6 +142,7 @@ def search(
         filters=tuple(filters),
         strategy=strategy,
         surrogate=surrogate,
+        estimator=estimator,
         targets=tuple(targets),
         images=images,
         seed=seed,
@@ -138,7 +150,7 @@ def search(
         storage=storage,
     )
     costs = _cost_model(settings, machine, chosen)
-    costs.check_reachable(_costs_of_small_networks(settings.space, costs), settings.budget)
+    _check_reachable(costs, settings)
     run = Run.start(out, settings)
     with run.locked():
         return _Search(run, machine, chosen, costs).run()
@@ -162,25 +174,38 @@ def _cost_model(settings: "SearchSettings", device: "Device", setting: "Setting"
         f"--resolution {','.join(map(str, settings.resolution))} --channels {settings.channels} "
         f"--classes {settings.classes}{f' --skeleton {settings.skeleton}' if settings.skeleton else ''}"
     )
-    for scale in settings.scales:
-        for architecture in space.cover(scale):
-            table.require((name for name, _, _ in executed(model.lower(architecture))), command=command)
+    for architecture in dict.fromkeys(chain.from_iterable(map(space.cover, settings.scales))):  # each once
+        table.require((name for name, _, _ in executed(model.lower(architecture))), command=command)
     return model
 
 
-def _costs_of_small_networks(name: str, model: "CostModel") -> "Costs":
-    """Return the costs of all cells of one block, or of the networks that cover a space whose cells do not grow."""
-    space = plugins.load("spaces", name)
-    if spaces.grows(space):
-        return model.of(space.first_level())
-    return model.walked(zip(*(space.cover(scale) for scale in model.scales), strict=False))
+def _check_reachable(model: "CostModel", settings: "SearchSettings") -> None:
+    """Raise BudgetError where not one of the space's small networks fits the caps at any scale.
+
+    As a rule one does at the smallest scale: then the others, of which there are many to walk, need no look.
+    """
+    space = plugins.load("spaces", settings.space)
+    smallest = model.walked([network] for network in _small_networks(space, model.scales[0]))
+    if (smallest.largest(settings.budget, target_ms=settings.max_latency_ms) < 0).all():
+        networks = zip(*(_small_networks(space, scale) for scale in model.scales), strict=False)
+        model.check_reachable(model.walked(networks), settings.budget)
+
+
+def _small_networks(space: ModuleType, scale: "Scale") -> "Iterator[Architecture]":
+    """Yield the cells of one block, or the networks that cover a space whose cells do not grow."""
+    if not spaces.grows(space):
+        yield from space.cover(scale)
+        return
+    for code in space.first_level():
+        yield space.architecture(space.parameters(code[None]), scale)
 
 
 class _Search:
     def __init__(self, run: "Run", device: "Device", setting: "Setting", costs: "CostModel") -> None:
         self.run_folder = run
         self.settings = run.settings
-        self.device, self.setting, self.costs = device, setting, costs
+        self.device, self.setting, self.table_costs = device, setting, costs
+        self.costs = costs  # for the trial at hand
         self.dataset_of = cache(self.settings.dataset)  # by the resolution
         self.space = plugins.load("spaces", self.settings.space)
         self.study = run.study()
@@ -196,7 +221,9 @@ class _Search:
             while (trained := self._count(TrialState.COMPLETE)) < self.settings.trials and not ended:
                 searching.at(trained)
                 cut_off = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-                self.study.sampler = self._sampler(cut_off[0].number if cut_off else len(self.study.trials))
+                number = cut_off[0].number if cut_off else len(self.study.get_trials(deepcopy=False))
+                self.costs = self._corrected_costs(number)
+                self.study.sampler = self._sampler(number)
                 trial = Trial(self.study, cut_off[0]._trial_id) if cut_off else self.study.ask()
                 try:
                     was_trained = self._evaluate(trial)
@@ -229,6 +256,13 @@ class _Search:
     def _count(self, state: Any) -> int:
         return len(self.study.get_trials(deepcopy=False, states=(state,)))
 
+    def _corrected_costs(self, number: int) -> "CostModel":
+        """Return the costs for the trial of this number: corrected by what the trials before it measured."""
+        from hwnas.runs import timed_networks
+
+        earlier = (trial for trial in self.study.get_trials(deepcopy=False) if trial.number < number)
+        return self.table_costs.corrected_by(timed_networks(earlier))
+
     def _sampler(self, number: int) -> Any:
         """Return a sampler whose random state comes from the run's seed and the trial's number alone."""
         import numpy as np
@@ -246,48 +280,114 @@ class _Search:
         """Bring one trial to its end; return whether it was trained."""
         from optuna.trial import TrialState
 
-        scale = self._scale(trial)
-        if scale is None or self._is_known(trial):
+        networks, costs = self._networks(trial)
+        deployed = self._deployed(trial, networks, costs)
+        if deployed is None or self._is_known(trial):
             self.study.tell(trial, state=TrialState.PRUNED)
             return False
-        architecture = self.space.architecture(trial.params, scale)
-        latency_ms = self._latency_ms(trial, architecture)
-        costs = trial.user_attrs
-        excesses = self.settings.budget.excesses(
-            latency_ms=latency_ms, mult_adds=costs["mult_adds"], parameters=costs["parameters"]
-        )
-        _set_constraints(trial, excesses)
-        if max(excesses.values()) > 0:
-            trial.set_user_attr("left_out", "measured over the cap")
-            self.study.tell(trial, state=TrialState.PRUNED)
-            return False
+        at, latency_ms = deployed
+        trial.set_user_attr("scale", at)
+        trial.set_user_attr("measured_ms", None if self.settings.predicted else latency_ms)
+        self._constrain(trial, excess=latency_ms / self.settings.max_latency_ms - 1.0)
         try:
-            accuracy = self._accuracy(trial, scale)
+            accuracy = self._accuracy(trial, self.settings.scales[at])
         except TrainingError as error:
             trial.set_user_attr("left_out", str(error))
             self.study.tell(trial, state=TrialState.FAIL)
             say(f"trial {trial.number} is left out: {error}")
             return False
         self.study.tell(trial, [accuracy, latency_ms])
-        say(f"trial {trial.number}: {accuracy:.4f} at {latency_ms:.3f} ms, {architecture.name}")
+        say(f"trial {trial.number}: {accuracy:.4f} at {latency_ms:.3f} ms, {networks[at].name}")
         return True
 
-    def _scale(self, trial: "optuna.Trial") -> "Scale | None":
-        """Choose a network and return the largest scale at which it fits its target, or nothing where not one does."""
+    def _networks(self, trial: "optuna.Trial") -> "tuple[list[Architecture], Costs]":
+        """Choose a network; return it at every scale, with what it is predicted to cost: arrays [1, scales]."""
         from hwnas.strategies import distributions
 
-        choices = distributions(self.space, self.settings.targets)
         chosen: dict[str, Any] = {
-            name: trial.suggest_categorical(name, list(choice.choices)) for name, choice in choices.items()
+            name: trial.suggest_categorical(name, list(choice.choices))
+            for name, choice in distributions(self.space, self.settings.targets).items()
         }
         networks = [self.space.architecture(chosen, scale) for scale in self.settings.scales]
-        costs = self.costs.walked([networks])
-        target_ms = chosen["target"] * self.settings.max_latency_ms
-        scale = int(costs.largest(self.settings.budget, target_ms=target_ms)[0])
-        fits = scale >= 0
-        at = scale if fits else int(costs.upper_ms[0].argmin())
+        grows = spaces.grows(self.space)
+        return networks, self.costs.of(self.space.code(chosen)) if grows else self.costs.walked([networks])
+
+    def _deployed(
+        self, trial: "optuna.Trial", networks: "list[Architecture]", costs: "Costs"
+    ) -> tuple[int, float] | None:
+        """Return the place of the largest scale that fits the trial's target and its latency in ms; note its network.
+
+        Nothing is measured of what is predicted over the target at every scale, the prediction's error included.
+        """
+        target_ms = trial.params["target"] * self.settings.max_latency_ms
+        at = int(costs.largest(self.settings.budget, target_ms=target_ms)[0])
+        if at < 0:
+            at = int(costs.upper_ms[0].argmin())
+            self._note(trial, networks[at], costs, at)
+            excess = float(costs.upper_ms[0, at]) / target_ms - 1.0
+            self._leave_out(trial, "predicted over its target at the smallest scale", excess=excess)
+            return None
+        if not self.settings.predicted:
+            return self._measured(trial, networks, costs, target_ms)
+        self._note(trial, networks[at], costs, at)
+        return at, float(costs.ms[0, at])
+
+    def _measured(
+        self, trial: "optuna.Trial", networks: "list[Architecture]", costs: "Costs", target_ms: float
+    ) -> tuple[int, float] | None:
+        """Return what `_deployed` does, by measuring some of the networks."""
+        from hwnas.costs import largest_measured
+
+        canary_ms = self.costs.table.canary_ms
+        measured = self._measurements(networks)
+        at = largest_measured(
+            costs,
+            self.settings.budget,
+            measured,
+            lambda place: self._measure(trial, networks[place]),
+            target_ms=target_ms,
+            canary_ms=canary_ms,
+            most=_MOST_MEASURED - len(trial.user_attrs.get("timed", ())),
+        )
+        fits = at >= 0
+        if not fits:
+            at = min(measured, key=lambda place: measured[place].upper(canary_ms))
+        self._note(trial, networks[at], costs, at)
+        if fits:
+            return at, measured[at].at(canary_ms)
+        trial.set_user_attr("measured_ms", measured[at].at(canary_ms))
+        excess = measured[at].upper(canary_ms) / target_ms - 1.0
+        self._leave_out(trial, "measured over its target at every scale that was tried", excess=excess)
+        return None
+
+    def _leave_out(self, trial: "optuna.Trial", why: str, *, excess: float) -> None:
+        """Note that a trial is left out, `excess` over its latency target."""
+        self._constrain(trial, excess=excess)
+        trial.set_user_attr("left_out", why)
+
+    def _measurements(self, networks: "list[Architecture]") -> "dict[int, Measurement]":
+        """Return what any trial measured of these networks, by their places."""
+        from hwnas.runs import timed_networks
+
+        timed = timed_networks(self.study.get_trials(deepcopy=False))
+        known = {_text(network.architecture): network.measurement for network in timed}
+        texts = [_text(network.to_json()) for network in networks]
+        return {place: known[text] for place, text in enumerate(texts) if text in known}
+
+    def _measure(self, trial: "optuna.Trial", network: "Architecture") -> "Measurement":
+        """Time a network whole on the device now, and keep that in the trial."""
+        from hwnas.latency import TimedNetwork
+        from hwnas.measure import time_network
+
+        measurement = time_network(network.graph, self.device, self.setting, seed=self.settings.seed)
+        timed = TimedNetwork(network.to_json(), measurement).to_json()
+        trial.set_user_attr("timed", [*trial.user_attrs.get("timed", ()), timed])
+        return measurement
+
+    def _note(self, trial: "optuna.Trial", network: "Architecture", costs: "Costs", at: int) -> None:
+        """Keep in the trial what its network is and was predicted to cost."""
         values: dict[str, Any] = {
-            "architecture": networks[at].to_json(),
+            "architecture": network.to_json(),
             "mult_adds": int(costs.mult_adds[0, at]),
             "parameters": int(costs.parameters[0, at]),
             "predicted_ms": float(costs.ms[0, at]),
@@ -295,14 +395,16 @@ class _Search:
         }
         for name, value in values.items():
             trial.set_user_attr(name, value)
-        if fits:
-            return self.settings.scales[at]
+
+    def _constrain(self, trial: "optuna.Trial", *, excess: float) -> None:
+        """Tell the study how far the trial's network is from each cap, `excess` of the latency's, as a share."""
+        costs = trial.user_attrs
         excesses = self.settings.budget.excesses(
-            latency_ms=0.0, mult_adds=values["mult_adds"], parameters=values["parameters"]
+            latency_ms=0.0, mult_adds=costs["mult_adds"], parameters=costs["parameters"]
         )
-        _set_constraints(trial, {**excesses, "latency": float(costs.upper_ms[0, at]) / target_ms - 1.0})
-        trial.set_user_attr("left_out", "predicted over its target at the smallest scale")
-        return None
+        for name, value in {**excesses, "latency": excess}.items():
+            if name not in trial.constraints:
+                trial.set_constraint(name, value)
 
     def _is_known(self, trial: "optuna.Trial") -> bool:
         """Say whether an earlier trial had the same network."""
@@ -317,45 +419,31 @@ class _Search:
                 return True
         return False
 
-    def _latency_ms(self, trial: "optuna.Trial", architecture: "Architecture") -> float:
-        """Return the network's latency as measured on the device now, or as predicted where that was asked for."""
-        from hwnas.measure import time_network
-
-        if self.settings.predicted:
-            trial.set_user_attr("measured_ms", None)
-            return float(trial.user_attrs["predicted_ms"])
-        if "measured_ms" not in trial.user_attrs:
-            measurement = time_network(architecture.graph, self.device, self.setting, seed=self.settings.seed)
-            trial.set_user_attr("measured_rounds_ms", measurement.rounds_ms)
-            trial.set_user_attr("measured_ms", measurement.ms)
-        return float(trial.user_attrs["measured_ms"])
-
     def _accuracy(self, trial: "optuna.Trial", scale: "Scale") -> float:
         """Train the proxy for a short while and return its accuracy on the validation part."""
-        from hwnas.estimators import training
+        from hwnas import estimators
 
-        filters = max(1, round(scale.filters * self.settings.proxy_filters))
+        settings = self.settings
+        filters = max(1, round(scale.filters * settings.proxy_filters))
         proxy = self.space.architecture(trial.params, scale.with_filters(filters))
         checkpoint = self.run_folder.folder / "trials" / f"{trial.number:04d}.safetensors"
-        settings = training.search_settings(
-            epochs=self.settings.epochs, images_per_epoch=self.settings.images, seed=self.settings.seed
-        )
         with bar(f"training trial {trial.number}", 1) as steps:
-            estimate = training.evaluate(
+            estimate = estimators.get(settings.estimator).estimate(
                 proxy,
                 self.dataset_of(proxy.graph.layers[0].shape[1]),
-                settings,
+                epochs=settings.epochs,
+                images=settings.images,
+                seed=settings.seed,
                 checkpoint=checkpoint,
                 on_progress=lambda progress: steps.at(progress.step, total=progress.steps),
             )
         checkpoint.unlink(missing_ok=True)
         for name in ("accuracy", "seconds", "images_seen"):
             trial.set_user_attr(name, getattr(estimate, name))
-        trial.set_user_attr("seed", self.settings.seed)
+        trial.set_user_attr("seed", settings.seed)
         return estimate.accuracy
 
 
-def _set_constraints(trial: "optuna.Trial", excesses: dict[str, float]) -> None:
-    for name, excess in excesses.items():
-        if name not in trial.constraints:
-            trial.set_constraint(name, excess)
+def _text(architecture: dict[str, Any]) -> str:
+    """Return an architecture's JSON as one text, equal for equal ones: what is read back has lists for tuples."""
+    return json.dumps(architecture, sort_keys=True)

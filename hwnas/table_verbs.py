@@ -18,7 +18,9 @@ from hwnas.errors import HwnasError, InputError, TableError
 from hwnas.options import SettingName
 
 if TYPE_CHECKING:
-    from hwnas.latency import LatencyTable, Measurement
+    from hwnas.latency import LatencyTable, Measurement, OtherCosts, TimedNetwork
+    from hwnas.steadiness import Steadiness
+    from hwnas.validation import Validation
 
 _LARGEST = 10  # differences that `diff` lists
 _NOTABLE = 1.1  # a ratio, or its inverse, that counts as a difference
@@ -38,10 +40,24 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class NetworkEntry:
+    """One whole network of a table, by its place in the file."""
+
+    name: str
+    ms: float
+    spread: float
+    held_out: bool
+    unstable: bool
+    other: "OtherCosts"
+
+
+@dataclass(frozen=True, slots=True)
 class ShownTable:
     """What a table is. `entries` are counted by kind; `problem` says why the file, or its prediction, cannot be used.
 
-    `prediction_error` is the share within which nine of ten networks are predicted that were left out of the fit.
+    `prediction_error` is the share within which nine of ten networks are predicted that were left out of the fit;
+    `validation` says how well those are that are held out, and what noise allows; `drawn` how they were chosen.
+    `typical` are the medians of the whole networks' other costs; `again` measures unstable entries again.
     """
 
     path: str
@@ -55,7 +71,13 @@ class ShownTable:
     median_spread: float | None = None
     unstable: list[str] | None = None
     prediction_error: float | None = None
+    validation: "Validation | None" = None
+    drawn: list[str] | None = None
+    steadiness: "Steadiness | None" = None
+    typical: "OtherCosts | None" = None
+    again: str = ""
     rows: list[Entry] | None = None
+    network_rows: list[NetworkEntry] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +259,10 @@ def kind_of(key: str) -> str:
 
 
 def _shown(table: "LatencyTable", with_rows: bool) -> ShownTable:
-    error, problem = _prediction_error(table)
+    from hwnas.steadiness import again, judge
+
+    error, validation, problem = _predictions(table)
+    unstable = sorted(key for key, entry in table.entries.items() if entry.unstable)
     return ShownTable(
         path=str(table.path),
         device=table.device,
@@ -248,9 +273,15 @@ def _shown(table: "LatencyTable", with_rows: bool) -> ShownTable:
         networks=len(table.networks),
         held_out=sum(network.held_out for network in table.networks),
         median_spread=_median([entry.spread for entry in table.entries.values()]),
-        unstable=sorted(key for key, entry in table.entries.items() if entry.unstable),
+        unstable=unstable,
         prediction_error=error,
+        validation=validation,
+        drawn=_drawn(table),
+        steadiness=judge(table) if table.entries else None,
+        typical=_typical([network.other for network in table.networks]),
+        again=again(table) if unstable else "",
         rows=[_row(key, table) for key in sorted(table.entries)] if with_rows else None,
+        network_rows=[_network_row(at, table) for at in range(len(table.networks))] if with_rows else None,
     )
 
 
@@ -259,16 +290,66 @@ def _row(key: str, table: "LatencyTable") -> Entry:
     return Entry(key, table.ms(key), entry.spread, len(entry.rounds_ms), entry.unstable)
 
 
-def _prediction_error(table: "LatencyTable") -> tuple[float | None, str]:
-    """Return the prediction's error, or why there is none."""
+def _network_row(number: int, table: "LatencyTable") -> NetworkEntry:
+    network = table.networks[number]
+    measured = network.measurement
+    return NetworkEntry(
+        name=f"{number}: {_size(network)}",
+        ms=table.stated_ms(measured),
+        spread=measured.spread,
+        held_out=network.held_out,
+        unstable=measured.unstable,
+        other=network.other,
+    )
+
+
+def _size(network: "TimedNetwork") -> str:
+    """Return a network's size in words; how it is broken where it is no architecture."""
+    from hwnas.networks import Architecture
+
+    try:
+        return Architecture.from_json(network.architecture).size
+    except HwnasError as error:
+        return str(error)
+
+
+def _typical(costs: "list[OtherCosts]") -> "OtherCosts | None":
+    """Return the median of each cost over the networks of which it is known; None without any."""
+    from hwnas.latency import OtherCosts
+
+    columns = {name: [getattr(one, name) for one in costs] for name in OtherCosts.__dataclass_fields__}
+    known = {name: [value for value in values if value is not None] for name, values in columns.items()}
+    if not any(known.values()):
+        return None
+    return OtherCosts(**{name: statistics.median_low(values) for name, values in known.items() if values})
+
+
+def _drawn(table: "LatencyTable") -> list[str]:
+    """Return in words from what the held-out networks were drawn, as far as the table tells."""
+    drawn = []
+    for one in table.sessions:
+        names = {"cells": "N", "filters": "F", "resolution": "resolution"}
+        scales = ", ".join(f"{words} {_listed(one.scales.get(name, []))}" for name, words in names.items())
+        drawn += [f"at random from {one.space} ({scales}), seed {one.held_out_seed}"] * bool(one.held_out)
+    return list(dict.fromkeys(drawn))
+
+
+def _listed(values: Sequence[Any]) -> str:
+    return ",".join(map(str, values))
+
+
+def _predictions(table: "LatencyTable") -> "tuple[float | None, Validation | None, str]":
+    """Return the prediction's error and its report on held-out networks, or why there is none."""
     from hwnas.costs import CostModel
+    from hwnas.validation import validate
 
     if not table.networks:
-        return None, ""
+        return None, None, ""
     try:
-        return CostModel(table, ()).correction.error, ""
+        model = CostModel(table, ())
+        return model.correction.error, validate(model), ""
     except HwnasError as error:
-        return None, f"its networks cannot be predicted: {error}"
+        return None, None, f"its networks cannot be predicted: {error}"
 
 
 def _setting_name(table: "LatencyTable") -> str:
@@ -385,7 +466,10 @@ def _merge_into(table: "LatencyTable", other: "LatencyTable") -> None:
     held_out = [network.architecture for network in (*table.networks, *other.networks) if network.held_out]
     for network in other.networks:
         together = _together(table.network(network.architecture), network.measurement)
-        table.set_network(network.architecture, together, held_out=network.architecture in held_out)
+        table.set_network(
+            network.architecture, together, held_out=network.architecture in held_out, other=network.other
+        )
+    table.sessions += [session for session in other.sessions if session not in table.sessions]
 
 
 def _together(earlier: "Measurement | None", later: "Measurement") -> "Measurement":

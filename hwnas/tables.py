@@ -6,7 +6,7 @@ from typing import Any
 
 from hwnas.device import Device, Setting, folders
 from hwnas.errors import InputError, TableError, UnknownNameError
-from hwnas.latency import LatencyTable
+from hwnas.latency import LatencyTable, Measurement
 
 
 def own_path(device: Device, setting: Setting) -> Path:
@@ -19,14 +19,27 @@ def open_table(device: Device, setting: Setting) -> LatencyTable:
 
     Raises TableError, with the command that makes one, where there is none.
     """
-    for folder in folders("latency_tables"):
-        path = folder / device.name / f"{setting.name}.json"
-        if path.is_file():
-            return LatencyTable.read(path)
+    if path := _path(device, setting):
+        return LatencyTable.read(path)
     raise TableError(
         f"device {device.name} must be profiled in setting {setting.name} first; there is no "
         f"latency_tables/{device.name}/{setting.name}.json. Type: hwnas profile {device.name} --setting {setting.name}"
     )
+
+
+def _path(device: Device, setting: Setting) -> Path | None:
+    paths = (folder / device.name / f"{setting.name}.json" for folder in folders("latency_tables"))
+    return next((path for path in paths if path.is_file()), None)
+
+
+def stated_ms(measurement: Measurement, device: Device, setting: Setting) -> float:
+    """Return the latency that hwnas states of a measurement: at the canary of that table, or as it is without one.
+
+    So what was measured at other times, by a search and by an export, is held against the same cap.
+    Raises TableError where the table cannot be read.
+    """
+    path = _path(device, setting)
+    return measurement.at(LatencyTable.read(path).canary_ms) if path else measurement.ms
 
 
 def find_tables() -> list[Path]:

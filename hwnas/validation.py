@@ -57,11 +57,11 @@ def validate(model: "CostModel") -> Validation | None:
     if len(held_out) < 2:
         return None
     architectures = [Architecture.from_json(network.architecture) for network in held_out]
-    measured = np.array([network.measurement.at(table.canary_ms) for network in held_out])
+    measured = np.array([table.stated_ms(network.measurement) for network in held_out])
     predicted = np.array([model.predict(architecture).ms for architecture in architectures])
     sums = np.array([sum(ms for _, ms in model.layer_ms(architecture)) for architecture in architectures])
     first, second = (
-        np.array([_half(network.measurement, part).at(table.canary_ms) for network in held_out]) for part in (0, 1)
+        np.array([table.stated_ms(_half(network.measurement, part)) for network in held_out]) for part in (0, 1)
     )
     return Validation(
         networks=len(held_out),
@@ -83,7 +83,7 @@ def _line_through_mult_adds(model: "CostModel", architectures: "list[Architectur
     if len(fitted) < 2:
         return np.full(len(architectures), np.nan)
     mult_adds = [Architecture.from_json(network.architecture).graph.mult_adds for network in fitted]
-    line = np.polyfit(mult_adds, [network.measurement.at(model.table.canary_ms) for network in fitted], 1)
+    line = np.polyfit(mult_adds, [model.table.stated_ms(network.measurement) for network in fitted], 1)
     return np.asarray(np.polyval(line, [architecture.graph.mult_adds for architecture in architectures]))
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 
 from hwnas import plugins
 from hwnas.costs import CostModel
@@ -13,6 +14,8 @@ from hwnas.graph import executed
 from hwnas.latency import LatencyTable, Measurement
 from hwnas.networks import ladder
 
+settings.register_profile("hwnas", deadline=None)  # beside other tests, all take longer
+settings.load_profile("hwnas")
 SETTING = "tflite-fp32-1t"
 FILTERS = (4, 6)
 
@@ -30,11 +33,18 @@ def write_images(path: Path, *, train: int = 60, test: int = 70) -> None:
     np.savez(path, x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
 
 
-def pretend_table(folder: Path, space: str = "pnas", *, resolutions: tuple[int, ...] = (8,)) -> LatencyTable:
+def pretend_table(
+    folder: Path,
+    space: str = "pnas",
+    *,
+    cells: tuple[int, ...] = (1,),
+    filters: tuple[int, ...] = FILTERS,
+    resolutions: tuple[int, ...] = (8,),
+) -> LatencyTable:
     """Write a table for the host in which every operator of the tiny space has some latency."""
     setting = {"runtime": "tflite", "precision": "fp32", "threads": 1}
     table = LatencyTable(folder / "latency_tables" / "host" / f"{SETTING}.json", "host", setting, {})
-    scales = ladder((1,), FILTERS, resolutions, classes=3, channels=1)
+    scales = ladder(cells, filters, resolutions, classes=3, channels=1)
     costs = CostModel(table, scales)
     for scale in scales:
         for architecture in plugins.load("spaces", space).cover(scale):

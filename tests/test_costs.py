@@ -9,10 +9,10 @@ from networks import random_cells
 
 from hwnas.budget import Budget
 from hwnas.cell import encode
-from hwnas.costs import CostModel
+from hwnas.costs import CostModel, Costs, largest_measured
 from hwnas.errors import BudgetError, TableError
 from hwnas.graph import executed
-from hwnas.latency import LatencyTable, Measurement
+from hwnas.latency import LatencyTable, Measurement, TimedNetwork
 from hwnas.networks import Scale
 from hwnas.networks.cells import CellNetwork
 from hwnas.spaces import pnas
@@ -49,6 +49,66 @@ def test_every_random_cell_finds_its_operators_in_the_cover_and_its_costs_equal_
                 assert costs.mult_adds[row, column] == architecture.graph.mult_adds
                 assert costs.parameters[row, column] == architecture.graph.parameters
                 assert model.predict(architecture).ms == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_costs_of_every_cell_of_one_block_equal_its_own_walk(model: CostModel) -> None:
+    codes = pnas.first_level()
+    networks = [[CellNetwork(cell, scale) for scale in SCALES] for cell in pnas.cells(codes)]
+    together, walked = model.of(codes), model.walked(networks)
+    assert together.ms == pytest.approx(walked.ms, rel=1e-9)
+    assert (together.mult_adds == walked.mult_adds).all()
+    assert (together.parameters == walked.parameters).all()
+
+
+def one_cell(*ms: float) -> Costs:
+    """Return the costs of a cell at scales that take so long by prediction, the more Mult-Adds the longer."""
+    predicted = np.array([ms])
+    return Costs(predicted, predicted * 1.5, predicted * 1e6, predicted)
+
+
+def timed(ms: float, *, spread: float = 0.0) -> Measurement:
+    return Measurement(((ms,), (ms,), (ms * (1 + spread),), (ms * (1 + spread),), (ms * (1 + spread),)))
+
+
+@pytest.mark.parametrize(("factor", "scale", "measured"), [(1.0, 9, 1), (0.8, 11, 2), (1.3, 6, 2), (40.0, -1, 1)])
+def test_steps_by_the_measured_ratio_lead_to_the_largest_scale_inside_the_target(
+    factor: float, scale: int, measured: int
+) -> None:
+    costs = one_cell(*np.linspace(0.1, 1.5, 15))
+    known: dict[int, Measurement] = {}
+    found = largest_measured(
+        costs,
+        Budget(1.01),
+        known,
+        lambda at: timed(factor * float(costs.ms[0, at])),
+        target_ms=1.01,
+        canary_ms=1.0,
+        most=4,
+    )
+    assert found == scale
+    assert len(known) == measured
+
+
+def test_what_is_known_of_a_cell_is_not_measured_again() -> None:
+    costs = one_cell(1.0, 2.0, 3.0)
+    known = {1: timed(2.0), 2: timed(3.0)}
+    found = largest_measured(costs, Budget(2.5), known, pytest.fail, target_ms=2.5, canary_ms=1.0, most=4)
+    assert found == 1
+
+
+def test_between_measured_scales_the_ratio_is_interpolated_and_beyond_them_kept() -> None:
+    calibrated = one_cell(1.0, 2.0, 3.0, 4.0).calibrated({1: timed(2.2), 3: timed(5.2, spread=0.1)}, canary_ms=1.0)
+    assert calibrated.ms[0] == pytest.approx([1.1, 2.2, 3.6, 5.2])
+    assert calibrated.upper_ms[0] == pytest.approx([1.1, 2.2, 3.6, 5.72])
+
+
+def test_networks_that_a_search_measured_correct_the_model_and_leave_the_tables_own_as_it_is(model: CostModel) -> None:
+    cells = random_cells(20, seed=3)
+    networks = [CellNetwork(cell, SCALES[-1]) for cell in cells]
+    others = [TimedNetwork(network.to_json(), timed(1.5 * model.predict(network).ms)) for network in networks[:-1]]
+    before = model.predict(networks[-1]).ms
+    assert model.corrected_by(others).predict(networks[-1]).ms == pytest.approx(1.5 * before, rel=0.02)
+    assert model.predict(networks[-1]).ms == before
 
 
 def test_the_largest_scale_is_the_one_with_most_mult_adds_inside_all_caps(model: CostModel) -> None:

@@ -13,13 +13,14 @@ from tiny_models import WRITERS, write_onnx, write_tflite
 from hwnas import measure
 from hwnas.device import Device, Setting
 from hwnas.errors import DeviceError, InputError
-from hwnas.latency import Measurement
+from hwnas.latency import Measurement, OtherCosts
 from hwnas.measure import Conditions, Timed, read_conditions, time_models
 from hwnas.transports import local
 
 TFLITE = Setting(runtime="tflite")
 HOST = Device(name="here", settings=(TFLITE, Setting(runtime="onnx")))
 MODEL = {"name": "a", "rounds_ms": [[1.0, 2.0]], "attempts": 1, "unstable": True, "load_ms": 3.0, "first_ms": 4.0}
+MODEL["peak_memory_bytes"] = 4096
 CONDITIONS = {
     "cpu": "abacus",
     "cores": 2,
@@ -139,11 +140,13 @@ def test_conditions_with_other_fields_are_refused() -> None:
         Conditions.from_json({**CONDITIONS, "colour": "red"})
 
 
-def test_a_whole_script_is_read(script: type[Script]) -> None:
+def test_a_whole_script_is_read(script: type[Script], tmp_path: Path) -> None:
     script.lines = ({"conditions": CONDITIONS}, MODEL, {"end": 1, "conditions": CONDITIONS}, "not read any more")
     seen: list[Conditions] = []
-    (one,) = time_models(HOST, TFLITE, {}, on_conditions=seen.append)
-    assert one == Timed("a", Measurement(((1.0, 2.0),), unstable=True), load_ms=3.0, first_ms=4.0)
+    models = {"a": write_tflite(tmp_path / "a.tflite")}
+    (one,) = time_models(HOST, TFLITE, models, on_conditions=seen.append)
+    other = OtherCosts(models["a"].stat().st_size, 4096, load_ms=3.0, first_ms=4.0)
+    assert one == Timed("a", Measurement(((1.0, 2.0),), unstable=True), other)
     assert seen == [Conditions.from_json(CONDITIONS)] * 2
 
 
@@ -158,6 +161,7 @@ def test_a_whole_script_is_read(script: type[Script]) -> None:
         ([MODEL, {"weather": "fine"}], "weather"),
         ([MODEL, "3"], "got '3'"),
         ([MODEL, {"name": "b", "rounds_ms": [[1.0]]}], "unstable"),
+        ([MODEL, {**MODEL, "name": "of somebody else"}], "KeyError('of somebody else')"),
         ([MODEL, {"error": "no runtime"}], "nothing can be timed on here, tflite-fp32-1t: no runtime"),
     ],
 )
@@ -185,3 +189,32 @@ def test_a_missing_file_is_an_input_error(tmp_path: Path) -> None:
 def test_no_rounds_are_an_input_error() -> None:
     with pytest.raises(InputError, match="must be at least 1; got 0, 32 and 3"):
         list(time_models(HOST, TFLITE, {}, rounds=0))
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1, float("nan")])
+def test_a_share_to_wait_that_is_none_is_an_input_error(share: float) -> None:
+    with pytest.raises(InputError, match=f"max_wait must be a share of the time, from 0 to 1; got {share}"):
+        list(time_models(HOST, TFLITE, {}, max_wait=share))
+
+
+def test_pauses_are_told_and_the_pace_is_handed_on(script: type[Script], tmp_path: Path) -> None:
+    jobs: list[dict[str, Any]] = []
+
+    class Listens(script):  # type: ignore[misc, valid-type]
+        def put(self, path: Path) -> str:
+            if path.name == "job.json":
+                jobs.append(json.loads(path.read_text()))
+            return str(super().put(path))
+
+    measure.open_transport = Listens  # type: ignore[assignment]  the fixture puts it back
+    end = {"end": 1, "conditions": CONDITIONS, "pace": {"canary_ms": 0.2, "left_s": 1.5}}
+    script.lines = ({"conditions": CONDITIONS}, {"waiting": 2.0, "reason": "it is hot"}, MODEL, end)
+    models = {"a": write_tflite(tmp_path / "a.tflite")}
+    pace: dict[str, float] = {}
+    waits: list[tuple[float, str]] = []
+    for _ in range(2):
+        list(time_models(HOST, TFLITE, models, pace=pace, max_wait=0.5, on_wait=lambda *wait: waits.append(wait)))
+    assert waits == [(2.0, "it is hot")] * 2
+    assert [job["pace"] for job in jobs] == [{}, {"canary_ms": 0.2, "left_s": 1.5}]
+    assert [job["max_wait"] for job in jobs] == [0.5, 0.5]
+    assert len(list(time_models(HOST, TFLITE, models))) == 1

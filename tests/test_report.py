@@ -420,6 +420,11 @@ def test_predicted_latencies_are_labelled_as_such(home: Path) -> None:
     assert "latency, measured in the search (ms)" not in page.text
 
 
+def test_figures_that_are_no_accuracies_are_said_to_be_none(home: Path) -> None:
+    page, _ = page_of(make_run(home / "runs" / "stand-in", estimator="size"))
+    assert "No accuracies: the estimator `size` trains nothing" in page.text
+
+
 def test_a_network_over_the_cap_is_not_praised(home: Path) -> None:
     run = make_run(home / "runs" / "a")
     write_winner(run, 1)

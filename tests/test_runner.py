@@ -35,6 +35,7 @@ class Bench:
     def __init__(self) -> None:
         self.now = 0
         self.called: list[str] = []
+        self.slept_s: list[float] = []
         self.duration_ms: dict[str, Iterator[float] | float] = {}
 
     def clock(self) -> int:
@@ -51,7 +52,15 @@ class Bench:
 
     def run(self, names: list[str], **options: Any) -> list[runner.Event]:
         models = [{"name": name, "path": name} for name in names]
-        return list(runner.time_models(runner.Job("fake", models, **options), self.load, clock=self.clock))
+        job = runner.Job("fake", models, **options)
+        return list(runner.time_models(job, self.load, self.patience(job)))
+
+    def patience(self, job: runner.Job, throttling: Callable[[], runner.Event] = dict) -> runner.Patience:
+        return runner.Patience(job, clock=self.clock, sleep=self.sleep, throttling=throttling)
+
+    def sleep(self, seconds: float) -> None:
+        self.slept_s.append(seconds)
+        self.now += round(1e9 * seconds)
 
     @property
     def turns(self) -> list[str]:
@@ -224,6 +233,8 @@ def test_its_lines_are_conditions_models_and_end(tmp_path: Path, runtime: str) -
     assert "error" in found[missing.name]
     assert [5 <= len(samples) <= 25 for samples in found[good.name]["rounds_ms"]] == [True] * 3
     assert found[good.name]["load_ms"] > 0 < found[good.name]["first_ms"]
+    assert sys.platform != "linux" or found[good.name]["peak_memory_bytes"] is not None
+    assert last["pace"] == {"left_s": pytest.approx(0.0, abs=0.1)}
 
 
 def test_a_dynamic_batch_counts_as_one(tmp_path: Path) -> None:
@@ -338,10 +349,11 @@ def test_each_attempt_interleaves_only_what_is_left() -> None:
     order = random.Random(0)
     job = runner.Job("fake", [], rounds=2)
     models = [runner.Model(name, bench.load(name), 0.0, 0.0) for name in "abc"]
-    assert (
-        list(runner.time_rounds(models, job, order=order, turn=lambda call: runner.time_turn(call, job, bench.clock)))
-        == []
+    patience = bench.patience(job)
+    turns = runner.time_rounds(
+        models, job, order=order, turn=lambda call: runner.time_turn(call, job, bench.clock), patience=patience
     )
+    assert list(turns) == []
     assert [model.attempts for model in models] == [1, 1, 1]
 
 
@@ -368,3 +380,156 @@ def test_the_canary_has_a_turn_before_and_after_every_few_others() -> None:
     bench.run([f"m{index}" for index in range(5)], rounds=1, canary="canary", canary_every=2)
     turns = bench.turns[5:]  # after the first calls
     assert [at for at, name in enumerate(turns) if name == "canary"] == [0, 3, 6, 8]
+
+
+# Waiting.
+
+
+def until(bench: Bench, end_s: float, before_ms: float, after_ms: float) -> Iterator[float]:
+    """Yield what a call takes before and after a time on the bench's clock."""
+    while True:
+        yield before_ms if bench.now < end_s * 1e9 else after_ms
+
+
+def waits(events: list[runner.Event]) -> list[float]:
+    return [event["waiting"] for event in events if "waiting" in event]
+
+
+def test_a_round_on_a_slow_device_is_measured_again_after_ever_longer_pauses() -> None:
+    bench = Bench()
+    for name in ("canary", "a"):
+        bench.duration_ms[name] = until(bench, 3.0, 2.0, 1.0)
+    events = bench.run(["a"], rounds=3, canary="canary", pace={"canary_ms": 1.0, "left_s": 9.0})
+    assert waits(events) == bench.slept_s == [1.0, 2.0]
+    assert {event["reason"] for event in events[:2]} == {"the device is slower by 100% than it was"}
+    assert events[-1]["rounds_ms"] == [[1.0] * 5] * 3
+    assert events[-1]["canary_ms"] == [1.0] * 3
+
+
+def test_a_device_that_stays_slow_is_measured_when_the_time_to_wait_is_used_up() -> None:
+    bench = Bench()
+    for name in ("canary", "a"):
+        bench.duration_ms[name] = 2.0
+    events = bench.run(["a"], rounds=3, canary="canary", pace={"canary_ms": 1.0, "left_s": 9.0}, pause_s=3.0)
+    assert waits(events) == [1.0, 2.0, 3.0, pytest.approx(2.9, abs=0.2)]
+    assert sum(bench.slept_s) < 9.0
+    assert events[-1]["canary_ms"] == [2.0] * 3
+
+
+@given(
+    canary_ms=st.lists(st.floats(0.5, 40.0), min_size=1, max_size=20),
+    max_wait=st.sampled_from([0.0, 0.1, 0.5]),
+    rounds=st.integers(1, 8),
+)
+def test_what_waiting_costs_is_a_share_of_what_is_kept(canary_ms: list[float], max_wait: float, rounds: int) -> None:
+    bench = Bench()
+    bench.duration_ms["canary"] = per_round(*canary_ms)
+    job = runner.Job(
+        "fake", [{"name": "a", "path": "a"}], rounds=rounds, attempts=1, canary="canary", max_wait=max_wait
+    )
+    patience = bench.patience(job)
+    events = list(runner.time_models(job, bench.load, patience))
+    slept = sum(bench.slept_s)
+    assert sum(waits(events)) == pytest.approx(slept, abs=0.01)
+    assert slept <= max_wait * (bench.now / 1e9 - slept)
+    assert len(events[-1]["rounds_ms"]) == rounds
+    # the last look at the canary may itself take longer than is left
+    assert patience.left_s >= -8 * max(canary_ms) / 1e3
+
+
+def test_a_short_run_never_waits() -> None:
+    bench = Bench()
+    bench.duration_ms["canary"] = per_round(1.0, 1.0, 5.0)
+    assert waits(bench.run(["a", "b"], canary="canary")) == []
+
+
+def test_throttling_is_a_reason_to_wait_and_its_end_to_go_on() -> None:
+    bench = Bench()
+    job = runner.Job("fake", [{"name": "a", "path": "a"}], rounds=2, pace={"left_s": 9.0})
+    told = iter([{"clock_limit": 1.0}, {"clock_limit": 0.5}, {"clock_limit": 0.5}])
+    patience = bench.patience(job, lambda: next(told, {"clock_limit": 1.0}))
+    first, second, a = runner.time_models(job, bench.load, patience)
+    assert (first, second) == (
+        {"waiting": 1.0, "reason": "its clock is limited to 50%"},
+        {"waiting": 2.0, "reason": "its clock is limited to 50%"},
+    )
+    assert len(a["rounds_ms"]) == 2
+
+
+def test_a_job_goes_on_with_the_pace_of_the_one_before() -> None:
+    bench = Bench()
+    first = bench.patience(runner.Job("fake", [], pace={"canary_ms": 0.5, "left_s": 2.0}))
+    assert first.pace == {"canary_ms": 0.5, "left_s": 2.0}
+    assert bench.patience(runner.Job("fake", [])).pace == {"left_s": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later", "words"),
+    [
+        ({}, {}, ""),
+        ({"throttle_count": None, "clock_limit": None, "firmware_flags": None}, {"throttle_count": None}, ""),
+        ({"throttle_count": 3}, {"throttle_count": 3}, ""),
+        ({"throttle_count": 3}, {"throttle_count": 5}, "the kernel throttled its cores 2 times"),
+        ({"clock_limit": 0.8}, {"clock_limit": 0.8}, ""),
+        ({"clock_limit": 0.8}, {"clock_limit": 0.6}, "its clock is limited to 60%"),
+        ({"firmware_flags": 0x50000}, {"firmware_flags": 0x50000}, ""),
+        ({"firmware_flags": 0x50000}, {"firmware_flags": 0x50004}, "its firmware tells of throttling"),
+        (
+            {"firmware_flags": 0x40000},
+            {"firmware_flags": 0x50002},
+            "its firmware tells of under-voltage; its firmware tells of a capped clock",
+        ),
+    ],
+)
+def test_throttling_is_told_in_words(earlier: runner.Event, later: runner.Event, words: str) -> None:
+    assert runner.throttled(earlier, later) == words
+
+
+def test_the_kernel_tells_of_throttling_by_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = {
+        "cpu2/thermal_throttle/core_throttle_count": "4",
+        "cpu3/thermal_throttle/core_throttle_count": "1",
+        "cpu2/cpufreq/scaling_max_freq": "1500000",
+        "cpu3/cpufreq/scaling_max_freq": "1800000",
+        "cpu2/cpufreq/cpuinfo_max_freq": "1800000",
+        "cpu3/cpufreq/cpuinfo_max_freq": "1800000",
+    }
+    monkeypatch.setattr(runner, "cpu_text", lambda core, name: told.get(f"cpu{core}/{name}", ""))
+    monkeypatch.setattr(runner, "firmware_flags", lambda: 0x50000)
+    assert runner.throttling([2, 3]) == {"throttle_count": 5, "clock_limit": 0.833, "firmware_flags": 0x50000}
+    assert runner.throttling([1]) == {"throttle_count": None, "clock_limit": None, "firmware_flags": 0x50000}
+
+
+@pytest.mark.parametrize(
+    ("says", "flags"), [("echo throttled=0x50005", 0x50005), ("echo VCHI initialization failed; exit 255", None)]
+)
+def test_a_raspberry_pi_is_asked_by_its_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says: str, flags: int | None
+) -> None:
+    command = tmp_path / "vcgencmd"
+    command.write_text(f'#!/bin/sh\ntest "$1" = get_throttled && {says}\n')
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    assert runner.firmware_flags() == flags
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")
+def test_peak_memory_is_that_since_its_start_also_where_freed_memory_lies_about() -> None:
+    lines = """
+from hwnas import runner
+for _ in range(2):
+    memory = runner.PeakMemory()
+    del [bytearray(1000) for _ in range(20_000)][:]
+    print(memory.peak_bytes() or 0)
+"""
+    done = subprocess.run([sys.executable, "-c", lines], capture_output=True, text=True, check=True)
+    assert all(18e6 < int(size) < 40e6 for size in done.stdout.split())
+    assert len(done.stdout.split()) == 2
+
+
+def test_peak_memory_is_not_told_where_it_cannot_be_reset(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(runner.Path, "write_text", refuse)
+    assert runner.PeakMemory().peak_bytes() is None

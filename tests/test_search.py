@@ -5,20 +5,25 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from conftest import FILTERS, pretend_table
 from optuna.trial import FrozenTrial, TrialState
 
-from hwnas import plugins
+from hwnas import formats, measure, plugins
 from hwnas.cell import canonical_keys
 from hwnas.errors import BudgetError, InputError, TableError, TrainingError, UnknownNameError
-from hwnas.estimators import training
+from hwnas.estimators import size, training
+from hwnas.graph import Graph, executed
+from hwnas.latency import LatencyTable, Measurement
+from hwnas.networks import Architecture
 from hwnas.runs import Run, front_of, repair_journal
 from hwnas.search import Searched, search
 from hwnas.spaces import pnas
 
+MANY_FILTERS = (4, 5, 6, 7, 8, 10, 12)
 STRATEGIES = plugins.names("strategies")
 
 
@@ -34,6 +39,39 @@ def pretend_accuracy(architecture: Any, dataset: Any, *_: Any, **__: Any) -> Est
     assert dataset.resolution == architecture.graph.layers[0].shape[1]
     noise = zlib.crc32(architecture.choice.encode()) % 1000 / 1e4
     return Estimate(0.5 + noise + 0.4 * architecture.graph.mult_adds / (architecture.graph.mult_adds + 1e5))
+
+
+@dataclass
+class PretendDevice:
+    """Takes `factor` times what a network's operators take in the table, and keeps what was timed, in its order."""
+
+    table: LatencyTable
+    timed: list[Graph]
+    factor: float = 1.25
+
+    def ms(self, graph: Graph) -> float:
+        lowered = formats.get("tflite").lower(graph)
+        return self.factor * sum(self.table.ms(name) for name, _, _ in executed(lowered))
+
+    def time_network(self, graph: Graph, *_: Any, **__: Any) -> Measurement:
+        self.timed.append(graph)
+        return Measurement(((self.ms(graph),),))
+
+
+@pytest.fixture
+def device(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> PretendDevice:
+    """Pretend a device that is slower than its table says."""
+    pretended = PretendDevice(pretend_table(workplace, filters=MANY_FILTERS), [])
+    monkeypatch.setattr(measure, "time_network", pretended.time_network)
+    monkeypatch.setattr(measure, "read_conditions", lambda *_: SimpleNamespace(fingerprint={}))
+    return pretended
+
+
+def measured_search(out: Path, **options: Any) -> Searched:
+    """Search on the pretended device, over more scales than `tiny_search`."""
+    return tiny_search(
+        out, **{"max_latency_ms": 0.4, "filters": MANY_FILTERS, "trials": 8, "predicted": False} | options
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -249,6 +287,7 @@ def test_any_optuna_storage_serves(workplace: Path) -> None:
         ({"trials": 0}, InputError, "--trials must be above 0"),
         ({"strategy": "magic"}, UnknownNameError, "unknown strategy 'magic'; known: nsga2, progressive, random, tpe"),
         ({"space": "magic"}, UnknownNameError, "unknown space 'magic'; known: .*pnas"),
+        ({"estimator": "magic"}, UnknownNameError, "unknown estimator 'magic'; known: size, training"),
         ({"surrogate": "magic"}, UnknownNameError, "unknown surrogate 'magic'; known: .*mlp"),
         ({"device": "magic"}, UnknownNameError, "unknown device 'magic'; known: .*host"),
         ({"setting": "magic"}, UnknownNameError, "unknown setting of device host 'magic'; known: .*tflite-fp32-1t"),
@@ -275,3 +314,99 @@ def test_the_winners_are_spread_over_the_front_and_the_best_is_among_them(workpl
     assert len({c.trial for c in run.choose(len(front) + 5)}) == len(front)
     with pytest.raises(InputError, match="--trial must be one that the search trained; got 999"):
         run.choose(1, trial=999)
+
+
+def scales_of(trial: FrozenTrial, run: Run) -> list[Architecture]:
+    return [pnas.architecture(trial.params, scale) for scale in run.settings.scales]
+
+
+def trials_of_state(out: Path, state: TrialState) -> list[FrozenTrial]:
+    return [trial for trial in trials_of(out) if trial.state == state]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_network_is_deployed_at_the_largest_scale_that_measures_inside_its_target(
+    device: PretendDevice, workplace: Path, strategy: str
+) -> None:
+    measured_search(workplace / "run", strategy=strategy)
+    run = Run.open(workplace / "run")
+    for candidate, trial in zip(run.candidates(), trials_of_state(workplace / "run", TrialState.COMPLETE), strict=True):
+        target_ms = candidate.target * run.settings.max_latency_ms
+        inside = [network for network in scales_of(trial, run) if device.ms(network.graph) <= target_ms]
+        assert candidate.mult_adds == max(network.graph.mult_adds for network in inside)
+        assert candidate.latency_ms == pytest.approx(device.ms(candidate.architecture.graph))
+        assert len(trial.user_attrs.get("timed", ())) <= 4
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_no_network_is_measured_twice(device: PretendDevice, workplace: Path, strategy: str) -> None:
+    measured_search(workplace / "run", strategy=strategy)
+    assert len(set(device.timed)) == len(device.timed) >= 8
+
+
+def test_what_a_search_measured_corrects_its_later_predictions(device: PretendDevice, workplace: Path) -> None:
+    measured_search(workplace / "run", trials=10)
+    trials = [t for t in trials_of(workplace / "run") if t.user_attrs.get("measured_ms")]
+    errors = [abs(t.user_attrs["measured_ms"] / t.user_attrs["predicted_ms"] - 1) for t in trials]
+    assert errors[0] == pytest.approx(0.25)
+    assert max(errors[6:]) < 0.05
+    assert trials[-1].user_attrs["predicted_error"] < trials[0].user_attrs["predicted_error"]
+
+
+def test_a_search_that_is_killed_after_any_measurement_goes_on_as_if_it_had_not_been(
+    device: PretendDevice, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured_search(workplace / "whole", trials=3)
+    count = len(device.timed)
+    device.timed.clear()
+
+    def stop_at(number: int) -> Callable[..., Measurement]:
+        def time_network(*arguments: Any, **options: Any) -> Measurement:
+            if len(device.timed) == number:
+                raise KeyboardInterrupt
+            return device.time_network(*arguments, **options)
+
+        return time_network
+
+    for number in range(1, count):
+        monkeypatch.setattr(measure, "time_network", stop_at(number))
+        with pytest.raises(KeyboardInterrupt):
+            measured_search(workplace / "stopped", trials=3)
+    monkeypatch.setattr(measure, "time_network", device.time_network)
+    measured_search(workplace / "stopped", trials=3)
+    assert len(device.timed) == count
+    whole, stopped = trials_of(workplace / "whole"), trials_of(workplace / "stopped")
+    assert [(t.params, t.values, t.user_attrs, t.constraints) for t in stopped] == [
+        (t.params, t.values, t.user_attrs, t.constraints) for t in whole
+    ]
+
+
+def test_a_choice_that_is_slow_at_every_scale_is_left_out(device: PretendDevice, workplace: Path) -> None:
+    device.factor = 4.0
+    result = measured_search(workplace / "run", trials=2, strategy="random")
+    over = [t for t in trials_of_state(workplace / "run", TrialState.PRUNED) if t.user_attrs.get("timed")]
+    assert over
+    assert all(max(t.constraints.values()) > 0 for t in over)
+    assert all(candidate.latency_ms <= 0.4 for candidate in result.front)
+
+
+def test_a_measurement_is_held_against_its_target_with_its_spread(
+    device: PretendDevice, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spread(graph: Graph, *_: Any, **__: Any) -> Measurement:
+        ms = device.ms(graph)
+        return Measurement(((ms,), (ms,), (1.1 * ms,), (1.1 * ms,), (1.1 * ms,)))
+
+    monkeypatch.setattr(measure, "time_network", spread)
+    measured_search(workplace / "run", targets=(1.0,), trials=4)
+    for candidate in Run.open(workplace / "run").candidates():
+        assert candidate.latency_ms <= 0.4 / 1.1
+
+
+def test_the_stand_in_of_an_estimator_trains_nothing_and_says_so(
+    workplace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(training, "evaluate")
+    tiny_search(workplace / "run", estimator="size", trials=3)
+    assert size.CAVEAT in " ".join(capsys.readouterr().err.split())  # lines are broken anywhere
+    assert Run.open(workplace / "run").settings.estimator == "size"

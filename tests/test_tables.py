@@ -16,7 +16,7 @@ from hwnas import measure, table_verbs
 from hwnas.cli import app
 from hwnas.device import load_device
 from hwnas.errors import DeviceError, InputError, TableError, UnknownNameError
-from hwnas.latency import LatencyTable, Measurement, TimedNetwork
+from hwnas.latency import LatencyTable, Measurement, OtherCosts, Session, TimedNetwork
 from hwnas.measure import Conditions, read_conditions
 from hwnas.networks import Scale
 from hwnas.networks.cells import CellNetwork
@@ -55,8 +55,13 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )
+sizes = st.none() | st.integers(0, 2**60)
+durations = st.none() | st.floats(0, 1e9)
+other_costs = st.builds(OtherCosts, sizes, sizes, durations, durations)
 networks = st.lists(
-    st.builds(TimedNetwork, st.dictionaries(st.text(), json_values, max_size=3), measurements, st.booleans()),
+    st.builds(
+        TimedNetwork, st.dictionaries(st.text(), json_values, max_size=3), measurements, st.booleans(), other_costs
+    ),
     max_size=3,
 )
 
@@ -75,6 +80,14 @@ def saved(path: Path, entries: dict[str, Measurement] | None = None, **changes: 
 def timed(*ms: float) -> Measurement:
     """Return a measurement of one sample a round."""
     return Measurement(tuple((one,) for one in ms))
+
+
+def session(**changes: Any) -> Session:
+    """Return a session of two scales, which held six networks out."""
+    scales = {"cells": [1], "filters": [4, 6], "resolution": [8], "classes": [3], "input_channels": [1]}
+    conditions = {"temperature_c": 40.0, "governor": "performance"}
+    drawn = {"networks": 8, "seed": 0, "held_out": 6, "held_out_seed": 7, "before": conditions, "after": conditions}
+    return Session(**{"space": "pnas", "scales": scales, **drawn, **changes})
 
 
 def a_network(filters: int = 4) -> dict[str, Any]:
@@ -103,6 +116,7 @@ def test_any_entries_and_networks_survive_the_file(
 ) -> None:
     written = new_table(tmp_path_factory.mktemp("table") / "table.json", entries)
     written.networks = networks
+    written.sessions = [session(), session(seed=1)]
     written.save()
     assert LatencyTable.read(written.path) == dataclasses.replace(written, conditions=as_json(written.conditions))
 
@@ -198,6 +212,63 @@ def test_a_file_that_is_not_there_is_a_tables_error_with_the_command(tmp_path: P
         LatencyTable.read(path)
 
 
+def test_a_table_from_before_there_were_sessions_and_other_costs_is_read(path: Path) -> None:
+    content = json.loads(path.read_text())
+    assert content.pop("sessions") == []
+    content["networks"] = [{"architecture": a_network(), "rounds_ms": [[1.0]]}]
+    path.write_text(json.dumps(content))
+    table = LatencyTable.read(path)
+    assert (table.sessions, table.networks) == ([], [TimedNetwork(a_network(), timed(1.0))])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("peak_memory_bytes", -1, "greater than or equal to 0, got -1"),
+        ("peak_memory_bytes", 1.5, "valid integer, got 1.5"),
+        ("file_bytes", "12", "valid integer, got '12'"),
+        ("file_bytes", True, "valid integer, got True"),
+        ("load_ms", -0.5, "greater than or equal to 0, got -0.5"),
+        ("load_ms", float("nan"), "finite number, got nan"),
+        ("first_ms", float("inf"), "finite number, got inf"),
+        ("first_ms", [1.0], "valid number, got \\[1.0\\]"),
+    ],
+)
+def test_other_costs_that_are_none_are_refused_with_the_network(path: Path, name: str, value: Any, reason: str) -> None:
+    change(path, networks=[{"architecture": {}, "rounds_ms": [[1.0]], name: value}])
+    with pytest.raises(
+        TableError, match=rf"table\.json: network 0 must have other costs .*{name}: .*{reason}.*profile"
+    ):
+        LatencyTable.read(path)
+
+
+@pytest.mark.parametrize(
+    ("sessions", "reason"),
+    [
+        ({}, "'sessions' is missing or of a wrong type"),
+        ([3], "session 0 must have the fields of a session: .*got 3"),
+        ([{"space": "pnas"}], "session 0 must have the fields of a session: scales: Field required"),
+        ([dataclasses.asdict(session(waited_s=-1.0))], "waited_s: .*got -1.0"),
+        ([dataclasses.asdict(session(seed="0"))], "seed: .*got '0'"),
+    ],
+)
+def test_a_broken_session_is_refused_by_field(path: Path, sessions: Any, reason: str) -> None:
+    change(path, sessions=sessions)
+    with pytest.raises(TableError, match=rf"table\.json: .*{reason}"):
+        LatencyTable.read(path)
+
+
+@given(a=other_costs, b=other_costs)
+def test_other_costs_of_two_measurements_are_the_shorter_times_and_the_larger_sizes(
+    a: OtherCosts, b: OtherCosts
+) -> None:
+    both = a.after(b)
+    assert both == b.after(a)
+    for name in OtherCosts.__dataclass_fields__:
+        known = {getattr(one, name) for one in (a, b)} - {None}
+        assert getattr(both, name) == ((max if "bytes" in name else min)(known) if known else None)
+
+
 # Names.
 
 
@@ -265,6 +336,60 @@ def test_the_prediction_error_is_shown_or_why_there_is_none(workplace: Path) -> 
     (shown,) = hwnas.tables_show("host", setting=SETTING)
     assert shown.prediction_error is None
     assert "its networks cannot be predicted: " in shown.problem
+
+
+def test_held_out_networks_are_reported_with_how_they_were_drawn_and_the_noise(workplace: Path) -> None:
+    table = pretend_table(workplace)
+    for filters, held_out in ((4, False), (6, False), (4, True), (6, True)):
+        cell = pnas.cells(pnas.first_level())[1 + held_out]
+        architecture = CellNetwork(cell, Scale(1, filters, 8, 3, 1)).to_json()
+        table.set_network(architecture, timed(filters, filters), held_out=held_out)
+    table.sessions = [session(), session(), session(held_out=0)]
+    table.save()
+    (shown,) = hwnas.tables_show("host", setting=SETTING)
+    assert shown.validation is not None
+    assert (shown.validation.networks, shown.validation.noise_within_5) == (2, 1.0)
+    assert shown.drawn == ["at random from pnas (N 1, F 4,6, resolution 8), seed 7"]
+    said = CliRunner().invoke(app, ["tables", "show", "host", "--setting", SETTING]).output
+    assert "2 other networks, shares predicted within 5 and 10 %: " in said
+    assert "of the device's own noise: 100%, 100%" in said
+    assert "held out were drawn at random from pnas (N 1, F 4,6, resolution 8), seed 7" in said
+    (plain,) = json.loads(CliRunner().invoke(app, ["tables", "show", "host", "--setting", SETTING, "--json"]).output)
+    assert plain["validation"]["networks"] == 2
+    table.sessions = []
+    table.save()
+    said = CliRunner().invoke(app, ["tables", "show", "host", "--setting", SETTING]).output
+    assert "held out were drawn in a way that the file does not tell" in said
+
+
+def test_other_costs_of_whole_networks_are_shown(tmp_path: Path) -> None:
+    table = new_table(tmp_path / "table.json")
+    table.set_network(a_network(4), timed(1.0), other=OtherCosts(2048, 10240, 3.0, 4.0))
+    table.set_network(a_network(6), timed(2.0), held_out=True, other=OtherCosts(4096))
+    table.networks.append(TimedNetwork({"kind": "magic"}, timed(3.0)))
+    table.save()
+    (shown,) = hwnas.tables_show(str(table.path), entries=True)
+    assert shown.typical == OtherCosts(2048, 10240, 3.0, 4.0)
+    assert [row.name[:12] for row in shown.network_rows or []] == ["0: N=1 F=4 8", "1: N=1 F=6 8", "2: unknown k"]
+    said = CliRunner().invoke(app, ["tables", "show", str(table.path), "--entries"]).output
+    assert "their medians: file 2 KiB, peak memory 10 KiB, loaded in 3.00 ms, first inference 4.00 ms" in said
+    rows = [line for line in said.splitlines() if "N=1" in line]
+    assert rows[0].replace("│", " ").split()[-6:] == ["1.0000", "0.0%", "2", "10", "3.000", "4.000"]
+    assert "held out" in rows[1]
+
+
+def test_unstable_entries_are_shown_with_the_command_that_measures_them_again(tmp_path: Path) -> None:
+    table = new_table(tmp_path / "table.json", {"add": dataclasses.replace(timed(1.0, 2.0), unstable=True)})
+    table.save()
+    assert hwnas.tables_show(str(table.path))[0].again == f"hwnas profile host --setting {SETTING} --fresh"
+    table.sessions = [session()]
+    table.save()
+    (shown,) = hwnas.tables_show(str(table.path))
+    assert shown.again == (
+        f"hwnas profile host --setting {SETTING} --space pnas --cells 1 --filters 4,6 --resolution 8 --channels 1 "
+        "--classes 3 --networks 8 --validate 6 --seed 0 --unstable"
+    )
+    assert shown.again in CliRunner().invoke(app, ["tables", "show", str(table.path)]).output
 
 
 def test_all_tables_are_shown_and_a_broken_one_hides_none(workplace: Path) -> None:
@@ -350,8 +475,9 @@ def test_a_check_looks_at_the_networks_and_the_place(tmp_path: Path, monkeypatch
 def test_merging_keeps_what_either_has_and_puts_rounds_together(tmp_path: Path) -> None:
     a, b = (new_table(tmp_path / f"{name}.json", {name: timed(1.0), "add": timed(1.0, 1.01)}) for name in "ab")
     b.entries["add"] = timed(1.01, 1.02)
-    a.set_network(a_network(4), timed(5.0))
-    b.set_network(a_network(4), timed(6.0))
+    a.set_network(a_network(4), timed(5.0), other=OtherCosts(9, load_ms=1.0))
+    b.set_network(a_network(4), timed(6.0), other=OtherCosts(9, load_ms=2.0, first_ms=3.0))
+    a.sessions, b.sessions = [session(), session(seed=1)], [session(seed=1), session(seed=2)]
     b.set_network(a_network(6), timed(7.0))
     a.save()
     b.save()
@@ -361,6 +487,8 @@ def test_merging_keeps_what_either_has_and_puts_rounds_together(tmp_path: Path) 
     assert table.entries == {"a": timed(1.0), "b": timed(1.0), "add": timed(1.0, 1.01, 1.02)}
     assert table.network(a_network(4)) == dataclasses.replace(timed(5.0, 6.0))
     assert table.network(a_network(6)) == timed(7.0)
+    assert table.networks[0].other == OtherCosts(9, load_ms=1.0, first_ms=3.0)
+    assert [one.seed for one in table.sessions] == [0, 1, 2]
     assert (merged.entries, merged.common_entries, merged.networks, merged.common_networks) == (3, 1, 2, 1)
     assert LatencyTable.read(a.path).entries == a.entries
 

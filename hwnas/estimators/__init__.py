@@ -1,1 +1,64 @@
-"""Estimators, one file each: from an architecture to its accuracy."""
+"""Estimators, one file each: from an architecture to its accuracy.
+
+An estimator is a module with
+    CAVEAT                       what must be said with its figures; empty where they are accuracies
+    estimate(architecture, dataset, *, epochs, images, seed, checkpoint, on_progress) -> Estimate
+
+`images` are those of an epoch, without it all. What is long goes on from the file `checkpoint`, if it exists.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, cast
+
+from hwnas import plugins
+
+if TYPE_CHECKING:
+    from hwnas.datasets import Dataset
+    from hwnas.networks import Architecture
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a training is: `epoch` counts finished epochs, the last one's part included; `loss` is smoothed."""
+
+    step: int
+    steps: int
+    epoch: float
+    loss: float
+    images_per_second: float
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A candidate's accuracy on the validation part, a share, and what it took."""
+
+    accuracy: float
+    seconds: float
+    images_seen: int
+
+
+class Estimator(Protocol):
+    """What a module of this folder is."""
+
+    CAVEAT: str
+
+    def estimate(
+        self,
+        architecture: "Architecture",
+        dataset: "Dataset",
+        *,
+        epochs: float,
+        images: int | None,
+        seed: int,
+        checkpoint: Path | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+    ) -> Estimate:
+        """Say how accurate an architecture is; raises TrainingError where that cannot be said of it."""
+        ...
+
+
+def get(name: str) -> Estimator:
+    """Return the estimator of that name; raises UnknownNameError, which lists the known ones."""
+    return cast(Estimator, plugins.load("estimators", name))

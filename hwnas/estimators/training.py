@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hwnas.errors import InputError, TrainingError
-from hwnas.estimators import _checkpoint, _hardware
+from hwnas.estimators import Estimate, Progress, _checkpoint, _hardware
 from hwnas.estimators._batches import Order, augmented, normalise, random_seed
 from hwnas.estimators._hardware import PRECISIONS, Hardware, interrupts_held, keep_freed_memory, own_random_state
 from hwnas.files import write_atomically
@@ -30,8 +30,9 @@ if TYPE_CHECKING:
     from hwnas.datasets import Dataset, Images
     from hwnas.networks import Architecture
 
-__all__ = ["normalise"]
+__all__ = ["Estimate", "Progress", "normalise"]
 
+CAVEAT = ""
 _SMOOTHING = 0.95  # of the loss that is shown
 _NUMBERS = ("step", "seconds", "loss", "epoch_loss", "epoch_began")  # of a training, beside its tensors
 
@@ -103,17 +104,6 @@ final_settings = TrainingSettings  # its defaults are for the long training of w
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a training is: `epoch` counts finished epochs, the last one's part included; `loss` is smoothed."""
-
-    step: int
-    steps: int
-    epoch: float
-    loss: float
-    images_per_second: float
-
-
-@dataclass(frozen=True, slots=True)
 class Trained:
     """A trained network, in eval mode on the device that it was trained on.
 
@@ -127,13 +117,19 @@ class Trained:
     history: list[dict[str, float]]
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """How good a candidate is: `accuracy` on the validation part, a share; `seconds` of training."""
-
-    accuracy: float
-    seconds: float
-    images_seen: int
+def estimate(
+    architecture: "Architecture",
+    dataset: "Dataset",
+    *,
+    epochs: float,
+    images: int | None,
+    seed: int,
+    checkpoint: Path | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Estimate:
+    """Train a search's candidate for a short while; returns and raises what `evaluate` does."""
+    settings = search_settings(epochs=epochs, images_per_epoch=images, seed=seed)
+    return evaluate(architecture, dataset, settings, checkpoint=checkpoint, on_progress=on_progress)
 
 
 def evaluate(

@@ -1,15 +1,17 @@
 """Model formats, one file each: what the runtime fuses, and how a graph is written, loaded and run.
 
 A format is a module with
-    SUFFIX                                         of its files, as in ".tflite"
-    lower(graph) -> Graph                          the layers that the runtime executes; a latency table's entries
-    write(graph, weights, *, metadata) -> bytes    the file of a lowered graph
-    load(path, *, threads) -> Model                the model in its runtime: images NCHW float32 -> outputs float32
+    SUFFIX                                              of its files, as in ".tflite"
+    FACTS                                               by precision, fp32 or int8: what a card says of its files
+    lower(graph) -> Graph                               the layers that the runtime executes; a latency table's entries
+    write(graph, weights, *, metadata, ranges) -> bytes the file of a lowered graph, in int8 where ranges are given
+    calibrate(graph, weights, images) -> Ranges         the ranges of a lowered graph; only where int8 is written
+    load(path, *, threads) -> Model                     the model in its runtime: images NCHW float32 -> outputs float32
 
 A whole network reads `images` and gives `logits`; a layer by itself reads `input0`, `input1`, ... and gives `output`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from math import prod
 from pathlib import Path
 from types import ModuleType
@@ -25,6 +27,10 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float32]
     Weights = dict[str, tuple[Array, Array]]  # by the layer's name: weight in torch's layout, bias
+    Ranges = Mapping[str, tuple[float, float]]  # by the layer's name: smallest and largest value of its output
+
+
+_RANGE = 4.0  # of an activation that is only timed
 
 
 class Model(Protocol):
@@ -39,17 +45,29 @@ class Format(Protocol):
     """What a module in this folder offers."""
 
     SUFFIX: str
-    FACTS: Mapping[str, Any]  # what a card says of every file of this format
+    FACTS: Mapping[str, Mapping[str, Any]]
 
     def lower(self, graph: Graph) -> Graph:
         """Return the layers that this runtime executes: ReLU fused where it fuses, operators split where faster."""
         ...
 
-    def write(self, graph: Graph, weights: "Weights", *, metadata: Mapping[str, str] | None = None) -> bytes:
-        """Return the file of a lowered graph; `metadata` is kept in the file.
+    def write(
+        self,
+        graph: Graph,
+        weights: "Weights",
+        *,
+        metadata: Mapping[str, str] | None = None,
+        ranges: "Ranges | None" = None,
+    ) -> bytes:
+        """Return the file of a lowered graph, in int8 where `ranges` are given; `metadata` is kept in the file.
 
-        Raises ExportError for a layer that the format cannot express, and for missing or wrong weights.
+        Raises ExportError for a layer that the format cannot express, for missing or wrong weights and missing ranges,
+        and for ranges where the format writes no int8.
         """
+        ...
+
+    def calibrate(self, graph: Graph, weights: "Weights", images: "Array") -> "Ranges":
+        """Return the ranges of a lowered graph over images [n, c, h, w]."""
         ...
 
     def load(self, path: Path, *, threads: int = 1) -> Model:
@@ -60,13 +78,16 @@ class Format(Protocol):
         ...
 
 
-def get(name: str) -> Format:
-    """Return the format of a runtime.
+def get(name: str, *, precision: str = "fp32") -> Format:
+    """Return the format of a runtime, which must write files of that precision.
 
-    Raises UnknownNameError, which lists the known ones.
+    Raises UnknownNameError, which lists the known ones, and ExportError for another precision.
     """
     module: ModuleType = plugins.load("formats", name)
-    return cast(Format, module)
+    found = cast(Format, module)
+    if precision not in found.FACTS:
+        raise not_written(name, precision, found.FACTS)
+    return found
 
 
 def random_weights(graph: Graph, *, seed: int = 0) -> "Weights":
@@ -93,6 +114,18 @@ def no_weights(graph: Graph) -> "Weights":
         layer.name: (np.broadcast_to(zero, _weight_shape(graph, layer)), np.broadcast_to(zero, layer.shape[:1]))
         for layer in graph.layers
         if layer.kind in ("conv", "linear")
+    }
+
+
+def made_up_ranges(graph: Graph) -> "Ranges":
+    """Return ranges of a lowered graph that is only timed or sized: of both signs where no ReLU sees to it."""
+    positive: list[bool] = []
+    for layer in graph.layers:
+        clipped = bool(layer.activation) or layer.kind in ("relu", "relu6", "hard_sigmoid", "zero")
+        keeps = layer.kind not in ("input", "conv", "linear", "hard_swish")
+        positive.append(clipped or (keeps and all(positive[source] for source in layer.inputs)))
+    return {
+        layer.name: (0.0 if above else -_RANGE, _RANGE) for layer, above in zip(graph.layers, positive, strict=True)
     }
 
 
@@ -131,6 +164,14 @@ def input_name(layer: Layer) -> str:
 def output_name(graph: Graph) -> str:
     """Return the name of the output in a file."""
     return "logits" if graph.layers[-1].kind == "linear" and graph.layers[0].name == "input" else "output"
+
+
+def not_written(name: str, precision: str, known: Iterable[str]) -> ExportError:
+    """Return the error for a precision that a format does not write."""
+    return ExportError(
+        f"hwnas writes files of the runtime {name} in {' and '.join(known)}; got {precision}. "
+        f"Take the runtime tflite, as in --setting tflite-{precision}-1t"
+    )
 
 
 def no_writer(name: str, layer: Layer) -> ExportError:

@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, checker, helper, numpy_helper
 
-from hwnas.formats import Model, input_name, layer_weights, no_writer, output_name, unloadable
+from hwnas.formats import Model, input_name, layer_weights, no_writer, not_written, output_name, unloadable
 from hwnas.graph import Graph, Layer, fuse_relu, pads
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from hwnas.formats import Array, Weights
+    from hwnas.formats import Array, Ranges, Weights
 
 SUFFIX = ".onnx"
 OPSET = 13  # the lowest with per-channel quantisation: ONNX 1.8, ONNX Runtime 1.6 and newer
 IR_VERSION = 7  # the one that came with it
-FACTS = {"opset": OPSET, "input": "NCHW float32", "batch": "dynamic"}
+FACTS = {"fp32": {"opset": OPSET, "input": "NCHW float32", "batch": "dynamic"}}
 _FUSES_RELU = frozenset({"conv", "linear"})  # what is left as one node in the model that ONNX Runtime has optimised
 _BATCH = "batch"
 _TO_THE_END = np.iinfo(np.int32).max
@@ -33,11 +33,15 @@ def lower(graph: Graph) -> Graph:
     return fuse_relu(graph, into=_FUSES_RELU)
 
 
-def write(graph: Graph, weights: "Weights", *, metadata: Mapping[str, str] | None = None) -> bytes:
+def write(
+    graph: Graph, weights: "Weights", *, metadata: Mapping[str, str] | None = None, ranges: "Ranges | None" = None
+) -> bytes:
     """Return the .onnx file of a lowered graph, NCHW float32 with a dynamic batch; `weights` are in torch's layout.
 
-    Raises ExportError for a layer of unknown kind, and for missing or wrong weights.
+    Raises ExportError for a layer of unknown kind, for missing or wrong weights, and for ranges: it writes no int8.
     """
+    if ranges is not None:
+        raise not_written("onnx", "int8", FACTS)
     writer = _Writer(graph, weights)
     for position in range(len(graph.layers)):
         writer.add_layer(position)

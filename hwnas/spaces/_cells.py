@@ -1,7 +1,7 @@
 """What the spaces of a normal and a reduction cell share: NASNet, ENAS's micro space, DARTS."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations, combinations_with_replacement
 from typing import TYPE_CHECKING, Any
@@ -79,8 +79,9 @@ class CellSpace:
 
     def cover(self, scale: Scale) -> Iterator[CellNetwork]:
         """Yield networks that between them have every operator of the space at a scale."""
+        few = replace(scale, cells=min(scale.cells, 2))  # the third cell of a stage brings no new operator
         for cell in self._covering_cells:
-            yield CellNetwork(cell, scale, cell)
+            yield CellNetwork(cell, few, cell)
 
     @cached_property
     def _covering_cells(self) -> tuple[Cell, ...]:

@@ -139,16 +139,18 @@ class ProgressiveSampler(BaseSampler):
     def _already_tried(
         self, codes: "Codes", scale: "NDArray[np.int64]", trials: Sequence[FrozenTrial]
     ) -> "NDArray[np.bool_]":
-        """Return [n, targets]: which candidates are networks that a trial had, whatever became of it."""
+        """Return [n, targets]: which candidates are networks, or cells at a target, that a trial had."""
         tried = [t for t in trials if t.params["blocks"] == codes.shape[1]]
         if not tried:
             return np.zeros(scale.shape, dtype=bool)
         theirs = np.concatenate([self._space.code(t.params) for t in tried])
-        shares = np.array([t.params["target"] for t in tried]) * self._context.budget.max_latency_ms
-        their_scale = self._context.costs.of(theirs).largest(self._context.budget, target_ms=shares)
         keys = canonical_keys(np.concatenate([theirs, codes]), operations=self._operations)
-        number = np.unique(keys, return_inverse=True)[1] * (len(self._context.costs.scales) + 1)
-        return np.isin(number[len(theirs) :, None] + scale, number[: len(theirs)] + their_scale)
+        cells = np.unique(keys, return_inverse=True)[1]
+        targets = self._context.targets
+        scales = [t.user_attrs.get("scale", -1) for t in tried]
+        same_network = _pairs(cells, scales, scale, size=len(self._context.costs.scales) + 1)
+        at = [targets.index(t.params["target"]) for t in tried]
+        return same_network | _pairs(cells, at, np.arange(len(targets)), size=len(targets))
 
     def _predict(self, complete: Sequence[FrozenTrial], codes: "Codes", targets: "NDArray[np.float64]") -> Any:
         evaluated = []
@@ -177,6 +179,17 @@ class ProgressiveSampler(BaseSampler):
             for name in (codes[chosen, 0, 0], codes[chosen, 0, 2], ("target", columns[chosen])):
                 used[name] += 1
         return order
+
+
+def _pairs(
+    cells: "NDArray[np.int64]", theirs: Sequence[int], ours: "NDArray[np.int64]", *, size: int
+) -> "NDArray[np.bool_]":
+    """Return [n, k]: which pairs of our cells and `ours` [n or 1, k] are among those of the first cells and `theirs`.
+
+    `ours` and `theirs` are numbers below `size`.
+    """
+    known = len(theirs)
+    return np.isin(cells[known:, None] * size + ours, cells[:known] * size + np.array(theirs))
 
 
 def _first_of_equals(

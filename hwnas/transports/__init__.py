@@ -1,4 +1,8 @@
-"""Transports, one file each: how files and the runner get to a device, and lines come back."""
+"""Transports, one file each: how files and the runner get to a device, and lines come back.
+
+A plug-in's module whose devices are emulated on this machine says `EMULATED = True`: models run there, but their time
+means nothing. Its function `set_up(device) -> Path` makes what it needs here, and returns where that is.
+"""
 
 from collections.abc import Generator, Sequence
 from pathlib import Path
@@ -7,6 +11,7 @@ from typing import Protocol, Self
 
 from hwnas import plugins
 from hwnas.device import Device
+from hwnas.errors import InputError
 
 
 class Transport(Protocol):
@@ -44,6 +49,20 @@ class Transport(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None: ...
+
+
+def is_emulated(device: Device) -> bool:
+    """Return whether a device's time means nothing; raises UnknownNameError for an unknown transport."""
+    return bool(getattr(plugins.load("transports", device.transport), "EMULATED", False))
+
+
+def check_times(device: Device) -> None:
+    """Raise InputError, with what it is for, for a device whose time means nothing."""
+    if is_emulated(device):
+        raise InputError(
+            f"only a real device has a latency; {device.name} is emulated, which serves to check exported files on it "
+            f"and to count their instructions. Type: hwnas verify export/RUN/TRIAL --device {device.name}"
+        )
 
 
 def open_transport(device: Device) -> Transport:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import cast
 
-from hwnas.runner import Call, Event, Job, Model, time_group
+from hwnas.runner import Call, Event, Job, Model, Patience, time_group
 
 MAX_S = 20.0  # the tool ends its warm-up, and its timed calls, at the first call that ends after this
 _TURN_S = 0.05  # the tool warms up, and times calls, for at least this long
@@ -26,6 +26,7 @@ _LEAST_MS = 0.0005
 _TAIL = 500  # characters of output in an error
 _STATISTICS = re.compile(r"^(?:\w+(?: \w+ *)?: )?(count=\d+ .*)$", re.MULTILINE)  # some builds write `INFO: ` first
 _TIMINGS = re.compile(r"nference timings in us: (.*)$", re.MULTILINE)
+_MEMORY = re.compile(r"emory footprint delta from the start of the tool \(MB\): .*overall=(\d+(?:\.\d+)?)")
 _FIELD = re.compile(r"(\w+)(?:=|: )([-+.\w]+)")
 
 
@@ -40,6 +41,7 @@ class Report:
     sample_ms: float  # see the module
     load_ms: float
     first_ms: float  # the first inference
+    peak_memory_bytes: int | None = None  # of the whole run, beyond what the tool itself takes; None from old versions
 
 
 def command(tool: str, model: str, job: Job) -> str:
@@ -77,16 +79,20 @@ def read(status: int, output: str) -> Report:
         raise ToolError(f"{rule}; got {_tail(output)}")
     median_us = timed.get("median", timed.get("p50", 0.0))
     sample_us = median_us if median_us >= _FINE_US else mean_us
-    return Report(max(sample_us / 1e3, _LEAST_MS), load_us / 1e3, first_us / 1e3)
+    memory = _MEMORY.search(output)
+    peak = None if memory is None else round(float(memory[1]) * 2**20)
+    return Report(max(sample_us / 1e3, _LEAST_MS), load_us / 1e3, first_us / 1e3, peak)
 
 
-def time_models(job: Job, turn: Callable[[str], Report]) -> Iterator[Event]:
+def time_models(job: Job, turn: Callable[[str], Report], patience: Patience) -> Iterator[Event]:
     """Yield a line per model, group by group; `turn` runs the tool once on a model's path, or raises ToolError."""
     order = random.Random(job.seed)
     for start in range(0, len(job.models), job.group):
         models = [_model(model["name"], model["path"], turn) for model in job.models[start : start + job.group]]
         canary = _model("canary", job.canary, turn).call if job.canary else None
-        yield from time_group(models, job, order=order, turn=_samples, canary=canary, failures=ToolError)
+        yield from time_group(
+            models, job, order=order, turn=_samples, patience=patience, canary=canary, failures=ToolError
+        )
 
 
 def _model(name: str, path: str, turn: Callable[[str], Report]) -> Model:
@@ -95,6 +101,7 @@ def _model(name: str, path: str, turn: Callable[[str], Report]) -> Model:
     def call() -> Report:
         report = turn(path)
         model.load_ms, model.first_ms = report.load_ms, report.first_ms
+        model.peak_memory_bytes = report.peak_memory_bytes
         return report
 
     model = Model(name, call, load_ms=0.0, first_ms=0.0)

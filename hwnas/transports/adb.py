@@ -18,7 +18,7 @@ from typing import Self
 
 from hwnas.device import Device
 from hwnas.errors import DeviceError, InputError
-from hwnas.runner import Event, Job, RunnerError
+from hwnas.runner import Event, Job, Patience, RunnerError
 from hwnas.transports import _benchmark_model
 from hwnas.transports._benchmark_model import Report, ToolError
 
@@ -30,6 +30,7 @@ _END = "HWNAS_END"  # and the command's status: the end line
 _ANSWER = "HWNAS_ANSWER"  # a line before each answer of several
 _ENDED = re.compile(rf"(.*)\n{_END} (\d+)\s*\Z", re.DOTALL)
 _TAIL = 500  # characters of output in an error
+_CLOCKS = {"frequencies": "scaling_cur_freq", "allowed": "scaling_max_freq", "highest": "cpuinfo_max_freq"}
 _STATES = {
     "unauthorized": "allow USB debugging on the phone's screen",
     "offline": "type `adb reconnect offline`, or plug it in again",
@@ -75,12 +76,13 @@ class Transport:
             yield {"error": str(error)}
             return
         yield {"conditions": self._conditions(tool, job)}
+        patience = Patience(job)  # the canary tells it; to ask the phone for its clock would take as long as a turn
         try:
-            yield from _benchmark_model.time_models(job, lambda model: self._turn(tool, model, job))
+            yield from _benchmark_model.time_models(job, lambda model: self._turn(tool, model, job), patience)
         except ToolError as error:  # on the canary, a model that every tool runs
             yield {"error": str(error)}
             return
-        yield {"end": len(job.models), "conditions": self._conditions(tool, job)}
+        yield {"end": len(job.models), "conditions": self._conditions(tool, job), "pace": patience.pace}
 
     def close(self) -> None:
         """Remove the files from the phone, if it still answers."""
@@ -248,6 +250,9 @@ class Transport:
             "load": next(iter(_numbers(told["load"])), None),
             "others_busy": None,
             "temperature_c": max((value for value in temperatures if 0 < value < 150), default=None),
+            "throttle_count": None,
+            "clock_limit": _least_share(_numbers(told["allowed"]), _numbers(told["highest"])),
+            "firmware_flags": None,
             "python": "",
             "numpy": "",
             "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -263,9 +268,7 @@ class Transport:
 def _questions(tool: str, cores: Sequence[int]) -> dict[str, str]:
     """Return the commands whose output makes the conditions; `cores` are the pinned ones."""
     cpu = "/sys/devices/system/cpu/cpu"
-    clocks = (
-        " ".join(f"{cpu}{core}/cpufreq/scaling_cur_freq" for core in cores) or f"{cpu}[0-9]*/cpufreq/scaling_cur_freq"
-    )
+    folders = " ".join(f"{cpu}{core}/cpufreq/" for core in cores) or f"{cpu}[0-9]*/cpufreq/"
     return {
         "model": "getprop ro.product.model",
         "platform": "getprop ro.board.platform",
@@ -273,7 +276,7 @@ def _questions(tool: str, cores: Sequence[int]) -> dict[str, str]:
         "arch": "uname -m",
         "load": "cat /proc/loadavg",
         "governor": f"cat {cpu}{cores[0] if cores else 0}/cpufreq/scaling_governor",
-        "frequencies": f"cat {clocks}",
+        **{name: "cat " + folders.replace("/cpufreq/", f"/cpufreq/{file}") for name, file in _CLOCKS.items()},
         "temperatures": "cat /sys/class/thermal/thermal_zone*/temp",
         "tool": f"sha256sum {shlex.quote(tool)} || md5sum {shlex.quote(tool)} || echo unknown",
     }
@@ -282,3 +285,9 @@ def _questions(tool: str, cores: Sequence[int]) -> dict[str, str]:
 def _numbers(text: str) -> list[float]:
     """Return the numbers among a text's words."""
     return [float(word) for word in text.split() if re.fullmatch(r"-?\d+(\.\d+)?", word)]
+
+
+def _least_share(allowed: Sequence[float], highest: Sequence[float]) -> float | None:
+    """Return the least of what cores may run at as a share of what they could; None where the phone does not tell."""
+    shares = [round(now / most, 3) for now, most in zip(allowed, highest, strict=False) if now and most]
+    return min(shares, default=None)

@@ -1,0 +1,226 @@
+"""Full int8 for .tflite files, by TFLite's 8-bit specification.
+
+Activations have a scale and a zero point each, weights of convolutions and classifier a scale per output channel and
+the numbers -127 to 127, biases int32. Max pooling, shifts and concatenations copy numbers, so what they read and write
+shares one scale: that of the union of the ranges. Whatever computes what they read rescales anyway, at no cost.
+
+XNNPACK takes no RELU, HARD_SWISH or AVERAGE_POOL_2D by itself in int8; TFLite's own kernels are 5 to 45 times slower
+than the operators that are written in their place.
+"""
+
+from math import prod
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from hwnas.errors import ExportError
+from hwnas.formats._tflite_writer import MOST_TAPS, Op, Writer, nhwc
+from hwnas.graph import Graph, Layer, Shape, pads
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from hwnas.formats import Array, Ranges, Weights
+
+_LOWEST, _HIGHEST = -128, 127
+_COPIES = frozenset({"max_pool", "shift", "concat"})  # whose inputs must have the output's scale
+_MOST_BIAS = 2**30  # half of what int32 holds, as the accumulator adds to it
+_SMALLEST = 1e-9  # scale of a weight: that of a channel of zeros, too
+_CLIPPED_AT_6 = 6.01  # the top of a range that ends at 6, rounded
+_VERSIONS = {  # the first ones with int8, of LiteRT's op_version.cc
+    Op.CONV_2D: 3,
+    Op.DEPTHWISE_CONV_2D: 3,
+    Op.FULLY_CONNECTED: 4,
+    Op.ADD: 2,
+    Op.MUL: 2,
+    Op.MAX_POOL_2D: 2,
+    Op.AVERAGE_POOL_2D: 2,
+    Op.CONCATENATION: 2,
+    Op.MEAN: 2,
+    Op.SLICE: 2,
+    Op.PAD: 2,
+    Op.PADV2: 2,
+    Op.RELU: 2,
+    Op.RELU6: 2,
+}
+
+
+class Scale(NamedTuple):
+    """A tensor's int8 numbers q stand for step x (q - zero_point)."""
+
+    step: float
+    zero_point: int
+
+    @classmethod
+    def of(cls, low: float, high: float) -> "Scale":
+        """Return the scale that spans a range and 0, which must be exact."""
+        low, high = min(low, 0.0), max(high, 0.0)
+        step = float(np.float32((high - low) / (_HIGHEST - _LOWEST))) or 1.0
+        return cls(step, round(_LOWEST - low / step))
+
+    @property
+    def highest(self) -> float:
+        """The largest value that is held."""
+        return self.step * (_HIGHEST - self.zero_point)
+
+
+class Int8Writer(Writer):
+    """Writes a graph in int8; `ranges` are the smallest and largest value of each layer, by its name.
+
+    Raises ExportError for a layer without a range.
+    """
+
+    def __init__(self, graph: Graph, weights: "Weights", ranges: "Ranges", *, sized_only: bool = False) -> None:
+        super().__init__(graph, weights, sized_only=sized_only)
+        self._scales = _layer_scales(graph, ranges)
+
+    def add_output(self, layer: Layer) -> int:
+        """Add what a layer computes, or an input of the file."""
+        scale = self._scales[len(self.values)]
+        return self._quantise(super().add_output(layer), scale)
+
+    def add_zeros(self, layer: Layer) -> None:
+        """Add a layer that is nothing but zeros."""
+        scale = self._scales[len(self.values)]
+        zeros = np.full(nhwc(layer.shape), scale.zero_point, dtype=np.int8)
+        self.values.append(self._quantise(self.constant(layer.name, zeros), scale))
+
+    def between(self, name: str, shape: Shape, low: float, high: float) -> int:
+        """Add an activation whose values lie between `low` and `high`."""
+        return self._quantise(super().between(name, shape, low, high), Scale.of(low, high))
+
+    def constants(self, layer: Layer, source: int, weight: "Array", bias: "Array", *, axis: int) -> list[int]:
+        """Add a layer's weight, a scale for each channel along `axis`, and its bias, of the accumulator's scale."""
+        input_step = np.float64(self.tensors[source].quantization.scale[0])
+        largest = np.abs(weight).max(axis=tuple(other for other in range(weight.ndim) if other != axis))
+        # a tiny weight beside a bias: the bias must be held as well
+        steps = np.maximum(largest / _HIGHEST, np.abs(bias) / (input_step * _MOST_BIAS)).clip(min=_SMALLEST)
+        along = [-1 if other == axis else 1 for other in range(weight.ndim)]
+        numbers = np.rint(weight / steps.reshape(along)).astype(np.int8)
+        biases = np.rint(bias / (input_step * steps)).astype(np.int32)
+        found = [self.constant(f"{layer.name}.weight", numbers), self.constant(f"{layer.name}.bias", biases)]
+        self._describe(found[0], schema.TensorType.INT8, steps, axis=axis)
+        self._describe(found[1], schema.TensorType.INT32, input_step * steps)
+        return found
+
+    def operator(self, code: int, inputs: list[int], output: int, options: Any, *, version: int = 1) -> None:
+        """Add an operator, in the version that takes int8."""
+        super().operator(code, inputs, output, options, version=max(version, _VERSIONS.get(code, 1)))
+
+    def activate(self, layer: Layer, source: int, output: int) -> None:
+        """Add an activation function: for a ReLU QUANTIZE to a range that begins at 0, and for a ReLU6 ends at 6."""
+        scale = self._scales[len(self.values) - 1]
+        clips = scale.zero_point == _LOWEST and (layer.kind == "relu" or scale.highest <= _CLIPPED_AT_6)
+        if layer.kind == "hard_swish":
+            self._hard_swish(layer, source, output)
+        elif clips:
+            self.operator(Op.QUANTIZE, [source], output, schema.QuantizeOptionsT())
+        else:
+            super().activate(layer, source, output)
+
+    def _hard_swish(self, layer: Layer, source: int, output: int) -> None:
+        """Write x relu6(x + 3) / 6; to a range from 0 to 6 ADD clips as ReLU6 does."""
+        raised = self.between(f"{layer.name}.raised", layer.shape, 0.0, 6.0)
+        factor = self.between(f"{layer.name}.factor", layer.shape, 0.0, 1.0)
+        self.operator(Op.ADD, [source, self.scalar(3.0)], raised, schema.AddOptionsT())
+        self.operator(Op.MUL, [raised, self.scalar(1 / 6)], factor, schema.MulOptionsT())
+        self.operator(Op.MUL, [source, factor], output, schema.MulOptionsT())
+
+    def pool(self, layer: Layer, source: int, output: int, options: Any) -> None:
+        """Add a pooling: for an average a depthwise convolution, and MUL where windows hang over the border.
+
+        The convolution divides by the largest number of pixels in a window, MUL makes up for those that have fewer.
+        """
+        if not _is_convolution(layer):
+            super().pool(layer, source, output, options)
+            return
+        counts = _pixels_in_windows(layer, self.graph.input_shapes(layer)[0])
+        even = bool((counts == counts.max()).all())
+        average = output if even else self.alike(f"{layer.name}.average", layer.shape, output)
+        weight = np.full((1, *layer.kernel, layer.shape[0]), 1 / counts.max(), dtype=np.float32)
+        constants = self.constants(layer, source, weight, np.zeros(layer.shape[0], dtype=np.float32), axis=3)
+        self.operator(Op.DEPTHWISE_CONV_2D, [source, *constants], average, _depthwise(options))
+        if not even:
+            factors = self._factors(f"{layer.name}.factors", counts.max() / counts)
+            self.operator(Op.MUL, [average, factors], output, schema.MulOptionsT())
+
+    def _factors(self, name: str, values: "NDArray[np.float64]") -> int:
+        """Add factors of 1 and above, [height, width], in which 1 is exact."""
+        one = np.floor(_HIGHEST / values.max())
+        number = self.constant(name, np.rint(values * one).astype(np.int8)[None, :, :, None])
+        return self._quantise(number, Scale(1 / one, 0))
+
+    def _scalar(self, name: str, value: float) -> int:
+        number = self.constant(name, np.array(_HIGHEST if value > 0 else -_HIGHEST, dtype=np.int8))
+        return self._quantise(number, Scale(abs(value) / _HIGHEST, 0))
+
+    def _lowest(self, name: str, source: int) -> int:
+        number = self.constant(name, np.array([_LOWEST], dtype=np.int8), kind=schema.TensorType.INT8)
+        self.tensors[number].quantization = self.tensors[source].quantization
+        return number
+
+    def _quantise(self, number: int, scale: Scale) -> int:
+        self._describe(number, schema.TensorType.INT8, np.array([scale.step]), zero_point=scale.zero_point)
+        return number
+
+    def _describe(
+        self, number: int, kind: int, steps: "NDArray[np.float64]", *, zero_point: int = 0, axis: int = 0
+    ) -> None:
+        self.tensors[number].type = kind
+        self.tensors[number].quantization = schema.QuantizationParametersT(
+            scale=steps.astype(np.float32),
+            zeroPoint=np.full(len(steps), zero_point, dtype=np.int64),
+            quantizedDimension=axis,
+        )
+
+
+def _is_convolution(layer: Layer) -> bool:
+    """Whether a layer is an average that is written as a depthwise convolution."""
+    return layer.kind == "avg_pool" and prod(layer.kernel) <= MOST_TAPS
+
+
+def _depthwise(pool: Any) -> Any:
+    """Return the options of the convolution with a pooling's windows."""
+    return schema.DepthwiseConv2DOptionsT(
+        padding=pool.padding,
+        strideH=pool.strideH,
+        strideW=pool.strideW,
+        depthMultiplier=1,
+        fusedActivationFunction=pool.fusedActivationFunction,
+    )
+
+
+def _pixels_in_windows(layer: Layer, shape: Shape) -> "NDArray[np.int64]":
+    """Return how many pixels of an image of this shape each window has: [height, width] of the output."""
+    top, _, left, _ = pads(layer, shape)
+    along = []
+    for size, outputs, kernel, stride, pad in zip(
+        shape[1:], layer.shape[1:], layer.kernel, layer.stride, (top, left), strict=True
+    ):
+        starts = np.arange(outputs) * stride - pad
+        along.append(np.minimum(starts + kernel, size) - np.maximum(starts, 0))
+    return np.outer(*along)
+
+
+def _layer_scales(graph: Graph, ranges: "Ranges") -> list[Scale]:
+    """Return the scale of each layer's output; layers that copy numbers share it with what they read."""
+    leader = list(range(len(graph.layers)))
+    for position, layer in enumerate(graph.layers):
+        if layer.kind in _COPIES or (layer.kind == "avg_pool" and not _is_convolution(layer)):
+            joined = {leader[value] for value in (position, *layer.inputs)}
+            leader = [min(joined) if one in joined else one for one in leader]
+    spans: dict[int, list[float]] = {}
+    for position, layer in enumerate(graph.layers):
+        spans.setdefault(leader[position], []).extend(_range(layer, ranges))
+    scales = {position: Scale.of(min(span), max(span)) for position, span in spans.items()}
+    return [scales[position] for position in leader]
+
+
+def _range(layer: Layer, ranges: "Ranges") -> tuple[float, float]:
+    if layer.name not in ranges:
+        raise ExportError(
+            f"in int8 every layer needs the range of its output; {layer.name!r} has none. "
+            "Take them from images: tflite.calibrate(lowered graph, weights, images)"
+        )
+    return ranges[layer.name]

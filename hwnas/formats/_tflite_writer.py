@@ -1,0 +1,236 @@
+"""The parts of a .tflite file: tensors, buffers, operators and what holds them, in fp32.
+
+hwnas/formats/_tflite_int8.py changes what is different in int8; which operators a layer becomes is the same.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import flatbuffers
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from hwnas.formats import input_name, output_name
+from hwnas.graph import Graph, Layer, Shape, pads
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from hwnas.formats import Array, Weights
+
+Op = schema.BuiltinOperator
+ACTIVATIONS = {"relu": Op.RELU, "relu6": Op.RELU6, "hard_swish": Op.HARD_SWISH}
+_ALIGNMENT = 16  # bytes: what the schema asks of a buffer's data
+MOST_TAPS = 25  # of a fast depthwise kernel
+Sides = tuple[int, int, int, int]  # zeros at the top, bottom, left, right
+
+
+class _Data:
+    """A buffer's content; packed like `schema.BufferT`, but aligned."""
+
+    def __init__(self, data: "NDArray[Any]") -> None:
+        self.data = np.ascontiguousarray(data).reshape(-1).view(np.uint8)
+
+    def Pack(self, builder: Any) -> int:  # noqa: N802  the name that ModelT.Pack calls
+        builder.Prep(_ALIGNMENT, len(self.data))
+        data = builder.CreateNumpyVector(self.data)
+        schema.BufferStart(builder)
+        schema.BufferAddData(builder, data)
+        packed: int = schema.BufferEnd(builder)
+        return packed
+
+
+class Writer:
+    """Collects tensors, buffers and operators; a tensor is known by its number.
+
+    With `sized_only` most of the constants' bytes are left out, and counted: `left_out`.
+    """
+
+    def __init__(self, graph: Graph, weights: "Weights", *, sized_only: bool = False) -> None:
+        self.graph = graph
+        self.weights = weights
+        self.buffers: list[Any] = [schema.BufferT()]  # number 0 stays empty: tensors without constant data
+        self.tensors: list[Any] = []
+        self.operators: list[Any] = []
+        self.codes: dict[tuple[int, int], int] = {}  # operator and version: its number
+        self.values: list[int] = []  # each layer's output
+        self.scalars: dict[float, int] = {}  # constants of one number, which several operators share
+        self.small: dict[tuple[int, ...], int] = {}  # int32 constants, which several operators share
+        self.left_out = 0
+        self._sized_only = sized_only
+
+    def add_output(self, layer: Layer) -> int:
+        """Add what a layer computes, or an input of the file."""
+        last = len(self.values) == len(self.graph.layers) - 1
+        name = input_name(layer) if layer.kind == "input" else output_name(self.graph) if last else layer.name
+        self.values.append(self.tensor(name, self._shape(layer)))
+        return self.values[-1]
+
+    def add_zeros(self, layer: Layer) -> None:
+        """Add a layer that is nothing but zeros."""
+        self.values.append(self.constant(layer.name, np.zeros(nhwc(layer.shape), dtype=np.float32)))
+
+    def _shape(self, layer: Layer) -> list[int]:
+        """Return the shape of a layer's output: [1, units] after a linear layer."""
+        flat = layer.kind == "linear" or (
+            layer.kind in ACTIVATIONS and len(self.tensors[self.values[layer.inputs[0]]].shape) == 2
+        )
+        return [1, layer.shape[0]] if flat else nhwc(layer.shape)
+
+    def tensor(self, name: str, shape: list[int], *, kind: int = schema.TensorType.FLOAT32, buffer: int = 0) -> int:
+        """Add a tensor; with a buffer's number it is constant."""
+        tensor = schema.TensorT(shape=shape, type=kind, buffer=buffer, name=name)
+        tensor.quantization = schema.QuantizationParametersT()
+        self.tensors.append(tensor)
+        return len(self.tensors) - 1
+
+    def alike(self, name: str, shape: Shape, source: int) -> int:
+        """Add an activation of the numbers that `source` has."""
+        number = self.tensor(name, nhwc(shape), kind=self.tensors[source].type)
+        self.tensors[number].quantization = self.tensors[source].quantization
+        return number
+
+    def between(self, name: str, shape: Shape, low: float, high: float) -> int:
+        """Add an activation whose values lie between `low` and `high`."""
+        return self.tensor(name, nhwc(shape))
+
+    def constant(self, name: str, value: "NDArray[Any]", *, kind: int = schema.TensorType.FLOAT32) -> int:
+        """Add a tensor with its data."""
+        data = value
+        if self._sized_only:  # what is left keeps the rest of the file aligned as it would be
+            data = np.zeros(value.nbytes % _ALIGNMENT, dtype=np.uint8)
+            self.left_out += value.nbytes - data.nbytes
+        self.buffers.append(_Data(data))
+        return self.tensor(name, list(value.shape), kind=kind, buffer=len(self.buffers) - 1)
+
+    def constants(self, layer: Layer, source: int, weight: "Array", bias: "Array", *, axis: int) -> list[int]:
+        """Add a layer's weight, whose output channels lie along `axis`, and its bias; the layer reads `source`."""
+        return [self.constant(f"{layer.name}.weight", weight), self.constant(f"{layer.name}.bias", bias)]
+
+    def scalar(self, value: float) -> int:
+        """Add a number that other operators may share."""
+        if value not in self.scalars:
+            self.scalars[value] = self._scalar(f"scalar{len(self.scalars)}", value)
+        return self.scalars[value]
+
+    def _scalar(self, name: str, value: float) -> int:
+        return self.constant(name, np.array(value, dtype=np.float32))
+
+    def integers(self, values: "list[int] | list[list[int]]") -> int:
+        """Add int32 numbers that other operators may share."""
+        array = np.array(values, dtype=np.int32)
+        key = (*array.shape, *array.ravel().tolist())
+        if key not in self.small:
+            name = f"integers{len(self.small)}"
+            self.small[key] = self.constant(name, array, kind=schema.TensorType.INT32)
+        return self.small[key]
+
+    def operator(self, code: int, inputs: list[int], output: int, options: Any, *, version: int = 1) -> None:
+        """Add an operator."""
+        number = self.codes.setdefault((code, version), len(self.codes))
+        operator = schema.OperatorT(opcodeIndex=number, inputs=inputs, outputs=[output])
+        if options is not None:
+            operator.builtinOptions = options
+            operator.builtinOptionsType = getattr(schema.BuiltinOptions, type(options).__name__.removesuffix("T"))
+        self.operators.append(operator)
+
+    def activate(self, layer: Layer, source: int, output: int) -> None:
+        """Add the operator of an activation function."""
+        self.operator(ACTIVATIONS[layer.kind], [source], output, None)
+
+    def pool(self, layer: Layer, source: int, output: int, options: Any) -> None:
+        """Add the operator of a pooling."""
+        self.operator(Op.MAX_POOL_2D if layer.kind == "max_pool" else Op.AVERAGE_POOL_2D, [source], output, options)
+
+    def padded(self, layer: Layer, value: int, *, lowest: bool = False) -> tuple[int, int]:
+        """Return what a window reads and its padding scheme, with a PAD before it where no scheme fits.
+
+        The PAD is of zeros, or of the lowest number that there is.
+        """
+        (shape,) = self.graph.input_shapes(layer)
+        sides = pads(layer, shape)
+        if not any(sides):
+            return value, schema.Padding.VALID
+        if sides == pads(layer._replace(padding="same"), shape):
+            return value, schema.Padding.SAME
+        return self.pad(f"{layer.name}.pad", value, shape, sides=sides, lowest=lowest), schema.Padding.VALID
+
+    def pad(self, name: str, value: int, shape: Shape, *, sides: Sides, lowest: bool = False) -> int:
+        """Add a PAD, or a PADV2 of the lowest number, and return its output."""
+        top, bottom, left, right = sides
+        channels, height, width = shape
+        output = self.alike(name, (channels, height + top + bottom, width + left + right), value)
+        if lowest:
+            filler = self._lowest(f"{name}.fill", value)
+            self.operator(Op.PADV2, [value, self.paddings(sides), filler], output, schema.PadV2OptionsT())
+        else:
+            self.operator(Op.PAD, [value, self.paddings(sides)], output, schema.PadOptionsT())
+        return output
+
+    def _lowest(self, name: str, source: int) -> int:
+        """Add the lowest number that `source` can hold."""
+        return self.constant(name, np.array([np.finfo(np.float32).min], dtype=np.float32))
+
+    def paddings(self, sides: Sides) -> int:
+        """Add what PAD reads."""
+        top, bottom, left, right = sides
+        return self.integers([[0, 0], [top, bottom], [left, right], [0, 0]])
+
+    def crop(self, value: int, shape: Shape, output: int) -> int:
+        """Drop the first row and column, and what is beyond `shape`."""
+        inputs = [value, self.integers([0, 1, 1, 0]), self.integers(nhwc(shape))]
+        self.operator(Op.SLICE, inputs, output, schema.SliceOptionsT())
+        return output
+
+    def finish(self, metadata: Mapping[str, str]) -> bytes:
+        """Return the file."""
+        entries = []
+        for name, text in metadata.items():
+            self.buffers.append(_Data(np.frombuffer(text.encode(), dtype=np.uint8)))
+            entries.append(schema.MetadataT(name=name, buffer=len(self.buffers) - 1))
+        model = schema.ModelT(
+            version=3,
+            description="hwnas",
+            operatorCodes=[_code(code, version) for code, version in self.codes],
+            subgraphs=[self._subgraph()],
+            signatureDefs=[self._signature()],
+            buffers=self.buffers,
+            metadata=entries or None,
+        )
+        size = sum(len(buffer.data) for buffer in self.buffers[1:])
+        builder = flatbuffers.Builder(size + (1 << 16))
+        builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+        return bytes(builder.Output())
+
+    @property
+    def _inputs(self) -> list[int]:
+        pairs = zip(self.graph.layers, self.values, strict=True)
+        return [value for layer, value in pairs if layer.kind == "input"]
+
+    def _subgraph(self) -> Any:
+        return schema.SubGraphT(
+            name="main",
+            tensors=self.tensors,
+            inputs=self._inputs,
+            outputs=[self.values[-1]],
+            operators=self.operators,
+        )
+
+    def _signature(self) -> Any:
+        def entry(tensor: int) -> Any:
+            return schema.TensorMapT(name=self.tensors[tensor].name, tensorIndex=tensor)
+
+        return schema.SignatureDefT(
+            signatureKey="serving_default",
+            inputs=[entry(value) for value in self._inputs],
+            outputs=[entry(self.values[-1])],
+        )
+
+
+def _code(code: int, version: int) -> Any:
+    return schema.OperatorCodeT(deprecatedBuiltinCode=min(code, 127), builtinCode=code, version=version)
+
+
+def nhwc(shape: Shape) -> list[int]:
+    """Return the shape of an activation in the file."""
+    return [1, shape[1], shape[2], shape[0]]

@@ -1,0 +1,122 @@
+"""`hwnas verify`: runs an artefact's files on a device and here, and compares what they compute.
+
+On an emulated device, which has no latency, it also says how many instructions an inference executes.
+"""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hwnas.errors import InputError
+from hwnas.options import Seed
+
+if TYPE_CHECKING:
+    from hwnas.device import Device, Setting
+    from hwnas.measure import Array, Computed
+
+_CARD = "card.json"
+_MAX_RELATIVE_ERROR = 1e-4  # of floating-point outputs; what is aimed at is 1e-5
+_MAX_STEPS = 2  # of integer outputs, in quantisation steps
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """One file on one device beside the same file here, both on the inputs that the seed makes.
+
+    `relative_error` is the largest of a floating-point output's, relative to the largest output; `steps` the largest
+    difference of an integer one's. `instructions` are those of one inference, None where the device does not count.
+    """
+
+    file: str
+    device: str
+    setting: str
+    relative_error: float | None
+    steps: int | None
+    instructions: int | None
+
+    @property
+    def fine(self) -> bool:
+        """Whether the device computes what this machine computes; a NaN is not fine."""
+        return (self.relative_error or 0.0) <= _MAX_RELATIVE_ERROR and (self.steps or 0) <= _MAX_STEPS
+
+
+def verify(
+    artefact: Annotated[str, typer.Argument(help="an artefact's folder: export/RUN/TRIAL")],
+    *,
+    device: Annotated[
+        str | None, typer.Option(help="device: a file devices/NAME.toml, or its path", show_default="the run's")
+    ] = None,
+    seed: Seed = 0,
+) -> list[Verified]:
+    """Run an exported artefact's files on a device, and compare what they compute with what they compute here.
+
+    Each file is run in the device's first setting of its runtime; files of other runtimes are left out. Raises
+    InputError for a folder without a card and for a device with none of the runtimes, and DeviceError.
+    """
+    from hwnas.device import load_device
+    from hwnas.files import read_json
+
+    folder = Path(artefact)
+    card = read_json(folder / _CARD, what="an artefact's card")
+    machine = load_device(device or card["device"])
+    return [
+        verified
+        for setting, files in _settings(card["files"], folder, machine).items()
+        for verified in verify_files(files, machine, setting, seed=seed)
+    ]
+
+
+def _settings(
+    entries: Mapping[str, Mapping[str, Any]], folder: Path, device: "Device"
+) -> "dict[Setting, dict[str, Path]]":
+    """Return a card's files by the setting that they are run in: the device's first of their runtime."""
+    first = {setting.runtime: setting for setting in reversed(device.settings)}
+    found: dict[Setting, dict[str, Path]] = {}
+    for name, entry in entries.items():
+        if entry["runtime"] in first:
+            precision = {"precision": entry.get("precision", "fp32")}  # which the runtime reads from the file
+            found.setdefault(first[entry["runtime"]].model_copy(update=precision), {})[name] = folder / name
+    if not found:
+        wanted = ", ".join(sorted({entry["runtime"] for entry in entries.values()}))
+        raise InputError(
+            f"{device.name} must have a setting of one of the artefact's runtimes, {wanted}; it has "
+            f"{', '.join(first)}. Add one to devices/{device.name}.toml"
+        )
+    return found
+
+
+def verify_files(files: Mapping[str, Path], device: "Device", setting: "Setting", *, seed: int = 0) -> list[Verified]:
+    """Run files (by name) of a setting's runtime on a device and here; return how they compare.
+
+    Raises InputError for a missing file, and DeviceError.
+    """
+    from hwnas.device import Device
+    from hwnas.measure import compute_models
+
+    this = Device(name="this-machine", python=sys.executable, settings=(setting,))
+    here = compute_models(this, setting, files, seed=seed)
+    there = compute_models(device, setting, files, seed=seed)
+    return [_compare(here[name], there[name], device, setting) for name in files]
+
+
+def _compare(here: "Computed", there: "Computed", device: "Device", setting: "Setting") -> Verified:
+    pairs = list(zip(here.outputs, there.outputs, strict=True))
+    errors = [_relative_error(expected, got) for expected, got in pairs if expected.dtype.kind == "f"]
+    steps = [int(abs(expected.astype(int) - got).max()) for expected, got in pairs if expected.dtype.kind != "f"]
+    return Verified(
+        file=here.name,
+        device=device.name,
+        setting=setting.name,
+        relative_error=max(errors, default=None),
+        steps=max(steps, default=None),
+        instructions=there.instructions,
+    )
+
+
+def _relative_error(expected: "Array", got: "Array") -> float:
+    wanted: Any = expected.astype(float)
+    return float(abs(wanted - got).max() / (abs(wanted).max() or 1.0))

@@ -1,0 +1,121 @@
+"""Profiling on a pretended device: what it says, what the table remembers, what is measured again."""
+
+import dataclasses
+import importlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_tables import CONDITIONS
+
+import hwnas
+from hwnas import measure
+from hwnas.latency import LatencyTable, Measurement, OtherCosts
+from hwnas.measure import Timed
+
+VERB = importlib.import_module("hwnas.profile")  # hwnas.profile is the function
+TABLE = Path("latency_tables/host/tflite-fp32-1t.json")
+TINY: dict[str, Any] = {"setting": "tflite-fp32-1t", "cells": (1,), "filters": (4,), "resolution": (8,), "classes": 3}
+
+
+class Pretended:
+    """A device that takes 1 ms for everything; it can be unsteady, and tell of what happens."""
+
+    def __init__(self) -> None:
+        self.timed: list[str] = []
+        self.waits: list[tuple[float, str]] = []
+        self.told = [CONDITIONS]  # in turn, the last one for ever
+        self.unsteady: set[str] = set()
+        self.paces: list[int] = []
+
+    def conditions(self, *_: Any) -> measure.Conditions:
+        return self.told.pop(0) if len(self.told) > 1 else self.told[0]
+
+    def time_models(self, device: Any, setting: Any, models: Mapping[str, Path], **options: Any) -> Iterator[Timed]:
+        self.paces.append(id(options["pace"]))
+        options["on_conditions"](self.conditions())
+        for wait in self.waits:
+            options["on_wait"](*wait)
+        for name in models:
+            self.timed.append(name)
+            last_ms = 2.0 if name in self.unsteady else 1.0
+            measurement = Measurement(((1.0,), (last_ms,)), canary_ms=(0.1, 0.1))
+            yield Timed(name, measurement, OtherCosts(100, 2000, 3.0, 4.0))
+        options["on_conditions"](self.conditions())
+
+
+@pytest.fixture
+def device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pretended:
+    pretended = Pretended()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(measure, "time_models", pretended.time_models)
+    monkeypatch.setattr(measure, "read_conditions", lambda *_: CONDITIONS)
+    return pretended
+
+
+def test_it_says_first_what_it_will_do_and_then_how_long_that_takes(
+    device: Pretended, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(VERB, "say", said.append)
+    (done,) = hwnas.profile("host", **TINY, networks=3, validate=1)
+    assert f"to measure: {done.entries} operators in 6 rounds and 4 whole networks in 10, more where " in said[1]
+    assert "at this device's pace that takes " in said[2]
+    assert done.steadiness.reasons == []
+    said.clear()
+    hwnas.profile("host", **TINY, networks=3, validate=1)
+    assert said[1:] == ["the table has all of it: nothing is measured"]
+
+
+def test_the_table_remembers_from_what_networks_were_drawn_and_how_the_device_was(device: Pretended) -> None:
+    hot = dataclasses.replace(CONDITIONS, temperature_c=70.0, others_busy=0.3, clock_limit=0.5)
+    device.told = [dataclasses.replace(CONDITIONS, temperature_c=40.0, clock_limit=1.0), hot, CONDITIONS]
+    (done,) = hwnas.profile("host", **TINY, networks=3, validate=1, seed=5)
+    (session,) = LatencyTable.read(TABLE).sessions
+    assert (session.space, session.networks, session.seed, session.held_out) == ("pnas", 3, 5, 1)
+    assert session.held_out_seed != session.seed
+    assert (session.scales["cells"], session.scales["filters"], session.scales["resolution"]) == ([1], [4], [8])
+    assert (session.before["temperature_c"], session.after["temperature_c"]) == (40.0, None)
+    assert (session.others_busy, session.throttled) == (0.3, "its clock is limited to 50%")
+    assert "it throttled: its clock is limited to 50%" in done.steadiness.reasons
+    hwnas.profile("host", **TINY, networks=3, validate=1, seed=5)
+    assert LatencyTable.read(TABLE).sessions == [session]  # as nothing was measured
+
+
+def test_other_costs_are_kept_with_whole_networks(device: Pretended) -> None:
+    hwnas.profile("host", **TINY, networks=3)
+    assert {network.other for network in LatencyTable.read(TABLE).networks} == {OtherCosts(100, 2000, 3.0, 4.0)}
+
+
+def test_pauses_are_said_once_and_counted(device: Pretended, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(VERB, "say", said.append)
+    device.waits = [(1.0, "it is hot"), (2.0, "it is hot")]
+    (done,) = hwnas.profile("host", **TINY, networks=0, max_wait=0.1)
+    assert done.steadiness.waited_s == 3.0 * len(device.paces)
+    assert [one for one in said if "hot" in one] == [
+        "it is hot: it is given pauses, for 10% of the time at most (--max-wait)"
+    ]
+    assert len(set(device.paces)) == 1  # each chunk goes on with the pace of the one before
+
+
+def test_only_unstable_entries_are_measured_again_when_asked_to(device: Pretended) -> None:
+    hwnas.profile("host", **TINY, networks=3)
+    key = sorted(LatencyTable.read(TABLE).entries)[0]
+    device.unsteady = {key, "network 1"}
+    (done,) = hwnas.profile("host", **TINY, networks=3, fresh=True)
+    assert done.unstable == 1
+    assert done.steadiness.remedies == []  # one of many
+    device.timed.clear()
+    hwnas.profile("host", **TINY, networks=3)
+    assert device.timed == []
+    device.unsteady = set()
+    (done,) = hwnas.profile("host", **TINY, networks=3, unstable=True)
+    assert (set(device.timed), done.unstable, done.measured_now) == ({key, "network 1"}, 0, 1)
+    assert not any(network.measurement.unstable for network in LatencyTable.read(TABLE).networks)
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(0.4, "0 s"), (89.0, "89 s"), (90.0, "1.5 min"), (7200.0, "2 h")])
+def test_durations_are_in_words(seconds: float, words: str) -> None:
+    assert VERB._duration(seconds) == words
