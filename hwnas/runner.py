@@ -12,7 +12,7 @@ what comes back on standard output is one JSON object a line:
     {"error": "..."}                                     the whole run is impossible; exit status 3
 
 A model's line comes as soon as it is final. Models are taken in groups; in each round every model of a group has its
-turn, in an order drawn anew, so that drift does not land on one of them. A turn first discards calls, until two calls
+turn, in an order drawn anew, so that drift does not land on one of them. A turn first discards calls, until one call
 and `warmup_ms` are over, then times at least `min_calls` calls and `min_ms`. Each sample is one call, in ms. A
 model whose rounds disagree by more than `max_spread` is measured again together with the group's other such models,
 `attempts` times in all; the attempt with the smallest spread is kept.
@@ -91,7 +91,7 @@ class Job:
     cores: list[int] | None = None  # to run on; None: chosen here
     group: int = 32  # models loaded at a time
     rounds: int = 6
-    min_calls: int = 5
+    min_calls: int = 3
     min_ms: float = 2.0
     warmup_ms: float = 2.0
     max_spread: float = 0.1
@@ -101,7 +101,7 @@ class Job:
     canary: str | None = None  # a model's path
     canary_every: int = 8  # turns
     max_slowdown: float = 0.25  # of a round's canary, as a share; beyond it the device is given a rest
-    max_wait: float = 0.2  # waits and rounds measured again, as a share of the rounds that are kept; 0: none
+    max_wait: float = 0.1  # waits and rounds measured again, as a share of the rounds that are kept; 0: none
     pause_s: float = 30.0  # a pause at most
     pace: dict[str, float] = field(default_factory=dict)  # of the job before on the same device
     version: int = VERSION
@@ -190,7 +190,7 @@ def time_turn(call: Call, job: Job, clock: Clock) -> list[float]:
     """Return one model's samples of one round, in ms: discards the warm-up's calls, then times."""
     warm = clock() + job.warmup_ms * 1e6
     for discarded in range(MAX_CALLS):
-        if discarded >= 2 and clock() >= warm:
+        if discarded >= 1 and clock() >= warm:
             break
         call()
     samples: list[int] = []
