@@ -97,7 +97,7 @@ def profile(
     max_wait: Annotated[
         float,
         typer.Option(min=0, max=1, help="wait for a device that has slowed down, for this share of the time at most"),
-    ] = 0.2,
+    ] = 0.1,
 ) -> list[Profiled]:
     """Measure a device: fill its latency table for a space.
 
