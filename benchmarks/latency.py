@@ -76,7 +76,7 @@ def run(name: str, folder: Path, scales: dict[str, Any] | None, counts: tuple[in
     os.chdir("/")
     assert one.validation is not None
     figures = {field: round(value, 4) for field, value in dataclasses.asdict(one.validation).items()}
-    own = {"stated_error": one.error, "drift": one.drift, "median_spread": one.median_spread}
+    own = {"stated_error": one.error, "drift": one.steadiness.drift or 0.0, "median_spread": one.median_spread}
     rounded = {field: round(value, 4) for field, value in own.items()}
     return {**figures, **rounded, "cost_s": cost_s, "fitted": fitted, "entries": one.entries}
 

@@ -58,7 +58,7 @@ class Costs:
         best = np.where(fits, self.mult_adds, -1.0).argmax(axis=1)
         return np.where(fits.any(axis=1), best, -1)
 
-    def calibrated(self, measured: Mapping[int, Measurement], *, canary_ms: float) -> "Costs":
+    def calibrated(self, measured: Mapping[int, Measurement], *, canary_ms: float | None) -> "Costs":
         """Return one cell's costs, given what was measured of it at some scales: other scales are off by as much.
 
         Between measured scales the ratio of measured to predicted is interpolated. `upper_ms` is the upper end of what
@@ -80,7 +80,7 @@ def largest_measured(
     measure: Callable[[int], Measurement],
     *,
     target_ms: float,
-    canary_ms: float,
+    canary_ms: float | None,
     most: int,
 ) -> int:
     """Return the largest scale of one cell that is measured inside the target, or -1; measure `most` times at most.

@@ -64,18 +64,20 @@ class Measurement:
         """The latency without regard to a canary: the lower quartile, over the rounds, of the rounds' medians."""
         return lower_quartile(self.round_medians_ms)
 
-    def at(self, canary_ms: float, slowness: Mapping[float, float] | None = None) -> float:
+    def at(self, canary_ms: float | None, slowness: Mapping[float, float] | None = None) -> float:
         """Return the latency in ms with the canary at this figure: the median over rounds that are made equally fast.
 
         A round with the canary at c is taken to be slower by `slowness[c]`, where that is known, otherwise by
-        c / canary_ms. Without a canary it is `ms`.
+        c / canary_ms. Without a canary, here or there, it is `ms`.
         """
+        if canary_ms is None or not self.canary_ms:
+            return self.ms
         known = slowness or {}
         factors = [known.get(canary, canary / canary_ms) for canary in self.canary_ms]
         pairs = zip(self.round_medians_ms, factors, strict=True)
-        return statistics.median(median / factor for median, factor in pairs) if factors else self.ms
+        return statistics.median(median / factor for median, factor in pairs)
 
-    def upper(self, canary_ms: float) -> float:
+    def upper(self, canary_ms: float | None) -> float:
         """Return what is held against a target, in ms: `at` with the spread added."""
         return self.at(canary_ms) * (1.0 + self.spread)
 
@@ -252,13 +254,13 @@ class LatencyTable:
     sessions: list[Session] = field(default_factory=list)  # in their order; those before 2026-11 are not there
 
     @cached_property
-    def canary_ms(self) -> float:
+    def canary_ms(self) -> float | None:
         """What the canary took in the device's faster minutes, when first asked for: the lower quartile of all rounds.
 
-        1 where there was no canary: then it changes nothing.
+        None where there was no canary.
         """
-        measured = [*self.entries.values(), *(network.measurement for network in self.networks)]
-        return lower_quartile([ms for one in measured for ms in one.canary_ms] or [1.0])
+        rounds_ms = self._canaries_ms()
+        return lower_quartile(rounds_ms) if rounds_ms else None
 
     @cached_property
     def slowness(self) -> dict[float, float]:
@@ -266,18 +268,21 @@ class LatencyTable:
         from hwnas.slowness import fit_slowness
 
         measured = [*self.entries.values(), *(network.measurement for network in self.networks)]
-        return fit_slowness(measured, self.canary_ms)
+        return fit_slowness(measured, self.canary_ms) if self.canary_ms else {}
 
     def stated_ms(self, measurement: Measurement) -> float:
         """Return a measurement's latency in ms at the table's canary: what hwnas states."""
         return measurement.at(self.canary_ms, self.slowness)
 
     @property
-    def drift(self) -> float:
+    def drift(self) -> float | None:
         """How much slower than `canary_ms` the canary was in the slowest tenth of the rounds, as a share."""
+        rounds_ms = sorted(self._canaries_ms())
+        return rounds_ms[len(rounds_ms) * 9 // 10] / lower_quartile(rounds_ms) - 1.0 if rounds_ms else None
+
+    def _canaries_ms(self) -> list[float]:
         measured = [*self.entries.values(), *(network.measurement for network in self.networks)]
-        rounds = sorted(ms for one in measured for ms in one.canary_ms)
-        return rounds[len(rounds) * 9 // 10] / self.canary_ms - 1.0 if rounds else 0.0
+        return [ms for one in measured for ms in one.canary_ms]
 
     def network(self, architecture: dict[str, Any]) -> Measurement | None:
         """Return what was measured of a whole network, if anything."""

@@ -64,7 +64,7 @@ class Profiled:
     unstable: int
     networks: int
     median_spread: float
-    canary_ms: float
+    canary_ms: float | None
     error: float
     steadiness: "Steadiness"
     validation: "Validation | None"

@@ -56,7 +56,7 @@ def judge(table: LatencyTable) -> Steadiness:
     """Return how steady the device of a table was; what is not in tables of earlier versions is unknown."""
     unstable = sum(entry.unstable for entry in table.entries.values()) / max(1, len(table.entries))
     session = table.sessions[-1] if table.sessions else None
-    drift = table.drift if any(entry.canary_ms for entry in table.entries.values()) else None
+    drift = table.drift
     found = list(_reasons(drift, unstable, session))
     reasons = [reason for reason, _ in found]
     remedies = list(dict.fromkeys(remedy for _, remedy in found)) + [f"then type: {again(table)}"] * bool(found)

@@ -10,11 +10,13 @@ import torch
 from conftest import write_images
 from networks import network
 
-from hwnas import datasets
+from hwnas import datasets, measure
 from hwnas.device import Device, Setting
 from hwnas.errors import ExportError
-from hwnas.export import _Checked, _refuse_other_outputs, _setting_for, _spread, _write_checked
+from hwnas.export import _Checked, _refuse_other_outputs, _setting_for, _spread, _time_files, _write_checked
 from hwnas.formats import tflite
+from hwnas.latency import Measurement, OtherCosts
+from hwnas.measure import Timed
 from hwnas.networks import Scale
 from hwnas.spaces import pnas, random_parameters
 
@@ -81,3 +83,27 @@ def test_files_are_compared_on_all_test_images_and_calibrated_on_images_from_all
     outputs = tflite.load(tmp_path / "model.int8.tflite")((images - data.mean[0]) / data.std[0])
     found = float((outputs.argmax(1) == data.test.labels.numpy()).mean())
     assert card["model.int8.tflite"]["accuracy"] == pytest.approx(found, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("rounds_ms", "calls", "stated_ms"), [([0.9], 1, 0.9), ([1.1, 0.8], 2, 0.875), ([1.2, 1.2], 2, 1.2)]
+)
+def test_a_file_over_the_cap_is_measured_once_more_and_all_rounds_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rounds_ms: list[float], calls: int, stated_ms: float
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where there is no table
+    found = iter(rounds_ms)
+    asked = []
+
+    def time_models(*_: Any, **__: Any) -> list[Timed]:
+        asked.append(1)
+        return [Timed("model.tflite", Measurement(((next(found),),)), OtherCosts())]
+
+    monkeypatch.setattr(measure, "time_models", time_models)
+    run: Any = SimpleNamespace(
+        settings=SimpleNamespace(setting=FP32.name, threads=1, predicted=False, max_latency_ms=1.0)
+    )
+    files = {"model.tflite": {"runtime": "tflite", "precision": "fp32"}}
+    _time_files(files, tmp_path, Device(name="here", settings=(FP32,)), run)
+    assert len(asked) == calls
+    assert files["model.tflite"]["measured_ms"] == pytest.approx(stated_ms)

@@ -161,6 +161,15 @@ def test_a_table_states_latencies_at_its_own_canary(tmp_path: Path) -> None:
     assert of_canary.ms("b") == pytest.approx(2.0)
 
 
+def test_a_table_without_a_canary_states_what_is_measured_later_as_it_is(tmp_path: Path) -> None:
+    of_old = table(tmp_path / "table.json")
+    of_old.entries, of_old.networks = {"a": Measurement(((2.0,),))}, []
+    later = Measurement(((2.0,), (4.0,)), canary_ms=(0.1, 0.2))
+    assert of_old.stated_ms(later) == later.ms
+    assert of_old.canary_ms is None
+    assert of_old.drift is None
+
+
 def test_a_canary_is_added_to_none() -> None:
     old, new = Measurement(((2.0,),)), Measurement(((3.0,),), canary_ms=(1.0,))
     assert new.after(old) == new
