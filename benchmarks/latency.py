@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one case, small and few: under a minute")
     parser.add_argument("--folder", type=Path, default=Path("runs/latency"))
     parser.add_argument("--cases", default=",".join(CASES))
-    parser.add_argument("--fitted", type=int, default=100, help="networks that the correction is fitted to")
+    parser.add_argument("--fitted", type=int, default=64, help="networks that the correction is fitted to")
     parser.add_argument("--networks", type=int, default=200, help="held-out networks")
     options = parser.parse_args()
     result = {}

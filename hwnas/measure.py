@@ -181,17 +181,15 @@ def read_conditions(device: Device, setting: Setting) -> Conditions:
     return found[0]
 
 
-def write_models(
-    graphs: Mapping[str, Graph], runtime: str, folder: Path, *, precision: str = "fp32", seed: int = 0
-) -> dict[str, Path]:
-    """Write lowered graphs with random weights as files of a runtime; return the files by the graphs' names.
+def write_models(graphs: Mapping[str, Graph], setting: Setting, folder: Path, *, seed: int = 0) -> dict[str, Path]:
+    """Write lowered graphs with random weights as files for a setting; return the files by the graphs' names.
 
     Raises ExportError for a precision that the runtime's format does not write.
     """
-    written = formats.get(runtime, precision=precision)
+    written = formats.get(setting.runtime, precision=setting.precision)
     models = {name: folder / f"{index}{written.SUFFIX}" for index, name in enumerate(graphs)}
     for name, graph in graphs.items():
-        ranges = formats.made_up_ranges(graph) if precision == "int8" else None
+        ranges = formats.made_up_ranges(graph) if setting.precision == "int8" else None
         models[name].write_bytes(written.write(graph, formats.random_weights(graph, seed=seed), ranges=ranges))
     return models
 
@@ -208,15 +206,14 @@ def _write_canary(runtime: str, folder: Path) -> Path:
         value = b.relu(b.window("conv", value, name=name, filters=24))
     value = b.window("conv", b.add(value, 0, name="sum"), name="full", filters=32, kernel=(3, 3), stride=(2, 2))
     graph = b.finish(b.linear(b.mean(value, name="mean"), 10, name="classifier"))
-    return write_models({"canary": formats.get(runtime).lower(graph)}, runtime, folder)["canary"]
+    return write_models({"canary": formats.get(runtime).lower(graph)}, Setting(runtime=runtime), folder)["canary"]
 
 
 def time_network(graph: Graph, device: Device, setting: Setting, *, seed: int = 0) -> Measurement:
     """Write a network with random weights as it would be exported, and time it whole on the device."""
     with tempfile.TemporaryDirectory(prefix="hwnas-") as folder:
         lowered = formats.get(setting.runtime).lower(graph)
-        graphs, precision = {"network": lowered}, setting.precision
-        models = write_models(graphs, setting.runtime, Path(folder), precision=precision, seed=seed)
+        models = write_models({"network": lowered}, setting, Path(folder), seed=seed)
         (timed,) = time_models(device, setting, models, rounds=NETWORK_ROUNDS, seed=seed)
     return timed.measurement
 

@@ -8,7 +8,7 @@ import dataclasses
 import random
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from hwnas.steadiness import Steadiness
     from hwnas.validation import Validation
 
-_SAVE_EVERY = 64  # entries
+_SAVING = 0.05  # share of the time that the table may be saved in
 _ROUNDS_A_PASS = 2
 _ROUNDS = 6  # that an operator needs
 _NETWORK_ROUNDS = 10  # that a whole network needs, each of which weighs more
@@ -49,7 +49,7 @@ _MOST_ROUNDS = 12  # that an entry gets whose rounds disagree by more than this 
 _MAX_SPREAD = 0.1
 _HELD_OUT = "held-out network"
 _OTHER_SEED = 1_000_003  # far from the seeds that people choose
-_CHUNK = 256  # tiny models that lie on the disk at once
+_CHUNK = 256  # models that one process of the runner times
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,7 +276,8 @@ def _measure(
 ) -> None:
     """Time what lacks rounds, in passes over all of it, so that each entry's rounds are spread over the whole time."""
     watch, done, started = _Watch(table, task), 0, time.monotonic()
-    with bar("measuring", 1) as measuring:
+    with bar("measuring", 1) as measuring, tempfile.TemporaryDirectory(prefix="hwnas-") as folder:
+        written = _Written(graphs, setting, Path(folder))
         for number in range(_MOST_ROUNDS // _ROUNDS_A_PASS):
             left = {name: _passes_left(table, name, architectures) for name in graphs}
             due = [name for name, turns in left.items() if turns]
@@ -286,8 +287,7 @@ def _measure(
             measuring.describe(f"{len(due)} operators and networks, pass {number + 1}")
             measuring.at(done, total=done + sum(left.values()))
             for chunk in _chunks(due):
-                chosen = {name: graphs[name] for name in chunk}
-                _measure_chunk(device, setting, table, chosen, architectures, measuring, watch)
+                _measure_chunk(device, setting, table, written.files(chunk), architectures, measuring, watch)
                 if number == 0 and chunk[0] == due[0]:
                     seconds = (time.monotonic() - started) * (sum(left.values()) / len(chunk) - 1)
                     say(f"at this device's pace that takes {_duration(seconds)} more")
@@ -321,16 +321,15 @@ def _measure_chunk(
     device: "Device",
     setting: "Setting",
     table: "LatencyTable",
-    graphs: "Mapping[str, Graph]",
+    files: Mapping[str, Path],
     architectures: "Mapping[str, Architecture]",
     measuring: Bar,
     watch: _Watch,
 ) -> None:
-    """Time one chunk, adding to the table's entries and saving it every few of them."""
-    from hwnas.measure import time_models, write_models
+    """Time one chunk, adding to the table's entries and saving it again and again."""
+    from hwnas.measure import time_models
 
-    with tempfile.TemporaryDirectory(prefix="hwnas-") as folder, _saved(table):
-        files = write_models(graphs, setting.runtime, Path(folder))
+    with _saved(table) as save:
         timings = time_models(
             device,
             setting,
@@ -342,11 +341,10 @@ def _measure_chunk(
             on_conditions=watch.conditions,
             on_wait=watch.wait,
         )
-        for count, timed in enumerate(timings, start=1):
+        for timed in timings:
             _add(table, timed, architectures)
             measuring.advance()
-            if count % _SAVE_EVERY == 0:
-                table.save()
+            save()
 
 
 def _found(table: "LatencyTable", name: str, architectures: "Mapping[str, Architecture]") -> "Measurement | None":
@@ -394,9 +392,39 @@ def _chunks(names: Sequence[str]) -> Iterator[list[str]]:
 
 
 @contextmanager
-def _saved(table: "LatencyTable") -> Iterator[None]:
-    """Save the table when the block ends, however it ends."""
+def _saved(table: "LatencyTable") -> Iterator[Callable[[], None]]:
+    """Save the table when the block ends, however it ends; and when what is given is called, unless that was just now.
+
+    A large table takes long to save: the next time comes when that is no more than `_SAVING` of the time.
+    """
+    due = 0.0
+
+    def save() -> None:
+        nonlocal due
+        started = time.monotonic()
+        if started >= due:
+            table.save()
+            due = started + (time.monotonic() - started) / _SAVING
+
     try:
-        yield
+        yield save
     finally:
         table.save()
+
+
+class _Written:
+    """Models as files, written when they are first asked for and kept for all passes."""
+
+    def __init__(self, graphs: "Mapping[str, Graph]", setting: "Setting", folder: Path) -> None:
+        self._graphs, self._setting, self._folder = graphs, setting, folder
+        self._files: dict[str, Path] = {}
+
+    def files(self, names: Sequence[str]) -> dict[str, Path]:
+        """Return the files of these models, by their names."""
+        from hwnas.measure import write_models
+
+        if missing := {name: self._graphs[name] for name in names if name not in self._files}:
+            part = self._folder / str(len(self._files))
+            part.mkdir()
+            self._files |= write_models(missing, self._setting, part)
+        return {name: self._files[name] for name in names}

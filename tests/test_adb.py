@@ -174,7 +174,7 @@ class TestTiming:
             graphs[f"conv {filters}"] = builder.finish(
                 builder.relu(builder.window("conv", 0, name="c", filters=filters))
             )
-        models = write_models(graphs, "tflite", tmp_path)
+        models = write_models(graphs, Setting(runtime="tflite"), tmp_path)
         core = min(os.sched_getaffinity(0))
         seen: list[Conditions] = []
         timed = list(

@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from ai_edge_litert.interpreter import Interpreter
 from test_tables import CONDITIONS
 
 import hwnas
@@ -28,6 +30,8 @@ class Pretended:
         self.told = [CONDITIONS]  # in turn, the last one for ever
         self.unsteady: set[str] = set()
         self.paces: list[int] = []
+        self.written: set[Path] = set()
+        self.last = b""  # of the models' files
 
     def conditions(self, *_: Any) -> measure.Conditions:
         return self.told.pop(0) if len(self.told) > 1 else self.told[0]
@@ -39,6 +43,8 @@ class Pretended:
             options["on_wait"](*wait)
         for name in models:
             self.timed.append(name)
+            self.written.add(models[name])
+            self.last = models[name].read_bytes()
             last_ms = 2.0 if name in self.unsteady else 1.0
             measurement = Measurement(((1.0,), (last_ms,)), canary_ms=(0.1, 0.1))
             yield Timed(name, measurement, OtherCosts(100, 2000, 3.0, 4.0))
@@ -119,3 +125,17 @@ def test_only_unstable_entries_are_measured_again_when_asked_to(device: Pretende
 @pytest.mark.parametrize(("seconds", "words"), [(0.4, "0 s"), (89.0, "89 s"), (90.0, "1.5 min"), (7200.0, "2 h")])
 def test_durations_are_in_words(seconds: float, words: str) -> None:
     assert VERB._duration(seconds) == words
+
+
+@pytest.mark.parametrize(("setting", "kind"), [("tflite-fp32-1t", np.float32), ("tflite-int8-1t", np.int8)])
+def test_what_is_timed_is_of_the_settings_precision(device: Pretended, setting: str, kind: type) -> None:
+    hwnas.profile("host", **{**TINY, "setting": setting}, networks=0)
+    interpreter = Interpreter(model_content=device.last)
+    (detail,) = interpreter.get_input_details()[:1]
+    assert detail["dtype"] is kind
+
+
+def test_a_model_is_written_once_for_all_passes(device: Pretended) -> None:
+    (done,) = hwnas.profile("host", **TINY, networks=2)
+    assert len(device.timed) == 3 * done.entries + 5 * 2
+    assert len(device.written) == done.entries + 2
