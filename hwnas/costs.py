@@ -19,9 +19,10 @@ import numpy as np
 from hwnas import formats, ops
 from hwnas.budget import Budget
 from hwnas.cell import Block, Cell, decode
+from hwnas.correction import KINDS, TERMS, Correction, Prediction, fit_correction
 from hwnas.errors import BudgetError
 from hwnas.graph import Graph, Layer, Shape, executed, layer_mult_adds, layer_parameters
-from hwnas.latency import KINDS, TERMS, Correction, LatencyTable, Measurement, Prediction, TimedNetwork, fit_correction
+from hwnas.latency import LatencyTable, Measurement, TimedNetwork
 from hwnas.networks import Architecture, Scale
 from hwnas.networks.cells import CellNetwork
 
@@ -191,7 +192,7 @@ class CostModel:
         return names, np.array(rows)
 
     def _terms(self, name: str, layer: Layer, shapes: tuple[Shape, ...]) -> tuple[float, ...]:
-        """Return what an executed layer adds to the terms of `latency.TERMS`."""
+        """Return what an executed layer adds to the terms of `correction.TERMS`."""
         if name not in self._found:
             kind = _kind(layer)
             times = (self.table.ms(name) if kind == other else 0.0 for other in KINDS)
@@ -275,7 +276,7 @@ class CostModel:
 
 
 def _kind(layer: Layer) -> str:
-    """Return which of `latency.KINDS` an executed layer is."""
+    """Return which of `correction.KINDS` an executed layer is."""
     if layer.kind == "conv":
         return "depthwise" if layer.depthwise else "pointwise" if layer.kernel == (1, 1) else "convolution"
     return "pooling" if layer.kind in ("max_pool", "avg_pool") else "other"

@@ -17,7 +17,7 @@ from hwnas.networks import Scale
 
 if TYPE_CHECKING:
     from hwnas.budget import Budget
-    from hwnas.latency import Prediction
+    from hwnas.correction import Prediction
     from hwnas.networks.cells import CellNetwork
 
 _POINTS = 3  # that a polynomial of the second degree goes through

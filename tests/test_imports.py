@@ -15,7 +15,7 @@ LAYERS = [  # a module may import those of lower layers, and of its own where th
     {"errors"},
     {"files", "plugins", "progress", "options", "runner"},
     {"ops", "cell", "device", "pareto"},
-    {"graph", "networks", "latency", "slowness", "budget"},
+    {"graph", "networks", "latency", "slowness", "correction", "budget"},
     {"module", "spaces", "surrogates", "formats", "transports", "datasets", "tables", "steadiness"},
     {"measure", "costs", "pretrained", "validation", "runs", "pictures", "cell_picture", "network_picture", "scales"},
     {"estimators", "strategies"},

@@ -3,14 +3,12 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hwnas import latency
 from hwnas.errors import TableError
-from hwnas.latency import TERMS, Correction, LatencyTable, Measurement, TimedNetwork, fit_correction
+from hwnas.latency import LatencyTable, Measurement, TimedNetwork
 from hwnas.tables import check_conditions
 
 milliseconds = st.floats(1e-6, 1e6, allow_nan=False)
@@ -83,60 +81,6 @@ def test_a_missing_entry_names_the_command_that_measures_it(tmp_path: Path) -> N
 def test_other_conditions_are_refused_by_field(tmp_path: Path) -> None:
     with pytest.raises(TableError, match=r"cpu was 'a' and is 'b'\. Measure anew: hwnas profile host --fresh"):
         check_conditions(table(tmp_path / "table.json"), {"cpu": "b", "cores": 2})
-
-
-def terms_of(sums: np.ndarray, operators: np.ndarray) -> np.ndarray:
-    """Return the correction's terms of networks of one kind of operator."""
-    terms = np.zeros((len(sums), len(TERMS)))
-    terms[:, TERMS.index("pointwise")], terms[:, TERMS.index("operators")] = sums, operators
-    terms[:, TERMS.index("constant")] = 1.0
-    return terms
-
-
-def test_the_correction_finds_the_law_that_made_the_latencies() -> None:
-    random = np.random.default_rng(0)
-    sums, operators = random.uniform(0.1, 10, 40), random.integers(10, 200, 40).astype(float)
-    fitted = fit_correction(terms_of(sums, operators), 1.1 * sums + 0.002 * operators + 0.05)
-    assert fitted.error < 0.01
-    (terms,) = terms_of(np.array([2.0]), np.array([100.0]))
-    assert fitted.predict(terms).ms == pytest.approx(1.1 * 2 + 0.2 + 0.05, rel=0.01)
-
-
-def test_the_error_is_that_of_networks_which_the_correction_has_not_seen() -> None:
-    random = np.random.default_rng(0)
-    sums = random.uniform(1, 10, 400)
-    terms = terms_of(sums, np.full(400, 50.0))
-    measured = sums * (1 + 0.1 * random.standard_normal(400))
-    error = fit_correction(terms, measured).error
-    assert error == pytest.approx(0.1645, rel=0.15)  # nine of ten of a normal distribution lie within 1.645 deviations
-    assert Correction().error > error
-    assert fit_correction(terms[:4], measured[:4]).networks == 4
-
-
-def test_leaving_a_network_out_is_fitting_to_the_others() -> None:
-    random = np.random.default_rng(1)
-    terms = terms_of(random.uniform(1, 10, 12), random.uniform(10, 90, 12))
-    measured = 1.2 * terms.sum(axis=1) * (1 + 0.1 * random.standard_normal(12))
-    shares = terms / measured[:, None]
-    size = np.abs(shares).mean(axis=0) + 1e-12
-    errors = latency._left_out_errors(shares / size, size, 0.3)
-    for index in range(12):
-        others = np.arange(12) != index
-        weights, _ = latency._ridge((shares / size)[others], size, 0.3)
-        assert errors[index] == pytest.approx(1 / (shares[index] / size @ weights) - 1)
-
-
-def test_few_networks_leave_the_sum_nearly_as_it_is() -> None:
-    terms = terms_of(np.array([1.0, 2.0]), np.array([50.0, 60.0]))
-    assert fit_correction(terms[:0], np.array([])) == Correction()
-    assert fit_correction(terms, np.array([1.1, 2.2])).predict(terms[0]).ms == pytest.approx(1.1, rel=0.1)
-
-
-def test_the_upper_end_is_above_the_prediction_by_the_error() -> None:
-    (terms,) = terms_of(np.array([2.0]), np.array([10.0]))
-    prediction = Correction(error=0.25).predict(terms)
-    assert prediction.ms == 2.0
-    assert prediction.upper_ms == 2.5
 
 
 def test_rounds_are_compared_as_multiples_of_the_canary() -> None:

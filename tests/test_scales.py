@@ -9,8 +9,8 @@ from networks import random_cells
 
 from hwnas.budget import Budget
 from hwnas.cell import Block, Cell
+from hwnas.correction import Prediction
 from hwnas.errors import BudgetError, InputError
-from hwnas.latency import Prediction
 from hwnas.networks import Scale, all_scales
 from hwnas.networks.cells import CellNetwork
 from hwnas.scales import largest, scale_costs

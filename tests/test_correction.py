@@ -1,0 +1,61 @@
+"""The correction of a sum of operators: what it learns from timed networks, and how well it says to know."""
+
+import numpy as np
+import pytest
+
+from hwnas import correction
+from hwnas.correction import TERMS, Correction, fit_correction
+
+
+def terms_of(sums: np.ndarray, operators: np.ndarray) -> np.ndarray:
+    """Return the correction's terms of networks of one kind of operator."""
+    terms = np.zeros((len(sums), len(TERMS)))
+    terms[:, TERMS.index("pointwise")], terms[:, TERMS.index("operators")] = sums, operators
+    terms[:, TERMS.index("constant")] = 1.0
+    return terms
+
+
+def test_the_correction_finds_the_law_that_made_the_latencies() -> None:
+    random = np.random.default_rng(0)
+    sums, operators = random.uniform(0.1, 10, 40), random.integers(10, 200, 40).astype(float)
+    fitted = fit_correction(terms_of(sums, operators), 1.1 * sums + 0.002 * operators + 0.05)
+    assert fitted.error < 0.01
+    (terms,) = terms_of(np.array([2.0]), np.array([100.0]))
+    assert fitted.predict(terms).ms == pytest.approx(1.1 * 2 + 0.2 + 0.05, rel=0.01)
+
+
+def test_the_error_is_that_of_networks_which_the_correction_has_not_seen() -> None:
+    random = np.random.default_rng(0)
+    sums = random.uniform(1, 10, 400)
+    terms = terms_of(sums, np.full(400, 50.0))
+    measured = sums * (1 + 0.1 * random.standard_normal(400))
+    error = fit_correction(terms, measured).error
+    assert error == pytest.approx(0.1645, rel=0.15)  # nine of ten of a normal distribution lie within 1.645 deviations
+    assert Correction().error > error
+    assert fit_correction(terms[:4], measured[:4]).networks == 4
+
+
+def test_leaving_a_network_out_is_fitting_to_the_others() -> None:
+    random = np.random.default_rng(1)
+    terms = terms_of(random.uniform(1, 10, 12), random.uniform(10, 90, 12))
+    measured = 1.2 * terms.sum(axis=1) * (1 + 0.1 * random.standard_normal(12))
+    shares = terms / measured[:, None]
+    size = np.abs(shares).mean(axis=0) + 1e-12
+    errors = correction._left_out_errors(shares / size, size, 0.3)
+    for index in range(12):
+        others = np.arange(12) != index
+        weights, _ = correction._ridge((shares / size)[others], size, 0.3)
+        assert errors[index] == pytest.approx(1 / (shares[index] / size @ weights) - 1)
+
+
+def test_few_networks_leave_the_sum_nearly_as_it_is() -> None:
+    terms = terms_of(np.array([1.0, 2.0]), np.array([50.0, 60.0]))
+    assert fit_correction(terms[:0], np.array([])) == Correction()
+    assert fit_correction(terms, np.array([1.1, 2.2])).predict(terms[0]).ms == pytest.approx(1.1, rel=0.1)
+
+
+def test_the_upper_end_is_above_the_prediction_by_the_error() -> None:
+    (terms,) = terms_of(np.array([2.0]), np.array([10.0]))
+    prediction = Correction(error=0.25).predict(terms)
+    assert prediction.ms == 2.0
+    assert prediction.upper_ms == 2.5
