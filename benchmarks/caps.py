@@ -33,7 +33,7 @@ from hwnas.runs import Run
 from hwnas.spaces import pnas, random_parameters
 
 SIDE, CHANNELS, CLASSES = 32, 3, 10
-LADDER = {"cells": (1, 2, 3, 4), "filters": tuple(range(8, 65, 4))}
+LADDER = {"cells": (1, 2, 3, 4, 5, 6), "filters": tuple(range(8, 49, 4))}
 QUICK = {"cells": (1,), "filters": (4, 8)}
 DATA = Path("noise.npz")
 _OF_SMALL, _OF_LARGE = 2.0, 0.5  # caps are between so many times the medians of networks at the ends of the ladder
@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="three searches over a few scales: under a minute")
     parser.add_argument("--folder", type=Path, default=Path("runs/caps"))
     parser.add_argument("--searches", type=int, default=30)
-    parser.add_argument("--trials", type=int, default=8, help="of each search")
+    parser.add_argument("--trials", type=int, default=3, help="of each search")
     parser.add_argument("--setting", default="tflite-fp32-1t")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -205,12 +205,12 @@ def _wanted(table: "LatencyTable", task: _Task) -> "tuple[dict[str, Graph], dict
 
     runtime = formats.get(table.setting["runtime"], precision=table.setting["precision"])
     graphs: dict[str, Graph] = {}
-    with bar("listing the operators", len(task.scales)) as listing:
-        for scale in task.scales:
-            for architecture in plugins.load("spaces", task.space).cover(scale):
-                for name, layer, shapes in executed(runtime.lower(architecture.graph)):
-                    if name not in graphs:
-                        graphs[name] = one_layer(layer, shapes)
+    cover = list(dict.fromkeys(chain.from_iterable(map(plugins.load("spaces", task.space).cover, task.scales))))
+    with bar("listing the operators", len(cover)) as listing:
+        for architecture in cover:
+            for name, layer, shapes in executed(runtime.lower(architecture.graph)):
+                if name not in graphs:
+                    graphs[name] = one_layer(layer, shapes)
             listing.advance()
     fitted = random_networks(task.space, task.scales, task.networks, seed=task.seed)
     others = random_networks(task.space, task.scales, task.held_out, seed=task.seed + _OTHER_SEED)
