@@ -9,8 +9,16 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-KINDS = ("convolution", "pointwise", "depthwise", "pooling", "other")  # of operators, whose times are summed apart
-TERMS = (*KINDS, "operators", "weight_mb", "activation_mb", "constant")  # what a network's latency is predicted from
+ALIGNMENT = 16  # channels that runtimes pack together, at most; others they pad, or leave unpacked
+_KINDS = ("convolution", "pointwise", "depthwise", "pooling", "addition", "other")
+KINDS = (*_KINDS, *(f"{kind}, aligned" for kind in _KINDS))  # of operators, whose times and bytes are summed apart
+TERMS = (  # what a network's latency is predicted from
+    *(f"{kind}: ms" for kind in KINDS),
+    *(f"{kind}: activation_mb" for kind in KINDS),
+    "operators",
+    "weight_mb",
+    "constant",
+)
 PLAIN_SUM = (1.0,) * len(KINDS) + (0.0,) * (len(TERMS) - len(KINDS))
 _PENALTIES = (1e-3, 1e-2, 0.1, 0.3, 1.0, 3.0, 10.0)
 _OUTLIER = 0.3  # a relative error beyond which a network says no more about the penalty
@@ -34,8 +42,10 @@ class Correction:
     """From what a network's operators cost alone to what the network takes: a weighted sum of `TERMS`.
 
     An operator that runs alone, again and again, finds its weights and inputs in the cache; in a network it does not.
-    What that costs depends on its kind and its bytes. `error` is the 0.9 quantile of |measured / predicted - 1|, each
-    network predicted from the others alone; `networks` says how many there were.
+    What that costs depends on its kind and its bytes. Some runtimes pack channels: an operator that runs alone packs
+    and unpacks them, one in a network may find them packed; that depends on whether its channels are aligned. `error`
+    is the 0.9 quantile of |measured / predicted - 1|, each network predicted from the others alone; `networks` says how
+    many there were.
     """
 
     weights: tuple[float, ...] = PLAIN_SUM
@@ -56,35 +66,59 @@ class Correction:
 def fit_correction(terms: "Array", measured_ms: "Array") -> Correction:
     """Fit the correction to timed networks: terms [networks, len(TERMS)] and their latencies [networks].
 
-    Ridge regression of the relative errors towards the plain sum, with the penalty that best predicts networks that
-    were left out.
+    Ridge regression of the relative errors towards the plain sum, in few terms or in all, with the penalty: whatever
+    best predicts networks that were left out.
     """
     import numpy as np
 
     if not len(terms):
         return Correction()
-    shares = terms / measured_ms[:, None]
-    size = np.abs(shares).mean(axis=0) + 1e-12  # of each term in a network, as a share: a unit for its weight
-    errors = [_left_out_errors(shares / size, size, penalty) for penalty in _PENALTIES]
-    best = int(np.argmin([np.mean(np.minimum(found**2, _OUTLIER**2)) for found in errors]))
-    weights = _ridge(shares / size, size, _PENALTIES[best])[0] / size
-    error = float(np.quantile(np.abs(errors[best]), 0.9)) if len(terms) > 1 else Correction().error
-    return Correction(tuple(weights.tolist()), error=error, networks=len(terms))
+    fits = [_Fit.of(terms @ together / measured_ms[:, None], together, p) for together in _summed() for p in _PENALTIES]
+    best = min(fits, key=lambda fit: fit.score)
+    error = float(np.quantile(np.abs(best.errors), 0.9)) if len(terms) > 1 else Correction().error
+    return Correction(tuple(best.weights.tolist()), error=error, networks=len(terms))
 
 
-def _ridge(shares: "Array", size: "Array", penalty: float) -> "tuple[Array, Array]":
-    """Return the weights, in units of 1 / size, and each network's leverage."""
+def _summed() -> "list[Array]":
+    """Return which terms are summed into one: [len(TERMS), fewer] of 0 and 1, and [len(TERMS), len(TERMS)]."""
     import numpy as np
 
-    plain = np.array(PLAIN_SUM) * size
-    gram = shares.T @ shares + penalty * np.eye(len(size))
+    few = ["activation_mb" if "activation_mb" in term else term.replace(", aligned", "") for term in TERMS]
+    return [
+        np.array([[float(name == other) for other in dict.fromkeys(names)] for name in names]) for names in (few, TERMS)
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Fit:
+    """Weights of `TERMS`, and measured / predicted - 1 of each network, predicted from the others alone."""
+
+    weights: "Array"
+    errors: "Array"
+
+    @property
+    def score(self) -> float:
+        """The mean squared error; an outlier counts as a large error and no more."""
+        import numpy as np
+
+        return float(np.mean(np.minimum(self.errors**2, _OUTLIER**2)))
+
+    @classmethod
+    def of(cls, shares: "Array", together: "Array", penalty: float) -> "_Fit":
+        """Fit weights of summed terms, which are shares of the networks' latencies: [networks, terms]."""
+        import numpy as np
+
+        size = np.abs(shares).mean(axis=0) + 1e-12  # of each term in a network: a unit for its weight
+        plain = np.array(PLAIN_SUM) @ together / together.sum(axis=0) * size
+        weights, leverage = _ridge(shares / size, plain, penalty)
+        residual = (1.0 - shares / size @ weights) / (1.0 - leverage)  # as of a fit without it, without fitting anew
+        return cls(together @ (weights / size), residual / (1.0 - residual))
+
+
+def _ridge(shares: "Array", plain: "Array", penalty: float) -> "tuple[Array, Array]":
+    """Return the weights that make the shares' sums 1, drawn towards the plain ones, and each network's leverage."""
+    import numpy as np
+
+    gram = shares.T @ shares + penalty * np.eye(len(plain))
     weights = plain + np.linalg.solve(gram, shares.T @ (1.0 - shares @ plain))
     return weights, np.einsum("ij,ji->i", shares, np.linalg.solve(gram, shares.T))
-
-
-def _left_out_errors(shares: "Array", size: "Array", penalty: float) -> "Array":
-    """Return measured / predicted - 1 of each network, predicted from the others alone."""
-    weights, leverage = _ridge(shares, size, penalty)
-    residual = (1.0 - shares @ weights) / (1.0 - leverage)  # the rule of ridge regression, without fitting anew
-    predicted: Array = 1.0 - residual
-    return residual / predicted

@@ -19,7 +19,7 @@ import numpy as np
 from hwnas import formats, ops
 from hwnas.budget import Budget
 from hwnas.cell import Block, Cell, decode
-from hwnas.correction import KINDS, TERMS, Correction, Prediction, fit_correction
+from hwnas.correction import ALIGNMENT, KINDS, TERMS, Correction, Prediction, fit_correction
 from hwnas.errors import BudgetError
 from hwnas.graph import Graph, Layer, Shape, executed, layer_mult_adds, layer_parameters
 from hwnas.latency import LatencyTable, Measurement, TimedNetwork
@@ -194,11 +194,10 @@ class CostModel:
     def _terms(self, name: str, layer: Layer, shapes: tuple[Shape, ...]) -> tuple[float, ...]:
         """Return what an executed layer adds to the terms of `correction.TERMS`."""
         if name not in self._found:
-            kind = _kind(layer)
+            kind, activations = _kind(layer), prod(layer.shape) + sum(map(prod, shapes))
             times = (self.table.ms(name) if kind == other else 0.0 for other in KINDS)
-            weights = 4e-6 * layer_parameters(layer, shapes)
-            activations = 4e-6 * (prod(layer.shape) + sum(map(prod, shapes)))
-            self._found[name] = (*times, 1.0, weights, activations, 0.0)
+            sizes = (4e-6 * activations if kind == other else 0.0 for other in KINDS)
+            self._found[name] = (*times, *sizes, 1.0, 4e-6 * layer_parameters(layer, shapes), 0.0)
         return self._found[name]
 
     def _total(self, architecture: Architecture) -> "Array":
@@ -277,9 +276,11 @@ class CostModel:
 
 def _kind(layer: Layer) -> str:
     """Return which of `correction.KINDS` an executed layer is."""
+    kinds = {"add": "addition", "max_pool": "pooling", "avg_pool": "pooling"}
+    kind = kinds.get(layer.kind, "other")
     if layer.kind == "conv":
-        return "depthwise" if layer.depthwise else "pointwise" if layer.kernel == (1, 1) else "convolution"
-    return "pooling" if layer.kind in ("max_pool", "avg_pool") else "other"
+        kind = "depthwise" if layer.depthwise else "pointwise" if layer.kernel == (1, 1) else "convolution"
+    return f"{kind}, aligned" if layer.shape[0] % ALIGNMENT == 0 else kind
 
 
 def _sum_of(costs: "Array", names: Iterable[str], pattern: re.Pattern[str], *groups: str) -> "Array":

@@ -10,7 +10,7 @@ from hwnas.correction import TERMS, Correction, fit_correction
 def terms_of(sums: np.ndarray, operators: np.ndarray) -> np.ndarray:
     """Return the correction's terms of networks of one kind of operator."""
     terms = np.zeros((len(sums), len(TERMS)))
-    terms[:, TERMS.index("pointwise")], terms[:, TERMS.index("operators")] = sums, operators
+    terms[:, TERMS.index("pointwise: ms")], terms[:, TERMS.index("operators")] = sums, operators
     terms[:, TERMS.index("constant")] = 1.0
     return terms
 
@@ -35,17 +35,33 @@ def test_the_error_is_that_of_networks_which_the_correction_has_not_seen() -> No
     assert fit_correction(terms[:4], measured[:4]).networks == 4
 
 
-def test_leaving_a_network_out_is_fitting_to_the_others() -> None:
+@pytest.mark.parametrize("summed", [0, 1])
+def test_leaving_a_network_out_is_fitting_to_the_others(summed: int) -> None:
     random = np.random.default_rng(1)
     terms = terms_of(random.uniform(1, 10, 12), random.uniform(10, 90, 12))
     measured = 1.2 * terms.sum(axis=1) * (1 + 0.1 * random.standard_normal(12))
-    shares = terms / measured[:, None]
+    together = correction._summed()[summed]
+    shares = terms @ together / measured[:, None]
     size = np.abs(shares).mean(axis=0) + 1e-12
-    errors = correction._left_out_errors(shares / size, size, 0.3)
+    plain = np.array(correction.PLAIN_SUM) @ together / together.sum(axis=0) * size
+    fit = correction._Fit.of(shares, together, 0.3)
     for index in range(12):
         others = np.arange(12) != index
-        weights, _ = correction._ridge((shares / size)[others], size, 0.3)
-        assert errors[index] == pytest.approx(1 / (shares[index] / size @ weights) - 1)
+        weights, _ = correction._ridge((shares / size)[others], plain, 0.3)
+        assert fit.errors[index] == pytest.approx(1 / (shares[index] / size @ weights) - 1)
+
+
+def test_what_alignment_costs_is_learnt_where_it_costs_something() -> None:
+    random = np.random.default_rng(2)
+    terms = terms_of(random.uniform(1, 10, 60), np.full(60, 20.0))
+    aligned = random.uniform(1, 10, 60)
+    terms[:, TERMS.index("pointwise, aligned: ms")] = aligned
+    plain = terms[:, TERMS.index("pointwise: ms")]
+    for slope in (1.0, 0.5):
+        fitted = fit_correction(terms, plain + slope * aligned)
+        assert fitted.error < 0.01
+        found = dict(zip(TERMS, fitted.weights, strict=True))
+        assert found["pointwise, aligned: ms"] == pytest.approx(slope, abs=0.05)
 
 
 def test_few_networks_leave_the_sum_nearly_as_it_is() -> None:
