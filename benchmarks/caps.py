@@ -110,6 +110,7 @@ def one_search(
         setting=setting,
         data=f"npz:{DATA}",
         estimator="size",
+        strategy="random",  # which needs no time for itself
         trials=trials,
         seed=number,
         **scales,

@@ -258,17 +258,18 @@ def _time_files(files: dict[str, dict[str, Any]], folder: Path, device: "Device"
     One that is over the cap, and would be refused, is measured once more, and all rounds count.
     """
     from hwnas import tables
-    from hwnas.measure import NETWORK_ROUNDS, time_models
+    from hwnas.measure import time_beside
 
     for name, entry in files.items():
         setting = _setting_for(entry["runtime"], entry["precision"], device, run)
         if setting is None or run.settings.predicted:
             continue
-        (timed,) = time_models(device, setting, {name: folder / name}, rounds=NETWORK_ROUNDS)
-        measured_ms = tables.stated_ms(timed.measurement, device, setting)
+        table = tables.find_table(device, setting)
+        (timed,) = time_beside(table, device, setting, {name: folder / name})
+        measured_ms = tables.stated_ms(timed.measurement, table)
         if setting.name == run.settings.setting and measured_ms > run.settings.max_latency_ms:
-            (again,) = time_models(device, setting, {name: folder / name}, rounds=NETWORK_ROUNDS)
-            measured_ms = tables.stated_ms(again.measurement.after(timed.measurement), device, setting)
+            (again,) = time_beside(table, device, setting, {name: folder / name})
+            measured_ms = tables.stated_ms(again.measurement.after(timed.measurement), table)
         entry["setting"] = setting.name
         entry["measured_ms"] = measured_ms
         entry["first_inference_ms"] = timed.other.first_ms

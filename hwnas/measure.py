@@ -7,6 +7,7 @@ The verbs profile, search and export measure with this and nothing else.
 import base64
 import dataclasses
 import json
+import statistics
 import tempfile
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
@@ -18,7 +19,8 @@ from hwnas import files, formats, plugins, runner
 from hwnas.device import Device, Setting
 from hwnas.errors import DeviceError, InputError
 from hwnas.graph import Builder, Graph
-from hwnas.latency import Measurement, OtherCosts
+from hwnas.latency import LatencyTable, Measurement, OtherCosts
+from hwnas.networks import Architecture
 from hwnas.transports import Transport, check_times, open_transport
 
 if TYPE_CHECKING:
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.generic]
 
+_ATTEMPTS = 3
+_REFERENCES = 8  # networks that tell how slow the device is
 NETWORK_ROUNDS = 12  # of a whole network that caps are held against; they take about as long as the runner's start
 _Line = TypeVar("_Line")
 _COMPARABLE = ("cpu", "cores", "arch", "runtime", "runtime_version", "threads")
@@ -101,7 +105,7 @@ def time_models(
     rounds: int = 6,
     group: int = 32,
     max_spread: float = 0.1,
-    attempts: int = 3,
+    attempts: int = _ATTEMPTS,
     max_wait: float = runner.Job.max_wait,
     seed: int = 0,
     pace: dict[str, float] | None = None,
@@ -209,13 +213,59 @@ def _write_canary(runtime: str, folder: Path) -> Path:
     return write_models({"canary": formats.get(runtime).lower(graph)}, Setting(runtime=runtime), folder)["canary"]
 
 
-def time_network(graph: Graph, device: Device, setting: Setting, *, seed: int = 0) -> Measurement:
-    """Write a network with random weights as it would be exported, and time it whole on the device."""
+def time_network(
+    graph: Graph, device: Device, setting: Setting, *, table: LatencyTable | None = None, seed: int = 0
+) -> Measurement:
+    """Write a network with random weights as it would be exported, and time it whole: see `time_beside`."""
     with tempfile.TemporaryDirectory(prefix="hwnas-") as folder:
         lowered = formats.get(setting.runtime).lower(graph)
         models = write_models({"network": lowered}, setting, Path(folder), seed=seed)
-        (timed,) = time_models(device, setting, models, rounds=NETWORK_ROUNDS, seed=seed)
+        (timed,) = time_beside(table, device, setting, models, seed=seed)
     return timed.measurement
+
+
+def time_beside(
+    table: LatencyTable | None, device: Device, setting: Setting, models: Mapping[str, Path], *, seed: int = 0
+) -> list[Timed]:
+    """Time a few model files that caps are held against, beside networks whose latency the table of the setting knows.
+
+    How much slower those are than in the table says how slow the device is in each round, better than a canary: the
+    canaries of what is returned are as if the table's had told it. A table with few networks leaves that to the canary.
+    """
+    references = _references(table) if table else {}
+    with tempfile.TemporaryDirectory(prefix="hwnas-") as folder:
+        written = formats.get(setting.runtime)
+        graphs = {name: written.lower(Architecture.from_json(json.loads(name)).graph) for name in references}
+        files = {**models, **write_models(graphs, setting, Path(folder), seed=seed)}
+        timings = time_models(
+            device,
+            setting,
+            files,
+            rounds=NETWORK_ROUNDS,
+            group=len(files),
+            attempts=1 if references else _ATTEMPTS,  # once: so that all have the same rounds
+            seed=seed,
+        )
+        timed = {one.name: one for one in timings}
+    if not references or table is None or table.canary_ms is None:
+        return list(timed.values())
+    ratios = [[ms / references[name] for ms in timed[name].measurement.round_medians_ms] for name in references]
+    canary_ms = tuple(table.canary_ms * statistics.median(one_round) for one_round in zip(*ratios, strict=True))
+    told = [timed[name] for name in models]
+    return [
+        dataclasses.replace(one, measurement=dataclasses.replace(one.measurement, canary_ms=canary_ms)) for one in told
+    ]
+
+
+def _references(table: LatencyTable) -> dict[str, float]:
+    """Return architectures, as JSON, and their latencies in ms: some of the faster half of the table's networks."""
+    steady = [
+        network for network in table.networks if network.measurement.canary_ms and not network.measurement.unstable
+    ]
+    if len(steady) < 2 * _REFERENCES:
+        return {}
+    known = sorted((table.stated_ms(network.measurement), json.dumps(network.architecture)) for network in steady)
+    return {name: ms for ms, name in known[: len(known) // 2][:: len(known) // 2 // _REFERENCES][:_REFERENCES]}
 
 
 @runtime_checkable

@@ -379,7 +379,9 @@ class _Search:
         from hwnas.latency import TimedNetwork
         from hwnas.measure import time_network
 
-        measurement = time_network(network.graph, self.device, self.setting, seed=self.settings.seed)
+        measurement = time_network(
+            network.graph, self.device, self.setting, table=self.table_costs.table, seed=self.settings.seed
+        )
         timed = TimedNetwork(network.to_json(), measurement).to_json()
         trial.set_user_attr("timed", [*trial.user_attrs.get("timed", ()), timed])
         return measurement

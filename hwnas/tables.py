@@ -32,14 +32,18 @@ def _path(device: Device, setting: Setting) -> Path | None:
     return next((path for path in paths if path.is_file()), None)
 
 
-def stated_ms(measurement: Measurement, device: Device, setting: Setting) -> float:
-    """Return the latency that hwnas states of a measurement: at the canary of that table, or as it is without one.
+def find_table(device: Device, setting: Setting) -> LatencyTable | None:
+    """Read the table of a device's setting, as `open_table`, if there is one."""
+    path = _path(device, setting)
+    return LatencyTable.read(path) if path else None
+
+
+def stated_ms(measurement: Measurement, table: LatencyTable | None) -> float:
+    """Return the latency that hwnas states of a measurement: at the canary of its setting's table, if there is one.
 
     So what was measured at other times, by a search and by an export, is held against the same cap.
-    Raises TableError where the table cannot be read.
     """
-    path = _path(device, setting)
-    return measurement.at(LatencyTable.read(path).canary_ms) if path else measurement.ms
+    return table.stated_ms(measurement) if table else measurement.ms
 
 
 def find_tables() -> list[Path]:

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import subprocess
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,10 @@ from tiny_models import WRITERS, write_onnx, write_tflite
 from hwnas import measure
 from hwnas.device import Device, Setting
 from hwnas.errors import DeviceError, InputError
-from hwnas.latency import Measurement, OtherCosts
+from hwnas.latency import LatencyTable, Measurement, OtherCosts
 from hwnas.measure import Conditions, Timed, read_conditions, time_models
+from hwnas.networks import Architecture, Scale
+from hwnas.spaces import pnas, random_parameters
 from hwnas.transports import local
 
 TFLITE = Setting(runtime="tflite")
@@ -218,3 +220,56 @@ def test_pauses_are_told_and_the_pace_is_handed_on(script: type[Script], tmp_pat
     assert [job["pace"] for job in jobs] == [{}, {"canary_ms": 0.2, "left_s": 1.5}]
     assert [job["max_wait"] for job in jobs] == [0.5, 0.5]
     assert len(list(time_models(HOST, TFLITE, models))) == 1
+
+
+# A few models that caps are held against, beside networks that the table knows.
+
+
+def table_of(networks: list[Architecture], *, ms: float) -> LatencyTable:
+    """Return a table in which the networks take ms, 2 ms, ... with the canary at 0.1 ms."""
+    table = LatencyTable(Path("table.json"), "here", {}, {})
+    for number, network in enumerate(networks, start=1):
+        table.set_network(network.to_json(), Measurement(((number * ms,),), canary_ms=(0.1,)))
+    return table
+
+
+class Slows:
+    """A device that takes 3 ms for the model `a`, and what its table says for others; twice that after the first round.
+
+    Its canary does not notice.
+    """
+
+    def __init__(self, table: LatencyTable) -> None:
+        self.ms = {json.dumps(one.architecture): table.stated_ms(one.measurement) for one in table.networks}
+        self.asked: list[str] = []
+
+    def time_models(self, device: Device, setting: Setting, models: Mapping[str, Path], **_: Any) -> list[Timed]:
+        self.asked = list(models)
+        found = [(name, self.ms.get(name, 3.0)) for name in models]
+        return [
+            Timed(name, Measurement(((ms,), (2 * ms,), (2 * ms,)), canary_ms=(0.1, 0.1, 0.1)), OtherCosts())
+            for name, ms in found
+        ]
+
+
+@pytest.mark.parametrize(("count", "references", "stated_ms"), [(24, 8, 3.0), (15, 0, 6.0)])
+def test_a_lone_model_is_told_by_networks_that_the_table_knows(
+    monkeypatch: pytest.MonkeyPatch, count: int, references: int, stated_ms: float
+) -> None:
+    scale = Scale(cells=1, filters=4, resolution=8, classes=3, input_channels=1)
+    chosen = random_parameters(pnas, count, seed=1)
+    table = table_of([pnas.architecture(parameters, scale) for parameters in chosen], ms=0.5)
+    slows = Slows(table)
+    monkeypatch.setattr(measure, "time_models", slows.time_models)
+    (timed,) = measure.time_beside(table, HOST, TFLITE, {"a": Path("a.tflite")})
+    assert timed.name == "a"
+    assert len(slows.asked) == 1 + references
+    assert table.stated_ms(timed.measurement) == pytest.approx(stated_ms)
+    assert all(slows.ms[name] <= 0.5 * count / 2 for name in slows.asked[1:])  # the faster half
+
+
+def test_without_a_table_the_canary_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+    slows = Slows(table_of([], ms=1.0))
+    monkeypatch.setattr(measure, "time_models", slows.time_models)
+    (timed,) = measure.time_beside(None, HOST, TFLITE, {"a": Path("a.tflite")})
+    assert timed.measurement.canary_ms == (0.1, 0.1, 0.1)
