@@ -21,6 +21,7 @@ TERMS = (  # what a network's latency is predicted from
 )
 PLAIN_SUM = (1.0,) * len(KINDS) + (0.0,) * (len(TERMS) - len(KINDS))
 _PENALTIES = (1e-3, 1e-2, 0.1, 0.3, 1.0, 3.0, 10.0)
+_LEAST = 0.25  # of the plain sum: what is predicted of networks that are unlike those that were timed
 _OUTLIER = 0.3  # a relative error beyond which a network says no more about the penalty
 
 
@@ -56,7 +57,8 @@ class Correction:
         """Return the predicted latency [...] of networks with these terms [..., len(TERMS)]."""
         import numpy as np
 
-        return np.asarray(terms @ np.array(self.weights), dtype=np.float64)
+        least = _LEAST * (terms @ np.array(PLAIN_SUM))
+        return np.asarray(np.maximum(terms @ np.array(self.weights), least), dtype=np.float64)
 
     def predict(self, terms: "Array") -> Prediction:
         """Return the prediction of one network: terms [len(TERMS)]."""

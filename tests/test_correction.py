@@ -70,6 +70,14 @@ def test_few_networks_leave_the_sum_nearly_as_it_is() -> None:
     assert fit_correction(terms, np.array([1.1, 2.2])).predict(terms[0]).ms == pytest.approx(1.1, rel=0.1)
 
 
+def test_what_is_unlike_the_timed_networks_is_not_predicted_to_take_nothing() -> None:
+    sums = np.linspace(5.0, 6.0, 10)
+    fitted = fit_correction(terms_of(sums, np.full(10, 50.0)), 3.0 * sums - 10.0)
+    (small,) = terms_of(np.array([0.01]), np.array([50.0]))
+    assert small @ np.array(fitted.weights) < 0.0
+    assert fitted.predict(small).ms == pytest.approx(0.0025)
+
+
 def test_the_upper_end_is_above_the_prediction_by_the_error() -> None:
     (terms,) = terms_of(np.array([2.0]), np.array([10.0]))
     prediction = Correction(error=0.25).predict(terms)
