@@ -33,7 +33,10 @@ from hwnas.runs import Run
 from hwnas.spaces import pnas, random_parameters
 
 SIDE, CHANNELS, CLASSES = 32, 3, 10
-LADDER = {"cells": (1, 2, 3, 4, 5, 6), "filters": tuple(range(8, 49, 4))}
+LADDER = {  # filters in steps of about a tenth, so that a target can be used
+    "cells": (1, 2, 3, 4, 5, 6),
+    "filters": (*range(8, 17), *range(18, 33, 2), *range(36, 49, 4)),
+}
 QUICK = {"cells": (1,), "filters": (4, 8)}
 DATA = Path("noise.npz")
 _OF_SMALL, _OF_LARGE = 2.0, 0.5  # caps are between so many times the medians of networks at the ends of the ladder
