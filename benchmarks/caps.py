@@ -26,6 +26,7 @@ import numpy as np
 
 import hwnas
 from hwnas.costs import CostModel
+from hwnas.errors import HwnasError
 from hwnas.files import read_json, write_json
 from hwnas.latency import LatencyTable
 from hwnas.networks import ladder
@@ -143,7 +144,7 @@ def exported_ms(run: str, trial: int, setting: str) -> float:
     hwnas.train(run, trial=trial, epochs=0.2, batch_size=16)
     try:
         (exported,) = hwnas.export(run, trial=trial)
-    except hwnas.HwnasError as error:
+    except HwnasError as error:
         print(error, file=sys.stderr)
         (exported,) = hwnas.export(run, trial=trial, allow_over_cap=True)
     files = exported.card["files"].values()
