@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 _ATTEMPTS = 3
 _REFERENCES = 8  # networks that tell how slow the device is
-NETWORK_ROUNDS = 12  # of a whole network that caps are held against; they take about as long as the runner's start
+_LONE_ROUNDS = 12  # of a network that caps are held against
 _Line = TypeVar("_Line")
 _COMPARABLE = ("cpu", "cores", "arch", "runtime", "runtime_version", "threads")
 
@@ -241,7 +241,7 @@ def time_beside(
             device,
             setting,
             files,
-            rounds=NETWORK_ROUNDS,
+            rounds=_LONE_ROUNDS,
             group=len(files),
             attempts=1 if references else _ATTEMPTS,  # once: so that all have the same rounds
             seed=seed,
