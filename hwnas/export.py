@@ -5,12 +5,14 @@ An artefact that computes something else, or is over its cap, is not left under 
 
 import hashlib
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hwnas.errors import InputError
 from hwnas.options import RunFolder
 from hwnas.progress import bar, say
 
@@ -40,6 +42,14 @@ _MAX_RELATIVE_ERROR = 1e-4  # of the logits in fp32; what is aimed at is 1e-5
 _MIN_AGREEMENT = 0.5  # in int8: below it something is broken
 
 
+def _file_names(text: str | Sequence[str]) -> tuple[str, ...]:
+    """Read `model.tflite,model.onnx`; raises InputError, which lists the known ones."""
+    names = text.split(",") if isinstance(text, str) else tuple(text)
+    if not names or not set(names) <= _FILES.keys():
+        raise InputError(f"files must be some of {', '.join(_FILES)}; got {','.join(names)!r}")
+    return tuple(name for name in _FILES if name in names)
+
+
 @dataclass(frozen=True, slots=True)
 class Exported:
     """An exported winner: its card, as in card.json, and where its files are."""
@@ -63,6 +73,9 @@ def export(
     *,
     out: Annotated[str, typer.Option(help="folder for the artefacts: OUT/RUN/TRIAL/")] = "export",
     trial: Annotated[int | None, typer.Option(help="export this winner alone")] = None,
+    files: Annotated[
+        Sequence[str], typer.Option(parser=_file_names, metavar="NAME,...", help="the files to write")
+    ] = tuple(_FILES),
     allow_over_cap: Annotated[
         bool, typer.Option("--allow-over-cap", help="keep an artefact whose measured latency is over the cap")
     ] = False,
@@ -72,9 +85,10 @@ def export(
     Raises InputError where no winner was trained, and ExportError, with the figures, for an artefact that is refused.
     """
     from hwnas.device import load_device
-    from hwnas.errors import ExportError, InputError
+    from hwnas.errors import ExportError
     from hwnas.runs import Run
 
+    files = _file_names(files)
     opened = Run.open(run)
     settings = opened.settings
     records = sorted(opened.folder.glob("winners/*/winner.json"))
@@ -89,7 +103,7 @@ def export(
         for path in records:
             target = Path(out) / opened.folder.resolve().name / path.parent.name
             try:
-                exported.append(_export_one(opened, path, target, device, allow_over_cap))
+                exported.append(_export_one(opened, path, target, device, files, allow_over_cap))
             except ExportError as error:
                 refused.append(f"trial {path.parent.name}: {error}")
             exporting.advance()
@@ -98,7 +112,9 @@ def export(
     return exported
 
 
-def _export_one(run: "Run", record_path: Path, target: Path, device: "Device", allow_over_cap: bool) -> Exported:
+def _export_one(
+    run: "Run", record_path: Path, target: Path, device: "Device", names: Sequence[str], allow_over_cap: bool
+) -> Exported:
     from hwnas.files import read_json, write_json, write_text
 
     record = read_json(record_path, what="a winner's record")
@@ -106,7 +122,7 @@ def _export_one(run: "Run", record_path: Path, target: Path, device: "Device", a
     card_path = target / "card.json"
     if card_path.exists():
         card = read_json(card_path, what="an artefact's card")
-        there = card["files"].keys() == _FILES.keys() and all((target / name).exists() for name in _FILES)
+        there = card["files"].keys() == set(names) and all((target / name).exists() for name in names)
         if card.get("weights_sha256") == weights_hash and there:
             say(f"trial {record['trial']} is exported already, in {target}")
             return Exported(str(target), card)
@@ -116,7 +132,7 @@ def _export_one(run: "Run", record_path: Path, target: Path, device: "Device", a
     try:
         network = _load_network(record, record_path.with_name("weights.safetensors"))
         dataset = run.settings.dataset(network.graph.layers[0].shape[1])
-        files = _write_checked(network, dataset, staging, _metadata(record))
+        files = _write_checked(network, dataset, staging, names, _metadata(record))
         _time_files(files, staging, device, run)
         card = _card(run, record, network, files, weights_hash)
         _refuse_over_cap(card, allow_over_cap)
@@ -150,15 +166,16 @@ def _load_network(record: dict[str, Any], weights: Path) -> "Network":
 
 
 def _write_checked(
-    network: "Network", dataset: "Dataset", folder: Path, metadata: dict[str, str]
+    network: "Network", dataset: "Dataset", folder: Path, names: Sequence[str], metadata: dict[str, str]
 ) -> dict[str, dict[str, Any]]:
-    """Write every file into the folder and compare it with PyTorch; return the card's entries by file name."""
+    """Write the named files into the folder and compare it with PyTorch; return the card's entries by file name."""
     from hwnas import formats
     from hwnas.module import deployed_weights
 
     weights = deployed_weights(network)
     files: dict[str, dict[str, Any]] = {}
-    for name, (runtime, precision) in _FILES.items():
+    for name in names:
+        runtime, precision = _FILES[name]
         written = formats.get(runtime, precision=precision)
         lowered, path = written.lower(network.graph), folder / name
         ranges, how, most = None, {}, _IMAGES
@@ -230,7 +247,7 @@ def _refuse_other_outputs(name: str, precision: str, checked: _Checked) -> None:
     if not checked.agreement >= _MIN_AGREEMENT:
         raise ExportError(
             f"{name} must find PyTorch's class for {_MIN_AGREEMENT:.0%} of images at least; {figures} "
-            f"Train the network longer; where it is accurate, this is {fault}"
+            f"Train the network longer, or leave the file out with --files; where it is accurate, this is {fault}"
         )
 
 

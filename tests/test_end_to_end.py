@@ -185,10 +185,25 @@ def test_the_readmes_code_runs_the_exported_file(workplace: Path) -> None:
     from PIL import Image
 
     (folder,) = Path("export/a").glob("[0-9]*")
-    code = (folder / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    reading, *running = [part.split("```")[0] for part in (folder / "README.md").read_text().split("```python\n")[1:]]
     Image.fromarray(np.full((8, 8), 150, dtype=np.uint8)).save(folder / "image.png")
-    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() in {"0", "1", "2"}
+    found = [
+        subprocess.run([sys.executable, "-c", reading + code], cwd=folder, capture_output=True, text=True, check=True)
+        for code in running
+    ]
+    tflite, int8, onnx = (done.stdout.strip() for done in found)
+    assert {tflite, int8, onnx} <= {"0", "1", "2"}
+    assert tflite == onnx
+
+
+def test_only_the_files_that_are_asked_for_are_exported(workplace: Path) -> None:
+    (exported,) = json.loads(hwnas("export", str(RUN), "--out", "one", "--files", "model.onnx", "--json").stdout)
+    assert set(exported["card"]["files"]) == {"model.onnx"}
+    assert {path.name for path in Path(exported["folder"]).iterdir()} == {"README.md", "card.json", "model.onnx"}
+    (again,) = json.loads(hwnas("export", str(RUN), "--out", "one", "--json").stdout)
+    assert set(again["card"]["files"]) == {"model.onnx", "model.tflite", "model.int8.tflite"}
+    refused = hwnas("export", str(RUN), "--files", "model.pb", status=2)
+    assert "model.tflite, model.onnx, model.int8.tflite" in " ".join(refused.stderr.split())
 
 
 def test_an_artefact_over_its_cap_is_refused_unless_that_is_allowed(workplace: Path) -> None:
