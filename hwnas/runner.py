@@ -13,9 +13,10 @@ what comes back on standard output is one JSON object a line:
 
 A model's line comes as soon as it is final. Models are taken in groups; in each round every model of a group has its
 turn, in an order drawn anew, so that drift does not land on one of them. A turn first discards calls, until one call
-and `warmup_ms` are over, then times at least `min_calls` calls and `min_ms`. Each sample is one call, in ms. A
-model whose rounds disagree by more than `max_spread` is measured again together with the group's other such models,
-`attempts` times in all; the attempt with the smallest spread is kept.
+and `warmup_ms` are over, then times at least `min_calls` calls and `min_ms`. Each sample is one call, in ms; of a call
+in one thread whose core was given to another program for a while, that while is no part. A model whose rounds disagree
+by more than `max_spread` is measured again together with the group's other such models, `attempts` times in all; the
+attempt with the smallest spread is kept.
 
 A job may name a canary: one more model, which has a turn before and after every few turns of the others. Its median in
 a round says how fast the device was in that round: `canary_ms` has one figure for each round. Rounds are compared, for
@@ -186,8 +187,19 @@ def thin(samples: list[float], kept: int = KEPT) -> list[float]:
     return [samples[index] for index in sorted(ranked[(2 * i + 1) * len(ranked) // (2 * kept)] for i in range(kept))]
 
 
-def time_turn(call: Call, job: Job, clock: Clock) -> list[float]:
-    """Return one model's samples of one round, in ms: discards the warm-up's calls, then times."""
+def core_clock(threads: int) -> Clock | None:
+    """Return the clock that runs while this thread has a core; None where it says nothing of a call, or not finely."""
+    if threads > 1 or time.get_clock_info("thread_time").resolution > 1e-6:
+        return None
+    return time.thread_time_ns
+
+
+def time_turn(call: Call, job: Job, clock: Clock, core: Clock | None = None) -> list[float]:
+    """Return one model's samples of one round, in ms: discards the warm-up's calls, then times.
+
+    Calls longer than a time slice lose their core in nearly each one beside other programs, short ones in few: by the
+    clock alone long models would be slowed down more than the canary.
+    """
     warm = clock() + job.warmup_ms * 1e6
     for discarded in range(MAX_CALLS):
         if discarded >= 1 and clock() >= warm:
@@ -196,10 +208,12 @@ def time_turn(call: Call, job: Job, clock: Clock) -> list[float]:
     samples: list[int] = []
     total = 0
     while len(samples) < job.min_calls or (total < job.min_ms * 1e6 and len(samples) < MAX_CALLS):
+        had = core() if core else 0
         start = clock()
         call()
-        samples.append(max(1, clock() - start))
-        total += samples[-1]
+        took = max(1, clock() - start)
+        samples.append(max(1, min(took, core() - had)) if core else took)  # the core's clock is read around the other's
+        total += took
     return thin([round(sample / 1e6, 6) for sample in samples])
 
 
@@ -302,14 +316,14 @@ def load_group(models: list[dict[str, str]], loaded: list[Model], *, load: Load,
             loaded.append(Model(model["name"], call, (ready - start) / 1e6, (done - ready) / 1e6, peak_bytes))
 
 
-def time_models(job: Job, load: Load, patience: Patience) -> Iterator[Event]:
+def time_models(job: Job, load: Load, patience: Patience, core: Clock | None = None) -> Iterator[Event]:
     """Yield a line per model, group by group; `load` makes a model's file a call without arguments."""
     order = random.Random(job.seed)
     canary = load(job.canary) if job.canary else None
     clock = patience.clock
 
     def turn(call: Call) -> list[float]:
-        return time_turn(call, job, clock)
+        return time_turn(call, job, clock, core)
 
     for start in range(0, len(job.models), job.group):
         loaded: list[Model] = []
@@ -829,7 +843,7 @@ def run(path: str, emit: Callable[[Event], None]) -> int:
     emit({"conditions": conditions(job, runtime, pinned=pinned, others=others)})
     patience = Patience(job, throttling=lambda: throttling(pinned or all_cores()))
     gc.disable()
-    timed = time_models(job, lambda path: runtime.open(path).call, patience)
+    timed = time_models(job, lambda path: runtime.open(path).call, patience, core_clock(job.threads))
     for event in compute_models(job, runtime.open) if job.outputs else timed:
         emit(event)
     now = conditions(job, runtime, pinned=pinned, others=others)

@@ -8,6 +8,7 @@ import signal
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -153,6 +154,19 @@ def test_a_turn_ends_though_the_clock_stands_still() -> None:
     (event,) = bench.run(["a"], rounds=1)
     assert len(bench.called) == 1 + 2 * runner.MAX_CALLS
     assert not event["unstable"]
+
+
+def test_the_time_for_which_another_program_has_the_core_is_no_part_of_a_call() -> None:
+    bench = Bench()
+    bench.duration_ms["a"] = 6.0  # by the clock; the thread had a core for 1.5 ms of the first call, for all of others
+    had = iter([0, 1_500_000, 10_000_000, 16_000_100, 20_000_000, 26_000_100])
+    samples = runner.time_turn(bench.load("a"), runner.Job("fake", [], warmup_ms=0.0), bench.clock, lambda: next(had))
+    assert samples == [1.5, 6.0, 6.0]
+
+
+def test_the_cores_clock_is_that_of_one_thread() -> None:
+    assert runner.core_clock(2) is None
+    assert runner.core_clock(1) is time.thread_time_ns
 
 
 def test_every_model_of_a_group_has_one_turn_in_each_round_in_changing_order() -> None:
