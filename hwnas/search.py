@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from hwnas.latency import Measurement
     from hwnas.networks import Architecture, Scale
     from hwnas.runs import Candidate, Run, SearchSettings
+    from hwnas.strategies._candidates import SpaceCandidates
 
 _MOST_MEASURED = 4  # networks a trial
 _MAX_PROPOSALS = 100  # in a row without one that is trained: then the search ends
@@ -270,11 +271,15 @@ class _Search:
         from hwnas.strategies import Context, make_sampler
 
         settings = self.settings
-        context = Context(
-            self.space, self.costs, settings.budget, settings.targets, settings.trials, settings.surrogate
-        )
+        context = Context(self._candidates(), settings.trials, settings.surrogate)
         seed = int(np.random.SeedSequence((settings.seed, number)).generate_state(1)[0])
         return make_sampler(settings.strategy, context, seed=seed)
+
+    def _candidates(self) -> "SpaceCandidates":
+        """Return what can be chosen, with the costs for the trial at hand."""
+        from hwnas.strategies._candidates import SpaceCandidates
+
+        return SpaceCandidates(self.space, self.costs, self.settings.budget, self.settings.targets)
 
     def _evaluate(self, trial: "optuna.Trial") -> bool:
         """Bring one trial to its end; return whether it was trained."""
@@ -302,15 +307,13 @@ class _Search:
 
     def _networks(self, trial: "optuna.Trial") -> "tuple[list[Architecture], Costs]":
         """Choose a network; return it at every scale, with what it is predicted to cost: arrays [1, scales]."""
-        from hwnas.strategies import distributions
-
+        candidates = self._candidates()
         chosen: dict[str, Any] = {
             name: trial.suggest_categorical(name, list(choice.choices))
-            for name, choice in distributions(self.space, self.settings.targets).items()
+            for name, choice in candidates.distributions().items()
         }
         networks = [self.space.architecture(chosen, scale) for scale in self.settings.scales]
-        grows = spaces.grows(self.space)
-        return networks, self.costs.of(self.space.code(chosen)) if grows else self.costs.walked([networks])
+        return networks, candidates.costs_of(chosen)
 
     def _deployed(
         self, trial: "optuna.Trial", networks: "list[Architecture]", costs: "Costs"

@@ -1,30 +1,57 @@
 """Search strategies, one file each: `sampler(context, *, seed)` returns an Optuna sampler.
 
 A sampler reads its state from the study and nothing else; `search` makes it anew for every trial, with a seed of the
-run's seed and the trial's number, so that a search that was stopped goes on as if it had not been.
+run's seed and the trial's number, so that a search that was stopped goes on as if it had not been. What it may know
+beside the study, and beside what it proposes, are `Candidates`: which of them fit the caps costs no evaluation.
 """
 
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from types import ModuleType
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from hwnas import plugins
-from hwnas.budget import Budget
-from hwnas.costs import CostModel
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from optuna.distributions import CategoricalDistribution
     from optuna.samplers import BaseSampler
+
+    Array = NDArray[np.float64]
+    Flags = NDArray[np.bool_]
+
+Parameters = Mapping[str, Any]  # what a trial chose, by name
+
+
+class Candidates(Protocol):
+    """What a strategy chooses from, and what is known of a choice before it is evaluated."""
+
+    def distributions(self) -> "dict[str, CategoricalDistribution]":
+        """Return what every trial chooses from: constant names and choices."""
+        ...
+
+    def fits(self, chosen: Sequence[Parameters]) -> "Flags":
+        """Say of each [n] whether it is predicted to fit the caps."""
+        ...
+
+    def identity(self, chosen: Parameters) -> Hashable:
+        """Return what is equal for choices that are the same candidate."""
+        ...
+
+    def features(self, chosen: Sequence[Parameters]) -> "Array":
+        """Return numbers [n, features] that surrogates tell candidates apart by."""
+        ...
+
+    def every(self) -> Sequence[Parameters] | None:
+        """Return all candidates inside the caps, where they can be listed."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a strategy may know beside the study: the space, what candidates cost, and how much is to be done."""
+    """What a strategy may know beside the study: what there is to choose from, and how much is to be done."""
 
-    space: ModuleType
-    costs: CostModel
-    budget: Budget
-    targets: tuple[float, ...]  # shares of the latency cap
+    candidates: Candidates
     trials: int
     surrogate: str = "mlp"
 
@@ -36,10 +63,3 @@ class ExhaustedError(Exception):
 def make_sampler(name: str, context: Context, *, seed: int) -> "BaseSampler":
     """Return the sampler of the strategy of that name; raises UnknownNameError, which lists the known ones."""
     return cast("BaseSampler", plugins.load("strategies", name).sampler(context, seed=seed))
-
-
-def distributions(space: ModuleType, targets: tuple[float, ...]) -> "dict[str, CategoricalDistribution]":
-    """Return what every trial chooses from: the space's parameters and the latency target, a share of the cap."""
-    from optuna.distributions import CategoricalDistribution
-
-    return {**space.distributions(), "target": CategoricalDistribution(targets)}

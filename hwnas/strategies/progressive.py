@@ -17,8 +17,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hwnas import surrogates
 from hwnas.cell import canonical_keys
+from hwnas.errors import InputError
 from hwnas.pareto import ranking
-from hwnas.strategies import Context, ExhaustedError, distributions
+from hwnas.strategies import Context, ExhaustedError
+from hwnas.strategies._candidates import SpaceCandidates
 from hwnas.surrogates import Evaluated
 
 if TYPE_CHECKING:
@@ -41,14 +43,17 @@ class ProgressiveSampler(BaseSampler):
     """Proposes the next candidate of the current level's plan, and plans the next level when it is done."""
 
     def __init__(self, context: Context, *, seed: int) -> None:
+        if not isinstance(context.candidates, SpaceCandidates):
+            raise InputError("progressive grows the cells of a space")
         self._context = context
-        self._space = context.space
-        self._operations = len(context.space.OPERATIONS)
+        self._candidates = context.candidates
+        self._space = context.candidates.space
+        self._operations = len(self._space.OPERATIONS)
         self._seed = seed
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """Return the whole space: candidates are proposed as a whole."""
-        return dict(distributions(self._space, self._context.targets))
+        return dict(self._candidates.distributions())
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
@@ -113,10 +118,10 @@ class ProgressiveSampler(BaseSampler):
         """Return up to `count` candidates (a cell at a target) that fit and are new, the most promising first."""
         if not len(codes):
             return []
-        costs = self._context.costs.of(codes)
-        targets = np.array(self._context.targets)
-        cap = self._context.budget.max_latency_ms
-        scale = np.stack([costs.largest(self._context.budget, target_ms=share * cap) for share in targets], axis=1)
+        costs = self._candidates.costs.of(codes)
+        targets = np.array(self._candidates.targets)
+        cap = self._candidates.budget.max_latency_ms
+        scale = np.stack([costs.largest(self._candidates.budget, target_ms=share * cap) for share in targets], axis=1)
         scale[self._already_tried(codes, scale, trials)] = -1
         rows, columns = np.nonzero(scale >= 0)
         rows, columns = _first_of_equals(rows, columns, scale[rows, columns])
@@ -146,9 +151,9 @@ class ProgressiveSampler(BaseSampler):
         theirs = np.concatenate([self._space.code(t.params) for t in tried])
         keys = canonical_keys(np.concatenate([theirs, codes]), operations=self._operations)
         cells = np.unique(keys, return_inverse=True)[1]
-        targets = self._context.targets
+        targets = self._candidates.targets
         scales = [t.user_attrs.get("scale", -1) for t in tried]
-        same_network = _pairs(cells, scales, scale, size=len(self._context.costs.scales) + 1)
+        same_network = _pairs(cells, scales, scale, size=len(self._candidates.costs.scales) + 1)
         at = [targets.index(t.params["target"]) for t in tried]
         return same_network | _pairs(cells, at, np.arange(len(targets)), size=len(targets))
 
