@@ -4,6 +4,7 @@ Every verb of the command line is a function here, with the same options as keyw
 `tables_show`.
 """
 
+from hwnas.bench import bench
 from hwnas.describe import describe
 from hwnas.devices import devices, devices_add, devices_setup
 from hwnas.export import export
@@ -16,6 +17,7 @@ from hwnas.train import train
 from hwnas.verify import verify
 
 __all__ = [
+    "bench",
     "describe",
     "devices",
     "devices_add",

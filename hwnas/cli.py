@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 import hwnas
+from hwnas.bench import Benched
 from hwnas.describe import Described, DescribedSpace, LayerCosts
 from hwnas.errors import HwnasError, InputError
 from hwnas.export import Exported
@@ -205,6 +206,30 @@ def _show_ran(ran: Ran) -> None:
     _show_exported(ran.exported)
 
 
+def _show_benched(benched: Benched) -> None:
+    for under in benched.caps:
+        title = (
+            f"cap {under.cap:g}: {under.candidates} networks, the one that looks best has a regret of {under.floor:.2f}"
+        )
+        rows = [
+            [one.strategy, str(one.runs), evaluations]
+            + [
+                "" if value is None else f"{value:.3f}"
+                for value in (found.regret_seen, found.regret, found.hypervolume)
+            ]
+            + [f"{one.ask_ms['median']:.1f}"]
+            for one in benched.compared
+            if one.cap == under.cap
+            for evaluations, found in one.evaluations.items()
+        ]
+        columns = ["strategy", "runs", "evaluations", "regret seen", "regret", "hypervolume", "ms an ask"]
+        print_table(columns, rows, title=title, width=_WIDTH)
+    ended = sum(sum(one.ended.values()) for one in benched.compared)
+    if ended:
+        print(f"{ended} runs ended before all evaluations: comparison.csv says why")
+    print(f"{benched.out}: comparison.csv, summary.json, comparison.png, comparison.svg")
+
+
 def _show_described(described: Described | DescribedSpace) -> None:
     if isinstance(described, DescribedSpace):
         _show_space(described)
@@ -304,6 +329,7 @@ _command(hwnas.train, _show_winners)
 _command(hwnas.export, _show_exported)
 _command(hwnas.report, _show_reported)
 _command(hwnas.run, _show_ran)
+_command(hwnas.bench, _show_benched)
 _command(hwnas.describe, _show_described)
 _command(hwnas.verify, show_verified, broken=lambda verified: not all(one.fine for one in verified))
 _command(hwnas.tables_show, show_tables, group=_tables)

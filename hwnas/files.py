@@ -1,9 +1,11 @@
-"""Files that are either whole or absent: written to a temporary name, flushed, renamed."""
+"""Files that are either whole or absent: written to a temporary name, flushed, renamed. And files that are locks."""
 
+import fcntl
 import json
 import os
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -62,3 +64,14 @@ def _read(path: Path, parse: Callable[[str], Any], form: str, what: str) -> Any:
         raise InputError(f"{what} must exist; got {path}, which does not") from None
     except ValueError as error:  # what both parsers and the decoder raise
         raise InputError(f"{what} must be {form}; {path} is not: {error}") from None
+
+
+@contextmanager
+def locked(path: Path, *, shared: bool = False) -> Iterator[None]:
+    """Wait until nobody else has a file locked, and keep it so; the system frees it when the process dies.
+
+    Those who lock it `shared` keep out, and wait for, only those who do not.
+    """
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+        yield

@@ -44,7 +44,7 @@ PALETTE = {  # name: in the light, in the dark; the light ones differ from each 
     "series4": ("#7b3fc4", "#c79bff"),
     "series5": ("#8a6d00", "#e3c34a"),
 }
-_SERIES = ("front", "winner", "series3", "series4", "series5")
+SERIES = ("front", "winner", "series3", "series4", "series5")
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "hwnas",
@@ -255,8 +255,8 @@ def history_figure(histories: Mapping[int, Sequence[Mapping[str, float | None]]]
             known = [(epoch, value) for epoch, value in points if epoch is not None and value is not None]
             if known:
                 x, y = zip(*known, strict=True)
-                style = ("-", "--", ":")[index // len(_SERIES) % 3]
-                axes.plot(x, y, style, color=COLOURS[_SERIES[index % len(_SERIES)]], label=f"trial {trial}")
+                style = ("-", "--", ":")[index // len(SERIES) % 3]
+                axes.plot(x, y, style, color=COLOURS[SERIES[index % len(SERIES)]], label=f"trial {trial}")
         _legend(axes, columns=4)
     return figure
 

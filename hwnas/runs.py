@@ -7,18 +7,19 @@ runs/RUN/winners/ID/       a winner's weights and JSON, by train
 
 import fcntl
 import json
+import os
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hwnas.budget import Budget
 from hwnas.errors import InputError
-from hwnas.files import read_json, write_bytes, write_json
+from hwnas.files import locked, read_json, write_bytes, write_json
 from hwnas.latency import TimedNetwork
 from hwnas.networks import Architecture, Scale, ladder
 
@@ -152,6 +153,16 @@ class Run:
                 raise InputError(f"{self.folder} is in use by another hwnas; wait for it, or stop it") from None
             yield
 
+    def deciding(self) -> AbstractContextManager[None]:
+        """Let one worker at a time decide what is done next."""
+        return locked(self.folder / ".deciding.lock")
+
+    @contextmanager
+    def leases(self) -> "Iterator[Leases]":
+        """Take leases of trials; all are given back in the end."""
+        with (self.folder / ".leases.lock").open("a") as file:
+            yield Leases(file)
+
     def study(self) -> "optuna.Study":
         """Return the study, made if there is none yet; a journal that was cut short is repaired first."""
         import optuna
@@ -164,7 +175,7 @@ class Run:
         name = f"{self.folder.resolve().name}" if storage else _STUDY
         if storage is None:
             journal = self.folder / "journal.log"
-            lock: Any = JournalLock(self.folder / ".journal.lock")
+            lock: Any = JournalLock(journal)
             lock.acquire()  # a record that another process is writing is not a torn one
             repair_journal(journal)
             lock.release()
@@ -272,20 +283,57 @@ def _is_record(line: bytes) -> bool:
 
 
 class JournalLock:
-    """A lock for Optuna's journal that the system frees when its owner dies; Optuna's own then blocks for 30 s."""
+    """A lock for Optuna's journal that the system frees when its owner dies; Optuna's own then blocks for 30 s.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    What an owner that was killed left of a record is cut off before another one is written behind it.
+    """
+
+    def __init__(self, journal: Path) -> None:
+        self._journal = journal
+        self._path = journal.with_name(f".{journal.stem}.lock")
 
     def acquire(self) -> bool:
         """Wait for the lock."""
         self._file = self._path.open("w")
         fcntl.flock(self._file, fcntl.LOCK_EX)
+        if self._is_torn():
+            repair_journal(self._journal)
         return True
 
     def release(self) -> None:
         """Let others have it."""
         self._file.close()
+
+    def _is_torn(self) -> bool:
+        if not self._journal.exists() or not self._journal.stat().st_size:
+            return False
+        with self._journal.open("rb") as file:
+            file.seek(-1, os.SEEK_END)
+            return file.read() != b"\n"
+
+
+class Leases:
+    """Which process evaluates which trial: a lock on one byte of a file for each.
+
+    The system frees it when its owner dies, however that happens: no clock tells a slow worker from a dead one, and it
+    is the same for every storage. In exchange it holds for the processes of one machine only; Optuna's heartbeat, which
+    would do for several, is no part of the journal.
+    """
+
+    def __init__(self, file: IO[str]) -> None:
+        self._file = file
+
+    def take(self, number: int) -> bool:
+        """Take the lease of the trial of this number; return whether no other process has it."""
+        try:
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, number)
+        except (BlockingIOError, PermissionError):  # which of them depends on the system
+            return False
+        return True
+
+    def release(self, number: int) -> None:
+        """Let others have it."""
+        fcntl.lockf(self._file, fcntl.LOCK_UN, 1, number)
 
 
 def _first_error(error: ValidationError) -> str:

@@ -3,13 +3,21 @@
 For each trial the largest scale is taken whose network fits the target: predicted ones are written, put on the device
 and timed whole, until it is known. That network is trained for a short while at a fixed fraction of its filters. What
 was measured is kept in the trials, and corrects the predictions for later ones.
+
+With `--workers` several processes do so in one study (see hwnas/workers.py). What is chosen next, and which of equal
+networks is trained, is decided by one of them at a time; a device is asked by one at a time, and the workers' training
+pauses meanwhile where the device is the machine that trains: latencies are those of a search with one worker.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import chain
+from itertools import chain, takewhile
+from os import getuid
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -36,16 +44,19 @@ from hwnas.progress import bar, say
 
 if TYPE_CHECKING:
     import optuna
+    from optuna.trial import FrozenTrial
 
     from hwnas.costs import CostModel, Costs
     from hwnas.device import Device, Setting
+    from hwnas.estimators import Progress
     from hwnas.latency import Measurement
     from hwnas.networks import Architecture, Scale
-    from hwnas.runs import Candidate, Run, SearchSettings
+    from hwnas.runs import Candidate, Leases, Run, SearchSettings
     from hwnas.strategies._candidates import SpaceCandidates
 
 _MOST_MEASURED = 4  # networks a trial
 _MAX_PROPOSALS = 100  # in a row without one that is trained: then the search ends
+_POLL_S = 0.2  # between two looks at what others have finished
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +85,13 @@ def search(
     space: SpaceName = "pnas",
     cells: Cells = DEFAULT_CELLS,
     filters: Filters = DEFAULT_FILTERS,
-    strategy: Annotated[str, typer.Option(help="search strategy: progressive, random, tpe or nsga2")] = "progressive",
+    strategy: Annotated[
+        str,
+        typer.Option(
+            help="search strategy: progressive, evolution, controller (RL by PPO), controller-reinforce, random, tpe, "
+            "gp or nsga2"
+        ),
+    ] = "progressive",
     surrogate: Annotated[str, typer.Option(help="what progressive ranks candidates by")] = "mlp",
     estimator: Annotated[
         str, typer.Option(help="what says how good a candidate is: training, or size, a stand-in that costs nothing")
@@ -95,6 +112,7 @@ def search(
     storage: Annotated[
         str | None, typer.Option(help="Optuna storage URL", show_default="a journal in the folder")
     ] = None,
+    workers: Annotated[int, typer.Option(help="processes on this machine that evaluate candidates")] = 1,
 ) -> Searched:
     """Search for the most accurate networks inside the caps; a search that was stopped goes on from its folder.
 
@@ -106,11 +124,6 @@ def search(
 
     machine = load_device(device)
     chosen = machine.setting(setting, threads=threads)
-    if strategy == "progressive" and not spaces.grows(plugins.load("spaces", space)):
-        raise InputError(
-            f"the strategy progressive needs a space whose cells grow, such as pnas; got {space!r}. "
-            "Take --strategy tpe, nsga2 or random"
-        )
     plugins.load("strategies", strategy)
     plugins.load("surrogates", surrogate)
     if caveat := estimators.get(estimator).CAVEAT:
@@ -123,7 +136,7 @@ def search(
         "proxy_filters": proxy_filters,
         "epochs": epochs,
     }
-    for name, value in options.items():
+    for name, value in {**options, "workers": workers}.items():
         if value is not None and not value > 0:
             raise InputError(f"--{name.replace('_', '-')} must be above 0; got {value:g}")
     dataset = datasets.load(data, seed=seed, resolution=resolution[0] if resolution else None)
@@ -151,24 +164,48 @@ def search(
         storage=storage,
     )
     costs = _cost_model(settings, machine, chosen)
+    _check_table(costs, settings, machine, chosen)
     _check_reachable(costs, settings)
     run = Run.start(out, settings)
-    with run.locked():
-        return _Search(run, machine, chosen, costs).run()
+    with run.locked(), run.leases() as leases:
+        searching = _Search(run, machine, chosen, costs, leases)
+        with bar("searching", trials) as progress:
+            searching.run(workers, progress.at)
+        return searching.result()
+
+
+def work(folder: str, *, since: int) -> None:
+    """Do a worker's part of the search in a run's folder; `since` is the first trial of those that it began with."""
+    from hwnas.device import load_device
+    from hwnas.runs import Run
+
+    run = Run.open(folder)
+    device = load_device(run.settings.device)
+    setting = device.setting(run.settings.setting, threads=run.settings.threads)
+    costs = _cost_model(run.settings, device, setting)
+    with run.leases() as leases:
+        _Search(run, device, setting, costs, leases, since=since).evaluate()
 
 
 def _cost_model(settings: "SearchSettings", device: "Device", setting: "Setting") -> "CostModel":
-    """Return the costs of the space on the device; raises TableError where the table does not fit or lacks entries."""
+    """Return the costs of the space on the device; raises TableError where there is no table."""
     from hwnas import tables
     from hwnas.costs import CostModel
+
+    table = tables.open_table(device, setting)
+    space = plugins.load("spaces", settings.space)
+    return CostModel(table, settings.scales, operations=space.OPERATIONS if spaces.grows(space) else ())
+
+
+def _check_table(model: "CostModel", settings: "SearchSettings", device: "Device", setting: "Setting") -> None:
+    """Raise TableError where the table was measured under other conditions, or lacks entries that the space needs."""
+    from hwnas import tables
     from hwnas.graph import executed
     from hwnas.measure import read_conditions
 
-    table = tables.open_table(device, setting)
     if not settings.predicted:
-        tables.check_conditions(table, read_conditions(device, setting).fingerprint)
+        tables.check_conditions(model.table, read_conditions(device, setting).fingerprint)
     space = plugins.load("spaces", settings.space)
-    model = CostModel(table, settings.scales, operations=space.OPERATIONS if spaces.grows(space) else ())
     command = (
         f"hwnas profile {device.name} --setting {setting.name} --space {settings.space} "
         f"--cells {','.join(map(str, settings.cells))} --filters {','.join(map(str, settings.filters))} "
@@ -176,8 +213,7 @@ def _cost_model(settings: "SearchSettings", device: "Device", setting: "Setting"
         f"--classes {settings.classes}{f' --skeleton {settings.skeleton}' if settings.skeleton else ''}"
     )
     for architecture in dict.fromkeys(chain.from_iterable(map(space.cover, settings.scales))):  # each once
-        table.require((name for name, _, _ in executed(model.lower(architecture))), command=command)
-    return model
+        model.table.require((name for name, _, _ in executed(model.lower(architecture))), command=command)
 
 
 def _check_reachable(model: "CostModel", settings: "SearchSettings") -> None:
@@ -202,7 +238,18 @@ def _small_networks(space: ModuleType, scale: "Scale") -> "Iterator[Architecture
 
 
 class _Search:
-    def __init__(self, run: "Run", device: "Device", setting: "Setting", costs: "CostModel") -> None:
+    """A search in a run's folder, by one process or as one of several."""
+
+    def __init__(
+        self,
+        run: "Run",
+        device: "Device",
+        setting: "Setting",
+        costs: "CostModel",
+        leases: "Leases",
+        *,
+        since: int | None = None,
+    ) -> None:
         self.run_folder = run
         self.settings = run.settings
         self.device, self.setting, self.table_costs = device, setting, costs
@@ -210,39 +257,37 @@ class _Search:
         self.dataset_of = cache(self.settings.dataset)  # by the resolution
         self.space = plugins.load("spaces", self.settings.space)
         self.study = run.study()
+        self.leases = leases
+        self.device_lock = Path(tempfile.gettempdir()) / f"hwnas-{getuid()}-{device.name}.lock"  # all runs' of a user
+        self.since = self._first_number() if since is None else since
 
-    def run(self) -> Searched:
-        """Take up trials that were cut off, then ask for new ones until enough are trained."""
-        from optuna.trial import Trial, TrialState
+    def run(self, workers: int, on_trained: Callable[[int], None]) -> None:
+        """Search, as `evaluate`, with so many processes; `on_trained` is told how many candidates are trained."""
+        if workers == 1:
+            self.evaluate(on_trained)
+            return
+        from hwnas.workers import supervise
 
-        from hwnas.strategies import ExhaustedError
+        options = {"folder": str(self.run_folder.folder), "since": self.since}
+        supervise("search", options, count=workers, on_look=lambda: on_trained(len(self._in_state("COMPLETE"))))
 
-        ended, in_a_row = "", 0
-        with bar("searching", self.settings.trials) as searching:
-            while (trained := self._count(TrialState.COMPLETE)) < self.settings.trials and not ended:
-                searching.at(trained)
-                cut_off = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-                number = cut_off[0].number if cut_off else len(self.study.get_trials(deepcopy=False))
-                self.costs = self._corrected_costs(number)
-                self.study.sampler = self._sampler(number)
-                trial = Trial(self.study, cut_off[0]._trial_id) if cut_off else self.study.ask()
-                try:
-                    was_trained = self._evaluate(trial)
-                except ExhaustedError as error:
-                    self.study.tell(trial, state=TrialState.FAIL)
-                    ended = str(error)
-                    continue
-                in_a_row = 0 if was_trained else in_a_row + 1
-                if in_a_row >= _MAX_PROPOSALS:
-                    ended = (
-                        f"{self.settings.strategy} proposed {in_a_row} candidates in a row that are over the caps "
-                        f"or known; raise --max-latency-ms, or take --strategy progressive"
-                    )
-        return self._result(ended)
+    def evaluate(self, on_trained: Callable[[int], None] = lambda trained: None) -> None:
+        """Take up trials that were cut off, then ask for new ones until enough are trained or none can be found."""
+        while (trained := len(self._in_state("COMPLETE"))) < self.settings.trials:
+            on_trained(trained)
+            with self.run_folder.deciding():
+                trial = self._cut_off() or self._new()
+                chosen = trial is not None and self._choose(trial)
+            if trial is not None and chosen:
+                self._evaluate(trial)
+                self.leases.release(trial.number)
+            elif self._in_state("RUNNING"):
+                time.sleep(_POLL_S)
+            elif self._ended():
+                return
 
-    def _result(self, ended: str) -> Searched:
-        from optuna.trial import TrialState
-
+    def result(self) -> Searched:
+        """Return what the search has come to."""
         from hwnas.runs import front_of
 
         candidates = self.run_folder.candidates()
@@ -250,12 +295,77 @@ class _Search:
             run=str(self.run_folder.folder),
             front=front_of(candidates),
             trained=len(candidates),
-            left_out=self._count(TrialState.PRUNED),
-            ended=ended,
+            left_out=len(self._in_state("PRUNED")),
+            ended=self._ended() if len(candidates) < self.settings.trials else "",
         )
 
-    def _count(self, state: Any) -> int:
-        return len(self.study.get_trials(deepcopy=False, states=(state,)))
+    def _in_state(self, state: str) -> "list[FrozenTrial]":
+        return [trial for trial in self.study.get_trials(deepcopy=False) if trial.state.name == state]
+
+    def _first_number(self) -> int:
+        """Return the number of the first trial that this search is to evaluate."""
+        running = self._in_state("RUNNING")
+        return running[0].number if running else len(self.study.get_trials(deepcopy=False))
+
+    def _ended(self) -> str:
+        """Say why no more candidates are asked for, where it is so before enough are trained."""
+        trials = self.study.get_trials(deepcopy=False)[self.since :]
+        if said := [str(trial.user_attrs["ended"]) for trial in trials if "ended" in trial.user_attrs]:
+            return said[0]
+        finished = (trial for trial in reversed(trials) if trial.state.is_finished())
+        in_a_row = len(list(takewhile(lambda trial: trial.state.name != "COMPLETE", finished)))
+        if in_a_row < _MAX_PROPOSALS:
+            return ""
+        return (
+            f"{self.settings.strategy} proposed {in_a_row} candidates in a row that are over the caps "
+            f"or known; raise --max-latency-ms, or take --strategy progressive"
+        )
+
+    def _cut_off(self) -> "optuna.Trial | None":
+        """Take the lease of a trial that was begun and that nobody evaluates, the first one, and return it."""
+        from optuna.trial import Trial
+
+        for begun in self._in_state("RUNNING"):
+            if self.leases.take(begun.number):
+                if begun.number in [trial.number for trial in self._in_state("RUNNING")]:
+                    self._prepare(begun.number)
+                    return Trial(self.study, begun._trial_id)
+                self.leases.release(begun.number)  # it was just being finished
+        return None
+
+    def _new(self) -> "optuna.Trial | None":
+        """Ask for a new trial and take its lease, where one more is wanted."""
+        if len(self._in_state("COMPLETE") + self._in_state("RUNNING")) >= self.settings.trials or self._ended():
+            return None
+        self._prepare(len(self.study.get_trials(deepcopy=False)))
+        trial = self.study.ask()
+        self.leases.take(trial.number)
+        return trial
+
+    def _prepare(self, number: int) -> None:
+        self.costs = self._corrected_costs(number)
+        self.study.sampler = self._sampler(number)
+
+    def _choose(self, trial: "optuna.Trial") -> bool:
+        """Let the strategy choose the trial's candidate; return whether it could."""
+        from optuna.trial import TrialState
+
+        from hwnas.strategies import ExhaustedError, NotYetError
+
+        alone = len(self._in_state("RUNNING")) == 1  # then there is nothing that a strategy can wait for
+        try:
+            for name, choice in self._candidates().distributions().items():
+                trial.suggest_categorical(name, list(choice.choices))
+        except NotYetError:
+            if alone:
+                raise
+        except ExhaustedError as error:
+            trial.set_user_attr("ended", str(error))
+            self.study.tell(trial, state=TrialState.FAIL)
+        else:
+            return True
+        self.leases.release(trial.number)
+        return False
 
     def _corrected_costs(self, number: int) -> "CostModel":
         """Return the costs for the trial of this number: corrected by what the trials before it measured."""
@@ -281,39 +391,40 @@ class _Search:
 
         return SpaceCandidates(self.space, self.costs, self.settings.budget, self.settings.targets)
 
-    def _evaluate(self, trial: "optuna.Trial") -> bool:
-        """Bring one trial to its end; return whether it was trained."""
+    def _evaluate(self, trial: "optuna.Trial") -> None:
+        """Bring one trial, whose candidate is chosen, to its end."""
         from optuna.trial import TrialState
 
+        from hwnas.networks import Architecture
+
+        values = None if "left_out" in trial.user_attrs else self._values(trial)  # it may be cut off before it is told
+        if values is None:
+            self.study.tell(trial, state=TrialState.FAIL if "scale" in trial.user_attrs else TrialState.PRUNED)
+            return
+        self.study.tell(trial, values)
+        name = Architecture.from_json(trial.user_attrs["architecture"]).name
+        say(f"trial {trial.number}: {values[0]:.4f} at {values[1]:.3f} ms, {name}")
+
+    def _values(self, trial: "optuna.Trial") -> tuple[float, float] | None:
+        """Return accuracy and latency in ms of the trial's network; where it is not trained, note why."""
         networks, costs = self._networks(trial)
         deployed = self._deployed(trial, networks, costs)
-        if deployed is None or self._is_known(trial):
-            self.study.tell(trial, state=TrialState.PRUNED)
-            return False
+        if deployed is None or not self._claim(trial, deployed[0]):
+            return None
         at, latency_ms = deployed
-        trial.set_user_attr("scale", at)
         trial.set_user_attr("measured_ms", None if self.settings.predicted else latency_ms)
         self._constrain(trial, excess=latency_ms / self.settings.max_latency_ms - 1.0)
         try:
-            accuracy = self._accuracy(trial, self.settings.scales[at])
+            return self._accuracy(trial, self.settings.scales[at]), latency_ms
         except TrainingError as error:
             trial.set_user_attr("left_out", str(error))
-            self.study.tell(trial, state=TrialState.FAIL)
             say(f"trial {trial.number} is left out: {error}")
-            return False
-        self.study.tell(trial, [accuracy, latency_ms])
-        say(f"trial {trial.number}: {accuracy:.4f} at {latency_ms:.3f} ms, {networks[at].name}")
-        return True
+            return None
 
     def _networks(self, trial: "optuna.Trial") -> "tuple[list[Architecture], Costs]":
-        """Choose a network; return it at every scale, with what it is predicted to cost: arrays [1, scales]."""
-        candidates = self._candidates()
-        chosen: dict[str, Any] = {
-            name: trial.suggest_categorical(name, list(choice.choices))
-            for name, choice in candidates.distributions().items()
-        }
-        networks = [self.space.architecture(chosen, scale) for scale in self.settings.scales]
-        return networks, candidates.costs_of(chosen)
+        """Return the trial's network at every scale, with what it is predicted to cost: arrays [1, scales]."""
+        networks = [self.space.architecture(trial.params, scale) for scale in self.settings.scales]
+        return networks, self._candidates().costs_of(trial.params)
 
     def _deployed(
         self, trial: "optuna.Trial", networks: "list[Architecture]", costs: "Costs"
@@ -322,6 +433,8 @@ class _Search:
 
         Nothing is measured of what is predicted over the target at every scale, the prediction's error included.
         """
+        if "scale" in trial.user_attrs:  # it was found out before the trial was cut off
+            return self._claimed(trial, networks)
         target_ms = trial.params["target"] * self.settings.max_latency_ms
         at = int(costs.largest(self.settings.budget, target_ms=target_ms)[0])
         if at < 0:
@@ -334,6 +447,13 @@ class _Search:
             return self._measured(trial, networks, costs, target_ms)
         self._note(trial, networks[at], costs, at)
         return at, float(costs.ms[0, at])
+
+    def _claimed(self, trial: "optuna.Trial", networks: "list[Architecture]") -> tuple[int, float]:
+        """Return what `_deployed` did when the trial was evaluated before it was cut off."""
+        at: int = trial.user_attrs["scale"]
+        if self.settings.predicted:
+            return at, trial.user_attrs["predicted_ms"]
+        return at, self._measurements(networks)[at].at(self.costs.table.canary_ms)
 
     def _measured(
         self, trial: "optuna.Trial", networks: "list[Architecture]", costs: "Costs", target_ms: float
@@ -378,16 +498,28 @@ class _Search:
         return {place: known[text] for place, text in enumerate(texts) if text in known}
 
     def _measure(self, trial: "optuna.Trial", network: "Architecture") -> "Measurement":
-        """Time a network whole on the device now, and keep that in the trial."""
+        """Time a network whole on the device now, once nobody else does that, and keep it in the trial."""
+        from hwnas.files import locked
         from hwnas.latency import TimedNetwork
         from hwnas.measure import time_network
 
-        measurement = time_network(
-            network.graph, self.device, self.setting, table=self.table_costs.table, seed=self.settings.seed
-        )
-        timed = TimedNetwork(network.to_json(), measurement).to_json()
-        trial.set_user_attr("timed", [*trial.user_attrs.get("timed", ()), timed])
+        with locked(self.device_lock):
+            if measured := self._measurements([network]):  # by another worker, meanwhile
+                return measured[0]
+            measurement = time_network(
+                network.graph, self.device, self.setting, table=self.table_costs.table, seed=self.settings.seed
+            )
+            timed = TimedNetwork(network.to_json(), measurement).to_json()
+            trial.set_user_attr("timed", [*trial.user_attrs.get("timed", ()), timed])
         return measurement
+
+    def _wait_while_timed(self) -> None:
+        """Wait while another worker times something on this machine: training beside it would make it slower."""
+        from hwnas.files import locked
+
+        if self.device.transport == "local":
+            with locked(self.device_lock, shared=True):
+                pass
 
     def _note(self, trial: "optuna.Trial", network: "Architecture", costs: "Costs", at: int) -> None:
         """Keep in the trial what its network is and was predicted to cost."""
@@ -411,18 +543,17 @@ class _Search:
             if name not in trial.constraints:
                 trial.set_constraint(name, value)
 
-    def _is_known(self, trial: "optuna.Trial") -> bool:
-        """Say whether an earlier trial had the same network."""
+    def _claim(self, trial: "optuna.Trial", at: int) -> bool:
+        """Note the scale at which the trial's network is trained, unless another trial has that network: say which."""
         same = trial.user_attrs["architecture"]
-        for other in self.study.get_trials(deepcopy=False):
-            if (
-                other.number < trial.number
-                and other.user_attrs.get("architecture") == same
-                and "left_out" not in other.user_attrs
-            ):
-                trial.set_user_attr("left_out", f"the same network as trial {other.number}")
-                return True
-        return False
+        with self.run_folder.deciding():
+            for other in self.study.get_trials(deepcopy=False):
+                claimed = "scale" in other.user_attrs and "left_out" not in other.user_attrs
+                if claimed and other.number != trial.number and other.user_attrs["architecture"] == same:
+                    trial.set_user_attr("left_out", f"the same network as trial {other.number}")
+                    return False
+            trial.set_user_attr("scale", at)
+        return True
 
     def _accuracy(self, trial: "optuna.Trial", scale: "Scale") -> float:
         """Train the proxy for a short while and return its accuracy on the validation part."""
@@ -433,6 +564,11 @@ class _Search:
         proxy = self.space.architecture(trial.params, scale.with_filters(filters))
         checkpoint = self.run_folder.folder / "trials" / f"{trial.number:04d}.safetensors"
         with bar(f"training trial {trial.number}", 1) as steps:
+
+            def on_progress(progress: "Progress") -> None:
+                self._wait_while_timed()
+                steps.at(progress.step, total=progress.steps)
+
             estimate = estimators.get(settings.estimator).estimate(
                 proxy,
                 self.dataset_of(proxy.graph.layers[0].shape[1]),
@@ -440,7 +576,7 @@ class _Search:
                 images=settings.images,
                 seed=settings.seed,
                 checkpoint=checkpoint,
-                on_progress=lambda progress: steps.at(progress.step, total=progress.steps),
+                on_progress=on_progress,
             )
         checkpoint.unlink(missing_ok=True)
         for name in ("accuracy", "seconds", "images_seen"):

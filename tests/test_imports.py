@@ -14,12 +14,24 @@ PACKAGE = Path(hwnas.__file__).parent
 LAYERS = [  # a module may import those of lower layers, and of its own where the layer says so
     {"errors"},
     {"files", "plugins", "progress", "options", "runner"},
-    {"ops", "cell", "device", "pareto"},
+    {"ops", "cell", "device", "pareto", "workers"},
     {"graph", "networks", "latency", "slowness", "correction", "budget"},
     {"module", "spaces", "surrogates", "formats", "transports", "datasets", "tables", "steadiness"},
-    {"measure", "costs", "pretrained", "validation", "runs", "pictures", "cell_picture", "network_picture", "scales"},
+    {
+        "measure",
+        "costs",
+        "pretrained",
+        "validation",
+        "runs",
+        "pictures",
+        "bench_picture",
+        "cell_picture",
+        "network_picture",
+        "scales",
+    },
     {"estimators", "strategies"},
-    {"profile", "search", "train", "export", "report", "describe", "table_verbs", "devices", "verify"},
+    {"results", "table_search"},
+    {"profile", "search", "train", "export", "report", "describe", "table_verbs", "devices", "verify", "bench"},
     {"pipeline", "listings"},
     {"__init__"},
     {"cli"},
@@ -31,7 +43,7 @@ MAY_IMPORT_EACH_OTHER = [  # the layers whose modules build on one another, in t
     ["graph", "networks"],
     ["slowness", "latency"],
     ["costs", "measure"],
-    ["pictures", "cell_picture", "network_picture"],
+    ["pictures", "bench_picture", "cell_picture", "network_picture"],
 ]
 
 

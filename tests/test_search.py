@@ -1,6 +1,8 @@
 """The search: what is trained, what is left out, and that stopping it changes nothing."""
 
 import json
+import tempfile
+import threading
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +17,8 @@ from optuna.trial import FrozenTrial, TrialState
 from hwnas import formats, measure, plugins
 from hwnas.cell import canonical_keys
 from hwnas.errors import BudgetError, InputError, TableError, TrainingError, UnknownNameError
-from hwnas.estimators import size, training
+from hwnas.estimators import Progress, size, training
+from hwnas.files import locked
 from hwnas.graph import Graph, executed
 from hwnas.latency import LatencyTable, Measurement
 from hwnas.networks import Architecture
@@ -24,7 +27,7 @@ from hwnas.search import Searched, search
 from hwnas.spaces import pnas
 
 MANY_FILTERS = (4, 5, 6, 7, 8, 10, 12)
-STRATEGIES = plugins.names("strategies")
+STRATEGIES = [name for name in plugins.names("strategies") if name != "gp"]  # seconds an ask: see tests/strategies
 
 
 @dataclass
@@ -146,9 +149,12 @@ def test_a_cap_below_a_space_is_refused_with_its_smallest_figures(workplace: Pat
         tiny_search(workplace / "run", space="mbconv", strategy="tpe", max_latency_ms=1e-3)
 
 
-def test_progressive_search_needs_cells_that_grow(workplace: Path) -> None:
-    with pytest.raises(InputError, match="needs a space whose cells grow, such as pnas; got 'darts'"):
-        tiny_search(workplace / "run", space="darts")
+def test_progressive_search_is_one_level_where_no_cells_grow(workplace: Path) -> None:
+    pretend_table(workplace, "darts")
+    assert tiny_search(workplace / "run", space="darts", trials=7).trained == 7
+    study = Run.open(workplace / "run").study()
+    assert study.user_attrs["progressive:plan:0"]["quota"] == 5  # by chance; then one after the other
+    assert study.user_attrs["progressive:plan:1"]["quota"] == 1
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -285,7 +291,8 @@ def test_any_optuna_storage_serves(workplace: Path) -> None:
         ({"max_latency_ms": -1.0}, InputError, "--max-latency-ms must be above 0; got -1"),
         ({"max_mult_adds": 0.0}, InputError, "--max-mult-adds must be above 0; got 0"),
         ({"trials": 0}, InputError, "--trials must be above 0"),
-        ({"strategy": "magic"}, UnknownNameError, "unknown strategy 'magic'; known: nsga2, progressive, random, tpe"),
+        ({"workers": 0}, InputError, "--workers must be above 0; got 0"),
+        ({"strategy": "magic"}, UnknownNameError, "unknown strategy 'magic'; known: .*evolution, .*progressive, .*"),
         ({"space": "magic"}, UnknownNameError, "unknown space 'magic'; known: .*pnas"),
         ({"estimator": "magic"}, UnknownNameError, "unknown estimator 'magic'; known: size, training"),
         ({"surrogate": "magic"}, UnknownNameError, "unknown surrogate 'magic'; known: .*mlp"),
@@ -379,6 +386,50 @@ def test_a_search_that_is_killed_after_any_measurement_goes_on_as_if_it_had_not_
     assert [(t.params, t.values, t.user_attrs, t.constraints) for t in stopped] == [
         (t.params, t.values, t.user_attrs, t.constraints) for t in whole
     ]
+
+
+def test_training_waits_while_another_worker_times_something_on_the_same_machine(
+    device: PretendDevice, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(workplace))
+    done = []
+
+    def evaluate(*arguments: Any, on_progress: Callable[[Progress], None], **options: Any) -> Estimate:
+        (lock,) = workplace.glob("hwnas-*-host.lock")
+        step = threading.Thread(target=on_progress, args=(Progress(1, 2, 0.5, 1.0, 100.0),))
+        with locked(lock):
+            step.start()
+            step.join(0.2)
+            done.append(not step.is_alive())
+        step.join(10)
+        done.append(not step.is_alive())
+        return pretend_accuracy(*arguments, **options)
+
+    monkeypatch.setattr(training, "evaluate", evaluate)
+    measured_search(workplace / "run", trials=1)
+    assert done == [False, True]
+
+
+def test_a_network_that_another_worker_already_trains_is_left_out_even_by_the_earlier_trial(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny_search(workplace / "alone", trials=2, strategy="random")
+    same = trials_of(workplace / "alone")[1].user_attrs
+
+    def evaluate(*arguments: Any, **options: Any) -> Estimate:
+        study = Run.open(workplace / "run").study()
+        if len(study.trials) == 1:
+            study.ask()  # trial 1, by a worker that is killed at once
+            other = study.ask()
+            other.set_user_attr("architecture", same["architecture"])
+            other.set_user_attr("scale", same["scale"])
+            study.tell(other, state=TrialState.FAIL)
+        return pretend_accuracy(*arguments, **options)
+
+    monkeypatch.setattr(training, "evaluate", evaluate)
+    assert tiny_search(workplace / "run", trials=2, strategy="random").trained == 2
+    assert trials_of(workplace / "run")[1].state == TrialState.PRUNED
+    assert trials_of(workplace / "run")[1].user_attrs["left_out"] == "the same network as trial 2"
 
 
 def test_a_choice_that_is_slow_at_every_scale_is_left_out(device: PretendDevice, workplace: Path) -> None:

@@ -38,8 +38,8 @@ class Candidates(Protocol):
         """Return what is equal for choices that are the same candidate."""
         ...
 
-    def features(self, chosen: Sequence[Parameters]) -> "Array":
-        """Return numbers [n, features] that surrogates tell candidates apart by."""
+    def known_costs(self, chosen: Sequence[Parameters]) -> "Array":
+        """Return what is known before an evaluation [n, costs]: first of the latency, or of what the cap is on."""
         ...
 
     def every(self) -> Sequence[Parameters] | None:
@@ -58,6 +58,10 @@ class Context:
 
 class ExhaustedError(Exception):
     """A strategy has no candidate left; `search` ends and says so."""
+
+
+class NotYetError(Exception):
+    """What a strategy proposes next depends on trials that still run; `search` waits for them and asks again."""
 
 
 def make_sampler(name: str, context: Context, *, seed: int) -> "BaseSampler":

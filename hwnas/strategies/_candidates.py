@@ -58,15 +58,9 @@ class SpaceCandidates:
         """Return the network at one scale, and the target: two choices may stand for one network."""
         return self.space.architecture(chosen, self.costs.scales[0]), chosen["target"]
 
-    def features(self, chosen: Sequence[Parameters]) -> "Array":
-        """Return each choice as zeros and a one, and the target."""
-        distributions = self.space.distributions()
-        rows = [
-            [float(one[name] == choice) for name, known in distributions.items() for choice in known.choices]
-            + [one["target"]]
-            for one in chosen
-        ]
-        return np.array(rows).reshape(len(chosen), -1)
+    def known_costs(self, chosen: Sequence[Parameters]) -> "Array":
+        """Return the targets [n, 1]: the scale is the largest that the target allows."""
+        return np.array([[one["target"]] for one in chosen]).reshape(-1, 1)
 
     def every(self) -> None:
         """Return nothing: the spaces are too large to be listed."""

@@ -3,8 +3,10 @@
 Level b trains cells of b blocks. Level 1 draws them from all one-block cells; level b + 1 extends the best of level b
 by one more block in every way, leaves out what does not fit the caps, what is equal and what was tried, ranks the rest
 by a surrogate and takes the predicted Pareto front, front after front. Each level's plan is stored in the study.
+Where nothing grows, as in a table of known results, there is a single level: see _single_level.py.
 """
 
+from abc import abstractmethod
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -15,12 +17,12 @@ from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from hwnas import surrogates
+from hwnas import spaces, surrogates
 from hwnas.cell import canonical_keys
-from hwnas.errors import InputError
 from hwnas.pareto import ranking
-from hwnas.strategies import Context, ExhaustedError
+from hwnas.strategies import Context, ExhaustedError, NotYetError
 from hwnas.strategies._candidates import SpaceCandidates
+from hwnas.strategies._single_level import next_batch
 from hwnas.surrogates import Evaluated
 
 if TYPE_CHECKING:
@@ -34,26 +36,23 @@ _BEAM = 8  # cells of a level that are extended, at least; with larger levels as
 _SPARE = 4  # a plan lists this many times its quota: candidates that turn out over the cap are replaced
 
 
-def sampler(context: Context, *, seed: int) -> "ProgressiveSampler":
-    """Return the sampler."""
-    return ProgressiveSampler(context, seed=seed)
+def sampler(context: Context, *, seed: int) -> "PlanSampler":
+    """Return the sampler: of growing cells, or of a single level where nothing grows."""
+    if isinstance(context.candidates, SpaceCandidates) and spaces.grows(context.candidates.space):
+        return GrowingSampler(context, context.candidates, seed=seed)
+    return SingleLevelSampler(context, seed=seed)
 
 
-class ProgressiveSampler(BaseSampler):
-    """Proposes the next candidate of the current level's plan, and plans the next level when it is done."""
+class PlanSampler(BaseSampler):
+    """Proposes the next candidate of the latest plan, and plans anew when that is done. Plans are kept in the study."""
 
     def __init__(self, context: Context, *, seed: int) -> None:
-        if not isinstance(context.candidates, SpaceCandidates):
-            raise InputError("progressive grows the cells of a space")
         self._context = context
-        self._candidates = context.candidates
-        self._space = context.candidates.space
-        self._operations = len(self._space.OPERATIONS)
         self._seed = seed
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """Return the whole space: candidates are proposed as a whole."""
-        return dict(self._candidates.distributions())
+        """Return all that there is to choose: candidates are proposed as a whole."""
+        return dict(self._context.candidates.distributions())
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
@@ -61,15 +60,13 @@ class ProgressiveSampler(BaseSampler):
         """Return the parameters of the next candidate; raises ExhaustedError when there is none left."""
         plan, position = trial.system_attrs.get(_ITEM) or self._next_item(study)
         study._storage.set_trial_system_attr(trial._trial_id, _ITEM, [plan, position])
-        item = study.user_attrs[f"{_PLAN}{plan}"]["items"][position]
-        parameters: dict[str, Any] = self._space.parameters(np.array([item["code"]]))
-        return {**parameters, "target": item["target"]}
+        return self._parameters(study.user_attrs[f"{_PLAN}{plan}"]["items"][position])
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """Refuse: a parameter that is not of the space cannot be chosen."""
-        raise ValueError(f"progressive proposes whole candidates of its space; {param_name!r} is not of it")
+        """Refuse: a parameter that is not of the candidates cannot be chosen."""
+        raise ValueError(f"progressive proposes whole candidates; {param_name!r} is not of them")
 
     def _next_item(self, study: Study) -> tuple[int, int]:
         plans = sum(name.startswith(_PLAN) for name in study.user_attrs)
@@ -80,11 +77,59 @@ class ProgressiveSampler(BaseSampler):
             position = 1 + max((t.system_attrs[_ITEM][1] for t in taken), default=-1)
             if busy < plan["quota"] and position < len(plan["items"]):
                 return plans - 1, position
+            self._check_ended(plan, taken)
         study.set_user_attr(f"{_PLAN}{plans}", self._plan(study, plans))
         return plans, 0
 
+    def _check_ended(self, plan: dict[str, Any], taken: Sequence[FrozenTrial]) -> None:
+        """Raise NotYetError where the next plan has to wait for trials of this one."""
+
+    @abstractmethod
     def _plan(self, study: Study, number: int) -> dict[str, Any]:
-        """Return plan `number`: the number of blocks, how many to train, and candidates in the order of their turn."""
+        """Return plan `number`: `quota`, how many to evaluate, and `items`, candidates in the order of their turn."""
+
+    @abstractmethod
+    def _parameters(self, item: dict[str, Any]) -> dict[str, Any]:
+        """Return what Optuna chose, of a plan's item."""
+
+
+class SingleLevelSampler(PlanSampler):
+    """Plans a small batch of all candidates that there are."""
+
+    def _plan(self, study: Study, number: int) -> dict[str, Any]:
+        """Return the next batch, for which nothing has to be waited."""
+        batch = next_batch(study, self._context.candidates, seed=self._seed)
+        if not batch:
+            raise ExhaustedError("progressive has no candidate left inside the caps")
+        items = [{"parameters": dict(chosen), "predicted_score": score} for chosen, score in batch]
+        return {"quota": len(items), "items": items}
+
+    def _parameters(self, item: dict[str, Any]) -> dict[str, Any]:
+        """Return what Optuna chose."""
+        return dict(item["parameters"])
+
+
+class GrowingSampler(PlanSampler):
+    """Plans level after level of growing cells."""
+
+    def __init__(self, context: Context, candidates: SpaceCandidates, *, seed: int) -> None:
+        super().__init__(context, seed=seed)
+        self._candidates = candidates
+        self._space = candidates.space
+        self._operations = len(self._space.OPERATIONS)
+
+    def _parameters(self, item: dict[str, Any]) -> dict[str, Any]:
+        """Return what Optuna chose: the cell's code as parameters, and the target."""
+        parameters: dict[str, Any] = self._space.parameters(np.array([item["code"]]))
+        return {**parameters, "target": item["target"]}
+
+    def _check_ended(self, plan: dict[str, Any], taken: Sequence[FrozenTrial]) -> None:
+        """Raise NotYetError while trials of the level run: one that is left out is replaced, in this level."""
+        if any(t.state == TrialState.RUNNING for t in taken):
+            raise NotYetError(f"level {plan['blocks']} is still being trained")
+
+    def _plan(self, study: Study, number: int) -> dict[str, Any]:
+        """Return a level: the number of blocks too."""
         trials = [t for t in study.get_trials(deepcopy=False) if t.params]
         complete = [t for t in trials if t.state == TrialState.COMPLETE]
         levels = self._space.MAX_BLOCKS

@@ -1,10 +1,21 @@
-"""Random choice: Optuna's RandomSampler."""
+"""Random choice: every parameter by itself, every choice alike; what does not fit or is known is drawn again."""
 
-from optuna.samplers import RandomSampler
+from collections.abc import Iterator, Sequence
 
-from hwnas.strategies import Context
+from optuna.trial import FrozenTrial
+
+from hwnas.strategies import Context, Parameters
+from hwnas.strategies._choosing import Proposer
 
 
-def sampler(context: Context, *, seed: int) -> RandomSampler:
-    """Return the sampler; it needs nothing of the context."""
-    return RandomSampler(seed=seed)
+def sampler(context: Context, *, seed: int) -> "RandomSampler":
+    """Return the sampler."""
+    return RandomSampler(context, seed=seed)
+
+
+class RandomSampler(Proposer):
+    """Leaves every choice to chance."""
+
+    def draw(self, complete: Sequence[FrozenTrial]) -> Iterator[Parameters]:
+        """Yield nothing: what a strategy does not draw is drawn by chance."""
+        yield from ()
