@@ -438,7 +438,7 @@ def count_instructions(call: Call) -> int | None:
     if not hasattr(os, "posix_fadvise"):
         return None
     with tempfile.TemporaryFile(buffering=0) as marks:
-        *_, own = [executed(marks, gc.isenabled) for _ in range(PRACTICE)]  # for which there is next to nothing to do
+        own = min(executed(marks, gc.isenabled) for _ in range(PRACTICE))  # for which there is next to nothing to do
         counts = [executed(marks, call) for _ in range(COUNTED if own else 0)]
     return min(count - own for count in counts) if counts else None
 

@@ -14,6 +14,7 @@ import numpy as np
 import optuna
 import pytest
 from networks import random_cells
+from optuna.distributions import CategoricalDistribution
 from optuna.trial import TrialState
 
 from hwnas.cell import Block, Cell, encode
@@ -27,7 +28,6 @@ from hwnas.networks.cells import CellNetwork
 from hwnas.report import Operators, _cost_model, agreement_of, latency_by_operator, report
 from hwnas.runs import Run, front_of, make_settings
 from hwnas.spaces import pnas
-from hwnas.strategies import distributions
 
 SETTING = "tflite-fp32-1t"
 CAP_MS = 1.5
@@ -143,7 +143,7 @@ def add_trial(study: optuna.Study, number: int, *, measured: bool = True) -> Non
             state=state,
             values=values,
             params={**parameters, "target": 1.0},
-            distributions=distributions(pnas, (0.5, 1.0)),
+            distributions={**pnas.distributions(), "target": CategoricalDistribution((0.5, 1.0))},
             user_attrs=attributes,
         )
     )
