@@ -161,7 +161,7 @@ class ResultsCandidates:
     cap: float
     inside: "Rows"  # the rows under the cap
     _parameters: list[Parameters]
-    _features: "Array"  # of all rows
+    _costs: "Array"  # of all rows, see `known_costs`
 
     @classmethod
     def under(cls, results: Results, cap: float) -> "ResultsCandidates":
@@ -172,7 +172,8 @@ class ResultsCandidates:
                 f"a cap must leave some row of the table; {cap:g} leaves none, the lowest cost is "
                 f"{results.latency.min():g}. Raise --caps"
             )
-        return cls(results, cap, inside, [results.parameters[row] for row in inside], _features(results))
+        costs = np.column_stack([np.log(results.latency), results.costs])
+        return cls(results, cap, inside, [results.parameters[row] for row in inside], costs)
 
     def distributions(self) -> "dict[str, CategoricalDistribution]":
         """Return the columns of choices."""
@@ -191,24 +192,10 @@ class ResultsCandidates:
         row = int(self.results.rows([chosen])[0])
         return row if row != _ABSENT else tuple(sorted(chosen.items()))
 
-    def features(self, chosen: Sequence[Parameters]) -> "Array":
-        """Return each choice as zeros and a one, the cost's logarithm and the further costs [n, features].
-
-        Of what is not in the table the costs are the table's medians.
-        """
-        rows = self.results.rows(chosen)
-        features = self._features[rows]
-        if (absent := np.flatnonzero(rows == _ABSENT)).size:
-            features[absent] = np.median(self._features, axis=0)
-            ones = _one_hot(self.results, [chosen[int(at)] for at in absent])
-            features[absent, : ones.shape[1]] = ones
-        return features
-
     def known_costs(self, chosen: Sequence[Parameters]) -> "Array":
         """Return the logarithm of the capped cost, then the further ones [n, costs]; medians of what is absent."""
         rows = self.results.rows(chosen)
-        costs = np.column_stack([np.log(self.results.latency), self.results.costs])
-        return np.where((rows == _ABSENT)[:, None], np.median(costs, axis=0), costs[rows])
+        return np.where((rows == _ABSENT)[:, None], np.median(self._costs, axis=0), self._costs[rows])
 
     def every(self) -> list[Parameters]:
         """Return all that are under the cap."""
@@ -256,12 +243,3 @@ def hypervolumes(gain: "Array", latency: "Array") -> "Array":
     is_there = order <= np.arange(len(order))[:, None]  # [evaluations, points]
     area: Array = np.maximum.accumulate(np.where(is_there, gain[order], 0.0), axis=1) @ widths
     return area
-
-
-def _features(results: Results) -> "Array":
-    return np.column_stack([_one_hot(results, results.parameters), np.log(results.latency), results.costs])
-
-
-def _one_hot(results: Results, chosen: Sequence[Parameters]) -> "Array":
-    columns = [(name, choice) for name, choices in results.choices.items() for choice in choices]
-    return np.array([[float(one[name] == choice) for name, choice in columns] for one in chosen])

@@ -81,11 +81,11 @@ def test_only_rows_of_the_table_under_the_cap_fit(tmp_path: Path) -> None:
     assert set(candidates.distributions()) == {"kernel", "op"}
 
 
-def test_features_tell_choices_and_costs_apart_also_of_what_the_table_lacks(tmp_path: Path) -> None:
+def test_costs_are_known_also_of_what_the_table_lacks(tmp_path: Path) -> None:
     text = TABLE.replace("5,pool,0.60,0.65,3.0,2\n", "")
     candidates = ResultsCandidates.under(read(tmp_path / "t.csv", text, costs=("flops",)), 4.0)
-    features = candidates.features([{"kernel": 5, "op": "conv"}, {"kernel": 5, "op": "pool"}])
-    np.testing.assert_allclose(features, [[0, 1, 1, 0, np.log(4), 9], [0, 1, 0, 1, np.log(2), 5]])
+    costs = candidates.known_costs([{"kernel": 5, "op": "conv"}, {"kernel": 5, "op": "pool"}])
+    np.testing.assert_allclose(costs, [[np.log(4), 9], [np.log(2), 5]])
 
 
 def test_a_cap_below_every_row_is_refused(tmp_path: Path) -> None:

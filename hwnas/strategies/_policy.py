@@ -4,14 +4,15 @@ An LSTM reads the choices made so far and gives the next one's probabilities. Wh
 trials alone: it learns from them in batches, in their order, from weights that are always the same at first.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from itertools import islice
 
 import torch
 from torch import Tensor, nn
+
+from hwnas.surrogates._one_thread import one_thread
 
 _WIDTH = 48  # of embeddings and of the LSTM
 _BATCH = 8  # trials that it learns from at once
@@ -116,7 +117,7 @@ def learnt(setup: Setup, history: Sequence[Episode]) -> Policy:
     whole = tuple(history[: len(history) // _BATCH * _BATCH])
     known = (end for end in range(len(whole), 0, -_BATCH) if (setup, whole[:end]) in _learnt)
     start = next(known, 0)
-    with _one_thread():
+    with one_thread():
         state = _learnt[setup, whole[:start]] if start else _beginning(setup)
         for end in range(start + _BATCH, len(whole) + 1, _BATCH):
             state = _after(state, setup, whole[:end])
@@ -163,14 +164,3 @@ def _advantages(setup: Setup, history: tuple[Episode, ...]) -> Tensor:
     same = (given[:, None] == given).double()
     beyond = rewards - same @ rewards / same.sum(1)
     return (beyond / beyond.std().clamp(min=1e-9))[-_BATCH:].float()
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Keep torch to one thread: with tensors this small others only wait, and sums could come out otherwise."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

@@ -4,8 +4,7 @@ Five members, each fitted on four fifths of the data with an L1 loss. A block's 
 are averaged too; the latency target, on which the accuracy also depends here, joins the pooled embedding.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from hwnas.surrogates import Evaluated
+from hwnas.surrogates._one_thread import one_thread
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -65,7 +65,7 @@ def fit(evaluated: Sequence[Evaluated], *, operations: int, seed: int) -> Ensemb
     """Fit the ensemble to evaluated candidates, grouped by their number of blocks."""
     accuracy = np.concatenate([group.accuracy for group in evaluated])
     mean, scale = float(accuracy.mean()), float(accuracy.std()) or 1.0
-    with _one_thread(), torch.random.fork_rng(devices=[]):
+    with one_thread(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         fold = torch.randperm(len(accuracy)) % _MEMBERS
         sees = fold != torch.arange(_MEMBERS)[:, None]  # [members, n]
@@ -81,14 +81,3 @@ def fit(evaluated: Sequence[Evaluated], *, operations: int, seed: int) -> Ensemb
             ((predicted - truth).abs() * sees).mean().backward()  # type: ignore[no-untyped-call]
             optimiser.step()
     return ensemble.eval()
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Keep torch to one thread: with tensors this small others only wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
