@@ -3,17 +3,12 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 console = Console(stderr=True, highlight=False)
 _LINE_EVERY_S = 20.0
@@ -22,7 +17,7 @@ _LINE_EVERY_S = 20.0
 class Bar:
     """One running task; `advance` and `describe` may be called as often as one likes."""
 
-    def __init__(self, progress: Progress, task: TaskID, description: str, clock: Callable[[], float]) -> None:
+    def __init__(self, progress: "Progress", task: "TaskID", description: str, clock: Callable[[], float]) -> None:
         self._progress, self._task, self._description, self._clock = progress, task, description, clock
         self._started = self._last_line = clock()
 
@@ -51,7 +46,7 @@ class Bar:
             console.print(f"{task.description}: {task.completed:.0f} of {task.total:.0f}, {left:.0f} s left")
 
 
-_active: list[Progress] = []
+_active: list["Progress"] = []
 
 
 @contextmanager
@@ -65,6 +60,15 @@ def bar(description: str, total: float, *, clock: Callable[[], float] = time.mon
         finally:
             progress.remove_task(task)
         return
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

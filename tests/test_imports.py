@@ -1,6 +1,7 @@
 """Imports run downwards only, and importing costs nothing."""
 
 import ast
+import os
 import subprocess
 import sys
 import time
@@ -96,14 +97,16 @@ def test_imports_run_downwards_only() -> None:
     assert not upwards
 
 
-def seconds(*arguments: str) -> float:
-    """Return the shortest of five runs of the interpreter, less what an empty run takes."""
+def seconds(*arguments: str, bytecode: Path) -> float:
+    """Return the shortest of five runs of the interpreter with its bytecode kept, less what an empty run takes."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    environment["PYTHONPYCACHEPREFIX"] = str(bytecode)
 
     def shortest(*command: str) -> float:
         times = []
         for _ in range(5):
             started = time.perf_counter()
-            subprocess.run([sys.executable, *command], check=True, capture_output=True)
+            subprocess.run([sys.executable, *command], check=True, capture_output=True, env=environment)
             times.append(time.perf_counter() - started)
         return min(times)
 
@@ -111,9 +114,11 @@ def seconds(*arguments: str) -> float:
 
 
 @pytest.mark.alone
-def test_importing_hwnas_and_its_help_take_less_than_half_a_second() -> None:
-    assert seconds("-c", "import hwnas") < 0.5
-    assert seconds("-c", "import sys; from hwnas.cli import main; sys.argv = ['hwnas', '--help']; main()") < 0.5
+def test_importing_hwnas_and_its_help_take_less_than_half_a_second(tmp_path: Path) -> None:
+    """Run with the bytecode that pip writes on installation; in a clone with PYTHONDONTWRITEBYTECODE there is none."""
+    assert seconds("-c", "import hwnas", bytecode=tmp_path) < 0.5
+    help_ = "import sys; from hwnas.cli import main; sys.argv = ['hwnas', '--help']; main()"
+    assert seconds("-c", help_, bytecode=tmp_path) < 0.5
 
 
 def test_importing_hwnas_loads_no_heavy_library() -> None:
