@@ -2,9 +2,10 @@
 
 An estimator is a module with
     CAVEAT                       what must be said with its figures; empty where they are accuracies
-    estimate(architecture, dataset, *, epochs, images, seed, checkpoint, on_progress) -> Estimate
+    estimate(architecture, dataset, *, epochs, images, seed, checkpoint, on_progress, watch) -> Estimate
 
-`images` are those of an epoch, without it all. What is long goes on from the file `checkpoint`, if it exists.
+`images` are those of an epoch, without it all. What is long goes on from the file `checkpoint`, if it exists, and can
+be watched: it is looked at before its end, and stopped where that promises nothing.
 """
 
 from collections.abc import Callable
@@ -31,12 +32,37 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
+class Look:
+    """What a training shows after `epoch` epochs: the accuracy on some validation images, a share; the mean training
+    loss since the last look; the seconds so far.
+    """
+
+    epoch: float
+    accuracy: float
+    loss: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """After which epochs a training is looked at; `stops` is told each look and says whether to end there."""
+
+    epochs: tuple[float, ...]
+    stops: Callable[[Look], bool]
+
+
+@dataclass(frozen=True, slots=True)
 class Estimate:
-    """A candidate's accuracy on the validation part, a share, and what it took."""
+    """A candidate's accuracy on the validation part, a share, and what it took.
+
+    Where it was `stopped`, the accuracy is the last look's.
+    """
 
     accuracy: float
     seconds: float
     images_seen: int
+    looks: tuple[Look, ...] = ()
+    stopped: bool = False
 
 
 class Estimator(Protocol):
@@ -54,6 +80,7 @@ class Estimator(Protocol):
         seed: int,
         checkpoint: Path | None = None,
         on_progress: Callable[[Progress], None] | None = None,
+        watch: Watch | None = None,
     ) -> Estimate:
         """Say how accurate an architecture is; raises TrainingError where that cannot be said of it."""
         ...

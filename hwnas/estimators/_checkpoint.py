@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from hwnas.errors import TrainingError
 from hwnas.files import write_atomically
 
-_VERSION = 1
+_VERSION = 2
 _NETWORK, _MOMENTUM = "network.", "momentum."
 
 

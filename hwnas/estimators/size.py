@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hwnas.estimators import Estimate, Progress
+from hwnas.estimators import Estimate, Progress, Watch
 
 if TYPE_CHECKING:
     from hwnas.datasets import Dataset
@@ -30,6 +30,7 @@ def estimate(
     seed: int,
     checkpoint: Path | None = None,
     on_progress: Callable[[Progress], None] | None = None,
+    watch: Watch | None = None,
 ) -> Estimate:
     """Return a share that grows with the network's size; of all else only the seed counts."""
     graph = architecture.graph

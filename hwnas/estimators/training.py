@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hwnas.errors import InputError, TrainingError
-from hwnas.estimators import Estimate, Progress, _checkpoint, _hardware
+from hwnas.estimators import Estimate, Look, Progress, Watch, _checkpoint, _hardware
 from hwnas.estimators._batches import Order, augmented, normalise, random_seed
 from hwnas.estimators._hardware import PRECISIONS, Hardware, interrupts_held, keep_freed_memory, own_random_state
 from hwnas.files import write_atomically
@@ -33,8 +33,17 @@ if TYPE_CHECKING:
 __all__ = ["Estimate", "Progress", "normalise"]
 
 CAVEAT = ""
+_LOOK_IMAGES = 2000  # of the validation part
 _SMOOTHING = 0.95  # of the loss that is shown
-_NUMBERS = ("step", "seconds", "loss", "epoch_loss", "epoch_began")  # of a training, beside its tensors
+_NUMBERS = (
+    "step",
+    "seconds",
+    "loss",
+    "epoch_loss",
+    "epoch_began",
+    "look_loss",
+    "looked_at",
+)  # of a training, beside its tensors
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,13 +117,15 @@ class Trained:
     """A trained network, in eval mode on the device that it was trained on.
 
     `seconds` are those of training, over all the times it was taken up. `history` has an entry for each epoch: epoch,
-    step, loss (the epoch's mean), learning_rate, seconds.
+    step, loss (the epoch's mean), learning_rate, seconds. Where it was `stopped`, the last look says at which epoch.
     """
 
     network: Network
     seconds: float
     images_seen: int
     history: list[dict[str, float]]
+    looks: tuple[Look, ...] = ()
+    stopped: bool = False
 
 
 def estimate(
@@ -126,10 +137,11 @@ def estimate(
     seed: int,
     checkpoint: Path | None = None,
     on_progress: Callable[[Progress], None] | None = None,
+    watch: Watch | None = None,
 ) -> Estimate:
     """Train a search's candidate for a short while; returns and raises what `evaluate` does."""
     settings = search_settings(epochs=epochs, images_per_epoch=images, seed=seed)
-    return evaluate(architecture, dataset, settings, checkpoint=checkpoint, on_progress=on_progress)
+    return evaluate(architecture, dataset, settings, checkpoint=checkpoint, on_progress=on_progress, watch=watch)
 
 
 def evaluate(
@@ -139,14 +151,21 @@ def evaluate(
     *,
     checkpoint: Path | None = None,
     on_progress: Callable[[Progress], None] | None = None,
+    watch: Watch | None = None,
 ) -> Estimate:
     """Train an architecture on the data set's training part and measure it on the validation part.
 
     Raises InputError where the architecture and the data do not fit, and TrainingError.
     """
-    trained = train(architecture, dataset.train, dataset, settings, checkpoint=checkpoint, on_progress=on_progress)
+    trained = train(
+        architecture, dataset.train, dataset, settings, checkpoint=checkpoint, on_progress=on_progress, watch=watch
+    )
     return Estimate(
-        accuracy(trained.network, dataset.validation, dataset), seconds=trained.seconds, images_seen=trained.images_seen
+        trained.looks[-1].accuracy if trained.stopped else accuracy(trained.network, dataset.validation, dataset),
+        seconds=trained.seconds,
+        images_seen=trained.images_seen,
+        looks=trained.looks,
+        stopped=trained.stopped,
     )
 
 
@@ -158,19 +177,23 @@ def train(
     *,
     checkpoint: Path | None = None,
     on_progress: Callable[[Progress], None] | None = None,
+    watch: Watch | None = None,
     clock: Callable[[], float] = time.monotonic,
     save_every_s: float = 60.0,
 ) -> Trained:
     """Train an architecture on `images`, normalised by the data set's statistics and flipped where it says so.
 
     With `checkpoint`, training is saved there after each epoch, every `save_every_s` and on the first Ctrl-C, and goes
-    on from there if the file exists. Raises InputError where the architecture and the data do not fit, TrainingError
-    where the loss is not finite and where the checkpoint is broken or of another training.
+    on from there if the file exists. With `watch` it is looked at, on some of the data set's validation images, and
+    may be stopped then; the steps are the same ones.
+
+    Raises InputError where the architecture and the data do not fit, TrainingError where the loss is not finite and
+    where the checkpoint is broken or of another training.
     """
     _check_fits(architecture, images, dataset)
     hardware = _hardware.choose(settings.device, precision=settings.precision, channels_last=settings.channels_last)
     with own_random_state(hardware.device), interrupts_held() as interrupted:
-        training = _Training(architecture, images, dataset, settings, hardware, clock)
+        training = _Training(architecture, images, dataset, settings, hardware, watch, clock)
         if checkpoint is not None and checkpoint.exists():
             training.resume(checkpoint)
         for ended_epoch in training.run():
@@ -186,23 +209,32 @@ def train(
 
 
 @torch.no_grad()
-def logits(network: Network, images: "Images", dataset: "Dataset", *, batch_size: int = 256) -> Tensor:
-    """Return the network's logits of all images, float32 [n, classes] on the CPU; computed on the network's device."""
+def logits(
+    network: Network, images: "Images", dataset: "Dataset", *, batch_size: int = 256, indices: Tensor | None = None
+) -> Tensor:
+    """Return the network's logits, float32 [n, classes] on the CPU; computed on the network's device.
+
+    They are of all images, or of those at `indices`, int64 [n].
+    """
+    indices = torch.arange(len(images.labels)) if indices is None else indices
     was_training = network.training
     device = next(network.parameters()).device
     network.eval()
     outputs = [
-        network(normalise(images.read(indices).to(device), dataset)).float().cpu()
-        for indices in torch.split(torch.arange(len(images.labels)), batch_size)
+        network(normalise(images.read(batch).to(device), dataset)).float().cpu()
+        for batch in torch.split(indices, batch_size)
     ]
     network.train(was_training)
     return torch.cat(outputs)
 
 
-def accuracy(network: Network, images: "Images", dataset: "Dataset", *, batch_size: int = 256) -> float:
-    """Return the share of images whose class is the network's first choice."""
-    chosen = logits(network, images, dataset, batch_size=batch_size).argmax(1)
-    return float((chosen == images.labels).double().mean())
+def accuracy(
+    network: Network, images: "Images", dataset: "Dataset", *, batch_size: int = 256, indices: Tensor | None = None
+) -> float:
+    """Return the share of images, of all or of those at `indices`, whose class is the network's first choice."""
+    chosen = logits(network, images, dataset, batch_size=batch_size, indices=indices).argmax(1)
+    labels = images.labels if indices is None else images.labels[indices]
+    return float((chosen == labels).double().mean())
 
 
 def save_weights(network: Network, path: Path) -> None:
@@ -260,13 +292,15 @@ class _Training:
         dataset: "Dataset",
         settings: TrainingSettings,
         hardware: Hardware,
+        watch: Watch | None,
         clock: Callable[[], float],
     ) -> None:
         self.architecture, self.images, self.dataset = architecture, images, dataset
-        self.settings, self.hardware, self.clock = settings, hardware, clock
+        self.settings, self.hardware, self.watch, self.clock = settings, hardware, watch, clock
         self.batch_size = min(settings.batch_size, len(images.labels))
         self.epoch_images = settings.images_per_epoch or len(images.labels)
         self.steps = max(1, math.ceil(settings.epochs * self.epoch_images / self.batch_size - 1e-9))
+        self.look_steps = {self._step_of(epoch) for epoch in watch.epochs} if watch else set()
         self.order = Order(images.labels, seed=settings.seed)
         torch.manual_seed(random_seed(settings.seed, 1))
         network = Network(
@@ -282,25 +316,54 @@ class _Training:
         self.epoch_loss = 0.0  # the sum over the epoch's steps
         self.epoch_began = 0  # at this step
         self.history: list[dict[str, float]] = []
+        self.looks: list[Look] = []
+        self.look_loss = 0.0  # the sum over the steps since the last look
+        self.looked_at = 0  # at this step
+        self.stopped = False
         self._unread: list[Tensor] = []  # losses of the last steps, on the device
         self._saved = clock()
         if hardware.device.type == "cpu":
             keep_freed_memory()
 
     def run(self) -> Iterator[bool]:
-        """Do the steps that are left; after each say whether it ended an epoch."""
+        """Do the steps that are left, or until a look stops them; after each say whether it ended an epoch."""
         self._first, self._seconds_before, begun = self.step, self.seconds, self.clock()
         every = _check_every(self.hardware.device)
         for pixels, labels in self._batches():
+            if self._is_to_stop():
+                break
             self._unread.append(self._train_step(pixels, labels))
             self.step += 1
             self.seconds = self._seconds_before + self.clock() - begun
-            ended = self._ends_epoch()
-            if ended or len(self._unread) >= every:
+            ended, look_due = self._ends_epoch(), self.step in self.look_steps
+            if ended or look_due or len(self._unread) >= every:
                 self._read_losses()
             if ended:
                 self._end_epoch()
+            if look_due:
+                self._look()
             yield ended
+
+    def _step_of(self, epoch: float) -> int:
+        """Return the step with which so many epochs are done."""
+        return max(1, math.ceil(epoch * self.epoch_images / self.batch_size - 1e-9))
+
+    def _look(self) -> None:
+        """Note what the training shows now, unless it is done."""
+        if self.step == self.steps:
+            return
+        labels = self.dataset.validation.labels
+        some = Order(labels, seed=0).indices(0, min(_LOOK_IMAGES, len(labels)))  # the same ones for all candidates
+        share = accuracy(self.network, self.dataset.validation, self.dataset, indices=some)
+        loss = self.look_loss / (self.step - self.looked_at)
+        self.looks.append(Look(self._epochs_done(), share, loss, self.seconds))
+        self.look_loss, self.looked_at = 0.0, self.step
+
+    def _is_to_stop(self) -> bool:
+        """Say whether the look at the last step, if there was one, stops the training."""
+        looked = self.watch is not None and self.looks and self.looked_at == self.step
+        self.stopped = bool(looked and self.watch and self.watch.stops(self.looks[-1]))
+        return self.stopped
 
     def progress(self) -> Progress | None:
         """Return how far this is, or nothing while losses are still being computed."""
@@ -370,6 +433,7 @@ class _Training:
                 raise self._not_finite(f"got {loss} at step {step} of {self.steps}")
             self.loss = loss if step == 1 else _SMOOTHING * self.loss + (1 - _SMOOTHING) * loss
             self.epoch_loss += loss
+            self.look_loss += loss
         self._unread.clear()
 
     def _not_finite(self, got: str) -> TrainingError:
@@ -420,7 +484,13 @@ class _Training:
         """Write a checkpoint; raises TrainingError, and leaves the last one, where a loss was not finite."""
         self._read_losses()
         numbers = {name: getattr(self, name) for name in _NUMBERS}
-        state = {"training": self._identity(), "history": self.history, "scaler": self.scaler.state_dict(), **numbers}
+        state = {
+            "training": self._identity(),
+            "history": self.history,
+            "looks": [asdict(look) for look in self.looks],
+            "scaler": self.scaler.state_dict(),
+            **numbers,
+        }
         _checkpoint.save(path, _checkpoint.tensors_of(self.network, self.optimizer), state)
         self._saved = self.clock()
 
@@ -432,6 +502,7 @@ class _Training:
         for name in _NUMBERS:
             setattr(self, name, state[name])
         self.history = state["history"]
+        self.looks = [Look(**look) for look in state["looks"]]
         if state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
 
@@ -440,4 +511,5 @@ class _Training:
         if not all(bool(parameter.isfinite().all()) for parameter in self.network.parameters()):
             raise self._not_finite("the last step made weights that are not")
         self.network.auxiliary = None
-        return Trained(self.network.eval(), self.seconds, self.steps * self.batch_size, self.history)
+        seen = self.step * self.batch_size
+        return Trained(self.network.eval(), self.seconds, seen, self.history, tuple(self.looks), self.stopped)

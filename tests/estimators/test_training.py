@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from hwnas.cell import Block, Cell
 from hwnas.datasets import Dataset
 from hwnas.datasets._shared import TensorImages
 from hwnas.errors import InputError, TrainingError
-from hwnas.estimators import _batches, _hardware, training
+from hwnas.estimators import Look, Watch, _batches, _hardware, training
 from hwnas.estimators.training import Progress, Trained, TrainingSettings
 from hwnas.module import Network
 from hwnas.networks import Scale
@@ -84,6 +84,7 @@ def trained(
     on_progress: Callable[[Progress], None] | None = None,
     save_every_s: float = 1e9,
     data: Dataset = DATA,
+    watch: Watch | None = None,
 ) -> Trained:
     return training.train(
         ARCHITECTURE,
@@ -93,6 +94,7 @@ def trained(
         checkpoint=checkpoint,
         on_progress=on_progress,
         save_every_s=save_every_s,
+        watch=watch,
     )
 
 
@@ -331,7 +333,7 @@ def test_nothing_is_augmented_unless_asked_for() -> None:
 
 def test_batches_that_are_read_ahead_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     def batches(device: str) -> list[tuple[Tensor, Tensor]]:
-        loop = training._Training(ARCHITECTURE, DATA.train, DATA, EVERYTHING, hardware(), lambda: 0.0)
+        loop = training._Training(ARCHITECTURE, DATA.train, DATA, EVERYTHING, hardware(), None, lambda: 0.0)
         loop.hardware = dataclasses.replace(loop.hardware, device=torch.device(device))
         return list(loop._batches())
 
@@ -386,6 +388,70 @@ def test_a_training_cut_off_at_any_step_ends_with_the_same_weights(step: int, tm
     assert same_weights(resumed, whole)
     kept = ("epoch", "step", "loss", "learning_rate")
     assert [[e[k] for k in kept] for e in resumed.history] == [[e[k] for k in kept] for e in whole.history]
+
+
+# Looking at a training before its end
+
+
+def noted(looks: list[Look], *, stop_after: float = math.inf) -> Watch:
+    """Return a watch over half an epoch, one and two, which stops at a look after `stop_after` epochs."""
+
+    def stops(look: Look) -> bool:
+        looks.append(look)
+        return look.epoch >= stop_after
+
+    return Watch((0.5, 1, 2), stops)
+
+
+def without_seconds(looks: Sequence[Look]) -> list[Look]:
+    return [dataclasses.replace(look, seconds=0.0) for look in looks]
+
+
+def test_looks_tell_accuracy_and_loss_and_change_nothing(whole: Trained) -> None:
+    looks: list[Look] = []
+    watched = trained(EVERYTHING, watch=noted(looks))
+    assert same_weights(watched, whole)
+    assert watched.looks == tuple(looks)
+    assert not watched.stopped
+    assert [look.epoch for look in looks] == [0.5, 1, 2]
+    half = trained(EVERYTHING, watch=noted([], stop_after=0.5))
+    assert half.looks[0].accuracy == training.accuracy(half.network, DATA.validation, DATA)
+    losses = [entry["loss"] for entry in watched.history]
+    assert (looks[0].loss + looks[1].loss) / 2 == pytest.approx(losses[0])
+    assert looks[2].loss == pytest.approx(losses[1])
+
+
+def test_a_look_stops_a_training(whole: Trained) -> None:
+    stopped = trained(EVERYTHING, watch=noted([], stop_after=1))
+    assert stopped.stopped
+    assert stopped.looks[-1].epoch == 1
+    assert stopped.images_seen == 4 * EVERYTHING.batch_size
+    estimate = training.evaluate(ARCHITECTURE, DATA, EVERYTHING, watch=noted([], stop_after=1))
+    assert (estimate.stopped, estimate.accuracy) == (True, stopped.looks[-1].accuracy)
+
+
+@pytest.mark.parametrize("step", range(1, STEPS + 1))
+def test_a_watched_training_that_is_cut_off_shows_the_same(step: int, tmp_path: Path, whole: Trained) -> None:
+    first: list[Look] = []
+    expected = trained(EVERYTHING, watch=noted([])).looks
+    interrupted_at(step, EVERYTHING, tmp_path / "c", save_every_s=0, watch=noted(first))
+    resumed = trained(EVERYTHING, checkpoint=tmp_path / "c", watch=noted(first))
+    assert same_weights(resumed, whole)
+    assert without_seconds(resumed.looks) == without_seconds(expected)
+    assert sorted({look.epoch for look in first}) == [0.5, 1, 2]  # each was decided upon
+
+
+def test_the_images_that_are_looked_at_are_of_all_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "_LOOK_IMAGES", 10)
+    seen: list[Tensor] = []
+    read = TensorImages.read
+    monkeypatch.setattr(TensorImages, "read", lambda self, indices: seen.append(indices) or read(self, indices))
+    trained(dataclasses.replace(PLAIN, epochs=1), watch=Watch((0.5,), lambda look: False))
+    (some,) = [indices for indices in seen if len(indices) == 10]
+    assert sorted(DATA.validation.labels[some].tolist()) == [0] * 5 + [1] * 5
+
+
+# Exactness of going on
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
@@ -564,7 +630,7 @@ def test_broken_checkpoints_are_refused(damage: str, tmp_path: Path) -> None:
         at = content.index(b'step\\": 4, \\"seconds') + 8
         content[at : at + 1] = b"5"
     elif damage == "version":
-        at = content.index(b'version\\": 1') + 11
+        at = content.index(b'version\\": 2') + 11
         content[at : at + 1] = b"9"
     elif damage == "header":
         content[8:20] = bytes(12)
@@ -580,8 +646,8 @@ def test_broken_checkpoints_are_refused(damage: str, tmp_path: Path) -> None:
 def test_a_checkpoint_of_another_version_is_refused(tmp_path: Path) -> None:
     from hwnas.estimators import _checkpoint
 
-    _checkpoint.save(tmp_path / "c", {}, {"version": 2})
-    with pytest.raises(TrainingError, match=r"must be of version 1; .* is of version 2"):
+    _checkpoint.save(tmp_path / "c", {}, {"version": 1})
+    with pytest.raises(TrainingError, match=r"must be of version 2; .* is of version 1"):
         trained(EVERYTHING, checkpoint=tmp_path / "c")
 
 
