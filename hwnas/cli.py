@@ -152,7 +152,8 @@ def _show_searched(searched: Searched) -> None:
     ]
     columns = ["trial", "accuracy (short)", "latency ms", "predicted ms", "Mult-Adds M", "params k", "network"]
     print_table(columns, rows, title=f"{searched.run}: the front of {searched.trained} trained candidates")
-    print(f"{searched.trained} trained, {searched.left_out} left out (over a cap, or known)")
+    stopped = f" ({searched.stopped} of them stopped early)" if searched.stopped else ""
+    print(f"{searched.trained} trained{stopped}, {searched.left_out} left out (over a cap, or known)")
     if searched.ended:
         print(f"ended early: {searched.ended}")
 

@@ -187,7 +187,7 @@ class _View:
     def verdict(self) -> str:
         """The result in a sentence or two."""
         cap = f"the cap of {self.settings.max_latency_ms:g} ms"
-        best = max(self.candidates, key=lambda candidate: candidate.accuracy)
+        best = max(self.front or self.candidates, key=lambda candidate: candidate.accuracy)
         if not self.winners:
             return (
                 f"{_count(len(self.candidates), 'candidate')} trained under {cap}; the best has "
@@ -202,6 +202,11 @@ class _View:
         return (
             f"{sentence}; the best has {_percent(max(accuracies))} % on the test set." if accuracies else f"{sentence}."
         )
+
+    @property
+    def stopped(self) -> "list[Candidate]":
+        """The candidates whose training was stopped before its end."""
+        return [candidate for candidate in self.candidates if candidate.stopped_after is not None]
 
     @property
     def caveat(self) -> str:

@@ -18,6 +18,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hwnas.budget import Budget
+from hwnas.curves import Curve, Look
 from hwnas.errors import InputError
 from hwnas.files import locked, read_json, write_bytes, write_json
 from hwnas.latency import TimedNetwork
@@ -61,6 +62,7 @@ class SearchSettings(BaseModel):
     proxy_filters: float = Field(gt=0, le=1)
     images: int | None
     epochs: float = Field(gt=0)
+    pruner: str = "none"
     seed: int
     predicted: bool
     storage: str | None
@@ -93,7 +95,8 @@ class SearchSettings(BaseModel):
 class Candidate:
     """A trained trial: its network at deployed scale, the accuracy of its proxy, its latency.
 
-    `latency_ms` was measured on the device, unless `measured` is false: then it is the prediction.
+    `latency_ms` was measured on the device, unless `measured` is false: then it is the prediction. Where training was
+    `stopped_after` so many epochs, the accuracy is what it would have come to, give or take its `spread`.
     """
 
     trial: int
@@ -106,6 +109,8 @@ class Candidate:
     predicted_error: float
     mult_adds: int
     parameters: int
+    stopped_after: float | None = None
+    spread: float | None = None
 
 
 class Run:
@@ -217,11 +222,12 @@ class Run:
 
 
 def front_of(candidates: list[Candidate]) -> list[Candidate]:
-    """Return the Pareto front, accuracy against latency, by rising latency."""
+    """Return the Pareto front, accuracy against latency, by rising latency, of those that were trained to the end."""
     import numpy as np
 
     from hwnas.pareto import front
 
+    candidates = [candidate for candidate in candidates if candidate.stopped_after is None]
     if not candidates:
         return []
     accuracy, latency = np.array([(c.accuracy, c.latency_ms) for c in candidates]).T
@@ -231,6 +237,7 @@ def front_of(candidates: list[Candidate]) -> list[Candidate]:
 def candidate_of(trial: "FrozenTrial") -> Candidate:
     """Return what a finished trial says of its candidate."""
     attributes = trial.user_attrs
+    stopped = attributes.get("stopped", {})
     return Candidate(
         trial=trial.number,
         architecture=Architecture.from_json(attributes["architecture"]),
@@ -242,6 +249,20 @@ def candidate_of(trial: "FrozenTrial") -> Candidate:
         predicted_error=attributes["predicted_error"],
         mult_adds=attributes["mult_adds"],
         parameters=attributes["parameters"],
+        stopped_after=stopped.get("epoch"),
+        spread=stopped.get("spread"),
+    )
+
+
+def curve_of(trial: "FrozenTrial", *, latency_ms: float | None = None) -> Curve:
+    """Return a trial's learning curve; of one that is not finished the latency has to be given."""
+    finished = trial.values is not None
+    return Curve(
+        number=trial.number,
+        target=trial.params["target"],
+        latency_ms=trial.values[1] if latency_ms is None else latency_ms,
+        looks=tuple(Look(**look) for look in trial.user_attrs["looks"]),
+        accuracy=trial.values[0] if finished and "stopped" not in trial.user_attrs else None,
     )
 
 

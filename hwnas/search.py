@@ -13,7 +13,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from itertools import chain, takewhile
 from os import getuid
@@ -47,8 +47,9 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
     from hwnas.costs import CostModel, Costs
+    from hwnas.curves import Curve, Look
     from hwnas.device import Device, Setting
-    from hwnas.estimators import Progress
+    from hwnas.estimators import Progress, Watch
     from hwnas.latency import Measurement
     from hwnas.networks import Architecture, Scale
     from hwnas.runs import Candidate, Leases, Run, SearchSettings
@@ -61,11 +62,14 @@ _POLL_S = 0.2  # between two looks at what others have finished
 
 @dataclass(frozen=True, slots=True)
 class Searched:
-    """What a search has come to: the front by rising latency, how many trials were trained and how many left out."""
+    """What a search has come to: the front by rising latency, how many trials were trained, how many of them were
+    stopped before their end, and how many were left out.
+    """
 
     run: str
     front: "list[Candidate]"
     trained: int
+    stopped: int
     left_out: int
     ended: str  # why, where it was before the wanted number of trials
 
@@ -105,6 +109,10 @@ def search(
         int | None, typer.Option(help="training images an epoch of short training", show_default="all")
     ] = 6000,
     epochs: Annotated[float, typer.Option(help="epochs of short training")] = 2,
+    pruner: Annotated[
+        str,
+        typer.Option(help="what stops short training before its end: none, halving, hyperband or extrapolation"),
+    ] = "none",
     seed: Seed = 0,
     predicted: Annotated[
         bool, typer.Option("--predicted", help="go on without the device: latencies are predictions, and labelled so")
@@ -126,6 +134,7 @@ def search(
     chosen = machine.setting(setting, threads=threads)
     plugins.load("strategies", strategy)
     plugins.load("surrogates", surrogate)
+    plugins.load("pruners", pruner)
     if caveat := estimators.get(estimator).CAVEAT:
         say(caveat)
     options = {
@@ -159,6 +168,7 @@ def search(
         estimator=estimator,
         targets=tuple(targets),
         images=images,
+        pruner=pruner,
         seed=seed,
         predicted=predicted,
         storage=storage,
@@ -295,6 +305,7 @@ class _Search:
             run=str(self.run_folder.folder),
             front=front_of(candidates),
             trained=len(candidates),
+            stopped=sum(candidate.stopped_after is not None for candidate in candidates),
             left_out=len(self._in_state("PRUNED")),
             ended=self._ended() if len(candidates) < self.settings.trials else "",
         )
@@ -403,7 +414,9 @@ class _Search:
             return
         self.study.tell(trial, values)
         name = Architecture.from_json(trial.user_attrs["architecture"]).name
-        say(f"trial {trial.number}: {values[0]:.4f} at {values[1]:.3f} ms, {name}")
+        stopped = trial.user_attrs.get("stopped")
+        after = f"stopped after {stopped['epoch']:g} epochs, would come to about " if stopped else ""
+        say(f"trial {trial.number}: {after}{values[0]:.4f} at {values[1]:.3f} ms, {name}")
 
     def _values(self, trial: "optuna.Trial") -> tuple[float, float] | None:
         """Return accuracy and latency in ms of the trial's network; where it is not trained, note why."""
@@ -415,7 +428,7 @@ class _Search:
         trial.set_user_attr("measured_ms", None if self.settings.predicted else latency_ms)
         self._constrain(trial, excess=latency_ms / self.settings.max_latency_ms - 1.0)
         try:
-            return self._accuracy(trial, self.settings.scales[at]), latency_ms
+            return self._accuracy(trial, self.settings.scales[at], latency_ms), latency_ms
         except TrainingError as error:
             trial.set_user_attr("left_out", str(error))
             say(f"trial {trial.number} is left out: {error}")
@@ -555,8 +568,11 @@ class _Search:
             trial.set_user_attr("scale", at)
         return True
 
-    def _accuracy(self, trial: "optuna.Trial", scale: "Scale") -> float:
-        """Train the proxy for a short while and return its accuracy on the validation part."""
+    def _accuracy(self, trial: "optuna.Trial", scale: "Scale", latency_ms: float) -> float:
+        """Train the proxy for a short while and return its accuracy on the validation part.
+
+        Where the pruner stops it, that is what it would have come to, as far as its learning curve says.
+        """
         from hwnas import estimators
 
         settings = self.settings
@@ -577,12 +593,45 @@ class _Search:
                 seed=settings.seed,
                 checkpoint=checkpoint,
                 on_progress=on_progress,
+                watch=self._watch(trial, latency_ms),
             )
         checkpoint.unlink(missing_ok=True)
         for name in ("accuracy", "seconds", "images_seen"):
             trial.set_user_attr(name, getattr(estimate, name))
         trial.set_user_attr("seed", settings.seed)
-        return estimate.accuracy
+        return self._extrapolated(trial, latency_ms) if estimate.stopped else estimate.accuracy
+
+    def _watch(self, trial: "optuna.Trial", latency_ms: float) -> "Watch":
+        """Return what looks at a trial's training, keeps the looks in the trial, and stops it as the pruner says."""
+        from hwnas import pruners
+        from hwnas.estimators import Watch
+
+        pruner = pruners.get(self.settings.pruner)
+
+        def stops(look: "Look") -> bool:
+            earlier = [one for one in trial.user_attrs.get("looks", []) if one["epoch"] < look.epoch]
+            trial.set_user_attr("looks", [*earlier, asdict(look)])
+            return pruner.stops(*self._curves(trial, latency_ms))
+
+        return Watch(pruner.epochs(self.settings.epochs, number=trial.number), stops)
+
+    def _curves(self, trial: "optuna.Trial", latency_ms: float) -> "tuple[Curve, list[Curve]]":
+        """Return the learning curve of a trial that is being trained, and those of all others."""
+        from hwnas.runs import curve_of
+
+        shown = [one for one in self.study.get_trials(deepcopy=False) if one.user_attrs.get("looks")]
+        own = curve_of(next(one for one in shown if one.number == trial.number), latency_ms=latency_ms)
+        return own, [curve_of(one) for one in shown if one.number != trial.number]
+
+    def _extrapolated(self, trial: "optuna.Trial", latency_ms: float) -> float:
+        """Return what a trial that was stopped would have come to; note how sure that is."""
+        from hwnas.curves import extrapolate
+
+        curve, others = self._curves(trial, latency_ms)
+        found = extrapolate(curve, others)
+        accuracy = min(max(found.mean, 0.0), 1.0)
+        trial.set_user_attr("stopped", {"epoch": curve.looks[-1].epoch, "accuracy": accuracy, "spread": found.spread})
+        return accuracy
 
 
 def _text(architecture: dict[str, Any]) -> str:

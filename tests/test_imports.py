@@ -15,9 +15,9 @@ PACKAGE = Path(hwnas.__file__).parent
 LAYERS = [  # a module may import those of lower layers, and of its own where the layer says so
     {"errors"},
     {"files", "plugins", "progress", "options", "runner"},
-    {"ops", "cell", "device", "pareto", "workers"},
+    {"ops", "cell", "device", "pareto", "workers", "curves"},
     {"graph", "networks", "latency", "slowness", "correction", "budget"},
-    {"module", "spaces", "surrogates", "formats", "transports", "datasets", "tables", "steadiness"},
+    {"module", "spaces", "surrogates", "pruners", "formats", "transports", "datasets", "tables", "steadiness"},
     {
         "measure",
         "costs",

@@ -5,7 +5,7 @@ import tempfile
 import threading
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,14 +14,16 @@ import pytest
 from conftest import FILTERS, pretend_table
 from optuna.trial import FrozenTrial, TrialState
 
-from hwnas import formats, measure, plugins
+from hwnas import formats, measure, plugins, pruners
 from hwnas.cell import canonical_keys
+from hwnas.curves import Look
 from hwnas.errors import BudgetError, InputError, TableError, TrainingError, UnknownNameError
-from hwnas.estimators import Progress, size, training
+from hwnas.estimators import Estimate, Progress, Watch, size, training
 from hwnas.files import locked
 from hwnas.graph import Graph, executed
 from hwnas.latency import LatencyTable, Measurement
 from hwnas.networks import Architecture
+from hwnas.report import report
 from hwnas.runs import Run, front_of, repair_journal
 from hwnas.search import Searched, search
 from hwnas.spaces import pnas
@@ -31,18 +33,23 @@ MANY_FILTERS = (4, 5, 6, 7, 8, 10, 12)
 STRATEGIES = [name for name in plugins.names("strategies") if name not in ("gp", "controller-reinforce")]
 
 
-@dataclass
-class Estimate:
-    accuracy: float
-    seconds: float = 0.0
-    images_seen: int = 0
-
-
 def pretend_accuracy(architecture: Any, dataset: Any, *_: Any, **__: Any) -> Estimate:
     """Return an accuracy that grows with the network, with some noise of the cell's own."""
     assert dataset.resolution == architecture.graph.layers[0].shape[1]
     noise = zlib.crc32(architecture.choice.encode()) % 1000 / 1e4
-    return Estimate(0.5 + noise + 0.4 * architecture.graph.mult_adds / (architecture.graph.mult_adds + 1e5))
+    accuracy = 0.5 + noise + 0.4 * architecture.graph.mult_adds / (architecture.graph.mult_adds + 1e5)
+    return Estimate(accuracy, seconds=0.0, images_seen=0)
+
+
+def pretend_training(architecture: Any, dataset: Any, *_: Any, watch: Watch, **__: Any) -> Estimate:
+    """Let a training be looked at that comes half of its way to the end's accuracy with every look."""
+    end = pretend_accuracy(architecture, dataset)
+    looks: tuple[Look, ...] = ()
+    for number, epoch in enumerate(watch.epochs, start=1):
+        looks += (Look(epoch, end.accuracy * (1 - 0.5**number), 1.0, 0.0),)
+        if watch.stops(looks[-1]):
+            return replace(end, accuracy=looks[-1].accuracy, looks=looks, stopped=True)
+    return replace(end, looks=looks)
 
 
 @dataclass
@@ -210,6 +217,60 @@ def test_a_candidate_whose_training_diverges_is_left_out_and_the_search_goes_on(
     assert tiny_search(workplace / "run", trials=3).trained == 3
     (failed,) = [t for t in trials_of(workplace / "run") if t.state == TrialState.FAIL]
     assert failed.user_attrs["left_out"] == "the loss of step 7 is nan"
+
+
+@pytest.mark.parametrize("pruner", [name for name in plugins.names("pruners") if name != "none"])
+def test_a_pruner_stops_trainings_which_count_and_are_not_on_the_front(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, pruner: str
+) -> None:
+    monkeypatch.setattr(training, "evaluate", pretend_training)
+    result = tiny_search(workplace / "run", strategy="random", trials=24, pruner=pruner)
+    assert result.trained == 24
+    assert 3 <= result.stopped < 24
+    trials = [t for t in trials_of(workplace / "run") if t.state == TrialState.COMPLETE]
+    stopped = [t for t in trials if "stopped" in t.user_attrs]
+    assert len(stopped) == result.stopped
+    for trial in stopped:
+        said = trial.user_attrs["stopped"]
+        assert said["epoch"] == trial.user_attrs["looks"][-1]["epoch"] < 2
+        assert said["accuracy"] == trial.values[0]
+        assert said["spread"] > 0
+    candidates = Run.open(workplace / "run").candidates()
+    assert {c.trial for c in candidates if c.stopped_after is not None} == {t.number for t in stopped}
+    whole = [c for c in candidates if c.stopped_after is None]
+    assert [c.trial for c in front_of(whole)] == [c.trial for c in result.front]
+    page = Path(report(str(workplace / "run")).page).read_text()
+    assert f"{len(stopped)} of them were stopped before their end by the pruner {pruner}" in page
+
+
+def test_a_search_with_a_pruner_that_was_killed_at_any_look_goes_on_as_if_it_had_not_been(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "evaluate", pretend_training)
+    options: dict[str, Any] = {"pruner": "halving", "trials": 10, "strategy": "random"}
+    tiny_search(workplace / "whole", **options)
+    stops = pruners.get("halving").stops
+
+    def killed_at(call: int) -> Callable[..., bool]:
+        left = iter(range(call))
+
+        def decide(*curves: Any) -> bool:
+            if next(left, None) is None:
+                raise KeyboardInterrupt
+            return stops(*curves)
+
+        return decide
+
+    for call in (0, 1, 2, 3, 4, 5):
+        monkeypatch.setattr(pruners.get("halving"), "stops", killed_at(call))
+        with pytest.raises(KeyboardInterrupt):
+            tiny_search(workplace / "killed", **options)
+    monkeypatch.setattr(pruners.get("halving"), "stops", stops)
+    tiny_search(workplace / "killed", **options)
+    whole, killed = trials_of(workplace / "whole"), trials_of(workplace / "killed")
+    assert [(t.params, t.values, t.user_attrs.get("looks")) for t in killed] == [
+        (t.params, t.values, t.user_attrs.get("looks")) for t in whole
+    ]
 
 
 def test_more_trials_may_be_asked_for_later(workplace: Path) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
 from hwnas import plugins
+from hwnas.curves import Look
 
 if TYPE_CHECKING:
     from hwnas.datasets import Dataset
@@ -29,18 +30,6 @@ class Progress:
     epoch: float
     loss: float
     images_per_second: float
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """What a training shows after `epoch` epochs: the accuracy on some validation images, a share; the mean training
-    loss since the last look; the seconds so far.
-    """
-
-    epoch: float
-    accuracy: float
-    loss: float
-    seconds: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hwnas.curves import Look
 from hwnas.errors import InputError, TrainingError
-from hwnas.estimators import Estimate, Look, Progress, Watch, _checkpoint, _hardware
+from hwnas.estimators import Estimate, Progress, Watch, _checkpoint, _hardware
 from hwnas.estimators._batches import Order, augmented, normalise, random_seed
 from hwnas.estimators._hardware import PRECISIONS, Hardware, interrupts_held, keep_freed_memory, own_random_state
 from hwnas.files import write_atomically

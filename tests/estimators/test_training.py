@@ -19,10 +19,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from hwnas.cell import Block, Cell
+from hwnas.curves import Look
 from hwnas.datasets import Dataset
 from hwnas.datasets._shared import TensorImages
 from hwnas.errors import InputError, TrainingError
-from hwnas.estimators import Look, Watch, _batches, _hardware, training
+from hwnas.estimators import Watch, _batches, _hardware, training
 from hwnas.estimators.training import Progress, Trained, TrainingSettings
 from hwnas.module import Network
 from hwnas.networks import Scale
