@@ -28,6 +28,7 @@ import typer
 from hwnas import plugins
 from hwnas.errors import HwnasError, InputError
 from hwnas.files import read_json, write_bytes, write_json, write_text
+from hwnas.options import names
 from hwnas.progress import bar
 from hwnas.table_search import TableRun, search_table
 
@@ -36,14 +37,6 @@ if TYPE_CHECKING:
 
 _STEPS = (10, 20, 50, 100, 200, 500, 1000, 2000, 5000)  # the numbers of evaluations that are written out
 _COLUMNS = "strategy,cap,seed,evaluations,proposals,row,best_seen,regret_seen,regret,hypervolume,ask_ms,ended"
-
-
-def names(text: str | Sequence[str]) -> tuple[str, ...]:
-    """Read `a,b,c`; raises InputError where there is no name."""
-    found = tuple(part.strip() for part in (text.split(",") if isinstance(text, str) else text))
-    if not found or not all(found):
-        raise InputError(f"an option takes names, such as a,b,c; got {text!r}")
-    return found
 
 
 def caps_of(text: str | Sequence[float]) -> tuple[float, ...]:

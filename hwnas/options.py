@@ -21,6 +21,14 @@ def shares(text: str | Sequence[float]) -> tuple[float, ...]:
     return numbers
 
 
+def names(text: str | Sequence[str]) -> tuple[str, ...]:
+    """Read `a,b,c`; raises InputError where there is no name."""
+    found = tuple(part.strip() for part in (text.split(",") if isinstance(text, str) else text))
+    if not found or not all(found):
+        raise InputError(f"an option takes names, such as a,b,c; got {text!r}")
+    return found
+
+
 def _numbers(text: str | Sequence[float], kind: type[float], rule: str) -> tuple[float, ...]:
     parts = text.split(",") if isinstance(text, str) else text
     try:

@@ -12,6 +12,8 @@ _NOUNS = {
     "spaces": "space",
     "strategies": "strategy",
     "surrogates": "surrogate",
+    "pruners": "pruner",
+    "proxies": "zero-cost proxy",
     "estimators": "estimator",
     "formats": "runtime",
     "transports": "transport",

@@ -16,14 +16,13 @@ import typer
 from hwnas.options import RunFolder
 
 if TYPE_CHECKING:
-    import numpy as np
     from matplotlib.figure import Figure
-    from numpy.typing import NDArray
 
     from hwnas.costs import CostModel
     from hwnas.graph import Layer
     from hwnas.networks import Architecture
     from hwnas.runs import Candidate, Run, SearchSettings
+    from hwnas.strategies._truth import LevelTruth
 
 _OPERATORS = 12  # that are listed by themselves; the others are one line
 _SAME = 0.005  # two predictions that differ by less are the same
@@ -207,6 +206,13 @@ class _View:
     def stopped(self) -> "list[Candidate]":
         """The candidates whose training was stopped before its end."""
         return [candidate for candidate in self.candidates if candidate.stopped_after is not None]
+
+    @property
+    def surrogate_truth(self) -> "list[LevelTruth]":
+        """How true the surrogate of a progressive search was, level by level."""
+        from hwnas.strategies._truth import surrogate_truth
+
+        return surrogate_truth(self.run.study())
 
     @property
     def caveat(self) -> str:
@@ -447,33 +453,16 @@ def agreement_of(pairs: Sequence[tuple[float, float]]) -> Agreement:
     """Return how well milliseconds were predicted; `pairs` are (predicted, measured)."""
     import numpy as np
 
+    from hwnas.ranks import spearman
+
     predicted, measured = np.array(pairs, dtype=float).T
     errors = np.abs(measured / predicted - 1)
     return Agreement(
         networks=len(pairs),
         within_5=float((errors <= 0.05).mean()),
         within_10=float((errors <= 0.10).mean()),
-        spearman=_spearman(predicted, measured),
+        spearman=spearman(predicted, measured),
     )
-
-
-def _spearman(one: "NDArray[np.float64]", other: "NDArray[np.float64]") -> float | None:
-    """Return the correlation of the ranks, equal values sharing theirs; nothing where it is not defined."""
-    import numpy as np
-
-    ranks = np.stack([_ranks(one), _ranks(other)])
-    if (np.ptp(ranks, axis=1) == 0).any():
-        return None
-    one, other = ranks - ranks.mean(axis=1, keepdims=True)
-    return float(one @ other / np.sqrt((one @ one) * (other @ other)))
-
-
-def _ranks(values: "NDArray[np.float64]") -> "NDArray[np.float64]":
-    import numpy as np
-
-    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ranks: NDArray[np.float64] = (np.cumsum(counts) - (counts - 1) / 2)[place]
-    return ranks
 
 
 # --- the page ---

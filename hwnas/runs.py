@@ -56,6 +56,7 @@ class SearchSettings(BaseModel):
     filters: tuple[int, ...]
     strategy: str
     surrogate: str
+    proxies: tuple[str, ...] = ()
     estimator: str = "training"
     trials: int = Field(ge=1)
     targets: tuple[float, ...]
@@ -63,6 +64,7 @@ class SearchSettings(BaseModel):
     images: int | None
     epochs: float = Field(gt=0)
     pruner: str = "none"
+    inherit: bool = False
     seed: int
     predicted: bool
     storage: str | None

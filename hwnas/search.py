@@ -38,6 +38,7 @@ from hwnas.options import (
     SkeletonName,
     SpaceName,
     Threads,
+    names,
     shares,
 )
 from hwnas.progress import bar, say
@@ -53,7 +54,9 @@ if TYPE_CHECKING:
     from hwnas.latency import Measurement
     from hwnas.networks import Architecture, Scale
     from hwnas.runs import Candidate, Leases, Run, SearchSettings
+    from hwnas.strategies import Array, Parameters
     from hwnas.strategies._candidates import SpaceCandidates
+    from hwnas.strategies._truth import LevelTruth
 
 _MOST_MEASURED = 4  # networks a trial
 _MAX_PROPOSALS = 100  # in a row without one that is trained: then the search ends
@@ -63,7 +66,7 @@ _POLL_S = 0.2  # between two looks at what others have finished
 @dataclass(frozen=True, slots=True)
 class Searched:
     """What a search has come to: the front by rising latency, how many trials were trained, how many of them were
-    stopped before their end, and how many were left out.
+    stopped before their end, and how many were left out; how true the surrogate was, level by level.
     """
 
     run: str
@@ -71,6 +74,7 @@ class Searched:
     trained: int
     stopped: int
     left_out: int
+    surrogate: "list[LevelTruth]"
     ended: str  # why, where it was before the wanted number of trials
 
 
@@ -97,6 +101,16 @@ def search(
         ),
     ] = "progressive",
     surrogate: Annotated[str, typer.Option(help="what progressive ranks candidates by")] = "mlp",
+    proxies: Annotated[
+        Sequence[str],
+        typer.Option(
+            parser=names,
+            metavar="NAME,...",
+            help="zero-cost proxies that the surrogate reads, too, of the best few of "
+            "each level: synflow, naswot, jacob-cov",
+            show_default="none",
+        ),
+    ] = (),
     estimator: Annotated[
         str, typer.Option(help="what says how good a candidate is: training, or size, a stand-in that costs nothing")
     ] = "training",
@@ -113,6 +127,9 @@ def search(
         str,
         typer.Option(help="what stops short training before its end: none, halving, hyperband or extrapolation"),
     ] = "none",
+    inherit: Annotated[
+        bool, typer.Option("--inherit", help="begin short training with the weights of the most alike trained network")
+    ] = False,
     seed: Seed = 0,
     predicted: Annotated[
         bool, typer.Option("--predicted", help="go on without the device: latencies are predictions, and labelled so")
@@ -135,6 +152,8 @@ def search(
     plugins.load("strategies", strategy)
     plugins.load("surrogates", surrogate)
     plugins.load("pruners", pruner)
+    for proxy in proxies:
+        plugins.load("proxies", proxy)
     if caveat := estimators.get(estimator).CAVEAT:
         say(caveat)
     options = {
@@ -165,10 +184,12 @@ def search(
         filters=tuple(filters),
         strategy=strategy,
         surrogate=surrogate,
+        proxies=tuple(proxies),
         estimator=estimator,
         targets=tuple(targets),
         images=images,
         pruner=pruner,
+        inherit=inherit,
         seed=seed,
         predicted=predicted,
         storage=storage,
@@ -288,6 +309,7 @@ class _Search:
             with self.run_folder.deciding():
                 trial = self._cut_off() or self._new()
                 chosen = trial is not None and self._choose(trial)
+                self._tell_truth()
             if trial is not None and chosen:
                 self._evaluate(trial)
                 self.leases.release(trial.number)
@@ -296,10 +318,25 @@ class _Search:
             elif self._ended():
                 return
 
+    def _tell_truth(self) -> None:
+        """Keep in the study how true the surrogate has been, and say so of levels that have ended since."""
+        from hwnas.strategies._truth import TRUTH, ended_levels
+
+        known = len(self.study.user_attrs.get(TRUTH, []))
+        ended = ended_levels(self.study)
+        if len(ended) > known:
+            self.study.set_user_attr(TRUTH, [asdict(level) for level in ended])
+            for level in ended[known:]:
+                say(str(level))
+
     def result(self) -> Searched:
         """Return what the search has come to."""
         from hwnas.runs import front_of
+        from hwnas.strategies._truth import TRUTH, surrogate_truth
 
+        truth = surrogate_truth(self.study)
+        if truth:
+            self.study.set_user_attr(TRUTH, [asdict(level) for level in truth])
         candidates = self.run_folder.candidates()
         return Searched(
             run=str(self.run_folder.folder),
@@ -307,6 +344,7 @@ class _Search:
             trained=len(candidates),
             stopped=sum(candidate.stopped_after is not None for candidate in candidates),
             left_out=len(self._in_state("PRUNED")),
+            surrogate=truth,
             ended=self._ended() if len(candidates) < self.settings.trials else "",
         )
 
@@ -392,9 +430,25 @@ class _Search:
         from hwnas.strategies import Context, make_sampler
 
         settings = self.settings
-        context = Context(self._candidates(), settings.trials, settings.surrogate)
+        context = Context(
+            self._candidates(), settings.trials, settings.surrogate, self._scores if settings.proxies else None
+        )
         seed = int(np.random.SeedSequence((settings.seed, number)).generate_state(1)[0])
         return make_sampler(settings.strategy, context, seed=seed)
+
+    def _scores(self, chosen: "Sequence[Parameters]") -> "Array":
+        """Return what zero-cost proxies say of choices [n, proxies]: of all at one scale, the smallest proxy's."""
+        from hwnas import proxies
+
+        scale = self._proxy_scale(self.settings.scales[0])
+        networks = [self.space.architecture(one, scale) for one in chosen]
+        return proxies.scores(
+            self.settings.proxies, networks, self.dataset_of(scale.resolution), seed=self.settings.seed
+        )
+
+    def _proxy_scale(self, scale: "Scale") -> "Scale":
+        """Return the scale of short training for one of deployment."""
+        return scale.with_filters(max(1, round(scale.filters * self.settings.proxy_filters)))
 
     def _candidates(self) -> "SpaceCandidates":
         """Return what can be chosen, with the costs for the trial at hand."""
@@ -576,8 +630,7 @@ class _Search:
         from hwnas import estimators
 
         settings = self.settings
-        filters = max(1, round(scale.filters * settings.proxy_filters))
-        proxy = self.space.architecture(trial.params, scale.with_filters(filters))
+        proxy = self.space.architecture(trial.params, self._proxy_scale(scale))
         checkpoint = self.run_folder.folder / "trials" / f"{trial.number:04d}.safetensors"
         with bar(f"training trial {trial.number}", 1) as steps:
 
@@ -594,12 +647,32 @@ class _Search:
                 checkpoint=checkpoint,
                 on_progress=on_progress,
                 watch=self._watch(trial, latency_ms),
+                initial=self._parents_weights(trial, proxy),
+                keep=self._weights(trial.number) if settings.inherit else None,
             )
         checkpoint.unlink(missing_ok=True)
         for name in ("accuracy", "seconds", "images_seen"):
             trial.set_user_attr(name, getattr(estimate, name))
         trial.set_user_attr("seed", settings.seed)
         return self._extrapolated(trial, latency_ms) if estimate.stopped else estimate.accuracy
+
+    def _parents_weights(self, trial: "optuna.Trial", proxy: "Architecture") -> Path | None:
+        """Return the weights that a proxy begins with: of the trained one with most in common, chosen once."""
+        from hwnas.estimators.training import in_common
+
+        if not self.settings.inherit:
+            return None
+        if "parent" not in trial.user_attrs:
+            kept = [one.number for one in self._in_state("COMPLETE") if self._weights(one.number).exists()]
+            common = {number: in_common(proxy, self._weights(number)) for number in kept}
+            parent = max(common, key=lambda number: (common[number], number), default=None)
+            trial.set_user_attr("parent", parent if parent is not None and common[parent] else None)
+        parent = trial.user_attrs["parent"]
+        return None if parent is None else self._weights(parent)
+
+    def _weights(self, number: int) -> Path:
+        """Return where a trained proxy's weights are kept for others."""
+        return self.run_folder.folder / "trials" / f"{number:04d}.weights.safetensors"
 
     def _watch(self, trial: "optuna.Trial", latency_ms: float) -> "Watch":
         """Return what looks at a trial's training, keeps the looks in the trial, and stops it as the pruner says."""

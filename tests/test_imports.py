@@ -15,7 +15,7 @@ PACKAGE = Path(hwnas.__file__).parent
 LAYERS = [  # a module may import those of lower layers, and of its own where the layer says so
     {"errors"},
     {"files", "plugins", "progress", "options", "runner"},
-    {"ops", "cell", "device", "pareto", "workers", "curves"},
+    {"ops", "cell", "device", "pareto", "workers", "curves", "ranks"},
     {"graph", "networks", "latency", "slowness", "correction", "budget"},
     {"module", "spaces", "surrogates", "pruners", "formats", "transports", "datasets", "tables", "steadiness"},
     {
@@ -31,7 +31,7 @@ LAYERS = [  # a module may import those of lower layers, and of its own where th
         "scales",
     },
     {"estimators", "strategies"},
-    {"results", "table_search"},
+    {"results", "table_search", "proxies"},
     {"profile", "search", "train", "export", "report", "describe", "table_verbs", "devices", "verify", "bench"},
     {"pipeline", "listings"},
     {"__init__"},

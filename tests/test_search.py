@@ -5,7 +5,7 @@ import tempfile
 import threading
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from conftest import FILTERS, pretend_table
 from optuna.trial import FrozenTrial, TrialState
+from scipy.stats import kendalltau, spearmanr
 
 from hwnas import formats, measure, plugins, pruners
 from hwnas.cell import canonical_keys
@@ -22,6 +23,7 @@ from hwnas.estimators import Estimate, Progress, Watch, size, training
 from hwnas.files import locked
 from hwnas.graph import Graph, executed
 from hwnas.latency import LatencyTable, Measurement
+from hwnas.module import Network
 from hwnas.networks import Architecture
 from hwnas.report import report
 from hwnas.runs import Run, front_of, repair_journal
@@ -271,6 +273,62 @@ def test_a_search_with_a_pruner_that_was_killed_at_any_look_goes_on_as_if_it_had
     assert [(t.params, t.values, t.user_attrs.get("looks")) for t in killed] == [
         (t.params, t.values, t.user_attrs.get("looks")) for t in whole
     ]
+
+
+def test_proxies_inherit_from_the_trained_one_with_most_in_common(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[tuple[Path | None, Path]] = []
+
+    def evaluate(architecture: Any, *arguments: Any, initial: Path | None, keep: Path, **options: Any) -> Estimate:
+        begun.append((initial, keep))
+        training.save_weights(Network(architecture.graph), keep)
+        return pretend_accuracy(architecture, *arguments, **options)
+
+    monkeypatch.setattr(training, "evaluate", evaluate)
+    tiny_search(workplace / "run", trials=8, inherit=True, strategy="random")
+    trials = [t for t in trials_of(workplace / "run") if t.state == TrialState.COMPLETE]
+    parents = [t.user_attrs["parent"] for t in trials]
+    assert parents[0] is None
+    assert all(parent < trial.number for parent, trial in zip(parents[1:], trials[1:], strict=True))
+    folder = workplace / "run" / "trials"
+    assert begun == [
+        (
+            None if parent is None else folder / f"{parent:04d}.weights.safetensors",
+            folder / f"{t.number:04d}.weights.safetensors",
+        )
+        for parent, t in zip(parents, trials, strict=True)
+    ]
+
+
+def test_how_true_the_surrogate_was_is_said_of_every_level_that_it_ranked(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = tiny_search(workplace / "run", trials=25, max_latency_ms=5.0)
+    assert [level.blocks for level in result.surrogate] == [2, 3, 4, 5]
+    study = Run.open(workplace / "run").study()
+    for level in result.surrogate:
+        pairs = [
+            (study.user_attrs[f"progressive:plan:{plan}"]["items"][position]["predicted_accuracy"], trial.values[0])
+            for trial in study.get_trials(states=(TrialState.COMPLETE,))
+            for plan, position in [trial.system_attrs["progressive:item"]]
+            if trial.params["blocks"] == level.blocks
+        ]
+        assert level.candidates == len(pairs) == 5
+        assert level.spearman == pytest.approx(spearmanr(*zip(*pairs, strict=True)).statistic)
+        assert level.kendall == pytest.approx(kendalltau(*zip(*pairs, strict=True)).statistic)
+    assert study.user_attrs["progressive:truth"] == [asdict(level) for level in result.surrogate]
+    said = capsys.readouterr().err
+    assert all(said.count(f"the surrogate at {blocks} blocks") == 1 for blocks in (2, 3, 4))
+    assert "How true the surrogate mlp was" in Path(report(str(workplace / "run")).page).read_text()
+
+
+def test_where_nothing_grows_all_is_one_level(workplace: Path) -> None:
+    pretend_table(workplace, "mbconv")
+    (level,) = tiny_search(workplace / "run", space="mbconv", trials=12).surrogate
+    assert level.blocks is None
+    assert level.candidates == 7  # the first five were drawn
+    assert tiny_search(workplace / "chance", space="mbconv", trials=3, strategy="random").surrogate == []
 
 
 def test_more_trials_may_be_asked_for_later(workplace: Path) -> None:

@@ -2,10 +2,12 @@
 
 An estimator is a module with
     CAVEAT                       what must be said with its figures; empty where they are accuracies
-    estimate(architecture, dataset, *, epochs, images, seed, checkpoint, on_progress, watch) -> Estimate
+    estimate(architecture, dataset, *, epochs, images, seed, checkpoint, on_progress, watch, initial,
+             keep) -> Estimate
 
 `images` are those of an epoch, without it all. What is long goes on from the file `checkpoint`, if it exists, and can
-be watched: it is looked at before its end, and stopped where that promises nothing.
+be watched: it is looked at before its end, and stopped where that promises nothing. What has weights writes them to the
+file `keep`, and begins with those of another network, from the file `initial`, as far as they fit.
 """
 
 from collections.abc import Callable
@@ -70,6 +72,8 @@ class Estimator(Protocol):
         checkpoint: Path | None = None,
         on_progress: Callable[[Progress], None] | None = None,
         watch: Watch | None = None,
+        initial: Path | None = None,
+        keep: Path | None = None,
     ) -> Estimate:
         """Say how accurate an architecture is; raises TrainingError where that cannot be said of it."""
         ...

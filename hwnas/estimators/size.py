@@ -31,6 +31,8 @@ def estimate(
     checkpoint: Path | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     watch: Watch | None = None,
+    initial: Path | None = None,
+    keep: Path | None = None,
 ) -> Estimate:
     """Return a share that grows with the network's size; of all else only the seed counts."""
     graph = architecture.graph

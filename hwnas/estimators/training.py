@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -139,10 +140,21 @@ def estimate(
     checkpoint: Path | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     watch: Watch | None = None,
+    initial: Path | None = None,
+    keep: Path | None = None,
 ) -> Estimate:
     """Train a search's candidate for a short while; returns and raises what `evaluate` does."""
     settings = search_settings(epochs=epochs, images_per_epoch=images, seed=seed)
-    return evaluate(architecture, dataset, settings, checkpoint=checkpoint, on_progress=on_progress, watch=watch)
+    return evaluate(
+        architecture,
+        dataset,
+        settings,
+        checkpoint=checkpoint,
+        on_progress=on_progress,
+        watch=watch,
+        initial=initial,
+        keep=keep,
+    )
 
 
 def evaluate(
@@ -153,14 +165,25 @@ def evaluate(
     checkpoint: Path | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     watch: Watch | None = None,
+    initial: Path | None = None,
+    keep: Path | None = None,
 ) -> Estimate:
     """Train an architecture on the data set's training part and measure it on the validation part.
 
     Raises InputError where the architecture and the data do not fit, and TrainingError.
     """
     trained = train(
-        architecture, dataset.train, dataset, settings, checkpoint=checkpoint, on_progress=on_progress, watch=watch
+        architecture,
+        dataset.train,
+        dataset,
+        settings,
+        checkpoint=checkpoint,
+        on_progress=on_progress,
+        watch=watch,
+        initial=initial,
     )
+    if keep is not None:
+        save_weights(trained.network, keep)
     return Estimate(
         trained.looks[-1].accuracy if trained.stopped else accuracy(trained.network, dataset.validation, dataset),
         seconds=trained.seconds,
@@ -179,6 +202,7 @@ def train(
     checkpoint: Path | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     watch: Watch | None = None,
+    initial: Path | None = None,
     clock: Callable[[], float] = time.monotonic,
     save_every_s: float = 60.0,
 ) -> Trained:
@@ -186,7 +210,8 @@ def train(
 
     With `checkpoint`, training is saved there after each epoch, every `save_every_s` and on the first Ctrl-C, and goes
     on from there if the file exists. With `watch` it is looked at, on some of the data set's validation images, and
-    may be stopped then; the steps are the same ones.
+    may be stopped then; the steps are the same ones. With `initial` it begins with the weights of another network,
+    where they have the same names and shapes.
 
     Raises InputError where the architecture and the data do not fit, TrainingError where the loss is not finite and
     where the checkpoint is broken or of another training.
@@ -195,6 +220,8 @@ def train(
     hardware = _hardware.choose(settings.device, precision=settings.precision, channels_last=settings.channels_last)
     with own_random_state(hardware.device), interrupts_held() as interrupted:
         training = _Training(architecture, images, dataset, settings, hardware, watch, clock)
+        if initial is not None:
+            inherit(training.network, initial)
         if checkpoint is not None and checkpoint.exists():
             training.resume(checkpoint)
         for ended_epoch in training.run():
@@ -242,6 +269,25 @@ def save_weights(network: Network, path: Path) -> None:
     """Write a network's parameters and BatchNorm statistics to a safetensors file, atomically."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     write_atomically(path, lambda temporary: save_file(tensors, temporary))
+
+
+@torch.no_grad()
+def inherit(network: nn.Module, path: Path) -> None:
+    """Copy those weights and statistics of a file of `save_weights` that the network has, too, by name and shape."""
+    own = network.state_dict()
+    with safe_open(path, framework="pt") as file:
+        for name in file.keys():  # noqa: SIM118  (it is no mapping)
+            if name in own and list(own[name].shape) == file.get_slice(name).get_shape():
+                own[name].copy_(file.get_tensor(name))
+
+
+def in_common(architecture: "Architecture", path: Path) -> int:
+    """Return how many of a network's weights and statistics `inherit` would copy from a file."""
+    with torch.device("meta"):
+        own = Network(architecture.graph).state_dict()
+    with safe_open(path, framework="pt") as file:
+        shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118  (it is no mapping)
+    return sum(tensor.numel() for name, tensor in own.items() if list(tensor.shape) == shapes.get(name))
 
 
 def learning_rate_at(step: int, steps: int, settings: TrainingSettings) -> float:

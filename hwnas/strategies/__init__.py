@@ -5,7 +5,7 @@ run's seed and the trial's number, so that a search that was stopped goes on as 
 beside the study, and beside what it proposes, are `Candidates`: which of them fit the caps costs no evaluation.
 """
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -49,11 +49,15 @@ class Candidates(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a strategy may know beside the study: what there is to choose from, and how much is to be done."""
+    """What a strategy may know beside the study: what there is to choose from, and how much is to be done.
+
+    `scores` are those of zero-cost proxies [n, proxies], where they are wanted: they take a moment for each candidate.
+    """
 
     candidates: Candidates
     trials: int
     surrogate: str = "mlp"
+    scores: "Callable[[Sequence[Parameters]], Array] | None" = None
 
 
 class ExhaustedError(Exception):

@@ -35,7 +35,7 @@ _PARENTS = 10  # the best, whose neighbours are half of what is drawn
 
 
 def next_batch(study: Study, candidates: Candidates, *, seed: int) -> list[tuple[Parameters, float | None]]:
-    """Return what to evaluate next, in this order, each with its predicted normal score once there is one.
+    """Return what to evaluate next, in this order, each with its predicted accuracy once there is one.
 
     A trial that still runs is taken as if it had come out as expected. Empty where no candidate is left.
     """
@@ -147,6 +147,7 @@ def _ranked(
     for row in range(running):
         expected.believe(row)
     best, left = float(scores.max()), np.arange(len(asked)) >= running
+    ranked = np.argsort(scores, kind="stable")
     batch: list[tuple[Parameters, float | None]] = []
     while len(batch) < max(1, round(_BATCH * len(scores))) and left.any():
         if (len(scores) + len(batch)) % _FOR_THE_FRONT:
@@ -156,7 +157,7 @@ def _ranked(
         row = int(np.where(left, gain, -np.inf).argmax())
         left[row] = False
         best = max(best, float(expected.mean[row]))
-        batch.append((pool.parameters[row], float(expected.mean[row])))
+        batch.append((pool.parameters[row], float(np.interp(expected.mean[row], scores[ranked], accuracy[ranked]))))
         expected.believe(row)
     return batch
 

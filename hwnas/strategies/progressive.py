@@ -23,16 +23,18 @@ from hwnas.pareto import ranking
 from hwnas.strategies import Context, ExhaustedError, NotYetError
 from hwnas.strategies._candidates import SpaceCandidates
 from hwnas.strategies._single_level import next_batch
-from hwnas.surrogates import Evaluated
+from hwnas.surrogates import Evaluated, Surrogate
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hwnas.cell import Codes
 
-_PLAN = "progressive:plan:"  # + the plan's number: a study attribute
-_ITEM = "progressive:item"  # [plan, position]: a trial attribute
+PLAN = "progressive:plan:"  # + the plan's number: a study attribute
+ITEM = "progressive:item"  # [plan, position]: a trial attribute
 _BEAM = 8  # cells of a level that are extended, at least; with larger levels as many as were trained
+_OPTIMISM = 0.5  # deviations above what is expected
+_SHORTLIST = 3  # times as many candidates as are listed are scored by zero-cost proxies
 _SPARE = 4  # a plan lists this many times its quota: candidates that turn out over the cap are replaced
 
 
@@ -58,9 +60,9 @@ class PlanSampler(BaseSampler):
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """Return the parameters of the next candidate; raises ExhaustedError when there is none left."""
-        plan, position = trial.system_attrs.get(_ITEM) or self._next_item(study)
-        study._storage.set_trial_system_attr(trial._trial_id, _ITEM, [plan, position])
-        return self._parameters(study.user_attrs[f"{_PLAN}{plan}"]["items"][position])
+        plan, position = trial.system_attrs.get(ITEM) or self._next_item(study)
+        study._storage.set_trial_system_attr(trial._trial_id, ITEM, [plan, position])
+        return self._parameters(study.user_attrs[f"{PLAN}{plan}"]["items"][position])
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -69,16 +71,16 @@ class PlanSampler(BaseSampler):
         raise ValueError(f"progressive proposes whole candidates; {param_name!r} is not of them")
 
     def _next_item(self, study: Study) -> tuple[int, int]:
-        plans = sum(name.startswith(_PLAN) for name in study.user_attrs)
+        plans = sum(name.startswith(PLAN) for name in study.user_attrs)
         if plans:
-            plan = study.user_attrs[f"{_PLAN}{plans - 1}"]
-            taken = [t for t in study.get_trials(deepcopy=False) if t.system_attrs.get(_ITEM, [None])[0] == plans - 1]
+            plan = study.user_attrs[f"{PLAN}{plans - 1}"]
+            taken = [t for t in study.get_trials(deepcopy=False) if t.system_attrs.get(ITEM, [None])[0] == plans - 1]
             busy = sum(t.state in (TrialState.COMPLETE, TrialState.RUNNING) for t in taken)
-            position = 1 + max((t.system_attrs[_ITEM][1] for t in taken), default=-1)
+            position = 1 + max((t.system_attrs[ITEM][1] for t in taken), default=-1)
             if busy < plan["quota"] and position < len(plan["items"]):
                 return plans - 1, position
             self._check_ended(plan, taken)
-        study.set_user_attr(f"{_PLAN}{plans}", self._plan(study, plans))
+        study.set_user_attr(f"{PLAN}{plans}", self._plan(study, plans))
         return plans, 0
 
     def _check_ended(self, plan: dict[str, Any], taken: Sequence[FrozenTrial]) -> None:
@@ -101,7 +103,7 @@ class SingleLevelSampler(PlanSampler):
         batch = next_batch(study, self._context.candidates, seed=self._seed)
         if not batch:
             raise ExhaustedError("progressive has no candidate left inside the caps")
-        items = [{"parameters": dict(chosen), "predicted_score": score} for chosen, score in batch]
+        items = [{"parameters": dict(chosen), "predicted_accuracy": accuracy} for chosen, accuracy in batch]
         return {"quota": len(items), "items": items}
 
     def _parameters(self, item: dict[str, Any]) -> dict[str, Any]:
@@ -175,8 +177,9 @@ class GrowingSampler(PlanSampler):
         if codes.shape[1] == 1:
             order, predicted = self._by_coverage(codes[rows], columns, count=count), None
         else:
-            predicted = self._predict(complete, codes[rows], targets[columns])
-            order = ranking(predicted, costs.ms[rows, scale[rows, columns]], count=count).tolist()
+            order, predicted = self._ranked(
+                complete, codes[rows], targets[columns], costs.ms[rows, scale[rows, columns]], count=count
+            )
         return [
             {
                 "code": codes[rows[i]].tolist(),
@@ -202,19 +205,49 @@ class GrowingSampler(PlanSampler):
         at = [targets.index(t.params["target"]) for t in tried]
         return same_network | _pairs(cells, at, np.arange(len(targets)), size=len(targets))
 
-    def _predict(self, complete: Sequence[FrozenTrial], codes: "Codes", targets: "NDArray[np.float64]") -> Any:
+    def _ranked(
+        self,
+        complete: Sequence[FrozenTrial],
+        codes: "Codes",
+        targets: "NDArray[np.float64]",
+        ms: "NDArray[np.float64]",
+        *,
+        count: int,
+    ) -> "tuple[list[int], NDArray[np.float64]]":
+        """Return positions, the predicted Pareto front first, then that of the rest, and the predicted accuracies.
+
+        A candidate stands where its accuracy would be if it came out somewhat better than expected, as unsure ones may.
+        Where zero-cost proxies are wanted, the best few are scored, and ranked again by a surrogate that reads them.
+        """
+        mean, spread = self._fitted(complete).predict(codes, targets)
+        if self._context.scores is None:
+            return ranking(mean + _OPTIMISM * spread, ms, count=count).tolist(), mean
+        few = ranking(mean + _OPTIMISM * spread, ms, count=_SHORTLIST * count)
+        parents = [(self._space.code(trial.params), trial.params["target"]) for trial in complete]
+        asked = [(codes[at : at + 1], targets[at]) for at in few]
+        chosen = [{**self._space.parameters(code), "target": float(target)} for code, target in (*parents, *asked)]
+        scores = self._context.scores(chosen)
+        scores = (scores - scores.mean(axis=0)) / np.where(scores.std(axis=0) > 0, scores.std(axis=0), 1.0)
+        fitted = self._fitted(complete, scores[: len(complete)])
+        mean[few], spread[few] = fitted.predict(codes[few], targets[few], scores[len(complete) :])
+        order = ranking(mean[few] + _OPTIMISM * spread[few], ms[few], count=count)
+        return few[order].tolist(), mean
+
+    def _fitted(self, complete: Sequence[FrozenTrial], scores: "NDArray[np.float64] | None" = None) -> Surrogate:
+        """Return the surrogate, fitted to the trials, with what proxies say of each."""
+        blocks = np.array([trial.params["blocks"] for trial in complete])
         evaluated = []
-        for blocks in sorted({t.params["blocks"] for t in complete}):
-            level = [t for t in complete if t.params["blocks"] == blocks]
+        for rows in (np.flatnonzero(blocks == level) for level in np.unique(blocks)):
+            level = [complete[row] for row in rows.tolist()]
             evaluated.append(
                 Evaluated(
-                    np.concatenate([self._space.code(t.params) for t in level]),
-                    np.array([t.params["target"] for t in level]),
-                    np.array([t.values[0] for t in level]),
+                    np.concatenate([self._space.code(trial.params) for trial in level]),
+                    np.array([trial.params["target"] for trial in level]),
+                    np.array([trial.values[0] for trial in level]),
+                    None if scores is None else scores[rows],
                 )
             )
-        fitted = surrogates.fit(self._context.surrogate, evaluated, operations=self._operations, seed=self._seed)
-        return fitted.predict(codes, targets)[0]
+        return surrogates.fit(self._context.surrogate, evaluated, operations=self._operations, seed=self._seed)
 
     def _by_coverage(self, codes: "Codes", columns: "NDArray[np.int64]", *, count: int) -> list[int]:
         """Return positions in a random order in which rare operations and targets come first."""

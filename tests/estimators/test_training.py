@@ -452,6 +452,39 @@ def test_the_images_that_are_looked_at_are_of_all_classes(monkeypatch: pytest.Mo
     assert sorted(DATA.validation.labels[some].tolist()) == [0] * 5 + [1] * 5
 
 
+# Beginning with another network's weights
+
+
+def test_weights_of_the_same_name_and_shape_are_inherited(tmp_path: Path) -> None:
+    parent = trained(PLAIN)
+    training.save_weights(parent.network, tmp_path / "parent")
+    other = CellNetwork(Cell((Block(("separable_3x3", 1), ("separable_3x3", 0)),)), ARCHITECTURE.scale)
+    network, before = Network(other.graph), Network(other.graph).state_dict()
+    theirs = parent.network.state_dict()
+    training.inherit(network, tmp_path / "parent")
+    common = 0
+    for name, tensor in network.state_dict().items():
+        fits = name in theirs and theirs[name].shape == tensor.shape
+        assert torch.equal(tensor, theirs[name]) if fits else tensor.shape == before[name].shape
+        common += tensor.numel() * fits
+    assert 0 < training.in_common(other, tmp_path / "parent") == common < sum(t.numel() for t in before.values())
+    assert training.in_common(ARCHITECTURE, tmp_path / "parent") == sum(t.numel() for t in theirs.values())
+
+
+def test_a_training_that_inherits_begins_better_and_is_taken_up_exactly(tmp_path: Path) -> None:
+    training.save_weights(trained(PLAIN).network, tmp_path / "parent")
+    few = dataclasses.replace(PLAIN, epochs=1, learning_rate=0.001)
+
+    def begun(**options: Any) -> Trained:
+        return training.train(ARCHITECTURE, DATA.train, DATA, few, initial=tmp_path / "parent", **options)
+
+    whole = begun()
+    assert whole.history[0]["loss"] < trained(few).history[0]["loss"]
+    with pytest.raises(StopError):
+        begun(checkpoint=tmp_path / "c", on_progress=stop_at(2), save_every_s=0)
+    assert same_weights(begun(checkpoint=tmp_path / "c"), whole)
+
+
 # Exactness of going on
 
 
