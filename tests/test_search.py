@@ -10,12 +10,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import FILTERS, pretend_table
 from optuna.trial import FrozenTrial, TrialState
 from scipy.stats import kendalltau, spearmanr
 
-from hwnas import formats, measure, plugins, pruners
+from hwnas import formats, measure, plugins, proxies, pruners
 from hwnas.cell import canonical_keys
 from hwnas.curves import Look
 from hwnas.errors import BudgetError, InputError, TableError, TrainingError, UnknownNameError
@@ -321,6 +322,29 @@ def test_how_true_the_surrogate_was_is_said_of_every_level_that_it_ranked(
     said = capsys.readouterr().err
     assert all(said.count(f"the surrogate at {blocks} blocks") == 1 for blocks in (2, 3, 4))
     assert "How true the surrogate mlp was" in Path(report(str(workplace / "run")).page).read_text()
+
+
+def test_the_surrogate_reads_zero_cost_proxies_of_the_best_few_of_a_level(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scored: list[int] = []
+
+    def pretend_scores(names: Any, architectures: Any, dataset: Any, *, seed: int) -> Any:
+        scored.append(len(architectures))
+        assert names == ("naswot", "synflow")
+        return np.array([[network.graph.mult_adds, 1.0] for network in architectures])  # the second tells nothing
+
+    monkeypatch.setattr(proxies, "scores", pretend_scores)
+    tiny_search(workplace / "run", trials=10, max_latency_ms=5.0, proxies=("naswot", "synflow"))
+    assert scored == [2 + 24, 4 + 24, 6 + 24, 8 + 24]  # what is trained, and three times what is listed
+    monkeypatch.undo()
+    with pytest.raises(UnknownNameError, match=r"zero-cost proxy .*jacob-cov, naswot, synflow"):
+        tiny_search(workplace / "other", proxies=("nonsense",))
+
+
+def test_zero_cost_proxies_score_networks_as_they_are_trained(workplace: Path) -> None:
+    result = tiny_search(workplace / "run", trials=4, space="pnas", proxies=("naswot",), estimator="size")
+    assert result.trained == 4
 
 
 def test_where_nothing_grows_all_is_one_level(workplace: Path) -> None:
