@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 MEMBERS = 5
 STATES = 7  # the inputs that a block of a cell of up to six blocks may read
 _STEPS = 300
+_WEIGHT_DECAY = 1.0  # times the learning rate of 0.01 a step
 _CHUNK = 16384  # candidates predicted at once
 
 
@@ -99,7 +100,7 @@ def fit_members(
         network = make(members, Sizes(operations, evaluated[0].known.shape[1]))
         truth = torch.from_numpy((accuracy - mean) / scale).float()
         groups = [(torch.from_numpy(group.codes), torch.from_numpy(group.known).float()) for group in evaluated]
-        optimiser = torch.optim.AdamW(network.parameters(), lr=0.01, weight_decay=1e-3)
+        optimiser = torch.optim.AdamW(network.parameters(), lr=0.01, weight_decay=_WEIGHT_DECAY)
         for _ in range(_STEPS):
             optimiser.zero_grad()
             predicted = torch.cat([network(*group) for group in groups], dim=1)

@@ -15,30 +15,46 @@ _KINDS = 3  # of inputs: h[l-2], h[l-1], a block of the cell
 
 
 def features(codes: "Codes", *, operations: int) -> "Array":
-    """Return [n, 3 x operations + 6] of codes [n, blocks, 4].
+    """Return [n, 5 x operations + 10] of codes [n, blocks, 4]: what the branches do, and how they hang together."""
+    return np.concatenate([_branches(codes, operations), _structure(codes)], axis=1)
 
-    First the share of the branches that are each operation on each kind of input; then the share of blocks that read a
-    block, that none reads and whose two branches read the same, the mean and the largest depth in blocks, and the
-    logarithm of the number of blocks.
+
+def _branches(codes: "Codes", operations: int) -> "Array":
+    """Return [n, 5 x operations + 4]: shares of the branches, and which operations there are.
+
+    In this order: the share of each operation on each kind of input, of each operation, of each kind of input, whether
+    there is each operation, and the share of blocks that have one operation twice.
+    """
+    operation, source = codes[:, :, 0::2], np.minimum(codes[:, :, 1::2], _KINDS - 1)
+    is_operation = operation.reshape(len(codes), -1, 1) == np.arange(operations)  # [n, branches, operations]
+    is_kind = source.reshape(len(codes), -1, 1) == np.arange(_KINDS)
+    parts = [
+        np.concatenate([(is_operation & is_kind[:, :, kind, None]).mean(axis=1) for kind in range(_KINDS)], axis=1),
+        is_operation.mean(axis=1),
+        is_kind.mean(axis=1),
+        is_operation.any(axis=1),
+        (operation[:, :, 0] == operation[:, :, 1]).mean(axis=1, keepdims=True),
+    ]
+    return np.concatenate(parts, axis=1)
+
+
+def _structure(codes: "Codes") -> "Array":
+    """Return [n, 6]: the share of blocks that read a block, that none reads, and whose two branches read the same; the
+    mean and the largest depth in blocks; the logarithm of the number of blocks.
     """
     count, blocks, _ = codes.shape
-    operation, source = codes[:, :, 0::2].reshape(count, -1), codes[:, :, 1::2].reshape(count, -1)
-    token = np.minimum(source, _KINDS - 1) * operations + operation
-    shares = np.zeros((count, _KINDS * operations))
-    np.add.at(shares, (np.arange(count)[:, None], token), 1 / token.shape[1])
     depth, is_read = np.zeros((count, blocks + 2)), np.zeros((count, blocks + 2), dtype=bool)
     rows = np.arange(count)
     for block in range(blocks):
         left, right = codes[:, block, 1], codes[:, block, 3]
         depth[:, block + 2] = 1 + np.maximum(depth[rows, left], depth[rows, right])
         is_read[rows, left] = is_read[rows, right] = True
-    reads_block = (codes[:, :, 1::2] >= 2).any(axis=2)
     structure = [
-        reads_block.mean(axis=1),
+        (codes[:, :, 1::2] >= 2).any(axis=2).mean(axis=1),
         1 - is_read[:, 2:].mean(axis=1),
         (codes[:, :, 1] == codes[:, :, 3]).mean(axis=1),
         depth[:, 2:].mean(axis=1),
         depth[:, 2:].max(axis=1),
         np.full(count, np.log(blocks)),
     ]
-    return np.concatenate([shares, np.stack(structure, axis=1)], axis=1)
+    return np.stack(structure, axis=1)

@@ -2,7 +2,8 @@
 
 The covariance of two candidates is linear in their features, which carries on beyond the cells that were trained, plus
 a squared exponential of them, which does not. A feature's weight counts in both; the weights maximise the posterior
-probability (Rasmussen and Williams, Gaussian Processes for Machine Learning, 2006, chapter 5).
+probability (Rasmussen and Williams, Gaussian Processes for Machine Learning, 2006, chapter 5). Accuracies are replaced
+by their normal scores, as in _gaussian_process.py: a few broken networks would set the scale.
 """
 
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from hwnas.surrogates import Evaluated, known
 from hwnas.surrogates._features import features
+from hwnas.surrogates._gaussian_process import normal_scores
 from hwnas.surrogates._one_thread import one_thread
 
 if TYPE_CHECKING:
@@ -27,7 +29,8 @@ _MOST = 400  # candidates that it is fitted to: the latest
 _STEPS = 40
 _CHUNK = 16384  # candidates predicted at once
 _JITTER = 1e-5
-_WEIGHT = 0.1  # of a feature, expected
+_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+_WEIGHT = 0.3  # of a feature, expected
 _VARIANCES = (0.5, 0.5, 0.2)  # expected: of the linear part, of the other part, of the noise; that of the data is 1
 
 
@@ -38,9 +41,10 @@ class GaussianProcess:
         self._operations = operations
         self._centre, spread = inputs.mean(axis=0), inputs.std(axis=0)
         self._unit = np.where(spread > 1e-9, spread, 1.0)
-        self._mean, self._scale = float(accuracy.mean()), float(accuracy.std()) or 1.0
+        scores = normal_scores(accuracy)
+        self._knots = np.quantile(scores, _QUANTILES), np.quantile(accuracy, _QUANTILES)
         self._known = self._standardised(inputs)
-        self._truth = torch.from_numpy((accuracy - self._mean) / self._scale)
+        self._truth = torch.from_numpy(scores)
         self._logs = self._fitted()
         with torch.no_grad():
             self._factor = self._factorised(self._logs)
@@ -54,7 +58,8 @@ class GaussianProcess:
             self._predict(codes[at : at + _CHUNK], others[at : at + _CHUNK]) for at in range(0, len(codes), _CHUNK)
         ]
         mean, variance = (torch.cat(parts).numpy() for parts in zip(*found, strict=True))
-        return mean * self._scale + self._mean, np.sqrt(variance) * self._scale
+        spread = np.sqrt(variance)
+        return self._accuracy(mean), (self._accuracy(mean + spread) - self._accuracy(mean - spread)) / 2
 
     def _predict(self, codes: "Codes", others: "Array") -> tuple[Tensor, Tensor]:
         asked = self._standardised(_inputs(codes, others, self._operations))
@@ -63,6 +68,13 @@ class GaussianProcess:
         weights, (linear, other, _) = self._logs[:-3].exp(), self._logs[-3:].exp()
         own = other + linear * (asked * asked) @ weights
         return (between.T @ self._solved)[:, 0], (own - (explained * explained).sum(0)).clamp(min=_JITTER)
+
+    def _accuracy(self, scores: "Array") -> "Array":
+        """Return the accuracies of scores: linear between quantiles, and on beyond the last."""
+        known, accuracy = self._knots
+        slopes = np.diff(accuracy) / np.maximum(np.diff(known), 1e-9)
+        low, high = np.minimum(scores - known[0], 0.0), np.maximum(scores - known[-1], 0.0)
+        return np.asarray(np.interp(scores, known, accuracy) + slopes[0] * low + slopes[-1] * high)
 
     def _standardised(self, inputs: "Array") -> Tensor:
         return torch.from_numpy((inputs - self._centre) / self._unit)

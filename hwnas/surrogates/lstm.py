@@ -1,7 +1,7 @@
 """The ensemble of LSTMs of PNAS (Liu et al., 2018, section 4.3): it reads a cell block after block.
 
-The paper's reads the four tokens of a block one after the other; here they are one step, whose two branches are read in
-both orders and averaged: a quarter of the steps, and a block stays the same when its branches are exchanged.
+The paper's reads the four tokens of a block one after the other; here they are one step, a quarter of the time. A
+block's two branches are exchangeable: it is fitted to them in any order, and asked in that of inputs and operations.
 """
 
 from collections.abc import Sequence
@@ -27,16 +27,29 @@ class LSTM(Members):
 
     def summary(self, codes: Tensor) -> Tensor:
         """Return the LSTM's output after the last block."""
-        branches = self.embedded(codes)  # [members, n, blocks, 2, 2 x embedding]
-        steps = torch.cat([branches.flatten(3), branches.flip(3).flatten(3)], dim=1)  # [members, 2n, blocks, ...]
+        steps = self.embedded(_in_any_order(codes) if self.training else _in_order(codes)).flatten(
+            3
+        )  # [members, n, blocks, 4 x embedding]
         output = cell = steps.new_zeros(len(steps), steps.shape[1], _STATE)
         for block in range(steps.shape[2]):
             gates = torch.baddbmm(self.bias, steps[:, :, block], self.input) + output @ self.recurrent
             into, forget, out, new = torch.split(gates, _STATE, dim=2)
             cell = torch.sigmoid(forget + 1.0) * cell + torch.sigmoid(into) * torch.tanh(new)
             output = torch.sigmoid(out) * torch.tanh(cell)
-        one, other = output.chunk(2, dim=1)
-        return (one + other) / 2
+        return output
+
+
+def _in_order(codes: Tensor) -> Tensor:
+    """Return codes [n, blocks, 4] with each block's branches in order."""
+    left, right = codes[:, :, :2], codes[:, :, 2:]
+    swap = (left[:, :, 1] > right[:, :, 1]) | ((left[:, :, 1] == right[:, :, 1]) & (left[:, :, 0] > right[:, :, 0]))
+    return torch.where(swap[:, :, None], torch.cat([right, left], dim=2), codes)
+
+
+def _in_any_order(codes: Tensor) -> Tensor:
+    """Return codes [n, blocks, 4] with the branches of about every second block exchanged."""
+    swap = torch.rand(codes.shape[:2]) < 0.5
+    return torch.where(swap[:, :, None], codes[:, :, [2, 3, 0, 1]], codes)
 
 
 def fit(evaluated: Sequence[Evaluated], *, operations: int, seed: int, members: int = MEMBERS) -> Ensemble:

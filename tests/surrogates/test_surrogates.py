@@ -89,7 +89,13 @@ def test_the_spread_is_larger_where_nothing_was_seen(name: str) -> None:
 
 
 def test_features_say_what_a_cell_is() -> None:
-    chain = np.array([[[0, 1, 4, 1], [2, 2, 2, 0]]])  # separable and identity on h[l-1]; then on it, and on h[l-2]
-    shares, structure = np.split(features(chain, operations=OPERATIONS)[0], [3 * OPERATIONS])
-    assert {int(place): share for place, share in enumerate(shares) if share} == {8: 0.25, 12: 0.25, 18: 0.25, 2: 0.25}
+    chain = np.array([[[0, 1, 4, 1], [2, 2, 2, 0]]])  # separable and identity on h[l-1]; one operation on it and h[l-2]
+    parts = np.split(features(chain, operations=OPERATIONS)[0], np.cumsum([24, 8, 3, 8, 1]))
+    on_kinds, shares, kinds, there, twice, structure = parts
+    assert np.flatnonzero(on_kinds).tolist() == [2, 8, 12, 18]
+    assert on_kinds.sum() == 1
+    assert {int(place): share for place, share in enumerate(shares) if share} == {0: 0.25, 4: 0.25, 2: 0.5}
+    assert kinds.tolist() == [0.25, 0.5, 0.25]
+    assert np.flatnonzero(there).tolist() == [0, 2, 4]
+    assert twice.tolist() == [0.5]
     assert structure == pytest.approx([0.5, 0.5, 0.5, 1.5, 2.0, np.log(2)])
