@@ -1,9 +1,9 @@
 """How long a strategy takes to propose, with 1,000 and 10,000 trials in the study.
 
 The candidates are 15,625 of six choices with random accuracies and costs, under a cap that leaves nine in ten; the
-study is in memory, with trials of distinct ones. Of each strategy's asks the first stands apart: whatever it learns from
-all trials at once is in it, as after a search was taken up again. Each has --most seconds; where the first ask takes
-longer it is left out, and so is what comes after it.
+study is in memory, with trials of distinct ones. Of each strategy's asks the first stands apart: whatever it learns
+from all trials at once is in it, as after a search was taken up again. Each has --most seconds; where the first ask
+takes longer it is left out, and so is what comes after it.
 
     python benchmarks/asks.py [--quick] [--strategies progressive,evolution,...] [--most 60]
 

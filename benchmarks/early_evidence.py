@@ -3,7 +3,7 @@
 - looks: the rank correlation of the accuracy and of the training loss after an eighth, a quarter and half of the epochs
   with the accuracy at the end; beside it zero-cost proxies, which need no training.
 - extrapolation: from the last look to the end, given 5, 20 or 80 finished trainings: the error (root mean square), that
-  of adding what the finished ones gained on average, and the share of ends inside the stated 90 % interval.
+  of saying the finished ones' mean, and the share of ends inside the stated 90 % interval.
 - pruners: with as many epochs as 10, 20 and 40 whole trainings take, by how much the best finished cell falls short of
   the best of all (points, median over random orders), and how many were begun. `none` trains all to the end.
 - surrogates with proxies: the rank correlation on level 2 of a surrogate fitted to level 1, with and without scores.
@@ -91,17 +91,16 @@ def extrapolation(curves: Sequence[Curve], count: int, *, orders: int) -> dict[s
         errors, plain, inside = [], [], []
         for order in (np.random.default_rng(seed).permutation(len(curves)) for seed in range(orders)):
             finished = [curves[at] for at in order[:count]]
-            gain = statistics.mean(one.accuracy - one.looks[place].accuracy for one in finished if one.accuracy)
+            mean = statistics.mean(one.accuracy for one in finished if one.accuracy)
             for curve in (curves[at] for at in order[count : count + 20]):
                 assert curve.accuracy is not None
-                shown = Curve(curve.number, 1.0, 1.0, curve.looks[: place + 1])
-                said = extrapolate(shown, finished)
+                said = extrapolate(Curve(curve.number, 1.0, 1.0, curve.looks[: place + 1]), finished)
                 errors.append(said.mean - curve.accuracy)
-                plain.append(shown.looks[-1].accuracy + gain - curve.accuracy)
+                plain.append(mean - curve.accuracy)
                 inside.append(0.05 < said.chance_above(curve.accuracy) < 0.95)
         found[f"after {epoch:g}"] = {
             "error": round(float(np.sqrt(np.mean(np.square(errors)))), 4),
-            "mean_gain_error": round(float(np.sqrt(np.mean(np.square(plain)))), 4),
+            "error_of_the_mean": round(float(np.sqrt(np.mean(np.square(plain)))), 4),
             "inside_90": round(float(np.mean(inside)), 3),
         }
     return found

@@ -140,7 +140,7 @@ def train(cell: dict[str, Any], seed: int, conditions: dict[str, Any]) -> dict[s
     settings = training.search_settings(
         epochs=conditions["epochs"], images_per_epoch=conditions["images_per_epoch"], seed=seed
     )
-    result = training.evaluate(network, data, settings, watch=Watch(LOOKS, lambda look: False))
+    result = training.evaluate(network, data, settings, watch=Watch(LOOKS, lambda look: False, images=2000))
     shown = [round(value, 5) for look in result.looks for value in (look.accuracy, look.loss)]
     return {
         **{name: cell[name] for name in CHOSEN},

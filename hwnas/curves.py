@@ -1,9 +1,10 @@
 """Learning curves: what trainings show before their end, and what a short one would have come to.
 
-`extrapolate` learns from finished trainings of the same study how the accuracy at a look, and the training loss up to
-it, go with the accuracy at the end (as Baker et al., 2018, do with support vectors): a Bayesian linear regression, so
-that what it says has an uncertainty even after two or three. Nothing is assumed of the curve's form: the learning rate
-falls to 0 at the end, and most of the accuracy comes with that.
+`extrapolate` learns from finished trainings of the same study how the training loss up to a look goes with the accuracy
+at the end: a Bayesian linear regression, so that what it says has an uncertainty even after two or three. The loss
+costs nothing to look at, and says more than the accuracy on validation images does while the learning rate is high: on
+our table of trained cells (benchmarks/early_evidence.py) it ranks them far better, as Ru et al. (2021) found of summed
+training losses. Nothing is assumed of the curve's form: most of the accuracy comes with the learning rate's fall to 0.
 """
 
 from collections.abc import Sequence
@@ -17,19 +18,19 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
 
 _EXPECTED_ERROR, _WORTH = 0.02, 2.0  # of what is said before anything is known: so large, worth so many trainings
-_FREEDOM = 1.0  # prior deviation of a slope, in units of the gain's expected error for a feature's deviation of one
+_FREEDOM = 1.0  # prior deviation of the slope, in units of the expected error for a deviation of one in the loss
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What a training shows after `epoch` epochs: the accuracy on some validation images, a share; the mean training
-    loss since the last look; the seconds so far.
+    """What a training shows after `epoch` epochs: the mean training loss since the last look; the seconds so far; the
+    accuracy on some validation images, a share, where it is asked for.
     """
 
     epoch: float
-    accuracy: float
     loss: float
     seconds: float
+    accuracy: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,27 +73,24 @@ class Extrapolated:
 def extrapolate(curve: Curve, others: Sequence[Curve]) -> Extrapolated:
     """Say what a training would come to, from its last look and from those of `others` that were finished.
 
-    Where none was, it is taken to come to the accuracy of the look.
+    Raises ValueError where none was.
     """
     import numpy as np
 
     last = curve.looks[-1]
     finished = [
-        (look, other.accuracy) for other in others if other.accuracy is not None and (look := other.at(last.epoch))
+        (look.loss, one.accuracy) for one in others if one.accuracy is not None and (look := one.at(last.epoch))
     ]
-    seen = np.array([[look.accuracy, look.loss] for look, _ in finished]).reshape(-1, 2)
-    gains = np.array([accuracy - look.accuracy for look, accuracy in finished])
-    mean = seen.mean(axis=0) if len(seen) else np.zeros(2)
-    scale = np.where(len(seen) > 1 and seen.std(axis=0) > 0, seen.std(axis=0), 1.0) if len(seen) else np.ones(2)
-
-    def features(values: "Array") -> "Array":
-        return np.concatenate([np.ones((len(values), 1)), (values - mean) / scale], axis=1)
-
-    known, asked = features(seen), features(np.array([[last.accuracy, last.loss]]))[0]
-    prior = np.diag([1e-6, 1 / _FREEDOM**2, 1 / _FREEDOM**2])  # precisions, in units of the noise's
-    precision = prior + known.T @ known
-    weights = np.linalg.solve(precision, known.T @ gains)
-    freedom = 2 * _WORTH + len(gains)
-    squares = 2 * _WORTH * _EXPECTED_ERROR**2 + float(gains @ gains - weights @ precision @ weights)
-    unsure = 1.0 + float(asked @ np.linalg.solve(precision, asked)) if len(gains) else 2.0
-    return Extrapolated(last.accuracy + float(asked @ weights), (max(squares, 0.0) / freedom * unsure) ** 0.5, freedom)
+    if not finished:
+        raise ValueError(f"no other training was finished that was looked at after {last.epoch:g} epochs")
+    losses, accuracies = np.array(finished).T
+    mean, scale = losses.mean(), losses.std() or 1.0
+    known = np.stack([np.ones(len(losses)), (losses - mean) / scale], axis=1)
+    asked = np.array([1.0, (last.loss - mean) / scale])
+    precision = np.diag([1e-6, 1 / _FREEDOM**2]) + known.T @ known  # in units of the noise's
+    weights = np.linalg.solve(precision, known.T @ accuracies)
+    freedom = 2 * _WORTH + len(losses)
+    left = float(accuracies @ accuracies - weights @ precision @ weights)
+    variance = (2 * _WORTH * _EXPECTED_ERROR**2 + max(left, 0.0)) / freedom
+    unsure = 1.0 + float(asked @ np.linalg.solve(precision, asked))
+    return Extrapolated(float(asked @ weights), (variance * unsure) ** 0.5, freedom)

@@ -651,10 +651,12 @@ class _Search:
                 keep=self._weights(trial.number) if settings.inherit else None,
             )
         checkpoint.unlink(missing_ok=True)
-        for name in ("accuracy", "seconds", "images_seen"):
+        for name in ("seconds", "images_seen"):
             trial.set_user_attr(name, getattr(estimate, name))
         trial.set_user_attr("seed", settings.seed)
-        return self._extrapolated(trial, latency_ms) if estimate.stopped else estimate.accuracy
+        accuracy = self._extrapolated(trial, latency_ms) if estimate.stopped else estimate.accuracy
+        trial.set_user_attr("accuracy", accuracy)
+        return accuracy
 
     def _parents_weights(self, trial: "optuna.Trial", proxy: "Architecture") -> Path | None:
         """Return the weights that a proxy begins with: of the trained one with most in common, chosen once."""

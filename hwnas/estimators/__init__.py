@@ -36,17 +36,21 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """After which epochs a training is looked at; `stops` is told each look and says whether to end there."""
+    """After which epochs a training is looked at; `stops` is told each look and says whether to end there.
+
+    With `images` a look tells the accuracy on so many validation images, too.
+    """
 
     epochs: tuple[float, ...]
     stops: Callable[[Look], bool]
+    images: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
     """A candidate's accuracy on the validation part, a share, and what it took.
 
-    Where it was `stopped`, the accuracy is the last look's.
+    Where it was `stopped` the accuracy is not a number.
     """
 
     accuracy: float

@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 __all__ = ["Estimate", "Progress", "normalise"]
 
 CAVEAT = ""
-_LOOK_IMAGES = 2000  # of the validation part
 _SMOOTHING = 0.95  # of the loss that is shown
 _NUMBERS = (
     "step",
@@ -185,7 +184,7 @@ def evaluate(
     if keep is not None:
         save_weights(trained.network, keep)
     return Estimate(
-        trained.looks[-1].accuracy if trained.stopped else accuracy(trained.network, dataset.validation, dataset),
+        math.nan if trained.stopped else accuracy(trained.network, dataset.validation, dataset),
         seconds=trained.seconds,
         images_seen=trained.images_seen,
         looks=trained.looks,
@@ -209,9 +208,8 @@ def train(
     """Train an architecture on `images`, normalised by the data set's statistics and flipped where it says so.
 
     With `checkpoint`, training is saved there after each epoch, every `save_every_s` and on the first Ctrl-C, and goes
-    on from there if the file exists. With `watch` it is looked at, on some of the data set's validation images, and
-    may be stopped then; the steps are the same ones. With `initial` it begins with the weights of another network,
-    where they have the same names and shapes.
+    on from there if the file exists. With `watch` it is looked at, and may be stopped then; the steps are the same
+    ones. With `initial` it begins with the weights of another network, where they have the same names and shapes.
 
     Raises InputError where the architecture and the data do not fit, TrainingError where the loss is not finite and
     where the checkpoint is broken or of another training.
@@ -399,12 +397,17 @@ class _Training:
         """Note what the training shows now, unless it is done."""
         if self.step == self.steps:
             return
-        labels = self.dataset.validation.labels
-        some = Order(labels, seed=0).indices(0, min(_LOOK_IMAGES, len(labels)))  # the same ones for all candidates
-        share = accuracy(self.network, self.dataset.validation, self.dataset, indices=some)
         loss = self.look_loss / (self.step - self.looked_at)
-        self.looks.append(Look(self._epochs_done(), share, loss, self.seconds))
+        self.looks.append(Look(self._epochs_done(), loss, self.seconds, self._share_of_some()))
         self.look_loss, self.looked_at = 0.0, self.step
+
+    def _share_of_some(self) -> float | None:
+        """Return the accuracy on as many validation images as are wanted, the same ones for all candidates."""
+        if self.watch is None or not self.watch.images:
+            return None
+        labels = self.dataset.validation.labels
+        some = Order(labels, seed=0).indices(0, min(self.watch.images, len(labels)))
+        return accuracy(self.network, self.dataset.validation, self.dataset, indices=some)
 
     def _is_to_stop(self) -> bool:
         """Say whether the look at the last step, if there was one, stops the training."""

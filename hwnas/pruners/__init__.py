@@ -4,8 +4,9 @@ A pruner is a module with
     epochs(total, *, number) -> tuple     after which epochs the training of that trial is looked at
     stops(curve, others) -> bool          whether it ends at its last look; `others` are the study's other trainings
 
-Optuna's own pruners refuse studies of several objectives. Here accuracies are compared within one latency target, or
-with what is no slower: a small network is not stopped for being less accurate than a large one.
+Optuna's own pruners refuse studies of several objectives. Here trainings are compared within one latency target, or
+with what is no slower: a small network is not stopped for being worse than a large one. None is stopped before one that
+was looked at after as many epochs is finished: from those is told what it would have come to.
 """
 
 from collections.abc import Sequence

@@ -20,7 +20,7 @@ def epochs(total: float, *, number: int) -> tuple[float, ...]:
 
 def stops(curve: Curve, others: Sequence[Curve]) -> bool:
     """Say whether the training is hardly better at its end than what is as fast, and was finished."""
-    finished = [other for other in others if other.accuracy is not None]
+    finished = [other for other in others if other.accuracy is not None and other.at(curve.looks[-1].epoch)]
     as_fast = [other.accuracy for other in finished if other.accuracy and other.latency_ms <= curve.latency_ms]
     if len(finished) < _FEWEST or not as_fast:
         return False

@@ -1,7 +1,8 @@
 """Asynchronous successive halving (Li et al., 2020, algorithm 2): at each look the better half goes on.
 
-A training is looked at after an eighth, a quarter and a half, and compared with those at the same latency target. None
-waits for others: the first to come to a look goes on, and so does each that is in the better half of those before it.
+A training is looked at after an eighth, a quarter and a half, and its loss compared with those at the same latency
+target. None waits for others: the first to come to a look goes on, and so does each that is in the better half of those
+before it.
 """
 
 from collections.abc import Sequence
@@ -24,5 +25,6 @@ def stops(curve: Curve, others: Sequence[Curve]) -> bool:
 def behind(curve: Curve, rivals: Sequence[Curve]) -> bool:
     """Say whether a curve is not in the better half of its rivals and itself, at its last look."""
     last = curve.looks[-1]
-    theirs = [look.accuracy for rival in rivals if (look := rival.at(last.epoch))]
-    return sum(accuracy > last.accuracy for accuracy in theirs) >= max(1, (len(theirs) + 1) // 2)
+    looked_at = [(rival, look) for rival in rivals if (look := rival.at(last.epoch))]
+    better = sum(look.loss < last.loss for _, look in looked_at)
+    return better >= max(1, (len(looked_at) + 1) // 2) and any(rival.accuracy is not None for rival, _ in looked_at)
