@@ -19,7 +19,8 @@ class Bar:
 
     def __init__(self, progress: "Progress", task: "TaskID", description: str, clock: Callable[[], float]) -> None:
         self._progress, self._task, self._description, self._clock = progress, task, description, clock
-        self._started = self._last_line = clock()
+        self._last_line = clock()
+        self._first: tuple[float, float] | None = None  # when a step was first done, and how many then
 
     def advance(self, steps: float = 1) -> None:
         """Count `steps` as done."""
@@ -36,14 +37,18 @@ class Bar:
         self._progress.update(self._task, description=f"{self._description} {detail}")
 
     def _line_if_due(self) -> None:
-        now = self._clock()
-        if self._progress.live.is_started or now - self._last_line < _LINE_EVERY_S:
+        if self._progress.live.is_started:
             return
-        self._last_line = now
+        now = self._clock()
         task = next(task for task in self._progress.tasks if task.id == self._task)
-        if task.total and task.completed:
-            left = (now - self._started) * (task.total / task.completed - 1)
-            console.print(f"{task.description}: {task.completed:.0f} of {task.total:.0f}, {left:.0f} s left")
+        if not task.total or not task.completed:
+            return
+        began, first = self._first = self._first or (now, task.completed)  # what came before was preparation
+        if now - self._last_line >= _LINE_EVERY_S:
+            self._last_line = now
+            done = task.completed - first
+            left = f", {(now - began) / done * (task.total - task.completed):.0f} s left" if done else ""
+            console.print(f"{task.description}: {task.completed:.0f} of {task.total:.0f}{left}")
 
 
 _active: list["Progress"] = []
@@ -85,7 +90,8 @@ def bar(description: str, total: float, *, clock: Callable[[], float] = time.mon
         yield Bar(progress, progress.add_task(description, total=total), description, clock)
     finally:
         _active.clear()
-        progress.stop()
+        if console.is_terminal:  # elsewhere it would end with an empty line
+            progress.stop()
 
 
 def say(text: str) -> None:
