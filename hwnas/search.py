@@ -102,7 +102,7 @@ def search(
     ] = "progressive",
     surrogate: Annotated[str, typer.Option(help="what progressive ranks candidates by")] = "mlp",
     proxies: Annotated[
-        Sequence[str],
+        Sequence[str] | None,
         typer.Option(
             parser=names,
             metavar="NAME,...",
@@ -110,7 +110,7 @@ def search(
             "each level: synflow, naswot, jacob-cov",
             show_default="none",
         ),
-    ] = (),
+    ] = None,
     estimator: Annotated[
         str, typer.Option(help="what says how good a candidate is: training, or size, a stand-in that costs nothing")
     ] = "training",
@@ -152,7 +152,7 @@ def search(
     plugins.load("strategies", strategy)
     plugins.load("surrogates", surrogate)
     plugins.load("pruners", pruner)
-    for proxy in proxies:
+    for proxy in proxies or ():
         plugins.load("proxies", proxy)
     if caveat := estimators.get(estimator).CAVEAT:
         say(caveat)
@@ -184,7 +184,7 @@ def search(
         filters=tuple(filters),
         strategy=strategy,
         surrogate=surrogate,
-        proxies=tuple(proxies),
+        proxies=tuple(proxies or ()),
         estimator=estimator,
         targets=tuple(targets),
         images=images,
