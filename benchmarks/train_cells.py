@@ -20,6 +20,7 @@ import os
 import platform
 import statistics
 import tempfile
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import cache
 from pathlib import Path
@@ -78,16 +79,22 @@ def table(path: Path, cells: list[tuple[dict[str, Any], int]], conditions: dict[
     check_conditions(path, conditions)
     done = {identity(row) for row in read(path)}
     left = [(cell, seed) for cell, seed in cells if identity({**cell, "seed": seed}) not in done]
-    os.environ["OMP_NUM_THREADS"] = "1"  # of the processes
+    extend(path, COLUMNS, train, [(cell, seed, conditions) for cell, seed in left], jobs=jobs)
+    return summary(read(path), len(cells))
+
+
+def extend(path: Path, columns: list[str], work: Callable[..., Any], tasks: list[Any], *, jobs: int) -> None:
+    """Append the rows that `work` returns of each task, as they come, from processes of one thread each."""
+    os.environ["OMP_NUM_THREADS"] = "1"
     with (
         ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool,
         path.open("a", newline="") as file,
-        bar("training cells", len(left)) as progress,
+        bar("training cells", len(tasks)) as progress,
     ):
-        lines = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        lines = csv.DictWriter(file, columns, lineterminator="\n")
         if not path.stat().st_size:
             lines.writeheader()
-        trainings = [pool.submit(train, cell, seed, conditions) for cell, seed in left]
+        trainings = [pool.submit(work, *task) for task in tasks]
         try:
             for training in as_completed(trainings):
                 lines.writerow(training.result())
@@ -96,7 +103,6 @@ def table(path: Path, cells: list[tuple[dict[str, Any], int]], conditions: dict[
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    return summary(read(path), len(cells))
 
 
 def check_conditions(path: Path, conditions: dict[str, Any]) -> None:

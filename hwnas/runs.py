@@ -86,6 +86,10 @@ class SearchSettings(BaseModel):
             skeleton=self.skeleton,
         )
 
+    def proxy_scale(self, scale: Scale) -> Scale:
+        """Return the scale of short training for one of deployment."""
+        return scale.with_filters(max(1, round(scale.filters * self.proxy_filters)))
+
     def dataset(self, resolution: int) -> "Dataset":
         """Return the run's data at one of its resolutions, in pixels."""
         from hwnas import datasets
@@ -256,15 +260,16 @@ def candidate_of(trial: "FrozenTrial") -> Candidate:
     )
 
 
-def curve_of(trial: "FrozenTrial", *, latency_ms: float | None = None) -> Curve:
-    """Return a trial's learning curve; of one that is not finished the latency has to be given."""
-    finished = trial.values is not None
+def curve_of(trial: "FrozenTrial") -> Curve:
+    """Return the learning curve of a trial that was looked at, whether it is finished or not."""
+    attributes = trial.user_attrs
+    measured = attributes.get("measured_ms")
     return Curve(
         number=trial.number,
         target=trial.params["target"],
-        latency_ms=trial.values[1] if latency_ms is None else latency_ms,
-        looks=tuple(Look(**look) for look in trial.user_attrs["looks"]),
-        accuracy=trial.values[0] if finished and "stopped" not in trial.user_attrs else None,
+        latency_ms=attributes["predicted_ms"] if measured is None else measured,
+        looks=tuple(Look(**look) for look in attributes["looks"]),
+        accuracy=trial.values[0] if trial.values is not None and "stopped" not in attributes else None,
     )
 
 

@@ -48,9 +48,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
     from hwnas.costs import CostModel, Costs
-    from hwnas.curves import Curve, Look
     from hwnas.device import Device, Setting
-    from hwnas.estimators import Progress, Watch
     from hwnas.latency import Measurement
     from hwnas.networks import Architecture, Scale
     from hwnas.runs import Candidate, Leases, Run, SearchSettings
@@ -281,6 +279,8 @@ class _Search:
         *,
         since: int | None = None,
     ) -> None:
+        from hwnas.short_training import ShortTraining
+
         self.run_folder = run
         self.settings = run.settings
         self.device, self.setting, self.table_costs = device, setting, costs
@@ -288,6 +288,7 @@ class _Search:
         self.dataset_of = cache(self.settings.dataset)  # by the resolution
         self.space = plugins.load("spaces", self.settings.space)
         self.study = run.study()
+        self.short_training = ShortTraining(run, self.study, self._wait_while_timed)
         self.leases = leases
         self.device_lock = Path(tempfile.gettempdir()) / f"hwnas-{getuid()}-{device.name}.lock"  # all runs' of a user
         self.since = self._first_number() if since is None else since
@@ -440,15 +441,11 @@ class _Search:
         """Return what zero-cost proxies say of choices [n, proxies]: of all at one scale, the smallest proxy's."""
         from hwnas import proxies
 
-        scale = self._proxy_scale(self.settings.scales[0])
+        scale = self.settings.proxy_scale(self.settings.scales[0])
         networks = [self.space.architecture(one, scale) for one in chosen]
         return proxies.scores(
             self.settings.proxies, networks, self.dataset_of(scale.resolution), seed=self.settings.seed
         )
-
-    def _proxy_scale(self, scale: "Scale") -> "Scale":
-        """Return the scale of short training for one of deployment."""
-        return scale.with_filters(max(1, round(scale.filters * self.settings.proxy_filters)))
 
     def _candidates(self) -> "SpaceCandidates":
         """Return what can be chosen, with the costs for the trial at hand."""
@@ -482,7 +479,9 @@ class _Search:
         trial.set_user_attr("measured_ms", None if self.settings.predicted else latency_ms)
         self._constrain(trial, excess=latency_ms / self.settings.max_latency_ms - 1.0)
         try:
-            return self._accuracy(trial, self.settings.scales[at], latency_ms), latency_ms
+            proxy = self.space.architecture(trial.params, self.settings.proxy_scale(self.settings.scales[at]))
+            dataset = self.dataset_of(proxy.graph.layers[0].shape[1])
+            return self.short_training.accuracy(trial, proxy, dataset), latency_ms
         except TrainingError as error:
             trial.set_user_attr("left_out", str(error))
             say(f"trial {trial.number} is left out: {error}")
@@ -621,92 +620,6 @@ class _Search:
                     return False
             trial.set_user_attr("scale", at)
         return True
-
-    def _accuracy(self, trial: "optuna.Trial", scale: "Scale", latency_ms: float) -> float:
-        """Train the proxy for a short while and return its accuracy on the validation part.
-
-        Where the pruner stops it, that is what it would have come to, as far as its learning curve says.
-        """
-        from hwnas import estimators
-
-        settings = self.settings
-        proxy = self.space.architecture(trial.params, self._proxy_scale(scale))
-        checkpoint = self.run_folder.folder / "trials" / f"{trial.number:04d}.safetensors"
-        with bar(f"training trial {trial.number}", 1) as steps:
-
-            def on_progress(progress: "Progress") -> None:
-                self._wait_while_timed()
-                steps.at(progress.step, total=progress.steps)
-
-            estimate = estimators.get(settings.estimator).estimate(
-                proxy,
-                self.dataset_of(proxy.graph.layers[0].shape[1]),
-                epochs=settings.epochs,
-                images=settings.images,
-                seed=settings.seed,
-                checkpoint=checkpoint,
-                on_progress=on_progress,
-                watch=self._watch(trial, latency_ms),
-                initial=self._parents_weights(trial, proxy),
-                keep=self._weights(trial.number) if settings.inherit else None,
-            )
-        checkpoint.unlink(missing_ok=True)
-        for name in ("seconds", "images_seen"):
-            trial.set_user_attr(name, getattr(estimate, name))
-        trial.set_user_attr("seed", settings.seed)
-        accuracy = self._extrapolated(trial, latency_ms) if estimate.stopped else estimate.accuracy
-        trial.set_user_attr("accuracy", accuracy)
-        return accuracy
-
-    def _parents_weights(self, trial: "optuna.Trial", proxy: "Architecture") -> Path | None:
-        """Return the weights that a proxy begins with: of the trained one with most in common, chosen once."""
-        from hwnas.estimators.training import in_common
-
-        if not self.settings.inherit:
-            return None
-        if "parent" not in trial.user_attrs:
-            kept = [one.number for one in self._in_state("COMPLETE") if self._weights(one.number).exists()]
-            common = {number: in_common(proxy, self._weights(number)) for number in kept}
-            parent = max(common, key=lambda number: (common[number], number), default=None)
-            trial.set_user_attr("parent", parent if parent is not None and common[parent] else None)
-        parent = trial.user_attrs["parent"]
-        return None if parent is None else self._weights(parent)
-
-    def _weights(self, number: int) -> Path:
-        """Return where a trained proxy's weights are kept for others."""
-        return self.run_folder.folder / "trials" / f"{number:04d}.weights.safetensors"
-
-    def _watch(self, trial: "optuna.Trial", latency_ms: float) -> "Watch":
-        """Return what looks at a trial's training, keeps the looks in the trial, and stops it as the pruner says."""
-        from hwnas import pruners
-        from hwnas.estimators import Watch
-
-        pruner = pruners.get(self.settings.pruner)
-
-        def stops(look: "Look") -> bool:
-            earlier = [one for one in trial.user_attrs.get("looks", []) if one["epoch"] < look.epoch]
-            trial.set_user_attr("looks", [*earlier, asdict(look)])
-            return pruner.stops(*self._curves(trial, latency_ms))
-
-        return Watch(pruner.epochs(self.settings.epochs, number=trial.number), stops)
-
-    def _curves(self, trial: "optuna.Trial", latency_ms: float) -> "tuple[Curve, list[Curve]]":
-        """Return the learning curve of a trial that is being trained, and those of all others."""
-        from hwnas.runs import curve_of
-
-        shown = [one for one in self.study.get_trials(deepcopy=False) if one.user_attrs.get("looks")]
-        own = curve_of(next(one for one in shown if one.number == trial.number), latency_ms=latency_ms)
-        return own, [curve_of(one) for one in shown if one.number != trial.number]
-
-    def _extrapolated(self, trial: "optuna.Trial", latency_ms: float) -> float:
-        """Return what a trial that was stopped would have come to; note how sure that is."""
-        from hwnas.curves import extrapolate
-
-        curve, others = self._curves(trial, latency_ms)
-        found = extrapolate(curve, others)
-        accuracy = min(max(found.mean, 0.0), 1.0)
-        trial.set_user_attr("stopped", {"epoch": curve.looks[-1].epoch, "accuracy": accuracy, "spread": found.spread})
-        return accuracy
 
 
 def _text(architecture: dict[str, Any]) -> str:

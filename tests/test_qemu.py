@@ -70,8 +70,9 @@ def write(graphs: dict[str, Graph], runtime: str, folder: Path) -> dict[str, Pat
 class TestUnderEmulation:
     pytestmark = arm
 
-    # ONNX Runtime itself does not do exactly the same in every run
-    @pytest.mark.parametrize(("runtime", "deviation"), [("tflite", 0.0), ("onnx", 1e-3)])
+    # ONNX Runtime itself does not do exactly the same in every run; with TFLite two runs in some twenty, beside many
+    # other processes, counted 4 and 17 of 692,000 instructions otherwise
+    @pytest.mark.parametrize(("runtime", "deviation"), [("tflite", 1e-4), ("onnx", 1e-3)])
     def test_every_space_computes_what_it_computes_here_and_is_counted_alike_in_every_run(
         self, runtime: str, deviation: float, small_networks: dict[str, Graph], tmp_path: Path
     ) -> None:

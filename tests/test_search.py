@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import optuna
 import pytest
 from conftest import FILTERS, pretend_table
 from optuna.trial import FrozenTrial, TrialState
@@ -19,7 +20,7 @@ from scipy.stats import kendalltau, spearmanr
 
 from hwnas import formats, measure, plugins, proxies, pruners
 from hwnas.cell import canonical_keys
-from hwnas.curves import Look
+from hwnas.curves import Curve, Look
 from hwnas.errors import BudgetError, InputError, TableError, TrainingError, UnknownNameError
 from hwnas.estimators import Estimate, Progress, Watch, size, training
 from hwnas.files import locked
@@ -28,7 +29,7 @@ from hwnas.latency import LatencyTable, Measurement
 from hwnas.module import Network
 from hwnas.networks import Architecture
 from hwnas.report import report
-from hwnas.runs import Run, front_of, repair_journal
+from hwnas.runs import Run, curve_of, front_of, repair_journal
 from hwnas.search import Searched, search
 from hwnas.spaces import pnas
 
@@ -275,6 +276,18 @@ def test_a_search_with_a_pruner_that_was_killed_at_any_look_goes_on_as_if_it_had
     assert [(t.params, t.values, t.user_attrs.get("looks")) for t in killed] == [
         (t.params, t.values, t.user_attrs.get("looks")) for t in whole
     ]
+
+
+def test_a_training_that_another_worker_is_at_has_a_curve_too() -> None:
+    study = optuna.create_study(directions=["maximize", "minimize"])
+    trial = study.ask({"target": optuna.distributions.CategoricalDistribution((0.6,))})
+    noted = {"measured_ms": 2.0, "predicted_ms": 1.0, "looks": [{"epoch": 0.5, "loss": 1.5, "seconds": 3.0}]}
+    for name, value in noted.items():
+        trial.set_user_attr(name, value)
+    expected = Curve(0, target=0.6, latency_ms=2.0, looks=(Look(0.5, 1.5, 3.0),), accuracy=None)
+    assert curve_of(study.get_trials()[0]) == expected
+    study.tell(trial, [0.8, 2.0])
+    assert curve_of(study.get_trials()[0]) == replace(expected, accuracy=0.8)
 
 
 def test_proxies_inherit_from_the_trained_one_with_most_in_common(

@@ -17,6 +17,7 @@ import pytest
 from conftest import FILTERS
 from optuna.trial import TrialState
 
+from hwnas import workers
 from hwnas.errors import BudgetError, HwnasError
 from hwnas.runs import Candidate, Leases, Run
 from hwnas.search import Searched, search
@@ -172,7 +173,8 @@ def test_what_a_worker_fails_with_is_raised_and_stops_the_others() -> None:
     assert set(children(os.getpid())) <= set(others)
 
 
-def test_workers_are_not_replaced_for_ever() -> None:
+def test_workers_are_not_replaced_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "_LOOK_EVERY_S", 0.01)  # so that they are killed before they have begun
     killed: set[int] = set()
     others = children(os.getpid())
 

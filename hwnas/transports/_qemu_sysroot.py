@@ -25,7 +25,7 @@ _PACKAGES = ("python3-minimal", "libpython3-stdlib", "libstdc++6")  # what these
 _WHEELS = ("numpy", "ai-edge-litert", "onnxruntime")  # in the versions that are installed here
 _PLATFORMS = ("manylinux2014", "manylinux_2_17", "manylinux_2_27", "manylinux_2_28")  # older than any glibc of Debian's
 _RECORD = "made.json"
-_VERSION = 1  # of what is made: a sysroot of another one is made again
+_VERSION = 2  # of what is made: a sysroot of another one is made again
 _TAIL = 1000  # characters of a program's words in an error
 # ai-edge-litert reads there what the processor can do, and crashes on what an x86 says.
 _CPUINFO = """\
@@ -39,12 +39,14 @@ CPU part\t: 0xd08
 CPU revision\t: 3
 
 """
-# Nothing of the caller's Python may get in, and what is counted must not depend on chance. With this name (-0) Python
-# starts itself anew by this command, as the transport ssh does.
+# Nothing of the caller's Python may get in, and what is counted must not depend on chance: not on where the system puts
+# the memory either, where it lets itself be asked (some containers refuse). With this name (-0) Python starts itself
+# anew by this command, as the transport ssh does.
 _PYTHON = """\
 #!/bin/sh
 here=$(cd "$(dirname "$0")" && pwd)
-exec {emulator} -cpu {processor} -seed 1 -L "$here/root" -plugin "$here/count.so" \\
+setarch -R true 2>/dev/null && fixed="setarch -R"
+exec $fixed {emulator} -cpu {processor} -seed 1 -L "$here/root" -plugin "$here/count.so" \\
     -U LD_LIBRARY_PATH -U LD_PRELOAD -U PYTHONDONTWRITEBYTECODE -E PYTHONHOME="$here/root/usr" \\
     -E PYTHONPATH="$here/wheels" -E PYTHONNOUSERSITE=1 -E PYTHONHASHSEED=0 \\
     -0 "$here/python" "$here/root/usr/bin/python3" "$@"
