@@ -170,13 +170,12 @@ def front_figure(
     chosen = [candidate for candidate in candidates if candidate.trial in winners]
     with matplotlib.rc_context(STYLE):
         figure, axes = _plot(f"latency, {_how_known(candidates)} (ms)", "accuracy of the proxy, validation (%)")
-        if front:
-            x, y = zip(*map(_point, front), strict=True)
-            axes.step(x, y, where="post", color=COLOURS["front"], linewidth=1.2, zorder=3)
+        x, y = zip(*map(_point, front), strict=True)
+        axes.step(x, y, where="post", color=COLOURS["front"], linewidth=1.2, zorder=3)
+        whole = [c for c in candidates if c.stopped_after is None]
         stopped = [_point(c) for c in candidates if c.stopped_after is not None]
         _scatter(axes, stopped, "point", "stopped early, extrapolated", filled=False, marker="x")
         for measured, note in ((True, ""), (False, ", predicted")):
-            whole = [c for c in candidates if c.stopped_after is None]
             others = [_point(c) for c in whole if c.measured == measured and c not in front]
             _scatter(axes, others, "point", f"trained candidate{note}", filled=measured)
             best = [_point(c) for c in front if c.measured == measured]
@@ -186,7 +185,7 @@ def front_figure(
         axes.axvline(cap_ms, color=COLOURS["cap"], linestyle="--", linewidth=1.2, label=label, gid="cap")
         axes.set_xlim(0, 1.06 * max(cap_ms, *(c.latency_ms for c in candidates)))
         _name_winners(axes, chosen)
-        _legend(axes, columns=4 if all(c.measured and c.stopped_after is None for c in candidates) else 3)
+        _legend(axes, columns=4 if all(c.measured for c in candidates) and not stopped else 3)
     return figure
 
 

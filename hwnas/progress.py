@@ -43,7 +43,9 @@ class Bar:
         task = next(task for task in self._progress.tasks if task.id == self._task)
         if not task.total or not task.completed:
             return
-        began, first = self._first = self._first or (now, task.completed)  # what came before was preparation
+        if self._first is None:  # what came before was preparation
+            self._first = now, task.completed
+        began, first = self._first
         if now - self._last_line >= _LINE_EVERY_S:
             self._last_line = now
             done = task.completed - first

@@ -174,7 +174,8 @@ class _View:
         from hwnas.runs import candidate_of, front_of
 
         self.run, self.settings, self.name = run, run.settings, run.folder.resolve().name
-        self.trials = run.study().get_trials(deepcopy=False)
+        self.study = run.study()
+        self.trials = self.study.get_trials(deepcopy=False)
         self.candidates = [candidate_of(trial) for trial in self.trials if trial.state == TrialState.COMPLETE]
         if not self.candidates:
             raise InputError(f"{run.folder} has no trained trial yet. Type: hwnas search --out {run.folder}")
@@ -186,7 +187,7 @@ class _View:
     def verdict(self) -> str:
         """The result in a sentence or two."""
         cap = f"the cap of {self.settings.max_latency_ms:g} ms"
-        best = max(self.front or self.candidates, key=lambda candidate: candidate.accuracy)
+        best = max(self.front, key=lambda candidate: candidate.accuracy)
         if not self.winners:
             return (
                 f"{_count(len(self.candidates), 'candidate')} trained under {cap}; the best has "
@@ -212,7 +213,7 @@ class _View:
         """How true the surrogate of a progressive search was, level by level."""
         from hwnas.strategies._truth import surrogate_truth
 
-        return surrogate_truth(self.run.study())
+        return surrogate_truth(self.study)
 
     @property
     def caveat(self) -> str:

@@ -323,6 +323,8 @@ class _Search:
         """Keep in the study how true the surrogate has been, and say so of levels that have ended since."""
         from hwnas.strategies._truth import TRUTH, ended_levels
 
+        if not spaces.grows(self.space):  # all is one level
+            return
         known = len(self.study.user_attrs.get(TRUTH, []))
         ended = ended_levels(self.study)
         if len(ended) > known:

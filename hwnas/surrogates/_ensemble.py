@@ -4,6 +4,7 @@ Members stand side by side: every weight has them as its first dimension. Each o
 data of its own, four fifths of it, with an L1 loss; their spread says how sure they are.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -37,7 +38,7 @@ class Sizes:
     known: int
 
 
-class Members(nn.Module):
+class Members(nn.Module, ABC):
     """Embeddings of operations and inputs, and a head that reads a member's summary of a cell and what else is known.
 
     A subclass says what the summary is. The accuracy also depends on the latency target here, which the papers do not
@@ -58,9 +59,9 @@ class Members(nn.Module):
         """Return [members, n, blocks, 2, 2 x embedding] of codes [n, blocks, 4]: the embeddings of each branch."""
         return torch.cat([self.operation[:, codes[:, :, 0::2]], self.source[:, codes[:, :, 1::2]]], dim=-1)
 
+    @abstractmethod
     def summary(self, codes: Tensor) -> Tensor:
         """Return [members, n, summary] of codes [n, blocks, 4]."""
-        raise NotImplementedError
 
     def forward(self, codes: Tensor, known: Tensor) -> Tensor:
         """Return standardised accuracies [members, n] of codes [n, blocks, 4], given what is known [n, known]."""

@@ -71,10 +71,10 @@ class GaussianProcess:
 
     def _accuracy(self, scores: "Array") -> "Array":
         """Return the accuracies of scores: linear between quantiles, and on beyond the last."""
-        known, accuracy = self._knots
-        slopes = np.diff(accuracy) / np.maximum(np.diff(known), 1e-9)
-        low, high = np.minimum(scores - known[0], 0.0), np.maximum(scores - known[-1], 0.0)
-        return np.asarray(np.interp(scores, known, accuracy) + slopes[0] * low + slopes[-1] * high)
+        knots, accuracy = self._knots
+        slopes = np.diff(accuracy) / np.maximum(np.diff(knots), 1e-9)
+        low, high = np.minimum(scores - knots[0], 0.0), np.maximum(scores - knots[-1], 0.0)
+        return np.asarray(np.interp(scores, knots, accuracy) + slopes[0] * low + slopes[-1] * high)
 
     def _standardised(self, inputs: "Array") -> Tensor:
         return torch.from_numpy((inputs - self._centre) / self._unit)
