@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 from surrogates import parameters_of
-from train_cells import CHOSEN, CONDITIONS, dataset, extend, read
+from train_cells import CHOSEN, CONDITIONS, dataset, extend, read, settings_of
 
 from hwnas.ranks import kendall, spearman
 from hwnas.spaces import pnas
@@ -37,15 +37,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/inheritance.csv"))
     parser.add_argument("--cells", type=int, default=24)
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="processes of one thread each")
+    parser.add_argument("--device", default="cpu", help="where to train: cpu or cuda")
     options = parser.parse_args()
+    conditions = {**CONDITIONS, "device": options.device}
     cells = [row for row in read(options.table) if row["blocks"] == "2" and row["seed"] == "0"]
     drawn = [cells[at] for at in np.random.default_rng(0).permutation(len(cells))]
     if not options.quick:
         options.out.parent.mkdir(parents=True, exist_ok=True)
-        rows = table(options.out, drawn[: options.cells], CONDITIONS, jobs=options.jobs)
+        rows = table(options.out, drawn[: options.cells], conditions, jobs=options.jobs)
     else:
         with tempfile.TemporaryDirectory() as folder:
-            rows = table(Path(folder) / "cells.csv", drawn[:1], {**CONDITIONS, "images_per_epoch": 128}, jobs=1)
+            rows = table(Path(folder) / "cells.csv", drawn[:1], {**conditions, "images_per_epoch": 128}, jobs=1)
     print(json.dumps(summary(rows)))
 
 
@@ -69,12 +71,11 @@ def train(row: dict[str, str], conditions: dict[str, Any]) -> dict[str, Any]:
     scale = Scale(conditions["cells"], conditions["filters"], data.resolution, len(data.classes), data.channels)
     cell = parameters_of(row)
     parent = pnas.parameters(pnas.code({**cell, "blocks": 1}))
-    images = conditions["images_per_epoch"]
     network = pnas.architecture(cell, scale)
-    short = training.search_settings(epochs=SHORT, images_per_epoch=images)
+    short = settings_of(conditions, epochs=SHORT)
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder) / "parent.safetensors"
-        long = training.search_settings(epochs=conditions["epochs"], images_per_epoch=images)
+        long = settings_of(conditions, epochs=conditions["epochs"])
         training.evaluate(pnas.architecture(parent, scale), data, long, keep=weights)
         inherited = training.evaluate(network, data, short, initial=weights).accuracy
         shared = training.in_common(network, weights) / training.in_common(network, kept(network, folder))

@@ -1,10 +1,11 @@
 """Trains cells of `pnas` on Fashion-MNIST: a table of real results by which surrogates and strategies are judged.
 
-All 136 cells of one block and 300 distinct cells of two, drawn at random; 40 of them, spread evenly, with three seeds:
-how far two seeds agree is the ceiling for every prediction. Each is trained as `hwnas search` trains its proxies, in
-one thread. Rows are kept as they come; called again, it goes on.
+All 136 cells of one block, 300 distinct cells of two and 150 of three, drawn at random (those of three among the
+extensions of those of two); 40 of the first two levels, spread evenly, with three seeds: how far two seeds agree is the
+ceiling for every prediction. Each is trained as `hwnas search` trains its proxies, in fp32, each process in one thread.
+Rows are kept as they come; called again, it goes on.
 
-    python benchmarks/train_cells.py [--quick] [--out benchmarks/data/fashion_mnist_cells.csv] [--jobs 2]
+    python benchmarks/train_cells.py [--quick] [--out F.csv] [--jobs N] [--device cpu]
 
 A row has the parameters of the space (of an unused block the first choices), the training's seed, the accuracy on the
 6,000 validation images, and after 0.25, 0.5 and 1 epoch the accuracy on 2,000 of them and the mean training loss since
@@ -14,6 +15,7 @@ the look before. The conditions are in a JSON file beside it. The last line is o
 
 import argparse
 import csv
+import dataclasses
 import json
 import multiprocessing
 import os
@@ -32,7 +34,7 @@ from hwnas.files import write_json
 from hwnas.progress import bar
 from hwnas.spaces import pnas
 
-SECOND_LEVEL, REPEATED, SEEDS = 300, 40, 3
+SECOND_LEVEL, THIRD_LEVEL, REPEATED, SEEDS = 300, 150, 40, 3
 LOOKS = (0.25, 0.5, 1.0)  # epochs
 CONDITIONS: dict[str, Any] = {
     "data": "fashion-mnist",
@@ -42,9 +44,11 @@ CONDITIONS: dict[str, Any] = {
     "resolution": 28,
     "epochs": 2,
     "images_per_epoch": 6000,
+    "precision": "fp32",
     "threads": 1,
 }
-CHOSEN = [name for name in pnas.distributions() if name == "blocks" or name.startswith(("block1_", "block2_"))]
+BLOCKS = ("blocks", "block1_", "block2_", "block3_")
+CHOSEN = [name for name in pnas.distributions() if name.startswith(BLOCKS)]
 SHOWN = [f"{what}_{epoch:g}" for epoch in LOOKS for what in ("accuracy", "loss")]
 COLUMNS = [*CHOSEN, "seed", "accuracy", *SHOWN, "mult_adds", "parameters", "seconds"]
 
@@ -54,12 +58,14 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="two cells, hardly trained: under a minute")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/data/fashion_mnist_cells.csv"))
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="processes of one thread each")
+    parser.add_argument("--device", default="cpu", help="where to train: cpu or cuda")
     options = parser.parse_args()
+    conditions = {**CONDITIONS, "device": options.device}
     if not options.quick:
-        print(json.dumps(table(options.out, wanted(), CONDITIONS, jobs=options.jobs)))
+        print(json.dumps(table(options.out, wanted(), conditions, jobs=options.jobs)))
         return
     with tempfile.TemporaryDirectory() as folder:
-        conditions = {**CONDITIONS, "images_per_epoch": 256}
+        conditions |= {"images_per_epoch": 256}
         print(json.dumps(table(Path(folder) / "cells.csv", wanted()[135:137], conditions, jobs=options.jobs)))
 
 
@@ -68,10 +74,12 @@ def wanted() -> list[tuple[dict[str, Any], int]]:
     first = pnas.first_level()
     grown = pnas.grow(first)
     second = grown[np.random.default_rng(0).permutation(len(grown))[:SECOND_LEVEL]]
+    grown = pnas.grow(second)
+    third = grown[np.random.default_rng(1).permutation(len(grown))[:THIRD_LEVEL]]
     cells = [pnas.parameters(code[None]) for level in (first, second) for code in level]
     repeated = np.linspace(0, len(cells) - 1, REPEATED).round().astype(int).tolist()
     more = [(cells[at], seed) for seed in range(1, SEEDS) for at in repeated]
-    return [(cell, 0) for cell in cells] + more
+    return [(cell, 0) for cell in cells] + more + [(pnas.parameters(code[None]), 0) for code in third]
 
 
 def table(path: Path, cells: list[tuple[dict[str, Any], int]], conditions: dict[str, Any], *, jobs: int) -> Any:
@@ -143,9 +151,7 @@ def train(cell: dict[str, Any], seed: int, conditions: dict[str, Any]) -> dict[s
     data = dataset(conditions["data"], conditions["data_seed"])
     scale = Scale(conditions["cells"], conditions["filters"], data.resolution, len(data.classes), data.channels)
     network = pnas.architecture(cell, scale)
-    settings = training.search_settings(
-        epochs=conditions["epochs"], images_per_epoch=conditions["images_per_epoch"], seed=seed
-    )
+    settings = settings_of(conditions, epochs=conditions["epochs"], seed=seed)
     result = training.evaluate(network, data, settings, watch=Watch(LOOKS, lambda look: False, images=2000))
     shown = [round(value, 5) for look in result.looks for value in (look.accuracy, look.loss)]
     return {
@@ -159,6 +165,14 @@ def train(cell: dict[str, Any], seed: int, conditions: dict[str, Any]) -> dict[s
     }
 
 
+def settings_of(conditions: dict[str, Any], *, epochs: float, seed: int = 0) -> Any:
+    """Return how a search trains its proxies, where and how precisely the conditions say."""
+    from hwnas.estimators import training
+
+    settings = training.search_settings(epochs=epochs, images_per_epoch=conditions["images_per_epoch"], seed=seed)
+    return dataclasses.replace(settings, device=conditions["device"], precision=conditions["precision"])
+
+
 @cache
 def dataset(name: str, seed: int) -> Any:
     """Return the data, which a process reads once."""
@@ -170,7 +184,7 @@ def dataset(name: str, seed: int) -> Any:
 def summary(rows: list[dict[str, str]], count: int) -> dict[str, Any]:
     """Return how many cells are in a table, of how many, and how accurate they are."""
     levels = {}
-    for level in ("1", "2"):
+    for level in ("1", "2", "3"):
         accuracies = [float(row["accuracy"]) for row in rows if row["blocks"] == level and row["seed"] == "0"]
         if accuracies:
             median = round(statistics.median(accuracies), 4)

@@ -1,0 +1,113 @@
+"""Trains random networks of `pnas` and `mbconv` on Fashion-MNIST: what exported files are compared with PyTorch on.
+
+Each is trained as `hwnas train` trains winners, for fewer epochs; its weights are a safetensors file, and beside it
+JSON says which network it is and how accurate on the validation images. Called again, it goes on.
+
+    python benchmarks/trained_networks.py [--quick] [--folder runs/trained_networks] [--networks 32] [--device cpu]
+
+The last line is one JSON object: {"networks", "accuracy": {"lowest", "median", "highest"}, "seconds"}.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import statistics
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from train_cells import dataset
+
+from hwnas import plugins
+from hwnas.files import write_json
+from hwnas.spaces import random_parameters
+
+SPACES = ("pnas", "mbconv")
+FILTERS = (8, 12, 16, 24)
+EPOCHS, BATCH_SIZE = 8.0, 128
+
+
+class Wanted(NamedTuple):
+    """A network and how it is trained."""
+
+    space: str
+    parameters: dict[str, Any]
+    cells: int
+    filters: int
+    epochs: float
+    images: int | None
+    device: str
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="two networks, hardly trained: under a minute")
+    parser.add_argument("--folder", type=Path, default=Path("runs/trained_networks"))
+    parser.add_argument("--networks", type=int, default=32)
+    parser.add_argument("--device", default="cpu", help="where to train: cpu or cuda")
+    parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="processes of one thread each")
+    options = parser.parse_args()
+    count, epochs, images = (2, 1.0, 256) if options.quick else (options.networks, EPOCHS, None)
+    os.environ["OMP_NUM_THREADS"] = "1"
+    with (
+        tempfile.TemporaryDirectory() as temporary,
+        ProcessPoolExecutor(options.jobs, multiprocessing.get_context("spawn")) as pool,
+    ):
+        folder = Path(temporary) if options.quick else options.folder
+        folder.mkdir(parents=True, exist_ok=True)
+        tasks = [
+            pool.submit(trained, folder / f"{number:02d}", one)
+            for number, one in enumerate(wanted(count, epochs=epochs, images=images, device=options.device))
+        ]
+        found = [task.result() for task in tasks]
+    accuracies = [one["accuracy"] for one in found]
+    shown = {"lowest": min(accuracies), "median": statistics.median(accuracies), "highest": max(accuracies)}
+    seconds = round(sum(one["seconds"] for one in found))
+    print(json.dumps({"networks": len(found), "accuracy": shown, "seconds": seconds}))
+
+
+def wanted(count: int, *, epochs: float, images: int | None, device: str) -> list[Wanted]:
+    """Return the networks, of the spaces in turn, at several widths and depths."""
+    drawn = {name: random_parameters(plugins.load("spaces", name), count, seed=0) for name in SPACES}
+    return [
+        Wanted(
+            space := SPACES[number % len(SPACES)],
+            drawn[space][number],
+            1 + number // 2 % 2,
+            FILTERS[number // 4 % len(FILTERS)],
+            epochs,
+            images,
+            device,
+        )
+        for number in range(count)
+    ]
+
+
+def trained(path: Path, one: Wanted) -> dict[str, Any]:
+    """Train a network, unless its file is there, and return what is known of it."""
+    import torch
+
+    from hwnas.estimators import training
+    from hwnas.networks import Scale
+
+    torch.set_num_threads(1)
+    described = path.with_suffix(".json")
+    if described.exists():
+        return dict(json.loads(described.read_text()))
+    data = dataset("fashion-mnist", 0)
+    scale = Scale(one.cells, one.filters, data.resolution, len(data.classes), data.channels)
+    network = plugins.load("spaces", one.space).architecture(one.parameters, scale)
+    settings = training.final_settings(
+        epochs=one.epochs, images_per_epoch=one.images, batch_size=BATCH_SIZE, device=one.device
+    )
+    result = training.evaluate(network, data, settings, keep=path.with_suffix(".safetensors"))
+    figures = {"accuracy": round(result.accuracy, 5), "seconds": round(result.seconds, 1)}
+    found = {**one._asdict(), **figures, "torch": torch.__version__}
+    write_json(described, found)
+    return found
+
+
+if __name__ == "__main__":
+    main()
