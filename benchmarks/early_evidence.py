@@ -50,12 +50,12 @@ def main() -> None:
     }
     if not options.quick:
         scores = scores_of(rows)
-        for blocks in ("1", "2"):
+        for blocks in ("1", "2", "3"):
             of_level = np.array([row["blocks"] == blocks for row in rows])
             accuracy = [float(row["accuracy"]) for row in rows if row["blocks"] == blocks]
             for name, column in zip(plugins.names("proxies"), scores[of_level].T, strict=True):
                 result["looks"][blocks][name] = correlation(column.tolist(), accuracy)
-        result["with_proxies"] = {name: with_proxies(name, rows, scores) for name in ("mlp", "gp")}
+        result["with_proxies"] = {name: with_proxies(name, rows, scores) for name in ("lstm", "gp")}
     print(json.dumps(result))
 
 
@@ -73,7 +73,7 @@ def correlation(one: Sequence[float], other: Sequence[float]) -> float:
 def looks(rows: Sequence[dict[str, str]]) -> dict[str, Any]:
     """Return how far what is seen at each look ranks cells as their ends do, by level."""
     found: dict[str, Any] = {}
-    for blocks in ("1", "2"):
+    for blocks in ("1", "2", "3"):
         level = [row for row in rows if row["blocks"] == blocks]
         end = [float(row["accuracy"]) for row in level]
         found[blocks] = {

@@ -1,17 +1,21 @@
 """How well surrogates, and what is seen early, rank cells that were really trained: the table of train_cells.py.
 
 Rank correlations (Spearman, Kendall) of each surrogate, medians over random training sets: within level 1 and 2, on
-cells that it was not fitted to, and across, fitted to cells of level 1 and asked about level 2 - once to all of them,
-once to the few that a short search has. Beside them stands the ceiling, how far one seed's accuracy agrees with the
-mean of the others', and the paper's figures (PNAS, section 5.2, as best recalled).
+cells that it was not fitted to, and across, fitted to the levels below and asked about level 2 or 3 - once to all cells
+of each, once to the few that a short search has. Beside them stands the ceiling, how far one seed's accuracy agrees
+with the mean of the others', and the paper's figures (PNAS, section 5.2, as best recalled).
 
-The control experiment: of all cells of level 2, the 20 that a surrogate fitted to level 1 ranks highest, against 20 by
-chance: their mean accuracy, with a 95 % bootstrap interval of the difference.
+The control experiment: of all cells of level 2, and of level 3, the 20 that a surrogate fitted to the levels below
+ranks highest, against 20 by chance: their mean accuracy, with a 95 % bootstrap interval of the difference.
+
+Exploration: the 20 of level 2 that rank highest by the mean plus so many deviations, by what 20 of level 1 say, and the
+20 of level 3 that then rank highest by what these 40 say: mean and best accuracy, means over the rounds.
 
     python benchmarks/surrogates.py [--quick] [--table benchmarks/data/fashion_mnist_cells.csv]
 
-The last line is one JSON object: {"SURROGATE": {"within_1", "within_2", "across", "across_few": {"spearman",
-"kendall"}, "control": {"chosen", "chance", "interval", ...}, "seconds"}, ..., "ceiling", "paper", "cells"}.
+The last line is one JSON object: {"SURROGATE": {"within_1", "within_2", "across_2", "across_2_few", "across_3",
+"across_3_few": {"spearman", "kendall"}, "control_2", "control_3": {"chosen", "chance", "interval", ...}, "exploration":
+{"DEVIATIONS": {"mean_2", "best_2", "mean_3", "best_3"}, ...}, "seconds"}, ..., "ceiling", "paper", "cells"}.
 """
 
 import argparse
@@ -19,7 +23,8 @@ import csv
 import json
 import statistics
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +36,10 @@ from hwnas.spaces import pnas
 from hwnas.surrogates import Evaluated
 
 FEW, SELECTED, ROUNDS = 20, 20, 10
+DEVIATIONS = (0, 0.5, 1, 2)
 PAPER = {  # at b = 1: within the level, and at b = 2
-    "mlp": {"within_1": 0.975, "across": 0.164},
-    "lstm": {"within_1": 0.972, "across": 0.164},
+    "mlp": {"within_1": 0.975, "across_2": 0.164},
+    "lstm": {"within_1": 0.972, "across_2": 0.164},
 }
 
 
@@ -44,11 +50,11 @@ def main() -> None:
     parser.add_argument("--surrogates", default=",".join(plugins.names("surrogates")))
     options = parser.parse_args()
     rows = list(csv.DictReader(options.table.read_text().splitlines()))
-    levels = {blocks: Level(rows, blocks) for blocks in (1, 2)}
+    levels = {blocks: Level(rows, blocks) for blocks in (1, 2, 3)}
     names = ["mlp"] if options.quick else options.surrogates.split(",")
     result: dict[str, Any] = {}
     for name in names:
-        result[name] = figures(name, levels[1], levels[2], rounds=1 if options.quick else ROUNDS)
+        result[name] = figures(name, levels, rounds=1 if options.quick else ROUNDS)
         print(f"{name}: {json.dumps(result[name])}", flush=True)
     counts = {str(blocks): len(level.accuracy) for blocks, level in levels.items()}
     print(json.dumps({**result, "ceiling": ceiling(rows), "paper": PAPER, "cells": counts}))
@@ -66,45 +72,58 @@ class Level:
         """Return some of them as evaluated candidates, all at one latency target."""
         return Evaluated(self.codes[rows], np.ones(len(self.codes[rows])), self.accuracy[rows])
 
+    def drawn(self, most: int | None, *, seed: int) -> Evaluated:
+        """Return at most so many of them, by chance, or all."""
+        return self.some(np.random.default_rng(seed).permutation(len(self.codes))[:most])
+
 
 def parameters_of(row: dict[str, str]) -> dict[str, Any]:
     """Return the space's parameters of a row."""
     return {name: int(value) if value.isdigit() else value for name, value in row.items() if name.startswith("block")}
 
 
-def figures(name: str, first: Level, second: Level, *, rounds: int) -> dict[str, Any]:
+def figures(name: str, levels: Mapping[int, "Level"], *, rounds: int) -> dict[str, Any]:
     """Return all figures of a surrogate."""
     started = time.monotonic()
-    everything = np.arange(len(first.codes))
-    every = predictions(name, [first.some(everything)], second, seed=0)
 
     def within(level: Level, seed: int) -> tuple[Any, Any]:
         order = np.random.default_rng(seed).permutation(len(level.codes))
         known, asked = np.split(order, [len(order) // 2])
-        found = surrogates.fit(name, [level.some(known)], operations=len(pnas.OPERATIONS), seed=seed)
-        return found.predict(level.codes[asked], np.ones(len(asked)))[0], level.accuracy[asked]
+        return predictions(name, [level.some(known)], level.codes[asked], seed=seed), level.accuracy[asked]
 
-    def few(seed: int) -> tuple[Any, Any]:
-        known = np.random.default_rng(seed).permutation(len(first.codes))[:FEW]
-        return predictions(name, [first.some(known)], second, seed=seed), second.accuracy
+    def across(blocks: int, most: int | None, seed: int) -> tuple[Any, Any]:
+        below = [levels[each].drawn(most, seed=seed) for each in range(1, blocks)]
+        return predictions(name, below, levels[blocks].codes, seed=seed), levels[blocks].accuracy
 
-    def across(seed: int) -> tuple[Any, Any]:
-        return predictions(name, [first.some(everything)], second, seed=seed), second.accuracy
-
-    return {
-        "within_1": correlations(lambda seed: within(first, seed), rounds),
-        "within_2": correlations(lambda seed: within(second, seed), rounds),
-        "across": correlations(across, rounds),
-        "across_few": correlations(few, rounds),
-        "control": control(every, second.accuracy),
-        "seconds": round(time.monotonic() - started, 1),
-    }
+    found: dict[str, Any] = {}
+    for blocks in (1, 2):
+        found[f"within_{blocks}"] = correlations(partial(within, levels[blocks]), rounds)
+    for blocks in (2, 3):
+        found[f"across_{blocks}"] = correlations(partial(across, blocks, None), rounds)
+        found[f"across_{blocks}_few"] = correlations(partial(across, blocks, FEW), rounds)
+        found[f"control_{blocks}"] = control(*across(blocks, None, 0))
+    found["exploration"] = {str(deviations): explored(name, levels, deviations, rounds) for deviations in DEVIATIONS}
+    return {**found, "seconds": round(time.monotonic() - started, 1)}
 
 
-def predictions(name: str, known: Sequence[Evaluated], level: Level, *, seed: int) -> Any:
-    """Return what a surrogate predicts of a level."""
+def predictions(name: str, known: Sequence[Evaluated], codes: Any, *, seed: int) -> Any:
+    """Return what a surrogate predicts of cells."""
     fitted = surrogates.fit(name, known, operations=len(pnas.OPERATIONS), seed=seed)
-    return fitted.predict(level.codes, np.ones(len(level.codes)))[0]
+    return fitted.predict(codes, np.ones(len(codes)))[0]
+
+
+def explored(name: str, levels: Mapping[int, "Level"], deviations: float, rounds: int) -> dict[str, float]:
+    """Return how accurate the cells of the next two levels are that a short search chooses."""
+    found: dict[str, list[float]] = {}
+    for seed in range(rounds):
+        known = [levels[1].drawn(SELECTED, seed=seed)]
+        for blocks in (2, 3):
+            fitted = surrogates.fit(name, known, operations=len(pnas.OPERATIONS), seed=seed)
+            mean, spread = fitted.predict(levels[blocks].codes, np.ones(len(levels[blocks].codes)))
+            known.append(levels[blocks].some(np.argsort(-(mean + deviations * spread), kind="stable")[:SELECTED]))
+            found.setdefault(f"mean_{blocks}", []).append(float(known[-1].accuracy.mean()))
+            found.setdefault(f"best_{blocks}", []).append(float(known[-1].accuracy.max()))
+    return {label: round(statistics.mean(values), 4) for label, values in found.items()}
 
 
 def correlations(predict: Callable[[int], tuple[Any, Any]], rounds: int) -> dict[str, float]:

@@ -61,7 +61,6 @@ class Settings:
     latency: str
     costs: tuple[str, ...]
     evaluations: int
-    surrogate: str
     version: int = 1
 
     def read(self) -> "Results":
@@ -154,28 +153,21 @@ def bench(
     ] = None,
     strategies: Annotated[
         Sequence[str], typer.Option(parser=names, metavar="NAME,...", help="strategies to compare")
-    ] = ("random", "tpe", "nsga2"),
+    ] = ("random", "nsga2", "progressive"),
     seeds: Annotated[int, typer.Option(help="runs of each strategy under each cap")] = 20,
     evaluations: Annotated[int, typer.Option(help="look-ups of an accuracy in a run")] = 500,
-    surrogate: Annotated[str, typer.Option(help="what strategies rank candidates by that need it")] = "mlp",
     jobs: Annotated[int | None, typer.Option(help="processes, one thread each", show_default="the cores")] = None,
 ) -> Benched:
     """Compare strategies on a table of known results; a comparison that was stopped goes on from its folder.
 
     Raises InputError, and BudgetError where no row of the table is under a cap.
     """
-    _check(
-        accuracy,
-        strategies,
-        surrogate,
-        {"seeds": seeds, "evaluations": evaluations, "jobs": 1 if jobs is None else jobs},
-    )
+    counts = {"seeds": seeds, "evaluations": evaluations, "jobs": 1 if jobs is None else jobs}
+    _check(accuracy, strategies, counts)
     if not latency and not cost:
         raise InputError("the caps are on a column; got neither --latency nor --cost. Add --latency COL")
     limited, *costs = dict.fromkeys([*([latency] if latency else []), *(cost or [])])
-    common = Settings(
-        table, _sha256(table), tuple(choices), tuple(accuracy), limited, tuple(costs), evaluations, surrogate
-    )
+    common = Settings(table, _sha256(table), tuple(choices), tuple(accuracy), limited, tuple(costs), evaluations)
     candidates = {cap: _candidates(common, cap) for cap in dict.fromkeys(caps)}
     _start(Path(out), common)
     cases = [Case(name, cap, seed) for seed in range(seeds) for cap in candidates for name in dict.fromkeys(strategies)]
@@ -191,7 +183,7 @@ def bench(
     return benched
 
 
-def _check(accuracy: Sequence[str], strategies: Sequence[str], surrogate: str, counts: Mapping[str, int]) -> None:
+def _check(accuracy: Sequence[str], strategies: Sequence[str], counts: Mapping[str, int]) -> None:
     """Raise InputError for options that cannot be used."""
     if len(accuracy) > 2:
         raise InputError(f"--accuracy takes one column or two, SEEN,TRUTH; got {','.join(accuracy)}")
@@ -200,7 +192,6 @@ def _check(accuracy: Sequence[str], strategies: Sequence[str], surrogate: str, c
             raise InputError(f"--{name} must be 1 or more; got {value}")
     for strategy in strategies:
         plugins.load("strategies", strategy)
-    plugins.load("surrogates", surrogate)
 
 
 @lru_cache(maxsize=1)
@@ -288,13 +279,8 @@ def _be_a_worker() -> None:
 
 def _do(out: Path, settings: Settings, case: Case) -> None:
     """Do a run and keep it."""
-    run = search_table(
-        case.strategy,
-        _candidates(settings, case.cap),
-        evaluations=settings.evaluations,
-        seed=case.seed,
-        surrogate=settings.surrogate,
-    )
+    candidates = _candidates(settings, case.cap)
+    run = search_table(case.strategy, candidates, evaluations=settings.evaluations, seed=case.seed)
     write_json(case.path(out), {"version": 1, **asdict(run)}, indent=None)
 
 

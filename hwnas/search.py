@@ -98,7 +98,7 @@ def search(
             "gp or nsga2"
         ),
     ] = "progressive",
-    surrogate: Annotated[str, typer.Option(help="what progressive ranks candidates by")] = "mlp",
+    surrogate: Annotated[str, typer.Option(help="what progressive ranks candidates by")] = "lstm",
     proxies: Annotated[
         Sequence[str] | None,
         typer.Option(

@@ -27,14 +27,12 @@ class TableRun:
     ask_ms: dict[str, float]  # median, p95, max; of an evaluation, with the proposals before it that were rejected
 
 
-def search_table(
-    strategy: str, candidates: "ResultsCandidates", *, evaluations: int, seed: int, surrogate: str = "mlp"
-) -> TableRun:
+def search_table(strategy: str, candidates: "ResultsCandidates", *, evaluations: int, seed: int) -> TableRun:
     """Search the networks under a cap: an evaluation is a look-up; what is over the cap or known costs none.
 
     Raises UnknownNameError, and what the strategy raises.
     """
-    loop = _Loop(strategy, candidates, Context(candidates, evaluations, surrogate), seed=seed)
+    loop = _Loop(strategy, candidates, Context(candidates, evaluations), seed=seed)
     seconds = []
     while len(loop.rows) < evaluations and not loop.ended:
         started = time.perf_counter()

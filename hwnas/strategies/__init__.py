@@ -56,7 +56,7 @@ class Context:
 
     candidates: Candidates
     trials: int
-    surrogate: str = "mlp"
+    surrogate: str = "lstm"
     scores: "Callable[[Sequence[Parameters]], Array] | None" = None
 
 
