@@ -11,9 +11,10 @@ from conftest import write_images
 from networks import network
 
 from hwnas import datasets, measure
+from hwnas.artefact import Checked
 from hwnas.device import Device, Setting
 from hwnas.errors import ExportError
-from hwnas.export import _Checked, _refuse_other_outputs, _setting_for, _spread, _time_files, _write_checked
+from hwnas.export import _refuse_other_outputs, _setting_for, _spread, _time_files, _write_checked
 from hwnas.formats import tflite
 from hwnas.latency import Measurement, OtherCosts
 from hwnas.measure import Timed
@@ -46,8 +47,8 @@ def test_a_device_without_a_setting_for_int8_is_asked_for_it_all_the_same_and_on
     assert setting_for("onnx", "fp32", device=(FP32,)) == ""
 
 
-def checked(*, error: float = 0.0, agreement: float = 1.0) -> _Checked:
-    return _Checked(images=70, max_relative_error=error, agreement=agreement, accuracy=0.5)
+def checked(*, error: float = 0.0, agreement: float = 1.0) -> Checked:
+    return Checked(images=70, max_relative_error=error, agreement=agreement, accuracy=0.5)
 
 
 @pytest.mark.parametrize(
@@ -59,7 +60,7 @@ def checked(*, error: float = 0.0, agreement: float = 1.0) -> _Checked:
         ("int8", checked(agreement=float("nan")), "for nan%"),
     ],
 )
-def test_a_file_that_computes_something_else_is_refused(precision: str, found: _Checked, words: str) -> None:
+def test_a_file_that_computes_something_else_is_refused(precision: str, found: Checked, words: str) -> None:
     with pytest.raises(ExportError, match=words):
         _refuse_other_outputs("model.tflite", precision, found)
 

@@ -20,6 +20,8 @@ LAYERS = [  # a module may import those of lower layers, and of its own where th
     {"module", "spaces", "surrogates", "pruners", "formats", "transports", "datasets", "tables", "steadiness"},
     {
         "measure",
+        "artefact",
+        "export_texts",
         "costs",
         "pretrained",
         "validation",
