@@ -14,7 +14,7 @@ import multiprocessing
 import os
 import statistics
 import tempfile
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +22,7 @@ from train_cells import dataset
 
 from hwnas import plugins
 from hwnas.files import write_json
+from hwnas.progress import bar
 from hwnas.spaces import random_parameters
 
 SPACES = ("pnas", "mbconv")
@@ -45,6 +46,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="two networks, hardly trained: under a minute")
     parser.add_argument("--folder", type=Path, default=Path("runs/trained_networks"))
+    parser.add_argument("--keep", type=Path, help="keep what --quick trains in this folder")
     parser.add_argument("--networks", type=int, default=32)
     parser.add_argument("--device", default="cpu", help="where to train: cpu or cuda")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="processes of one thread each")
@@ -55,12 +57,15 @@ def main() -> None:
         tempfile.TemporaryDirectory() as temporary,
         ProcessPoolExecutor(options.jobs, multiprocessing.get_context("spawn")) as pool,
     ):
-        folder = Path(temporary) if options.quick else options.folder
+        folder = (options.keep or Path(temporary)) if options.quick else options.folder
         folder.mkdir(parents=True, exist_ok=True)
         tasks = [
             pool.submit(trained, folder / f"{number:02d}", one)
             for number, one in enumerate(wanted(count, epochs=epochs, images=images, device=options.device))
         ]
+        with bar("training networks", len(tasks)) as progress:
+            for _ in as_completed(tasks):
+                progress.advance()
         found = [task.result() for task in tasks]
     accuracies = [one["accuracy"] for one in found]
     shown = {"lowest": min(accuracies), "median": statistics.median(accuracies), "highest": max(accuracies)}

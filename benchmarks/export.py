@@ -1,0 +1,415 @@
+"""How fast are our exported files beside litert-torch's, litert-quantizer's and those of torch's own ONNX export?
+
+The networks: 10 random ones of `pnas` and of `mbconv`, half at 32x32, half at 224x224, and five known ones; weights are
+random, BatchNorm's statistics those of a batch of noise. Of each network are timed, in one thread: our .tflite beside
+litert-torch's of the same module (`fp32`); our int8 file beside litert-torch's quantised by litert-quantizer (`int8`)
+and beside two of ours without the rewrites for XNNPACK, one by our own writer (`int8_unrewritten`) and one by
+litert-quantizer (`int8_quantizer`); our .onnx beside that of `torch.onnx.export` (`onnx`); our .tflite beside our .onnx
+(`tflite_over_onnx`) and beside the one that keeps depthwise convolutions of 7x7 whole (`split_7x7`). The files of a
+network take turns; a file's time is the lower quartile over the rounds. The peers are installed in an environment made
+in the folder. Files and figures of each network are kept in --folder; called again, it goes on.
+
+    python benchmarks/export.py [--quick] [--folder F] [--networks A,B] [--rounds 30] [--images 100]
+
+The last line is one JSON object: medians of ours / theirs (`ratio_fp32`, `ratio_fp32_7x7`: with a 7x7 depthwise
+convolution, `ratio_int8`, `ratio_int8_unrewritten`, `ratio_int8_quantizer`, `ratio_onnx`, `split_7x7`,
+`tflite_over_onnx`), `ratio_worst` of any network and peer, `int8_peer_failed`: how many the peer cannot convert,
+`max_relative_error_fp32`: of ours to PyTorch, by the largest output; and `networks`: for each its `ms`, `ratios`, the
+`noise` (how far the ratios of even and odd rounds differ), `errors` of each file and what the peers said (`failed`).
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
+
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import numpy as np
+
+from hwnas.cell import Block, Cell
+from hwnas.files import read_json, write_atomically, write_bytes, write_json
+from hwnas.formats import _tflite_int8, onnx, tflite
+from hwnas.formats._tflite_int8 import Int8Writer
+from hwnas.formats._tflite_operators import FUSES_RELU, add_layers
+from hwnas.formats._tflite_writer import Writer
+from hwnas.graph import Graph, Layer, fuse_relu
+from hwnas.networks import Architecture, Scale
+from hwnas.networks.cells import CellNetwork
+from hwnas.progress import bar
+from hwnas.spaces import mbconv, pnas, random_parameters
+
+if TYPE_CHECKING:
+    from hwnas.module import Network
+
+RATIOS = {  # ours, theirs
+    "fp32": ("ours.tflite", "peer.tflite"),
+    "int8": ("ours.int8.tflite", "peer.int8.tflite"),
+    "int8_unrewritten": ("ours.int8.tflite", "unrewritten.int8.tflite"),
+    "int8_quantizer": ("ours.int8.tflite", "quantizer.int8.tflite"),
+    "onnx": ("ours.onnx", "torch.onnx"),
+    "split_7x7": ("ours.tflite", "whole.tflite"),
+    "tflite_over_onnx": ("ours.tflite", "ours.onnx"),
+}
+AGAINST_PEERS = tuple(RATIOS)[:5]
+FILES = tuple(dict.fromkeys(name for pair in RATIOS.values() for name in pair))
+SCALES = {  # cells and filters; of mbconv the most blocks a stage and 16 x the width
+    ("pnas", 32): ((1, 16), (2, 24), (3, 32), (2, 48), (1, 64)),
+    ("pnas", 224): ((1, 24), (2, 32), (2, 44), (3, 54), (1, 64)),
+    ("mbconv", 32): ((1, 16), (2, 16), (3, 24), (4, 12), (2, 32)),
+    ("mbconv", 224): ((1, 16), (2, 12), (3, 16), (4, 16), (2, 24)),
+}
+PNASNET_5 = Cell.from_json(  # Liu et al., 2018, figure 1
+    {
+        "blocks": [
+            [["separable_5x5", 0], ["max_pool_3x3", 0]],
+            [["separable_7x7", 1], ["max_pool_3x3", 1]],
+            [["separable_5x5", 1], ["separable_3x3", 1]],
+            [["separable_3x3", 4], ["max_pool_3x3", 1]],
+            [["separable_3x3", 0], ["identity", 1]],
+        ]
+    }
+)
+NASNET_A = Cell.from_json(  # Zoph et al., 2018, figure 4
+    {
+        "blocks": [
+            [["separable_5x5", 1], ["separable_3x3", 0]],
+            [["separable_5x5", 0], ["separable_3x3", 0]],
+            [["avg_pool_3x3", 1], ["identity", 0]],
+            [["avg_pool_3x3", 0], ["avg_pool_3x3", 0]],
+            [["separable_3x3", 1], ["identity", 1]],
+        ],
+        "concat": [0, 2, 3, 4, 5, 6],
+    }
+)
+NASNET_A_REDUCTION = Cell.from_json(
+    {
+        "blocks": [
+            [["separable_5x5", 1], ["separable_7x7", 0]],
+            [["max_pool_3x3", 1], ["separable_7x7", 0]],
+            [["avg_pool_3x3", 1], ["separable_5x5", 0]],
+            [["identity", 3], ["avg_pool_3x3", 2]],
+            [["separable_3x3", 2], ["max_pool_3x3", 1]],
+        ],
+        "concat": [3, 4, 5, 6],
+    }
+)
+COMPARED = 4  # images on which outputs are compared
+BATCH = 16  # images that BatchNorm's statistics are of
+TURN_S = 0.02  # that a file is called for in a round, twice at least
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="two tiny networks and no installed peers: under a minute")
+    parser.add_argument("--folder", type=Path, default=Path("runs/export"))
+    parser.add_argument("--networks", default="", help="only these, as in pnas-32-0,mobilenet-v2")
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--images", type=int, default=100, help="that int8 files are calibrated on")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) if options.quick else options.folder.absolute()
+        known = tiny_networks() if options.quick else networks()
+        names = options.networks.split(",") if options.networks else list(known)
+        rounds, count = (3, BATCH) if options.quick else (options.rounds, options.images)
+        with bar("writing", len(names)) as writing:
+            for name in names:
+                writing.describe(name)
+                write_ours(known[name], folder / name, max(count, BATCH), list(known).index(name))
+                writing.advance()
+        if not options.quick:
+            run_peers(folder, names)
+        found = {}
+        with bar("timing", len(names)) as timing:
+            for name in names:
+                timing.describe(name)
+                found[name] = figures(known[name].graph, folder / name, rounds)
+                timing.advance()
+    print(json.dumps(summary(found)))
+
+
+def networks() -> dict[str, Architecture]:
+    """Return all networks by name; the random ones are always the same."""
+    found: dict[str, Architecture] = {}
+    for seed, ((name, side), scales) in enumerate(SCALES.items()):
+        space = {"pnas": pnas, "mbconv": mbconv}[name]
+        skeleton = "cifar" if side == 32 else "imagenet"
+        for number, parameters in enumerate(random_parameters(space, len(scales), seed=seed)):
+            scale = Scale(*scales[number], side, 10 if side == 32 else 1000, skeleton=skeleton)
+            found[f"{name}-{side}-{number}"] = space.architecture(parameters, scale)
+    return found | {
+        "mobilenet-v2": mbconv.mobilenet_v2(),
+        "mobilenet-v3-small": mbconv.mobilenet_v3_small(),
+        "mobilenet-v3-large": mbconv.mobilenet_v3_large(),
+        "pnasnet-5-mobile": CellNetwork(PNASNET_5, Scale(3, 54, 224, 1000, skeleton="imagenet")),
+        "nasnet-a-mobile": CellNetwork(NASNET_A, Scale(4, 44, 224, 1000, skeleton="imagenet"), NASNET_A_REDUCTION),
+    }
+
+
+def tiny_networks() -> dict[str, Architecture]:
+    cell = Cell((Block(("separable_7x7", 0), ("avg_pool_3x3", 1)),))
+    (chain,) = random_parameters(mbconv, 1, seed=0)
+    return {
+        "pnas": CellNetwork(cell, Scale(1, 4, 16, 10)),
+        "mbconv": mbconv.architecture(chain, Scale(1, 8, 16, 10)),
+    }
+
+
+def write_ours(architecture: Architecture, folder: Path, count: int, seed: int) -> None:
+    """Write all files that need no installed peer, and what the peers and the comparison need."""
+    import torch
+    from safetensors.torch import save_file
+
+    from hwnas.module import deployed_weights
+
+    done = folder / "expected.npy"
+    if done.exists():
+        return
+    graph = architecture.graph
+    images = np.random.default_rng(seed).standard_normal((count, *graph.layers[0].shape), np.float32)
+    write_atomically(folder / "images.npy", lambda path: save(path, images))
+    network = random_network(graph, torch.from_numpy(images[:BATCH]), seed)
+    write_json(folder / "architecture.json", architecture.to_json())
+    write_atomically(folder / "weights.safetensors", lambda path: save_file(network.state_dict(), path))
+    weights = deployed_weights(network)
+    lowered, whole = tflite.lower(graph), fuse_relu(graph, into=FUSES_RELU)
+    ranges = tflite.calibrate(lowered, weights, images)
+    write_bytes(folder / "ours.tflite", tflite.write(lowered, weights))
+    write_bytes(folder / "whole.tflite", tflite.write(whole, weights))
+    write_bytes(folder / "ours.int8.tflite", tflite.write(lowered, weights, ranges=ranges))
+    unrewritten = Unrewritten(whole, weights, ranges)
+    add_layers(unrewritten)
+    write_bytes(folder / "unrewritten.int8.tflite", unrewritten.finish({}))
+    write_bytes(folder / "ours.onnx", onnx.write(onnx.lower(graph), weights))
+    write_atomically(folder / "torch.onnx", lambda path: export_by_torch(network, path))
+    with torch.no_grad():
+        expected = network(torch.from_numpy(images[:COMPARED])).numpy()
+    write_atomically(done, lambda path: save(path, expected))
+
+
+def save(path: Path, array: np.ndarray) -> None:
+    with path.open("wb") as file:
+        np.save(file, array)
+
+
+def random_network(graph: Graph, images: Any, seed: int) -> "Network":
+    """Return a network with random weights, and the statistics of these images in its BatchNorms."""
+    import torch
+    from torch import nn
+
+    from hwnas.module import Network
+
+    torch.manual_seed(seed)
+    network = Network(graph)
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            module.__class__ = nn.Conv2d  # what hwnas's own changes is for training on a CPU
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, std=0.2)
+    with torch.no_grad():
+        network.train()(images)
+    return network.eval()
+
+
+def export_by_torch(network: "Network", path: Path) -> None:
+    import torch
+
+    batch = {0: torch.export.Dim("batch")}
+    image = torch.zeros(2, *network.graph.layers[0].shape)
+    torch.onnx.export(
+        network, (image,), str(path), dynamo=True, dynamic_shapes=(batch,), external_data=False, verbose=False
+    )
+
+
+class Unrewritten(Int8Writer):
+    """Writes ReLU, hard swish and average pooling in int8 as the operators of those names."""
+
+    def __init__(self, *arguments: Any) -> None:
+        with patch.object(_tflite_int8, "_is_convolution", lambda _: False):  # a pooling shares its input's scale
+            super().__init__(*arguments)
+
+    def activate(self, layer: Layer, source: int, output: int) -> None:
+        Writer.activate(self, layer, source, output)
+
+    def pool(self, layer: Layer, source: int, output: int, options: Any) -> None:
+        Writer.pool(self, layer, source, output, options)
+
+
+def run_peers(folder: Path, names: list[str]) -> None:
+    """Run the peers in an environment of their own, on the networks that they have not tried yet."""
+    script, root = Path(__file__).with_name("export_peers.py"), Path(__file__).parents[1]
+    environment = {**os.environ, "PYTHONPATH": str(root), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    python = install_peers(folder / "peers")
+    with bar("peers", len(names)) as running, (folder / "peers.log").open("a") as log:
+        while waiting := [folder / name for name in names if not (folder / name / "peer.json").exists()]:
+            command = [str(python), str(script), *map(str, waiting)]
+            process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=log)
+            assert process.stdout is not None
+            for _ in process.stdout:
+                running.at(sum((folder / name / "peer.json").exists() for name in names))
+            if (status := process.wait()) > 0:
+                raise SystemExit(f"the peers' process ended with the status {status}: see {log.name}")
+            if status:  # a crash inside a peer
+                crashed = next(one for one in waiting if not (one / "peer.json").exists())
+                write_json(crashed / "peer.json", {"crash": f"signal {-status}"})
+
+
+def install_peers(environment: Path) -> Path:
+    python = environment / "bin" / "python"
+    if not (environment / ".installed").exists():
+        packages = ["litert-torch==0.10.0", "litert-quantizer", "typer", "rich", "pydantic", "safetensors"]
+        subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True)
+        subprocess.run([str(python), "-m", "pip", "install", "--quiet", *packages], check=True)
+        (environment / ".installed").touch()
+    return python
+
+
+def figures(graph: Graph, folder: Path, rounds: int) -> dict[str, Any]:
+    """Return a network's figures; its files are timed, in a process of their own, unless they are."""
+    path, files = folder / "figures.json", [name for name in FILES if (folder / name).exists()]
+    timed = dict(read_json(path, what="a network's figures")) if path.exists() else {}
+    if timed.get("files") != files or timed.get("rounds") != rounds:
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+            timed = {"files": files, "rounds": rounds, **pool.submit(time_files, folder, files, rounds).result()}
+        write_json(path, timed)
+    samples = {name: np.array(values) for name, values in timed["samples_ms"].items()}
+    peer, is_split = folder / "peer.json", tflite.lower(graph) != fuse_relu(graph, into=FUSES_RELU)
+    said = dict(read_json(peer, what="what the peers said")) if peer.exists() else {}
+    ratios, noise = {}, {}
+    for name, (ours, theirs) in RATIOS.items():
+        if {ours, theirs} <= samples.keys() and (is_split or name != "split_7x7"):
+            ratios[name] = ratio(samples[ours], samples[theirs])
+            even, odd = (ratio(samples[ours][start::2], samples[theirs][start::2]) for start in (0, 1))
+            noise[name] = round(abs(even / odd - 1), 3)
+    return {
+        "ms": {name: round(quartile(values), 4) for name, values in samples.items()},
+        "ratios": {name: round(value, 4) for name, value in ratios.items()},
+        "noise": noise,
+        "errors": timed["errors"],
+        "failed": {**said, **timed["failed"]},
+        "has_7x7": any(layer.depthwise and layer.kernel == (7, 7) for layer in graph.layers),
+    }
+
+
+def quartile(values: np.ndarray) -> float:
+    return float(np.quantile(values, 0.25))
+
+
+def ratio(ours: np.ndarray, theirs: np.ndarray) -> float:
+    return quartile(ours) / quartile(theirs)
+
+
+def time_files(folder: Path, files: list[str], rounds: int) -> dict[str, Any]:
+    """Return each file's time in each round, in ms, and how far its outputs are from PyTorch's."""
+    images, expected = np.load(folder / "images.npy", mmap_mode="r")[:COMPARED], np.load(folder / "expected.npy")
+    models, errors, failed = {}, {}, {}
+    for name in files:
+        try:
+            models[name] = (load_onnx if name.endswith("onnx") else load_tflite)(folder / name)
+        except (ValueError, RuntimeError) as error:
+            failed[name] = str(error)
+            continue
+        outputs = np.stack([models[name](image)[1] for image in images])
+        errors[name] = float(np.abs(outputs - expected).max() / np.abs(expected).max())
+    samples: dict[str, list[float]] = {name: [] for name in models}
+    for number in range(rounds):
+        for name in np.roll(list(models), number):
+            samples[name].append(turn(models[name], images[0]))
+    return {"samples_ms": samples, "errors": errors, "failed": failed}
+
+
+Timed = Callable[[np.ndarray], tuple[float, np.ndarray]]  # an image [c, h, w] to seconds and logits
+
+
+def turn(model: Timed, image: np.ndarray) -> float:
+    """Return the median time of a few calls in a row, in ms, after one that is not timed."""
+    model(image)
+    times: list[float] = []
+    while len(times) < 2 or sum(times) < TURN_S:
+        times.append(model(image)[0])
+    return 1000 * statistics.median(times)
+
+
+def load_tflite(path: Path) -> Timed:
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_path=str(path), num_threads=1)
+    interpreter.allocate_tensors()
+    (source,), (target,) = interpreter.get_input_details(), interpreter.get_output_details()
+
+    def run(image: np.ndarray) -> tuple[float, np.ndarray]:
+        value = np.ascontiguousarray(image.transpose(1, 2, 0)[None])
+        if step := source["quantization"][0]:
+            value = np.clip(np.rint(value / step) + source["quantization"][1], -128, 127).astype(np.int8)
+        interpreter.set_tensor(source["index"], value)
+        started = time.perf_counter()
+        interpreter.invoke()
+        seconds = time.perf_counter() - started
+        output = interpreter.get_tensor(target["index"])[0]
+        if step := target["quantization"][0]:
+            output = step * (output.astype(np.float32) - target["quantization"][1])
+        return seconds, output
+
+    return run
+
+
+def load_onnx(path: Path) -> Timed:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+
+    def run(image: np.ndarray) -> tuple[float, np.ndarray]:
+        images = {name: image[None]}
+        started = time.perf_counter()
+        (output,) = session.run(None, images)
+        return time.perf_counter() - started, output[0]
+
+    return run
+
+
+def summary(found: dict[str, Any]) -> dict[str, Any]:
+    """Return the medians over the networks; null where no network has the ratio."""
+
+    def median(name: str, *, only_7x7: bool = False) -> float | None:
+        values = [
+            one["ratios"][name] for one in found.values() if name in one["ratios"] and (one["has_7x7"] or not only_7x7)
+        ]
+        return round(statistics.median(values), 4) if values else None
+
+    asked = [one for one in found.values() if "peer.tflite" in one["ms"] or one["failed"]]
+    against = [one["ratios"][name] for one in found.values() for name in AGAINST_PEERS if name in one["ratios"]]
+    errors = [one["errors"][name] for one in found.values() for name in ("ours.tflite", "ours.onnx")]
+    return {
+        "ratio_fp32": median("fp32"),
+        "ratio_int8": median("int8"),
+        "ratio_fp32_7x7": median("fp32", only_7x7=True),
+        "ratio_int8_unrewritten": median("int8_unrewritten"),
+        "ratio_int8_quantizer": median("int8_quantizer"),
+        "int8_peer_failed": sum("peer.int8.tflite" not in one["ms"] for one in asked),
+        "ratio_onnx": median("onnx"),
+        "ratio_worst": max(against),
+        "max_relative_error_fp32": max(errors),
+        "tflite_over_onnx": median("tflite_over_onnx"),
+        "split_7x7": median("split_7x7"),
+        "networks": found,
+    }
+
+
+if __name__ == "__main__":
+    main()
