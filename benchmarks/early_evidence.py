@@ -61,7 +61,7 @@ def main() -> None:
 
 def curve_of(row: dict[str, str], number: int) -> Curve:
     """Return the learning curve of a row."""
-    shown = tuple(Look(epoch, float(row[f"accuracy_{epoch:g}"]), float(row[f"loss_{epoch:g}"]), 0.0) for epoch in SHOWN)
+    shown = tuple(Look(epoch, loss=float(row[f"loss_{epoch:g}"]), seconds=0.0) for epoch in SHOWN)
     return Curve(number, target=1.0, latency_ms=1.0, looks=shown, accuracy=float(row["accuracy"]))
 
 

@@ -6,7 +6,8 @@ litert-torch's of the same module (`fp32`); our int8 file beside litert-torch's 
 and beside two of ours without the rewrites for XNNPACK, one by our own writer (`int8_unrewritten`) and one by
 litert-quantizer (`int8_quantizer`); our .onnx beside that of `torch.onnx.export` (`onnx`); our .tflite beside our .onnx
 (`tflite_over_onnx`) and beside the one that keeps depthwise convolutions of 7x7 whole (`split_7x7`). The files of a
-network take turns; a file's time is the lower quartile over the rounds. The peers are installed in an environment made
+network take turns; a file's time is the lower quartile over the rounds, and that of the processor: all is computed in
+the calling thread, and so other programs add little. The peers are installed in an environment made
 in the folder. Files and figures of each network are kept in --folder; called again, it goes on.
 
     python benchmarks/export.py [--quick] [--folder F] [--networks A,B] [--rounds 30] [--images 100]
@@ -334,7 +335,7 @@ Timed = Callable[[np.ndarray], tuple[float, np.ndarray]]  # an image [c, h, w] t
 
 
 def turn(model: Timed, image: np.ndarray) -> float:
-    """Return the median time of a few calls in a row, in ms, after one that is not timed."""
+    """Return the median processor time of a few calls in a row, in ms, after one that is not timed."""
     model(image)
     times: list[float] = []
     while len(times) < 2 or sum(times) < TURN_S:
@@ -354,9 +355,9 @@ def load_tflite(path: Path) -> Timed:
         if step := source["quantization"][0]:
             value = np.clip(np.rint(value / step) + source["quantization"][1], -128, 127).astype(np.int8)
         interpreter.set_tensor(source["index"], value)
-        started = time.perf_counter()
+        started = time.thread_time()
         interpreter.invoke()
-        seconds = time.perf_counter() - started
+        seconds = time.thread_time() - started
         output = interpreter.get_tensor(target["index"])[0]
         if step := target["quantization"][0]:
             output = step * (output.astype(np.float32) - target["quantization"][1])
@@ -376,9 +377,9 @@ def load_onnx(path: Path) -> Timed:
 
     def run(image: np.ndarray) -> tuple[float, np.ndarray]:
         images = {name: image[None]}
-        started = time.perf_counter()
+        started = time.thread_time()
         (output,) = session.run(None, images)
-        return time.perf_counter() - started, output[0]
+        return time.thread_time() - started, output[0]
 
     return run
 
