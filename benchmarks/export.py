@@ -6,9 +6,9 @@ litert-torch's of the same module (`fp32`); our int8 file beside litert-torch's 
 and beside two of ours without the rewrites for XNNPACK, one by our own writer (`int8_unrewritten`) and one by
 litert-quantizer (`int8_quantizer`); our .onnx beside that of `torch.onnx.export` (`onnx`); our .tflite beside our .onnx
 (`tflite_over_onnx`) and beside the one that keeps depthwise convolutions of 7x7 whole (`split_7x7`). The files of a
-network take turns; a file's time is the lower quartile over the rounds, and that of the processor: all is computed in
-the calling thread, and so other programs add little. The peers are installed in an environment made
-in the folder. Files and figures of each network are kept in --folder; called again, it goes on.
+network take turns; a file's time is the lower quartile, over the rounds, of the shortest of a few calls, in time of the
+processor: all is computed in the calling thread, so that other programs add less. The peers are installed in an
+environment made in the folder. Files and figures of each network are kept in --folder; called again, it goes on.
 
     python benchmarks/export.py [--quick] [--folder F] [--networks A,B] [--rounds 30] [--images 100]
 
@@ -107,7 +107,7 @@ NASNET_A_REDUCTION = Cell.from_json(
 )
 COMPARED = 4  # images on which outputs are compared
 BATCH = 16  # images that BatchNorm's statistics are of
-TURN_S = 0.02  # that a file is called for in a round, twice at least
+TURN_S = 0.02  # that a file is called for in a round, three times at least
 
 
 def main() -> None:
@@ -335,12 +335,12 @@ Timed = Callable[[np.ndarray], tuple[float, np.ndarray]]  # an image [c, h, w] t
 
 
 def turn(model: Timed, image: np.ndarray) -> float:
-    """Return the median processor time of a few calls in a row, in ms, after one that is not timed."""
+    """Return the least processor time of a few calls in a row, in ms, after one that is not timed."""
     model(image)
     times: list[float] = []
-    while len(times) < 2 or sum(times) < TURN_S:
+    while len(times) < 3 or sum(times) < TURN_S:
         times.append(model(image)[0])
-    return 1000 * statistics.median(times)
+    return 1000 * min(times)
 
 
 def load_tflite(path: Path) -> Timed:

@@ -91,12 +91,14 @@ def main() -> None:
                 "slow": (Plan(slow, peers, ("p25", "p50"), 5, 100), few),
             }
         found: dict[str, Any] = {"cells": {}, "ask_ms": {}}
-        curves: dict[str, dict[str, np.ndarray]] = {}
+        curves: dict[str, Curves] = {}
         for name, (plan, wanted) in plans.items():
             for table in wanted:
                 one_table(table, plan, folder, folder / name / table.name / table.latency, options.jobs, found, curves)
-    speedups = {name: value for name in (fast or known) if (value := speedup(curves, name)) is not None}
+    ran = dict.fromkeys(name for one in curves.values() for name in one.medians)
+    speedups = {name: speedup(curves, name) for name in ran}
     found |= {"speedups_over_random": speedups, "speedup_over_random": speedups.get(options.ours)}
+    found["to_random_500"] = {cell: one.to_random(500) for cell, one in curves.items() if "random" in one.medians}
     print(json.dumps(found))
 
 
@@ -126,7 +128,7 @@ def one_table(
     out: Path,
     jobs: int,
     found: dict[str, Any],
-    curves: dict[str, dict[str, np.ndarray]],
+    curves: "dict[str, Curves]",
 ) -> None:
     """Run a plan on a table, and add its figures and the medians of its seen regret."""
     results = table.read()
@@ -162,26 +164,49 @@ def one_table(
             regrets = [candidates.curves(run.rows).regret_seen for run in runs]
             longest = max(map(len, regrets))
             padded = [np.pad(regret, (0, longest - len(regret)), mode="edge") for regret in regrets]
-            curves.setdefault(cell, {})[strategy] = np.median(padded, axis=0)
+            seen = candidates.results.seen[candidates.inside]
+            one = curves.setdefault(cell, Curves(seen.max() - seen, {}))
+            one.medians[strategy] = np.median(padded, axis=0)
 
 
-def speedup(curves: dict[str, dict[str, np.ndarray]], strategy: str) -> float | None:
-    """Return how many times fewer evaluations than random; what random never reaches counts as its last one."""
+@dataclass(frozen=True, slots=True)
+class Curves:
+    """The seen regrets of all networks under a cap; of each strategy the median over seeds after each evaluation."""
+
+    regrets: np.ndarray
+    medians: dict[str, np.ndarray]
+
+    def uniform(self, level: float) -> int:
+        """Return after how many uniform draws without replacement a regret of `level` is as likely as not."""
+        hits, left, misses = int((self.regrets <= level).sum()), len(self.regrets), 1.0
+        draws = 0
+        while misses > 0.5:
+            misses *= (left - draws - hits) / (left - draws)
+            draws += 1
+        return draws
+
+    def to_random(self, evaluations: int) -> dict[str, int | None]:
+        """Return after how many evaluations each strategy is where random is after so many."""
+        random = self.medians["random"]
+        level = random[min(evaluations, len(random)) - 1] + 1e-9
+        return {name: first_at(curve, level) for name, curve in self.medians.items()}
+
+
+def speedup(curves: dict[str, Curves], strategy: str) -> float:
+    """Return how many times fewer evaluations than uniform draws, median over the cells and what is stated."""
     ratios = []
-    for cell in curves.values():
-        if "random" not in cell or strategy not in cell:
-            continue
-        ours, random = cell[strategy], cell["random"]
+    for one in curves.values():
+        curve = one.medians.get(strategy, np.zeros(0))
         for at in map(int, STATED):
-            if at <= len(ours):
-                level = ours[at - 1] + 1e-9
-                ratios.append(first_at(random, level) / first_at(ours, level))
-    return round(float(np.median(ratios)), 3) if ratios else None
+            if at <= len(curve):
+                level = curve[at - 1] + 1e-9
+                ratios.append(one.uniform(level) / (first_at(curve, level) or at))
+    return round(float(np.median(ratios)), 3)
 
 
-def first_at(regret: np.ndarray, level: float) -> int:
-    """Return after how many evaluations a regret is at most `level`, or all of them."""
-    return int(np.argmax(regret <= level)) + 1 if (regret <= level).any() else len(regret)
+def first_at(regret: np.ndarray, level: float) -> int | None:
+    """Return after how many evaluations a regret is at most `level`, None where it never is."""
+    return int(np.argmax(regret <= level)) + 1 if (regret <= level).any() else None
 
 
 def run_peers(table: Table, plan: Plan, caps: list[float], environment: Path, out: Path, jobs: int) -> None:
