@@ -3,7 +3,6 @@
 An artefact that computes something else, or is over its cap, is not left under its final name.
 """
 
-import hashlib
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hwnas import artefact
+from hwnas.artefact import CARD, CHECK, README, SCRIPT, Check, Checked
 from hwnas.errors import InputError
 from hwnas.options import RunFolder
 from hwnas.progress import bar, say
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from hwnas.datasets import Dataset
     from hwnas.device import Device, Setting
+    from hwnas.errors import ExportError
     from hwnas.formats import Model
     from hwnas.module import Network
     from hwnas.runs import Run
@@ -34,12 +36,12 @@ _FILES = {  # runtime and precision
     "model.onnx": ("onnx", "fp32"),
     "model.int8.tflite": ("tflite", "int8"),
 }
-_IMAGES = 64  # of the test set, on which fp32 is compared with PyTorch
+_RECORD = {"trial", "architecture", "data", "training", "versions"}  # what a winner's record must have, among others
+_RECORD |= {"test_accuracy", "search_accuracy", "predicted_ms", "predicted_error"}
+_IMAGES = 64  # of the test set, on which fp32 is compared with PyTorch; check.npz holds them
 _INT8_IMAGES = 10_000  # at most, on which int8 is
 _CALIBRATION_IMAGES = 100  # of the training set
 _BATCH = 64
-_MAX_RELATIVE_ERROR = 1e-4  # of the logits in fp32; what is aimed at is 1e-5
-_MIN_AGREEMENT = 0.5  # in int8: below it something is broken
 
 
 def _file_names(text: str | Sequence[str]) -> tuple[str, ...]:
@@ -58,16 +60,6 @@ class Exported:
     card: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class _Checked:
-    """What a file computes beside PyTorch, on the same test images; the share of these whose class it finds."""
-
-    images: int
-    max_relative_error: float
-    agreement: float
-    accuracy: float
-
-
 def export(
     run: RunFolder,
     *,
@@ -82,7 +74,8 @@ def export(
 ) -> list[Exported]:
     """Export a run's trained winners as ONNX and TFLite (fp32 and int8), checked and timed on the run's device.
 
-    Raises InputError where no winner was trained, and ExportError, with the figures, for an artefact that is refused.
+    Raises InputError where no winner was trained and where the folder cannot be written, and ExportError, with the
+    figures, for an artefact that is refused.
     """
     from hwnas.device import load_device
     from hwnas.errors import ExportError
@@ -115,42 +108,65 @@ def export(
 def _export_one(
     run: "Run", record_path: Path, target: Path, device: "Device", names: Sequence[str], allow_over_cap: bool
 ) -> Exported:
-    from hwnas.files import read_json, write_json, write_text
+    from hwnas import export_texts
+    from hwnas.files import write_json, write_text
 
-    record = read_json(record_path, what="a winner's record")
-    weights_hash = _sha256(record_path.with_name("weights.safetensors"))
-    card_path = target / "card.json"
-    if card_path.exists():
-        card = read_json(card_path, what="an artefact's card")
-        there = card["files"].keys() == set(names) and all((target / name).exists() for name in names)
-        if card.get("weights_sha256") == weights_hash and there:
-            say(f"trial {record['trial']} is exported already, in {target}")
-            return Exported(str(target), card)
+    record, weights = _read_record(record_path), record_path.with_name("weights.safetensors")
+    weights_hash = _weights_hash(weights)
+    if (card := artefact.whole_card(target, names)) and card.get("weights_sha256") == weights_hash:
+        say(f"trial {record['trial']} is exported already, in {target}")
+        return Exported(str(target), card)
     staging = target.with_name(f".{target.name}.part")
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir(parents=True)
     try:
-        network = _load_network(record, record_path.with_name("weights.safetensors"))
+        with artefact.writing(target.parent):
+            shutil.rmtree(staging, ignore_errors=True)
+            staging.mkdir(parents=True)
+        network = _load_network(record, weights)
         dataset = run.settings.dataset(network.graph.layers[0].shape[1])
         files = _write_checked(network, dataset, staging, names, _metadata(record))
         _time_files(files, staging, device, run)
-        card = _card(run, record, network, files, weights_hash)
+        check = _check(network, dataset)
+        with artefact.writing(target.parent):
+            card = _card(run, record, network, files, weights_hash) | {"check": check.write(staging / CHECK)}
         _refuse_over_cap(card, allow_over_cap)
-        write_json(staging / "card.json", card)
-        write_text(staging / "README.md", _readme(card))
-        shutil.rmtree(target, ignore_errors=True)
-        staging.rename(target)
+        with artefact.writing(target.parent):
+            write_json(staging / CARD, card)
+            write_text(staging / README, export_texts.readme(card))
+            write_text(staging / SCRIPT, export_texts.run_script(card))
+            artefact.put_in_place(staging, target)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return Exported(str(target), card)
 
 
+def _read_record(path: Path) -> dict[str, Any]:
+    """Return a winner's record; raises InputError where it is broken."""
+    from hwnas.files import read_json
+
+    record = read_json(path, what="a winner's record")
+    if not isinstance(record, dict) or not record.keys() >= _RECORD:
+        lacks = sorted(_RECORD - record.keys()) if isinstance(record, dict) else [type(record).__name__]
+        raise InputError(
+            f"{path} must be a winner's record; it lacks {', '.join(lacks)}. "
+            f"Delete {path.parent} and type `hwnas train` again"
+        )
+    return record
+
+
+def _weights_hash(weights: Path) -> str:
+    """Return the hash of the weights; raises ExportError where they cannot be read."""
+    try:
+        return artefact.sha256(weights)
+    except OSError as error:
+        raise _unreadable(weights, error.strerror or str(error)) from None
+
+
 def _load_network(record: dict[str, Any], weights: Path) -> "Network":
-    """Return the trained network; raises ExportError where the weights do not fit."""
+    """Return the trained network; raises ExportError where the weights do not fit, or are no numbers."""
+    import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    from hwnas.errors import ExportError
     from hwnas.module import Network
     from hwnas.networks import Architecture
 
@@ -158,11 +174,21 @@ def _load_network(record: dict[str, Any], weights: Path) -> "Network":
     try:
         network.load_state_dict(load_file(weights))
     except (SafetensorError, OSError, RuntimeError) as error:
-        raise ExportError(
-            f"{weights} must hold the winner's weights; it cannot be read ({error}). "
-            f"Delete {weights.parent} and type `hwnas train` again"
-        ) from None
+        raise _unreadable(weights, str(error)) from None
+    for name, value in network.state_dict().items():
+        if not bool(torch.isfinite(value).all()):
+            raise _unreadable(weights, f"{name} has numbers that are not finite")
     return network.eval()
+
+
+def _unreadable(weights: Path, why: str) -> "ExportError":
+    """Return the error for weights that are missing or broken."""
+    from hwnas.errors import ExportError
+
+    return ExportError(
+        f"{weights} must hold the winner's weights; it cannot be read ({' '.join(why.split())}). "
+        f"Delete {weights.parent} and type `hwnas train` again"
+    )
 
 
 def _write_checked(
@@ -170,6 +196,7 @@ def _write_checked(
 ) -> dict[str, dict[str, Any]]:
     """Write the named files into the folder and compare it with PyTorch; return the card's entries by file name."""
     from hwnas import formats
+    from hwnas.files import write_bytes
     from hwnas.module import deployed_weights
 
     weights = deployed_weights(network)
@@ -183,7 +210,9 @@ def _write_checked(
             images = _calibration_images(dataset)
             ranges, most = written.calibrate(lowered, weights, images), _INT8_IMAGES
             how = {"calibration": {"images": len(images), "of": "training set", "method": "min-max"}}
-        path.write_bytes(written.write(lowered, weights, metadata=metadata, ranges=ranges))
+        content = written.write(lowered, weights, metadata=metadata, ranges=ranges)
+        with artefact.writing(folder.parent):
+            write_bytes(path, content)
         checked = _compare(network, written.load(path), dataset, most)
         _refuse_other_outputs(name, precision, checked)
         files[name] = _entry(path, runtime, precision) | {**written.FACTS[precision], **how} | _told(checked, precision)
@@ -206,7 +235,7 @@ def _spread(length: int, most: int) -> "Tensor":
     return torch.arange(count) * length // count
 
 
-def _compare(network: "Network", model: "Model", dataset: "Dataset", most: int) -> _Checked:
+def _compare(network: "Network", model: "Model", dataset: "Dataset", most: int) -> Checked:
     """Compare a file's logits with PyTorch's on at most so many test images, a batch at a time."""
     import numpy as np
     import torch
@@ -220,17 +249,23 @@ def _compare(network: "Network", model: "Model", dataset: "Dataset", most: int) 
         outputs.append(model(images.numpy()))
         with torch.no_grad():
             expected.append(network(images).numpy())
-    found, wanted = np.concatenate(outputs), np.concatenate(expected)
-    chosen = found.argmax(1)
-    return _Checked(
-        images=len(indices),
-        max_relative_error=float(np.abs(found - wanted).max() / np.abs(wanted).max()),
-        agreement=float((chosen == wanted.argmax(1)).mean()),
-        accuracy=float((chosen == dataset.test.labels[indices].numpy()).mean()),
-    )
+    return artefact.compare(np.concatenate(outputs), np.concatenate(expected), dataset.test.labels[indices].numpy())
 
 
-def _refuse_other_outputs(name: str, precision: str, checked: _Checked) -> None:
+def _check(network: "Network", dataset: "Dataset") -> Check:
+    """Return test images from all over the test set, with what PyTorch computes of them."""
+    import torch
+
+    from hwnas.estimators.training import normalise
+
+    indices = _spread(len(dataset.test.labels), _IMAGES)
+    pixels = dataset.test.read(indices)
+    with torch.no_grad():
+        logits = network(normalise(pixels, dataset))
+    return Check(pixels.numpy(), logits.numpy(), dataset.test.labels[indices].numpy())
+
+
+def _refuse_other_outputs(name: str, precision: str, checked: Checked) -> None:
     """Raise ExportError where a file computes something else than PyTorch."""
     from hwnas.errors import ExportError
 
@@ -239,14 +274,14 @@ def _refuse_other_outputs(name: str, precision: str, checked: _Checked) -> None:
         f"{checked.agreement:.1%}."
     )
     fault = "a fault in hwnas: please report it with the architecture"
-    if precision == "fp32" and not checked.max_relative_error <= _MAX_RELATIVE_ERROR:
+    if precision == "fp32" and not checked.max_relative_error <= artefact.MAX_RELATIVE_ERROR:
         raise ExportError(
-            f"{name} must compute what PyTorch computes, to {_MAX_RELATIVE_ERROR:g} of the largest output; {figures} "
-            f"This is {fault}"
+            f"{name} must compute what PyTorch computes, to {artefact.MAX_RELATIVE_ERROR:g} of the largest output; "
+            f"{figures} This is {fault}"
         )
-    if not checked.agreement >= _MIN_AGREEMENT:
+    if not checked.agreement >= artefact.MIN_AGREEMENT:
         raise ExportError(
-            f"{name} must find PyTorch's class for {_MIN_AGREEMENT:.0%} of images at least; {figures} "
+            f"{name} must find PyTorch's class for {artefact.MIN_AGREEMENT:.0%} of images at least; {figures} "
             f"Train the network longer, or leave the file out with --files; where it is accurate, this is {fault}"
         )
 
@@ -257,13 +292,14 @@ def _entry(path: Path, runtime: str, precision: str) -> dict[str, Any]:
         "runtime": runtime,
         "precision": precision,
         "bytes": path.stat().st_size,
-        "sha256": _sha256(path),
+        "sha256": artefact.sha256(path),
+        "tensors": artefact.tensors(path, runtime),
         "setting": None,
         "measured_ms": None,
     }
 
 
-def _told(checked: _Checked, precision: str) -> dict[str, Any]:
+def _told(checked: Checked, precision: str) -> dict[str, Any]:
     """Return what a card says of a check; fp32's accuracy is the network's."""
     told = {"max_relative_error": checked.max_relative_error, "agreement": checked.agreement}
     return told if precision == "fp32" else {**told, "accuracy": checked.accuracy, "test_images": checked.images}
@@ -358,16 +394,3 @@ def _metadata(record: dict[str, Any]) -> dict[str, str]:
         "mean": ",".join(f"{value:.8g}" for value in data["mean"]),
         "std": ",".join(f"{value:.8g}" for value in data["std"]),
     }
-
-
-def _readme(card: dict[str, Any]) -> str:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("hwnas", "."), undefined=StrictUndefined, trim_blocks=True, autoescape=False
-    )
-    return environment.get_template("export_readme.md.jinja").render(card=card)
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

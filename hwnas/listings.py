@@ -192,11 +192,19 @@ def show_set_up(made: SetUpDevice) -> None:
 
 
 def show_verified(verified: list[Verified]) -> None:
-    """Print how each file's outputs on a device compare with those here, and the instructions where counted."""
+    """Print how each file compares with PyTorch here, and on a device with here; and instructions where counted."""
     rows = []
     for one in verified:
         error = f"{one.relative_error:.1e} of the largest" if one.steps is None else f"{one.steps} quantisation steps"
         counted = "not counted" if one.instructions is None else f"{one.instructions:,}"
-        rows.append([one.file, one.setting, error, "the same" if one.fine else "NOT the same", counted])
-    columns = ["file", "setting", "largest difference", "outputs", "instructions an inference"]
+        state = "the same" if one.fine else "NOT the same" if one.as_pytorch else "NOT as PyTorch"
+        rows.append([one.file, one.setting, _beside_pytorch(one), error, state, counted])
+    columns = ["file", "setting", "beside PyTorch", "largest difference", "outputs", "instructions an inference"]
     print_table(columns, rows, title=f"on {verified[0].device}, beside this machine", width=_WIDTH)
+
+
+def _beside_pytorch(one: Verified) -> str:
+    """Return how a file's outputs here compare with PyTorch's."""
+    if one.check_error is None or one.check_agreement is None:
+        return "not compared"
+    return f"{one.check_error:.1e} of the largest" if one.steps is None else f"{one.check_agreement:.0%} the same class"

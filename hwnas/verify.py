@@ -1,24 +1,26 @@
-"""`hwnas verify`: runs an artefact's files on a device and here, and compares what they compute.
+"""`hwnas verify`: checks an artefact's files against PyTorch, and what a device computes against this machine.
 
+It needs the files alone, and no torch: check.npz holds test images and what PyTorch computed of them.
 On an emulated device, which has no latency, it also says how many instructions an inference executes.
 """
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hwnas import artefact as artefacts
 from hwnas.errors import InputError
 from hwnas.options import Seed
 
 if TYPE_CHECKING:
+    from hwnas.artefact import Checked
     from hwnas.device import Device, Setting
     from hwnas.measure import Array, Computed
 
-_CARD = "card.json"
 _MAX_RELATIVE_ERROR = 1e-4  # of floating-point outputs; what is aimed at is 1e-5
 _MAX_STEPS = 2  # of integer outputs, in quantisation steps
 
@@ -29,6 +31,8 @@ class Verified:
 
     `relative_error` is the largest of a floating-point output's, relative to the largest output; `steps` the largest
     difference of an integer one's. `instructions` are those of one inference, None where the device does not count.
+    `check_...` compare the file here with PyTorch, on the images of check.npz: the largest error of the logits relative
+    to the largest one, and the shares of images whose class is PyTorch's, and the right one; None for a lone file.
     """
 
     file: str
@@ -37,11 +41,23 @@ class Verified:
     relative_error: float | None
     steps: int | None
     instructions: int | None
+    check_images: int | None = None
+    check_error: float | None = None
+    check_agreement: float | None = None
+    check_accuracy: float | None = None
 
     @property
     def fine(self) -> bool:
-        """Whether the device computes what this machine computes; a NaN is not fine."""
-        return (self.relative_error or 0.0) <= _MAX_RELATIVE_ERROR and (self.steps or 0) <= _MAX_STEPS
+        """Whether the device computes what this machine does, and this machine what PyTorch did; a NaN is not fine."""
+        same = (self.relative_error or 0.0) <= _MAX_RELATIVE_ERROR and (self.steps or 0) <= _MAX_STEPS
+        return same and self.as_pytorch
+
+    @property
+    def as_pytorch(self) -> bool:
+        """Whether this machine computes what PyTorch did: in int8 as a rule, else to 1e-4; true where none is known."""
+        if self.steps is not None:
+            return self.check_agreement is None or self.check_agreement >= artefacts.MIN_AGREEMENT
+        return (self.check_error or 0.0) <= artefacts.MAX_RELATIVE_ERROR
 
 
 def verify(
@@ -52,22 +68,42 @@ def verify(
     ] = None,
     seed: Seed = 0,
 ) -> list[Verified]:
-    """Run an exported artefact's files on a device, and compare what they compute with what they compute here.
+    """Check an artefact's files: their SHA-256, what they compute here beside PyTorch, and on a device beside here.
 
     Each file is run in the device's first setting of its runtime; files of other runtimes are left out. Raises
-    InputError for a folder without a card and for a device with none of the runtimes, and DeviceError.
+    InputError for a folder without a card or check.npz, for missing files and for a device with none of the runtimes,
+    ExportError for files that were changed, and DeviceError.
     """
+    from hwnas import formats
     from hwnas.device import load_device
     from hwnas.files import read_json
 
     folder = Path(artefact)
-    card = read_json(folder / _CARD, what="an artefact's card")
+    card = read_json(folder / artefacts.CARD, what="an artefact's card")
+    check = artefacts.read_check(folder, card)
     machine = load_device(device or card["device"])
+    settings = _settings(card["files"], folder, machine)
+    images = check.images(card["data"])
+    checked = {
+        name: artefacts.compare(formats.get(setting.runtime).load(path)(images), check.logits, check.labels)
+        for setting, files in settings.items()
+        for name, path in files.items()
+    }
     return [
-        verified
-        for setting, files in _settings(card["files"], folder, machine).items()
+        _with_check(verified, checked[verified.file])
+        for setting, files in settings.items()
         for verified in verify_files(files, machine, setting, seed=seed)
     ]
+
+
+def _with_check(verified: Verified, checked: "Checked") -> Verified:
+    return replace(
+        verified,
+        check_images=checked.images,
+        check_error=checked.max_relative_error,
+        check_agreement=checked.agreement,
+        check_accuracy=checked.accuracy,
+    )
 
 
 def _settings(

@@ -25,6 +25,7 @@ PROFILE = ["profile", "host", "--setting", "tflite-fp32-1t", "--networks", "8", 
 PROFILE += ["--classes", "3", *SPACE]
 SEARCH = ["search", "--out", str(RUN), "--max-latency-ms", "5", "--data", "npz:images.npz", "--images", "400"]
 SEARCH += ["--trials", "4", "--epochs", "2", *SPACE]
+BESIDE = {"README.md", "card.json", "check.npz", "run.py"}  # an artefact's model files
 TRAIN = ["train", str(RUN), "--winners", "1", "--epochs", "8", "--batch-size", "16"]
 
 MOBILE = """
@@ -165,7 +166,7 @@ def test_a_killed_export_leaves_nothing_half_written_and_is_finished_later(workp
     assert not list(Path("export/a").glob("[0-9]*"))
     (exported,) = json.loads(hwnas("export", str(RUN), "--json").stdout)
     folder, card = Path(exported["folder"]), exported["card"]
-    assert {path.name for path in folder.iterdir()} == {"README.md", "card.json", *card["files"]}
+    assert {path.name for path in folder.iterdir()} == {*BESIDE, *card["files"]}
     assert set(card["files"]) == {"model.onnx", "model.tflite", "model.int8.tflite"}
     for name, file in card["files"].items():
         int8 = name == "model.int8.tflite"
@@ -199,7 +200,7 @@ def test_the_readmes_code_runs_the_exported_file(workplace: Path) -> None:
 def test_only_the_files_that_are_asked_for_are_exported(workplace: Path) -> None:
     (exported,) = json.loads(hwnas("export", str(RUN), "--out", "one", "--files", "model.onnx", "--json").stdout)
     assert set(exported["card"]["files"]) == {"model.onnx"}
-    assert {path.name for path in Path(exported["folder"]).iterdir()} == {"README.md", "card.json", "model.onnx"}
+    assert {path.name for path in Path(exported["folder"]).iterdir()} == {*BESIDE, "model.onnx"}
     (again,) = json.loads(hwnas("export", str(RUN), "--out", "one", "--json").stdout)
     assert set(again["card"]["files"]) == {"model.onnx", "model.tflite", "model.int8.tflite"}
     refused = hwnas("export", str(RUN), "--files", "model.pb", status=2)

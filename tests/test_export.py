@@ -1,5 +1,17 @@
-"""What export asks of the files, and in which setting it times each; the whole verb is in test_end_to_end.py."""
+"""What export asks of the files, in which setting it times each, and what it writes beside them.
 
+The whole verb is in test_end_to_end.py.
+"""
+
+import ast
+import copy
+import errno
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,18 +21,28 @@ import pytest
 import torch
 from conftest import write_images
 from networks import network
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from tiny_models import WRITERS
 
-from hwnas import datasets, measure
+import hwnas
+from hwnas import artefact, datasets, export_texts, formats, measure
 from hwnas.artefact import Checked
+from hwnas.datasets.folder import _decode
 from hwnas.device import Device, Setting
-from hwnas.errors import ExportError
-from hwnas.export import _refuse_other_outputs, _setting_for, _spread, _time_files, _write_checked
+from hwnas.errors import ExportError, HwnasError, InputError
+from hwnas.estimators.training import normalise
+from hwnas.export import Exported, _refuse_other_outputs, _setting_for, _spread, _time_files, _write_checked
+from hwnas.files import write_json
 from hwnas.formats import tflite
 from hwnas.latency import Measurement, OtherCosts
 from hwnas.measure import Timed
+from hwnas.module import Network
 from hwnas.networks import Scale
+from hwnas.runs import SearchSettings
 from hwnas.spaces import pnas, random_parameters
 
+MODELS = ("model.tflite", "model.onnx", "model.int8.tflite")
 FP32, INT8 = Setting(runtime="tflite"), Setting(runtime="tflite", precision="int8", threads=2)
 
 
@@ -108,3 +130,453 @@ def test_a_file_over_the_cap_is_measured_once_more_and_all_rounds_count(
     _time_files(files, tmp_path, Device(name="here", settings=(FP32,)), run)
     assert len(asked) == calls
     assert files["model.tflite"]["measured_ms"] == pytest.approx(stated_ms)
+
+
+# What is written beside the files.
+
+
+def fitted(module: Network, data: datasets.Dataset) -> dict[str, torch.Tensor]:
+    """Return a random network's weights, its BatchNorms and classifier (ridge regression) fitted to the test images."""
+    images = normalise(data.test.read(torch.arange(90)), data)
+    with torch.no_grad():
+        for _ in range(30):
+            module.train()(images)
+    seen: list[torch.Tensor] = []
+    hook = module.layers[-1].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].flatten(1).double()))
+    with torch.no_grad():
+        module.eval()(images)
+    hook.remove()
+    (features,) = seen
+    centred = features - features.mean(0)
+    targets = torch.nn.functional.one_hot(data.test.labels).double() - 1 / 3
+    spread = centred.T @ centred
+    fit = torch.linalg.solve(spread + 0.1 * spread.trace() / len(spread) * torch.eye(len(spread)), centred.T @ targets)
+    weights = module.state_dict()
+    weight, bias = list(weights)[-2:]
+    weights[weight] = 5 * fit.T.float().contiguous()
+    weights[bias] = -5 * (features.mean(0) @ fit).float()
+    return weights
+
+
+def trained_run(folder: Path) -> Path:
+    """Write a run whose one winner has random weights; its files are not timed."""
+    write_images(folder / "images.npz", train=300, test=90)
+    settings = SearchSettings(
+        device="host",
+        setting=FP32.name,
+        threads=1,
+        max_latency_ms=5.0,
+        data=f"npz:{folder / 'images.npz'}",
+        resolution=(8,),
+        channels=1,
+        classes=3,
+        validation=0.1,
+        space="pnas",
+        cells=(1,),
+        filters=(4,),
+        strategy="random",
+        surrogate="mlp",
+        trials=1,
+        targets=(1.0,),
+        proxy_filters=1.0,
+        images=None,
+        epochs=1.0,
+        seed=0,
+        predicted=True,
+        storage=None,
+    )
+    run = folder / "runs" / "a"
+    write_json(run / "settings.json", settings.model_dump(mode="json"))
+    architecture = pnas.architecture(random_parameters(pnas, 1, seed=0)[0], Scale(1, 4, 8, 3, 1))
+    data = settings.dataset(8)
+    weights = fitted(network(architecture.graph), data)
+    record = {
+        "version": 1,
+        "trial": 3,
+        "architecture": architecture.to_json(),
+        "training": {},
+        "data": {
+            "name": data.name,
+            "classes": ["dark", "grey & 'plain'", "bright \N{SUN BEHIND CLOUD}"],
+            "mean": list(data.mean),
+            "std": list(data.std),
+            "resolution": 8,
+            "channels": 1,
+            "seed": 0,
+        },
+        "test_accuracy": 0.5,
+        "search_accuracy": 0.5,
+        "predicted_ms": 1.0,
+        "predicted_error": 0.1,
+        "versions": {},
+    }
+    write_json(run / "winners" / "0003" / "winner.json", record)
+    save_file(weights, run / "winners" / "0003" / "weights.safetensors")
+    return run
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """Return an artefact that tests only read."""
+    folder = tmp_path_factory.mktemp("made")
+    (exported,) = hwnas.export(str(trained_run(folder)), out=str(folder / "export"))
+    return exported
+
+
+def run_script(folder: Path, *arguments: str, status: int = 0) -> str:
+    command = [sys.executable, "-I", "run.py", *arguments]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, encoding="utf-8")
+    assert done.returncode == status, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stderr if status else done.stdout
+
+
+def pictures(folder: Path) -> list[Path]:
+    """Write images that must be cut, turned and converted, beside noise; return their files."""
+    random = np.random.default_rng(0)
+    wide = Image.fromarray(random.integers(0, 256, (9, 14, 3), dtype=np.uint8))
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    wide.save(folder / "turned.png", exif=turned)
+    wide.convert("P").save(folder / "palette.png")
+    Image.fromarray(random.integers(0, 65536, (8, 8), dtype=np.uint16)).save(folder / "deep.png")
+    Image.fromarray(random.integers(200, 256, (30, 20), dtype=np.uint8)).save(folder / "bright.jpg")
+    Image.fromarray(random.integers(0, 40, (8, 8), dtype=np.uint8)).save(folder / "dark.png")
+    return sorted(path for path in folder.iterdir() if path.suffix in (".png", ".jpg"))
+
+
+def test_run_py_reads_an_image_as_training_does_and_prints_what_each_file_computes(
+    made: Exported, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(made.folder, tmp_path / "copy"))
+    data = made.card["data"]
+    best = set()
+    for picture in pictures(tmp_path):
+        pixels = _decode(picture, channels=1, resolution=8).astype(np.float32)[None]
+        for name in MODELS if picture.name == "turned.png" else MODELS[2:]:
+            model = formats.get(made.card["files"][name]["runtime"]).load(folder / name)
+            logits = model((pixels / 255 - np.float32(data["mean"][0])) / np.float32(data["std"][0]))[0].astype(float)
+            shares = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
+            lines = run_script(folder, str(picture), "--model", name, "--threads", "2").splitlines()
+            assert [line[10:] for line in lines] == [data["classes"][place] for place in np.argsort(-shares)]
+            printed = [float(line.split(" %")[0]) for line in lines]
+            assert printed == pytest.approx(sorted(100 * shares, reverse=True), abs=0.011)
+            best.add(lines[0][10:])
+    assert len(best) > 1
+
+
+def test_run_py_alone_takes_the_first_model_that_is_there_and_as_many_classes_as_it_is_told(
+    made: Exported, tmp_path: Path
+) -> None:
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "a.png")
+    for name in ("run.py", "model.onnx"):
+        shutil.copy(Path(made.folder, name), tmp_path)
+    assert len(run_script(tmp_path, "a.png").splitlines()) == 3
+    assert len(run_script(tmp_path, "a.png", "--top", "1").splitlines()) == 1
+
+
+def test_run_py_is_python_3_9_with_numpy_pillow_and_a_runtime_alone(made: Exported) -> None:
+    tree = ast.parse(Path(made.folder, "run.py").read_text(encoding="utf-8"), feature_version=(3, 9))
+    found = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    found |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert found == {"argparse", "importlib", "sys", "pathlib", "numpy", "PIL"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (["none.png", "--model", "broken.onnx"], 1, "none.png must be an image that Pillow reads"),
+        (["run.py", "--model", "broken.onnx"], 1, "run.py must be an image"),
+        (["a.png", "--model", "none.tflite"], 1, "none.tflite is not there; choose one with --model: model.tflite"),
+        (["a.png", "--model", "run.py"], 1, "must be a file *.tflite or *.onnx"),
+        (["a.png", "--model", "broken.tflite"], 1, "broken.tflite must be a model of this folder"),
+        (["a.png", "--model", "broken.onnx"], 1, "broken.onnx must be a model of this folder"),
+        (["a.png", "--model", "other.tflite"], 1, "other.tflite must be a model of this folder"),
+        (["a.png", "--top", "0"], 2, "whole number above 0"),
+        (["a.png", "--threads", "two"], 2, "whole number above 0"),
+        (["a.png"], 1, "one of model.tflite, model.onnx, model.int8.tflite must lie beside run.py"),
+    ],
+)
+def test_run_py_says_what_is_wrong(
+    made: Exported, tmp_path: Path, arguments: list[str], status: int, words: str
+) -> None:
+    shutil.copy(Path(made.folder, "run.py"), tmp_path)
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "a.png")
+    for name in ("broken.tflite", "broken.onnx"):
+        (tmp_path / name).write_bytes(b"no model")
+    WRITERS["tflite"](tmp_path / "other.tflite")
+    assert words in " ".join(run_script(tmp_path, *arguments, status=status).split())
+
+
+def test_the_card_states_the_tensors_of_each_file(made: Exported) -> None:
+    for name in ("model.tflite", "model.int8.tflite"):
+        interpreter = tflite._runtime().Interpreter(model_path=str(Path(made.folder, name)))
+        for key, (detail,) in {
+            "input": interpreter.get_input_details(),
+            "output": interpreter.get_output_details(),
+        }.items():
+            stated = made.card["files"][name]["tensors"][key]
+            assert (stated["name"], stated["shape"]) == (detail["name"], detail["shape"].tolist())
+            assert stated["dtype"] == np.dtype(detail["dtype"]).name
+            numbers = (stated["scale"], stated["zero_point"])
+            assert numbers == (detail["quantization"] if "int8" in name else (None, None))
+    onnx = made.card["files"]["model.onnx"]["tensors"]
+    assert (onnx["input"]["name"], onnx["input"]["shape"]) == ("images", ["batch", 1, 8, 8])
+    assert (onnx["output"]["name"], onnx["output"]["shape"]) == ("logits", ["batch", 3])
+
+
+def fastest(card: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return a card as if its files had been timed and one had been the fastest."""
+    found = copy.deepcopy(card)
+    for other, entry in found["files"].items():
+        entry["measured_ms"] = 0.5 if other == name else 0.9
+    return found
+
+
+def fragments(card: dict[str, Any]) -> dict[str, str]:
+    """Return the code in a README's blocks that are no Python, by language."""
+    blocks = re.findall(r"```(\w+)\n(.*?)```", export_texts.readme(card), re.DOTALL)
+    return {language: code for language, code in blocks if language != "python"}
+
+
+def test_the_fragments_are_for_the_fastest_tflite_file(made: Exported) -> None:
+    assert export_texts.fragments_file(made.card) == "model.tflite"  # none is timed
+    for name in ("model.tflite", "model.int8.tflite"):
+        found = fragments(fastest(made.card, name))
+        assert found.keys() == {"cpp", "kotlin"}
+        assert all(name in code for code in found.values())
+        assert all(len(code.splitlines()) <= 28 for code in found.values())
+    assert export_texts.fragments_file(fastest(made.card, "model.onnx")) != "model.onnx"
+    only = copy.deepcopy(made.card)
+    only["files"] = {"model.onnx": only["files"]["model.onnx"]}
+    assert '{"images"}, *outputs[] = {"logits"}' in fragments(only)["cpp"]
+
+
+def test_the_fragments_have_the_numbers_of_the_file(made: Exported) -> None:
+    interpreter = tflite._runtime().Interpreter(model_path=str(Path(made.folder, "model.int8.tflite")))
+    (source,), (target,) = interpreter.get_input_details(), interpreter.get_output_details()
+    card = fastest(made.card, "model.int8.tflite")
+    for code in fragments(card).values():
+        (scale, zero_point) = re.findall(r"value / ([0-9.e-]+)f\).*? \+ \((-?\d+)\)", code)[0]
+        assert np.float32(scale) == np.float32(source["quantization"][0])
+        assert int(zero_point) == source["quantization"][1]
+        for name, numbers in (("mean", card["data"]["mean"]), ("deviation", card["data"]["std"])):
+            (listed,) = re.findall(rf"{name}(?:\[\])? = (?:floatArrayOf\(|{{)(.*?)[)}}]", code)
+            found = [np.float32(text.removesuffix("f")) for text in listed.split(", ")]
+            assert found == [np.float32(number) for number in numbers]
+        assert source["name"] in code
+        assert target["name"] in code
+    text = " ".join(export_texts.readme(card).split())
+    scale = np.float32(re.findall(r"`logits`, int8 \[1, 3\] \(scale ([0-9.e-]+), zero point", text)[0])
+    assert scale == np.float32(target["quantization"][0])
+    assert f"zero point {target['quantization'][1]})." in text
+    assert "`images`, int8 [1, 8, 8, 1] (scale" in text
+
+
+@pytest.mark.parametrize(
+    ("number", "literal"), [(2.0, "2.0f"), (0.1, "0.1f"), (-3e-7, "-3e-07f"), (1 / 3, "0.333333333f"), (1e10, "1e+10f")]
+)
+def test_float_literals_are_valid_in_both_languages(number: float, literal: str) -> None:
+    assert export_texts.float32(number) == literal
+    assert np.float32(literal.removesuffix("f")) == np.float32(number)
+
+
+PRETENDED = """
+#pragma once
+#include <cstdint>
+#include <iostream>
+#include <memory>
+enum TfLiteStatus { kTfLiteOk, kTfLiteError };
+namespace tflite {
+struct FlatBufferModel {
+  static std::unique_ptr<FlatBufferModel> BuildFromFile(const char* path) {
+    std::cout << path << "\\n";
+    return std::make_unique<FlatBufferModel>();
+  }
+};
+namespace ops::builtin { struct BuiltinOpResolver {}; }
+struct Interpreter {
+  TfLiteStatus AllocateTensors() { return kTfLiteOk; }
+  TfLiteStatus Invoke() { return kTfLiteOk; }
+  template <class T> T* typed_input_tensor(int) { static T values[COUNT]; return values; }
+  template <class T> const T* typed_output_tensor(int) {
+    for (int i = 0; i < COUNT; ++i) std::cout << +typed_input_tensor<T>(0)[i] << " ";
+    static const T logits[] = {0, 2, 1};
+    return logits;
+  }
+};
+struct InterpreterBuilder {
+  InterpreterBuilder(const FlatBufferModel&, const ops::builtin::BuiltinOpResolver&) {}
+  TfLiteStatus operator()(std::unique_ptr<Interpreter>* made, int) {
+    *made = std::make_unique<Interpreter>();
+    return kTfLiteOk;
+  }
+};
+}
+"""
+MAIN = """
+#include <iostream>
+int main() {
+  uint8_t pixels[COUNT];
+  for (int i = 0; i < COUNT; ++i) pixels[i] = i * 37 % 256;
+  std::cout.precision(9);
+  const int best = Classify(pixels);
+  std::cout << "\\n" << best << "\\n";
+}
+"""
+
+
+@pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler here: ./apt-install g++")
+@pytest.mark.parametrize("name", ["model.tflite", "model.int8.tflite"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_fragment_in_cpp_compiles_and_gives_the_file_what_the_card_says(
+    made: Exported, tmp_path: Path, name: str, channels: int
+) -> None:
+    """TensorFlow Lite itself is pretended: its headers come with no package."""
+    card = fastest(made.card, name)
+    mean, std = [0.4, 0.5, 0.25][:channels], [0.2, 0.25, 0.5][:channels]
+    card["data"] |= {"channels": channels, "mean": mean, "std": std}
+    (tmp_path / "tensorflow" / "lite" / "kernels").mkdir(parents=True)
+    for header in ("interpreter.h", "model.h", "kernels/register.h"):
+        included = "#include <tensorflow/lite/interpreter.h>\n"
+        content = PRETENDED if header == "interpreter.h" else included
+        (tmp_path / "tensorflow" / "lite" / header).write_text(content)
+    (tmp_path / "main.cc").write_text(fragments(card)["cpp"] + MAIN)
+    count = 64 * channels
+    compiler = ["c++", "-std=c++17", "-Wall", "-Werror", f"-I{tmp_path}", f"-DCOUNT={count}", "main.cc", "-o", "main"]
+    subprocess.run(compiler, cwd=tmp_path, check=True)
+    done = subprocess.run([tmp_path / "main"], capture_output=True, text=True, check=True)
+    file, values, best = done.stdout.splitlines()
+    assert (file, best) == (name, "1")
+    pixels = np.arange(count) * 37 % 256
+    expected = (pixels.reshape(-1, channels) / 255 - mean) / std
+    source = card["files"][name]["tensors"]["input"]
+    if source["scale"]:
+        expected = np.clip(np.rint(expected / source["scale"]) + source["zero_point"], -128, 127)
+    found = np.array(values.split(), float)
+    assert np.abs(found - expected.ravel()).max() <= (1 if source["scale"] else 1e-5)  # a tie may fall either way
+    assert len(set(found)) > 20
+
+
+# What is refused, and what is left behind then.
+
+
+def names_in(folder: Path) -> set[str]:
+    return {path.name for path in folder.rglob("*")} if folder.exists() else set()
+
+
+@pytest.mark.parametrize("out", ["/proc/hwnas", "a-file/export"])
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a-file").touch()
+    run = trained_run(tmp_path)
+    with pytest.raises(InputError, match=r"must be a folder that can be written.*another folder with --out"):
+        hwnas.export(str(run), out=out)
+
+
+@pytest.mark.parametrize("written", [0, 2, 4])
+def test_a_full_disk_leaves_the_artefact_that_was_there_and_nothing_half_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: int
+) -> None:
+    """Files are three models, card.json, README.md and run.py."""
+    run, out = trained_run(tmp_path), tmp_path / "export"
+    (before,) = hwnas.export(str(run), out=str(out), files=["model.onnx"])
+    had = names_in(out)
+    files: list[Path] = []
+    write = Path.write_bytes
+
+    def write_some(path: Path, content: bytes) -> int:
+        files.append(path)
+        if len(files) > written:
+            write(path, content[:10])
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(path, content)
+
+    with monkeypatch.context() as full:
+        full.setattr(Path, "write_bytes", write_some)
+        with pytest.raises(InputError, match="room for an artefact; got: No space left"):
+            hwnas.export(str(run), out=str(out))
+    assert names_in(out) == had
+    assert artefact.whole_card(Path(before.folder), ["model.onnx"]) == before.card
+    assert len(hwnas.export(str(run), out=str(out))[0].card["files"]) == 3
+
+
+def test_an_artefact_that_cannot_be_replaced_is_put_back(tmp_path: Path) -> None:
+    target = tmp_path / "0003"
+    target.mkdir()
+    (target / "card.json").write_text("{}")
+    with pytest.raises(FileNotFoundError):
+        artefact.put_in_place(tmp_path / "none", target)
+    assert names_in(tmp_path) == {"0003", "card.json"}
+
+
+def cut_in_half(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def make_a_weight_nan(path: Path) -> None:
+    weights = load_file(path)
+    weights[list(weights)[-1]][0] = float("nan")
+    save_file(weights, path)
+
+
+def leave_a_weight_out(path: Path) -> None:
+    weights = load_file(path)
+    left_out = next(name for name in weights if name.endswith(".weight"))
+    save_file({name: value for name, value in weights.items() if name != left_out}, path)
+
+
+@pytest.mark.parametrize("spoil", [cut_in_half, make_a_weight_nan, leave_a_weight_out, Path.unlink])
+def test_weights_that_are_broken_are_named_and_nothing_is_written(
+    tmp_path: Path, spoil: Callable[[Path], None]
+) -> None:
+    run = trained_run(tmp_path)
+    spoil(run / "winners" / "0003" / "weights.safetensors")
+    with pytest.raises(ExportError, match=r"weights.safetensors must hold .*0003 and type `hwnas train` again"):
+        hwnas.export(str(run), out=str(tmp_path / "export"))
+    assert names_in(tmp_path / "export") <= {"a"}
+
+
+@pytest.mark.parametrize(
+    ("content", "words"), [("[1]", "it lacks list"), ('{"trial": 3}', "it lacks arch"), ("{", "JSON")]
+)
+def test_a_broken_record_is_named(tmp_path: Path, content: str, words: str) -> None:
+    run = trained_run(tmp_path)
+    (run / "winners" / "0003" / "winner.json").write_text(content)
+    with pytest.raises(HwnasError, match=rf"winner's record.*{words}"):
+        hwnas.export(str(run), out=str(tmp_path / "export"))
+
+
+def break_card(folder: Path) -> None:
+    cut_in_half(folder / "card.json")
+
+
+def age(folder: Path) -> None:
+    """Make it an artefact of a hwnas that wrote no check.npz."""
+    card = json.loads((folder / "card.json").read_text())
+    del card["check"]
+    write_json(folder / "card.json", card)
+    (folder / "check.npz").unlink()
+
+
+def change_model(folder: Path) -> None:
+    content = bytearray((folder / "model.onnx").read_bytes())
+    content[-9] ^= 1
+    (folder / "model.onnx").write_bytes(content)
+
+
+def lose_script(folder: Path) -> None:
+    (folder / "run.py").unlink()
+
+
+@pytest.mark.parametrize("spoil", [break_card, age, change_model, lose_script])
+def test_an_artefact_that_is_not_whole_is_exported_again(tmp_path: Path, spoil: Callable[[Path], None]) -> None:
+    run, out = trained_run(tmp_path), tmp_path / "export"
+    (first,) = hwnas.export(str(run), out=str(out), files=["model.onnx"])
+    written = Path(first.folder, "model.onnx").stat().st_mtime_ns
+    assert hwnas.export(str(run), out=str(out), files=["model.onnx"]) == [first]
+    assert Path(first.folder, "model.onnx").stat().st_mtime_ns == written
+    spoil(Path(first.folder))
+    assert hwnas.export(str(run), out=str(out), files=["model.onnx"]) == [first]
+    assert artefact.whole_card(Path(first.folder), ["model.onnx"]) == first.card
+    assert Path(first.folder, "model.onnx").stat().st_mtime_ns > written

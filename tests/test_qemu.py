@@ -16,6 +16,7 @@ from tiny_models import WRITERS, write_onnx
 
 import hwnas
 from hwnas import formats, plugins, spaces
+from hwnas.artefact import Check, sha256
 from hwnas.device import Device, Setting, load_device
 from hwnas.errors import DeviceError, InputError
 from hwnas.graph import Graph
@@ -229,9 +230,15 @@ def test_a_machine_that_counts_no_instructions_says_so(tmp_path: Path) -> None:
 
 def test_an_artefact_is_run_in_the_devices_settings_and_others_are_left_out(tmp_path: Path) -> None:
     files = {"model.tflite": {"runtime": "tflite"}, "model.onnx": {"runtime": "onnx"}, "model.x": {"runtime": "x"}}
-    (tmp_path / "card.json").write_text(json.dumps({"device": "host", "files": files}))
-    for name in ("tflite", "onnx"):
-        WRITERS[name](tmp_path / f"model.{name}")
+    WRITERS["tflite"](tmp_path / "model.tflite", (1, 4, 4, 3))
+    WRITERS["onnx"](tmp_path / "model.onnx", (1, 3, 4, 4))
+    (tmp_path / "model.x").touch()
+    for name, entry in files.items():
+        entry["sha256"] = sha256(tmp_path / name)
+    zeros = np.zeros((1, 3, 4, 4), np.uint8)
+    check = Check(zeros, zeros.astype(np.float32), np.zeros(1, np.int64)).write(tmp_path / "check.npz")
+    card = {"device": "host", "files": files, "check": check, "data": {"mean": [0.0], "std": [1.0]}}
+    (tmp_path / "card.json").write_text(json.dumps(card))
     verified = hwnas.verify(str(tmp_path))
     assert [(one.file, one.setting) for one in verified] == [
         ("model.tflite", "tflite-fp32-1t"),
