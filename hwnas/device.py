@@ -21,7 +21,7 @@ class Setting(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     runtime: str
-    precision: Literal["fp32", "int8"] = "fp32"
+    precision: Literal["fp32", "fp16", "dynamic", "int8"] = "fp32"
     threads: int = Field(default=1, ge=1)
 
     @property

@@ -3,6 +3,8 @@
 An artefact that computes something else, or is over its cap, is not left under its final name.
 """
 
+import csv
+import io
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,11 +37,15 @@ _FILES = {  # runtime and precision
     "model.tflite": ("tflite", "fp32"),
     "model.onnx": ("onnx", "fp32"),
     "model.int8.tflite": ("tflite", "int8"),
+    "model.fp16.tflite": ("tflite", "fp16"),
+    "model.dynamic.tflite": ("tflite", "dynamic"),
+    "model.int8.onnx": ("onnx", "int8"),
 }
+_BY_DEFAULT = ("model.tflite", "model.onnx", "model.int8.tflite")
 _RECORD = {"trial", "architecture", "data", "training", "versions"}  # what a winner's record must have, among others
 _RECORD |= {"test_accuracy", "search_accuracy", "predicted_ms", "predicted_error"}
 _IMAGES = 64  # of the test set, on which fp32 is compared with PyTorch; check.npz holds them
-_INT8_IMAGES = 10_000  # at most, on which int8 is
+_REDUCED_IMAGES = 10_000  # at most, on which reduced precision is
 _CALIBRATION_IMAGES = 100  # of the training set
 _BATCH = 64
 
@@ -67,7 +73,7 @@ def export(
     trial: Annotated[int | None, typer.Option(help="export this winner alone")] = None,
     files: Annotated[
         Sequence[str], typer.Option(parser=_file_names, metavar="NAME,...", help="the files to write")
-    ] = tuple(_FILES),
+    ] = _BY_DEFAULT,
     allow_over_cap: Annotated[
         bool, typer.Option("--allow-over-cap", help="keep an artefact whose measured latency is over the cap")
     ] = False,
@@ -205,15 +211,15 @@ def _write_checked(
         runtime, precision = _FILES[name]
         written = formats.get(runtime, precision=precision)
         lowered, path = written.lower(network.graph), folder / name
-        ranges, how, most = None, {}, _IMAGES
+        ranges, how = None, {}
         if precision == "int8":
             images = _calibration_images(dataset)
-            ranges, most = written.calibrate(lowered, weights, images), _INT8_IMAGES
+            ranges = written.calibrate(lowered, weights, images)
             how = {"calibration": {"images": len(images), "of": "training set", "method": "min-max"}}
-        content = written.write(lowered, weights, metadata=metadata, ranges=ranges)
+        content = written.write(lowered, weights, metadata=metadata, ranges=ranges, precision=precision)
         with artefact.writing(folder.parent):
             write_bytes(path, content)
-        checked = _compare(network, written.load(path), dataset, most)
+        checked = _compare(network, written.load(path), dataset, _IMAGES if precision == "fp32" else _REDUCED_IMAGES)
         _refuse_other_outputs(name, precision, checked)
         files[name] = _entry(path, runtime, precision) | {**written.FACTS[precision], **how} | _told(checked, precision)
     return files
@@ -385,12 +391,19 @@ def _refuse_over_cap(card: dict[str, Any], allowed: bool) -> None:
             )
 
 
+def _line_of_csv(names: Sequence[str]) -> str:
+    """Return names with commas between them, in quotes where they have some of their own."""
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(names)
+    return line.getvalue()
+
+
 def _metadata(record: dict[str, Any]) -> dict[str, str]:
     """Return what is written into the files themselves."""
     data = record["data"]
     return {
         "hwnas_trial": str(record["trial"]),
-        "classes": ",".join(data["classes"]),
+        "classes": _line_of_csv(data["classes"]),
         "mean": ",".join(f"{value:.8g}" for value in data["mean"]),
         "std": ",".join(f"{value:.8g}" for value in data["std"]),
     }

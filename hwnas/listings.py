@@ -207,4 +207,6 @@ def _beside_pytorch(one: Verified) -> str:
     """Return how a file's outputs here compare with PyTorch's."""
     if one.check_error is None or one.check_agreement is None:
         return "not compared"
-    return f"{one.check_error:.1e} of the largest" if one.steps is None else f"{one.check_agreement:.0%} the same class"
+    if one.precision == "fp32":
+        return f"{one.check_error:.1e} of the largest"
+    return f"{one.check_agreement:.0%} the same class"

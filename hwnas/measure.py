@@ -194,7 +194,8 @@ def write_models(graphs: Mapping[str, Graph], setting: Setting, folder: Path, *,
     models = {name: folder / f"{index}{written.SUFFIX}" for index, name in enumerate(graphs)}
     for name, graph in graphs.items():
         ranges = formats.made_up_ranges(graph) if setting.precision == "int8" else None
-        models[name].write_bytes(written.write(graph, formats.random_weights(graph, seed=seed), ranges=ranges))
+        weights = formats.random_weights(graph, seed=seed)
+        models[name].write_bytes(written.write(graph, weights, ranges=ranges, precision=setting.precision))
     return models
 
 

@@ -32,7 +32,7 @@ from hwnas.datasets.folder import _decode
 from hwnas.device import Device, Setting
 from hwnas.errors import ExportError, HwnasError, InputError
 from hwnas.estimators.training import normalise
-from hwnas.export import Exported, _refuse_other_outputs, _setting_for, _spread, _time_files, _write_checked
+from hwnas.export import _FILES, Exported, _refuse_other_outputs, _setting_for, _spread, _time_files, _write_checked
 from hwnas.files import write_json
 from hwnas.formats import tflite
 from hwnas.latency import Measurement, OtherCosts
@@ -42,7 +42,7 @@ from hwnas.networks import Scale
 from hwnas.runs import SearchSettings
 from hwnas.spaces import pnas, random_parameters
 
-MODELS = ("model.tflite", "model.onnx", "model.int8.tflite")
+MODELS = tuple(_FILES)
 FP32, INT8 = Setting(runtime="tflite"), Setting(runtime="tflite", precision="int8", threads=2)
 
 
@@ -197,7 +197,7 @@ def trained_run(folder: Path) -> Path:
         "training": {},
         "data": {
             "name": data.name,
-            "classes": ["dark", "grey & 'plain'", "bright \N{SUN BEHIND CLOUD}"],
+            "classes": ["dark, dim", "grey & 'plain'", "bright \N{SUN BEHIND CLOUD}"],
             "mean": list(data.mean),
             "std": list(data.std),
             "resolution": 8,
@@ -219,7 +219,7 @@ def trained_run(folder: Path) -> Path:
 def made(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     """Return an artefact that tests only read."""
     folder = tmp_path_factory.mktemp("made")
-    (exported,) = hwnas.export(str(trained_run(folder)), out=str(folder / "export"))
+    (exported,) = hwnas.export(str(trained_run(folder)), out=str(folder / "export"), files=MODELS)
     return exported
 
 
@@ -253,7 +253,7 @@ def test_run_py_reads_an_image_as_training_does_and_prints_what_each_file_comput
     best = set()
     for picture in pictures(tmp_path):
         pixels = _decode(picture, channels=1, resolution=8).astype(np.float32)[None]
-        for name in MODELS if picture.name == "turned.png" else MODELS[2:]:
+        for name in MODELS if picture.name == "turned.png" else ("model.int8.tflite",):
             model = formats.get(made.card["files"][name]["runtime"]).load(folder / name)
             logits = model((pixels / 255 - np.float32(data["mean"][0])) / np.float32(data["std"][0]))[0].astype(float)
             shares = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
@@ -294,7 +294,7 @@ def test_run_py_is_python_3_9_with_numpy_pillow_and_a_runtime_alone(made: Export
         (["a.png", "--model", "other.tflite"], 1, "other.tflite must be a model of this folder"),
         (["a.png", "--top", "0"], 2, "whole number above 0"),
         (["a.png", "--threads", "two"], 2, "whole number above 0"),
-        (["a.png"], 1, "one of model.tflite, model.onnx, model.int8.tflite must lie beside run.py"),
+        (["a.png"], 1, f"one of {', '.join(MODELS)} must lie beside run.py"),
     ],
 )
 def test_run_py_says_what_is_wrong(

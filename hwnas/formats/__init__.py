@@ -2,9 +2,10 @@
 
 A format is a module with
     SUFFIX                                              of its files, as in ".tflite"
-    FACTS                                               by precision, fp32 or int8: what a card says of its files
+    FACTS                                               by precision, as in fp32: what a card says of its files
     lower(graph) -> Graph                               the layers that the runtime executes; a latency table's entries
-    write(graph, weights, *, metadata, ranges) -> bytes the file of a lowered graph, in int8 where ranges are given
+    write(graph, weights, *, metadata, ranges, precision) -> bytes
+                                                        the file of a lowered graph; int8 takes ranges
     calibrate(graph, weights, images) -> Ranges         the ranges of a lowered graph; only where int8 is written
     load(path, *, threads) -> Model                     the model in its runtime: images NCHW float32 -> outputs float32
 
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from hwnas import plugins
 from hwnas.errors import ExportError
-from hwnas.graph import Graph, Layer
+from hwnas.graph import Graph, Layer, Shape, pads
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,11 +59,13 @@ class Format(Protocol):
         *,
         metadata: Mapping[str, str] | None = None,
         ranges: "Ranges | None" = None,
+        precision: str = "fp32",
     ) -> bytes:
-        """Return the file of a lowered graph, in int8 where `ranges` are given; `metadata` is kept in the file.
+        """Return the file of a lowered graph in a precision of FACTS; `metadata` is kept in the file.
 
+        Where `ranges` are given it is int8, which cannot be written without them.
         Raises ExportError for a layer that the format cannot express, for missing or wrong weights and missing ranges,
-        and for ranges where the format writes no int8.
+        and for ranges or a precision that the format does not write.
         """
         ...
 
@@ -149,6 +152,20 @@ def layer_weights(graph: Graph, layer: Layer, weights: "Weights") -> "tuple[Arra
     return weight, bias
 
 
+def pixels_in_windows(layer: Layer, shape: Shape) -> "NDArray[np.int64]":
+    """Return how many pixels of an image of this shape each window has: [height, width] of the output."""
+    import numpy as np
+
+    top, _, left, _ = pads(layer, shape)
+    along = []
+    for size, outputs, kernel, stride, pad in zip(
+        shape[1:], layer.shape[1:], layer.kernel, layer.stride, (top, left), strict=True
+    ):
+        starts = np.arange(outputs) * stride - pad
+        along.append(np.minimum(starts + kernel, size) - np.maximum(starts, 0))
+    return np.outer(*along)
+
+
 def _weight_shape(graph: Graph, layer: Layer) -> tuple[int, ...]:
     (shape,) = graph.input_shapes(layer)
     if layer.kind == "linear":
@@ -169,8 +186,8 @@ def output_name(graph: Graph) -> str:
 def not_written(name: str, precision: str, known: Iterable[str]) -> ExportError:
     """Return the error for a precision that a format does not write."""
     return ExportError(
-        f"hwnas writes files of the runtime {name} in {' and '.join(known)}; got {precision}. "
-        f"Take the runtime tflite, as in --setting tflite-{precision}-1t"
+        f"hwnas writes files of the runtime {name} in {', '.join(known)}; got {precision}. "
+        f"Take one of these, as in --setting {name}-int8-1t"
     )
 
 

@@ -15,8 +15,9 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from hwnas.errors import ExportError
+from hwnas.formats import pixels_in_windows
 from hwnas.formats._tflite_writer import MOST_TAPS, Op, Writer, nhwc
-from hwnas.graph import Graph, Layer, Shape, pads
+from hwnas.graph import Graph, Layer, Shape
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -100,8 +101,8 @@ class Int8Writer(Writer):
         numbers = np.rint(weight / steps.reshape(along)).astype(np.int8)
         biases = np.rint(bias / (input_step * steps)).astype(np.int32)
         found = [self.constant(f"{layer.name}.weight", numbers), self.constant(f"{layer.name}.bias", biases)]
-        self._describe(found[0], schema.TensorType.INT8, steps, axis=axis)
-        self._describe(found[1], schema.TensorType.INT32, input_step * steps)
+        self.describe(found[0], schema.TensorType.INT8, steps, axis=axis)
+        self.describe(found[1], schema.TensorType.INT32, input_step * steps)
         return found
 
     def operator(self, code: int, inputs: list[int], output: int, options: Any, *, version: int = 1) -> None:
@@ -135,7 +136,7 @@ class Int8Writer(Writer):
         if not _is_convolution(layer):
             super().pool(layer, source, output, options)
             return
-        counts = _pixels_in_windows(layer, self.graph.input_shapes(layer)[0])
+        counts = pixels_in_windows(layer, self.graph.input_shapes(layer)[0])
         even = bool((counts == counts.max()).all())
         average = output if even else self.alike(f"{layer.name}.average", layer.shape, output)
         weight = np.full((1, *layer.kernel, layer.shape[0]), 1 / counts.max(), dtype=np.float32)
@@ -161,18 +162,8 @@ class Int8Writer(Writer):
         return number
 
     def _quantise(self, number: int, scale: Scale) -> int:
-        self._describe(number, schema.TensorType.INT8, np.array([scale.step]), zero_point=scale.zero_point)
+        self.describe(number, schema.TensorType.INT8, np.array([scale.step]), zero_point=scale.zero_point)
         return number
-
-    def _describe(
-        self, number: int, kind: int, steps: "NDArray[np.float64]", *, zero_point: int = 0, axis: int = 0
-    ) -> None:
-        self.tensors[number].type = kind
-        self.tensors[number].quantization = schema.QuantizationParametersT(
-            scale=steps.astype(np.float32),
-            zeroPoint=np.full(len(steps), zero_point, dtype=np.int64),
-            quantizedDimension=axis,
-        )
 
 
 def _is_convolution(layer: Layer) -> bool:
@@ -189,18 +180,6 @@ def _depthwise(pool: Any) -> Any:
         depthMultiplier=1,
         fusedActivationFunction=pool.fusedActivationFunction,
     )
-
-
-def _pixels_in_windows(layer: Layer, shape: Shape) -> "NDArray[np.int64]":
-    """Return how many pixels of an image of this shape each window has: [height, width] of the output."""
-    top, _, left, _ = pads(layer, shape)
-    along = []
-    for size, outputs, kernel, stride, pad in zip(
-        shape[1:], layer.shape[1:], layer.kernel, layer.stride, (top, left), strict=True
-    ):
-        starts = np.arange(outputs) * stride - pad
-        along.append(np.minimum(starts + kernel, size) - np.maximum(starts, 0))
-    return np.outer(*along)
 
 
 def _layer_scales(graph: Graph, ranges: "Ranges") -> list[Scale]:

@@ -1,6 +1,7 @@
 """The parts of a .tflite file: tensors, buffers, operators and what holds them, in fp32.
 
-hwnas/formats/_tflite_int8.py changes what is different in int8; which operators a layer becomes is the same.
+_tflite_int8.py, _tflite_fp16.py and _tflite_dynamic.py change what is different in other precisions; which operators a
+layer becomes is the same.
 """
 
 from collections.abc import Mapping
@@ -103,6 +104,23 @@ class Writer:
         self.buffers.append(_Data(data))
         return self.tensor(name, list(value.shape), kind=kind, buffer=len(self.buffers) - 1)
 
+    def describe(
+        self, number: int, kind: int, steps: "NDArray[np.float64]", *, zero_point: int = 0, axis: int = 0
+    ) -> None:
+        """Say what a tensor's whole numbers stand for: one scale, or one per channel along `axis`."""
+        self.tensors[number].type = kind
+        self.tensors[number].quantization = schema.QuantizationParametersT(
+            scale=steps.astype(np.float32),
+            zeroPoint=np.full(len(steps), zero_point, dtype=np.int64),
+            quantizedDimension=axis,
+        )
+
+    def dequantised(self, name: str, number: int, *, version: int) -> int:
+        """Add the DEQUANTIZE of a constant and return its output, which is fp32."""
+        output = self.tensor(name, self.tensors[number].shape)
+        self.operator(Op.DEQUANTIZE, [number], output, schema.DequantizeOptionsT(), version=version)
+        return output
+
     def constants(self, layer: Layer, source: int, weight: "Array", bias: "Array", *, axis: int) -> list[int]:
         """Add a layer's weight, whose output channels lie along `axis`, and its bias; the layer reads `source`."""
         return [self.constant(f"{layer.name}.weight", weight), self.constant(f"{layer.name}.bias", bias)]
@@ -182,11 +200,11 @@ class Writer:
         self.operator(Op.SLICE, inputs, output, schema.SliceOptionsT())
         return output
 
-    def finish(self, metadata: Mapping[str, str]) -> bytes:
+    def finish(self, metadata: Mapping[str, bytes]) -> bytes:
         """Return the file."""
         entries = []
-        for name, text in metadata.items():
-            self.buffers.append(_Data(np.frombuffer(text.encode(), dtype=np.uint8)))
+        for name, content in metadata.items():
+            self.buffers.append(_Data(np.frombuffer(content, dtype=np.uint8)))
             entries.append(schema.MetadataT(name=name, buffer=len(self.buffers) - 1))
         model = schema.ModelT(
             version=3,

@@ -16,7 +16,19 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from hwnas.formats import Model, input_name, made_up_ranges, no_weights, output_name, unloadable
+from hwnas.errors import ExportError
+from hwnas.formats import (
+    Model,
+    _tflite_metadata,
+    input_name,
+    made_up_ranges,
+    no_weights,
+    not_written,
+    output_name,
+    unloadable,
+)
+from hwnas.formats._tflite_dynamic import DynamicWriter
+from hwnas.formats._tflite_fp16 import Fp16Writer
 from hwnas.formats._tflite_int8 import Int8Writer
 from hwnas.formats._tflite_operators import FUSES_RELU, add_layers
 from hwnas.formats._tflite_writer import MOST_TAPS, Writer
@@ -28,7 +40,14 @@ if TYPE_CHECKING:
     from hwnas.formats import Array, Ranges, Weights
 
 SUFFIX = ".tflite"
-FACTS = {"fp32": {"input": "NHWC float32", "batch": 1}, "int8": {"input": "NHWC int8", "batch": 1}}
+FACTS = {
+    "fp32": {"input": "NHWC float32", "batch": 1},
+    "fp16": {"input": "NHWC float32", "batch": 1},
+    "dynamic": {"input": "NHWC float32", "batch": 1},
+    "int8": {"input": "NHWC int8", "batch": 1},
+}
+Precision = Literal["fp32", "fp16", "dynamic", "int8"]
+_WRITERS: dict[str, type[Writer]] = {"fp32": Writer, "fp16": Fp16Writer, "dynamic": DynamicWriter}
 _TAPS = ".taps"  # in the name of a part of a split convolution, followed by the first row and column of its taps
 
 
@@ -45,27 +64,58 @@ def lower(graph: Graph) -> Graph:
 
 
 def write(
-    graph: Graph, weights: "Weights", *, metadata: Mapping[str, str] | None = None, ranges: "Ranges | None" = None
+    graph: Graph,
+    weights: "Weights",
+    *,
+    metadata: Mapping[str, str] | None = None,
+    ranges: "Ranges | None" = None,
+    precision: Precision = "fp32",
 ) -> bytes:
     """Return the .tflite file of a lowered graph, NHWC with batch 1; `weights` are in torch's layout.
 
-    It is fp32; with `ranges`, which `calibrate` finds, int8 throughout, from the input to the output.
-    Raises ExportError for a layer that TFLite cannot express, and for missing or wrong weights and missing ranges.
+    With `ranges`, which `calibrate` finds, it is int8 throughout, from the input to the output. Of `fp16` and `dynamic`
+    the weights are smaller, and input and output float32. Of `metadata` that has the classes, mean and std of images
+    TFLite's own metadata is written, too: `_tflite_metadata.py`.
+    Raises ExportError for a layer that TFLite cannot express, for missing or wrong weights and missing ranges, for
+    ranges of another precision, for weights that fp16 does not hold, and for mean and std that do not fit the input.
     """
     weights = weights | _weights_of_parts(graph, weights)
-    writer = Writer(graph, weights) if ranges is None else Int8Writer(graph, weights, ranges)
+    writer = _writer(graph, weights, ranges, precision)
     add_layers(writer)
-    return writer.finish(metadata or {})
+    return _finished(writer, metadata or {})
 
 
-def file_bytes(graph: Graph, *, precision: Literal["fp32", "int8"] = "fp32") -> int:
+def file_bytes(graph: Graph, *, precision: Precision = "fp32") -> int:
     """Return the size of the file of a lowered graph, without metadata: to the byte that of `write`."""
-    if precision == "fp32":
-        writer = Writer(graph, no_weights(graph), sized_only=True)
-    else:
-        writer = Int8Writer(graph, no_weights(graph), made_up_ranges(graph), sized_only=True)
+    ranges = made_up_ranges(graph) if precision == "int8" else None
+    writer = _writer(graph, no_weights(graph), ranges, precision, sized_only=True)
     add_layers(writer)
     return len(writer.finish({})) + writer.left_out
+
+
+def _writer(
+    graph: Graph, weights: "Weights", ranges: "Ranges | None", precision: Precision, *, sized_only: bool = False
+) -> Writer:
+    if precision not in FACTS:
+        raise not_written("tflite", precision, FACTS)
+    if ranges is None and precision != "int8":
+        return _WRITERS[precision](graph, weights, sized_only=sized_only)
+    if ranges is not None and precision in ("fp32", "int8"):
+        return Int8Writer(graph, weights, ranges, sized_only=sized_only)
+    raise ExportError(
+        f"int8, and nothing else, takes ranges; got {precision} {'without' if ranges is None else 'with'} them. "
+        "Take them from images for int8, tflite.calibrate(lowered graph, weights, images), or leave them out"
+    )
+
+
+def _finished(writer: Writer, metadata: Mapping[str, str]) -> bytes:
+    entries = {name: text.encode() for name, text in metadata.items()}
+    described = _tflite_metadata.of_images(writer.graph, metadata)
+    if described is None:
+        return writer.finish(entries)
+    data = writer.finish({**entries, _tflite_metadata.NAME: described})
+    labels = _tflite_metadata.labels(writer.graph, metadata)
+    return data if labels is None else _tflite_metadata.with_file(data, _tflite_metadata.LABELS, labels)
 
 
 def calibrate(graph: Graph, weights: "Weights", images: "Array") -> "Ranges":

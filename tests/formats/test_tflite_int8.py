@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from hwnas import formats, plugins, spaces
 from hwnas.errors import ExportError
-from hwnas.formats import made_up_ranges, onnx, random_weights, tflite
+from hwnas.formats import made_up_ranges, random_weights, tflite
 from hwnas.graph import Builder, Graph, Layer, one_layer
 from hwnas.module import deployed_weights
 from hwnas.networks import Architecture, Scale
@@ -255,9 +255,6 @@ def test_a_layer_without_a_range_is_refused() -> None:
         tflite.write(graph, random_weights(graph), ranges={"input": (-1.0, 1.0)})
 
 
-def test_a_runtime_without_int8_says_which_one_has_it() -> None:
-    graph = window("conv", 3, (4, 4))
-    with pytest.raises(ExportError, match=r"runtime onnx in fp32; got int8.*tflite-int8-1t"):
-        formats.get("onnx", precision="int8")
-    with pytest.raises(ExportError, match="runtime onnx in fp32; got int8"):
-        onnx.write(graph, random_weights(graph), ranges=made_up_ranges(graph))
+def test_a_precision_that_a_runtime_does_not_write_is_refused() -> None:
+    with pytest.raises(ExportError, match=r"runtime tflite in fp32, fp16, dynamic, int8; got int4"):
+        formats.get("tflite", precision="int4")
