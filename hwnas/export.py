@@ -20,18 +20,14 @@ from hwnas.options import RunFolder
 from hwnas.progress import bar, say
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
     from torch import Tensor
 
     from hwnas.datasets import Dataset
     from hwnas.device import Device, Setting
     from hwnas.errors import ExportError
-    from hwnas.formats import Model
+    from hwnas.formats import Format, Model, Ranges
     from hwnas.module import Network
     from hwnas.runs import Run
-
-    Array = NDArray[np.float32]
 
 _FILES = {  # runtime and precision
     "model.tflite": ("tflite", "fp32"),
@@ -46,7 +42,8 @@ _RECORD = {"trial", "architecture", "data", "training", "versions"}  # what a wi
 _RECORD |= {"test_accuracy", "search_accuracy", "predicted_ms", "predicted_error"}
 _IMAGES = 64  # of the test set, on which fp32 is compared with PyTorch; check.npz holds them
 _REDUCED_IMAGES = 10_000  # at most, on which reduced precision is
-_CALIBRATION_IMAGES = 100  # of the training set
+_CALIBRATION_IMAGES, _TRIED_IMAGES = 100, 200  # of the training set: on the others methods are compared
+_METHODS = {"min-max": 1.0, "99.99 %": 0.9999}  # of calibration: the share of an image's values that a range holds
 _BATCH = 64
 
 
@@ -211,13 +208,9 @@ def _write_checked(
         runtime, precision = _FILES[name]
         written = formats.get(runtime, precision=precision)
         lowered, path = written.lower(network.graph), folder / name
-        ranges, how = None, {}
-        if precision == "int8":
-            images = _calibration_images(dataset)
-            ranges = written.calibrate(lowered, weights, images)
-            how = {"calibration": {"images": len(images), "of": "training set", "method": "min-max"}}
-        content = written.write(lowered, weights, metadata=metadata, ranges=ranges, precision=precision)
         with artefact.writing(folder.parent):
+            ranges, how = _calibrated(network, written, dataset, path) if precision == "int8" else (None, {})
+            content = written.write(lowered, weights, metadata=metadata, ranges=ranges, precision=precision)
             write_bytes(path, content)
         checked = _compare(network, written.load(path), dataset, _IMAGES if precision == "fp32" else _REDUCED_IMAGES)
         _refuse_other_outputs(name, precision, checked)
@@ -225,12 +218,40 @@ def _write_checked(
     return files
 
 
-def _calibration_images(dataset: "Dataset") -> "Array":
-    """Return training images [n, c, h, w], normalised, from all over the training set."""
-    from hwnas.estimators.training import normalise
+def _calibrated(
+    network: "Network", written: "Format", dataset: "Dataset", path: Path
+) -> "tuple[Ranges, dict[str, Any]]":
+    """Return the ranges of the better method, and what a card says of it; files beside `path` are written for trying.
 
-    images = dataset.whole_train
-    return normalise(images.read(_spread(len(images.labels), _CALIBRATION_IMAGES)), dataset).numpy()
+    The better one is that whose logits are nearer to PyTorch's on further training images.
+    """
+    import numpy as np
+    import torch
+
+    from hwnas.estimators.training import normalise
+    from hwnas.files import write_bytes
+    from hwnas.module import deployed_weights
+
+    weights, lowered = deployed_weights(network), written.lower(network.graph)
+    rows = _spread(len(dataset.whole_train.labels), _CALIBRATION_IMAGES + _TRIED_IMAGES)
+    images = normalise(dataset.whole_train.read(rows), dataset)
+    calibrated = torch.zeros(len(rows), dtype=torch.bool)
+    calibrated[_spread(len(rows), _CALIBRATION_IMAGES)] = True
+    tried = images[~calibrated] if len(rows) > _CALIBRATION_IMAGES else images
+    with torch.no_grad():
+        wanted = network(tried).numpy()
+    found = {}
+    for number, (method, share) in enumerate(_METHODS.items()):
+        ranges = written.calibrate(lowered, weights, images[calibrated].numpy(), share=share)
+        file = path.with_name(f"{number}.{path.name}")  # one of its own: the runtime may still map the last one
+        write_bytes(file, written.write(lowered, weights, ranges=ranges, precision="int8"))
+        outputs = written.load(file)(tried.numpy())
+        file.unlink()
+        found[method] = float(np.sqrt(np.mean((outputs - wanted) ** 2)) / (wanted.std() or 1.0)), ranges
+    best = min(found, key=lambda method: found[method][0])
+    errors = {method: round(error, 5) for method, (error, _) in found.items()}
+    told = {"images": int(calibrated.sum()), "of": "training set", "method": best, "rmse": errors}
+    return found[best][1], {"calibration": told}
 
 
 def _spread(length: int, most: int) -> "Tensor":

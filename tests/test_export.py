@@ -108,6 +108,22 @@ def test_files_are_compared_on_all_test_images_and_calibrated_on_images_from_all
     assert card["model.int8.tflite"]["accuracy"] == pytest.approx(found, abs=0.02)
 
 
+@pytest.mark.parametrize("train", [150, 80])
+@pytest.mark.parametrize("methods", [{"min-max": 1.0, "half": 0.75}, {"half": 0.75, "min-max": 1.0}])
+@pytest.mark.parametrize("name", ["model.int8.tflite", "model.int8.onnx"])
+def test_int8_takes_the_calibration_that_is_nearer_to_pytorch(
+    name: str, methods: dict[str, float], train: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules["hwnas.export"], "_METHODS", methods)
+    write_images(tmp_path / "images.npz", train=train)
+    data = datasets.load(f"npz:{tmp_path / 'images.npz'}")
+    module = network(pnas.architecture(random_parameters(pnas, 1, seed=0)[0], Scale(1, 4, 8, 3, 1)).graph)
+    calibration = _write_checked(module, data, tmp_path, [name], {})[name]["calibration"]
+    assert calibration["method"] == "min-max"
+    assert calibration["images"] == min(train, 100)
+    assert calibration["rmse"]["min-max"] < 0.1 < calibration["rmse"]["half"]
+
+
 @pytest.mark.parametrize(
     ("rounds_ms", "calls", "stated_ms"), [([0.9], 1, 0.9), ([1.1, 0.8], 2, 0.875), ([1.2, 1.2], 2, 1.2)]
 )

@@ -6,7 +6,8 @@ A format is a module with
     lower(graph) -> Graph                               the layers that the runtime executes; a latency table's entries
     write(graph, weights, *, metadata, ranges, precision) -> bytes
                                                         the file of a lowered graph; int8 takes ranges
-    calibrate(graph, weights, images) -> Ranges         the ranges of a lowered graph; only where int8 is written
+    calibrate(graph, weights, images, *, share) -> Ranges
+                                                        the ranges of a lowered graph; only where int8 is written
     load(path, *, threads) -> Model                     the model in its runtime: images NCHW float32 -> outputs float32
 
 A whole network reads `images` and gives `logits`; a layer by itself reads `input0`, `input1`, ... and gives `output`.
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 
 _RANGE = 4.0  # of an activation that is only timed
+_SAMPLE = 1 << 16  # values of which a quantile is taken
 
 
 class Model(Protocol):
@@ -69,8 +71,11 @@ class Format(Protocol):
         """
         ...
 
-    def calibrate(self, graph: Graph, weights: "Weights", images: "Array") -> "Ranges":
-        """Return the ranges of a lowered graph over images [n, c, h, w]."""
+    def calibrate(self, graph: Graph, weights: "Weights", images: "Array", *, share: float = 1.0) -> "Ranges":
+        """Return the ranges of a lowered graph over images [n, c, h, w].
+
+        With a `share` below 1 a layer's range leaves out so much of each image's values at either end.
+        """
         ...
 
     def load(self, path: Path, *, threads: int = 1) -> Model:
@@ -150,6 +155,20 @@ def layer_weights(graph: Graph, layer: Layer, weights: "Weights") -> "tuple[Arra
             f"got {weight.shape} and {bias.shape}. Take them from the network that this graph belongs to"
         )
     return weight, bias
+
+
+def range_of(values: "Array", share: float) -> tuple[float, float]:
+    """Return the smallest and largest of values, or their quantiles 1 - `share` and `share`, of many those of some.
+
+    A quantile is not less than a sixteenth of either: runtimes end the process where scales differ by too much.
+    """
+    import numpy as np
+
+    smallest, largest = float(values.min()), float(values.max())
+    if share == 1.0:
+        return smallest, largest
+    low, high = np.quantile(values.reshape(-1)[:: max(1, values.size // _SAMPLE)], (1 - share, share))
+    return min(float(low), smallest / 16), max(float(high), largest / 16)
 
 
 def pixels_in_windows(layer: Layer, shape: Shape) -> "NDArray[np.int64]":

@@ -14,7 +14,7 @@ import numpy as np
 from onnx import TensorProto, checker, defs, helper
 
 from hwnas.errors import ExportError
-from hwnas.formats import Model, not_written, unloadable
+from hwnas.formats import Model, not_written, range_of, unloadable
 from hwnas.formats._onnx_int8 import SCALES, Int8Writer, Scale
 from hwnas.formats._onnx_writer import Writer
 from hwnas.graph import Graph, fuse_relu
@@ -82,10 +82,11 @@ def _check(opset: int, batch: int | None, precision: str) -> None:
         raise ExportError(f"the batch of an ONNX file must be 1 or more; got {batch}. Leave it out for any number")
 
 
-def calibrate(graph: Graph, weights: "Weights", images: "Array") -> "Ranges":
+def calibrate(graph: Graph, weights: "Weights", images: "Array", *, share: float = 1.0) -> "Ranges":
     """Return the smallest and largest value of each layer of a lowered graph over images [n, c, h, w].
 
-    What runs is the fp32 file. Raises ExportError as `write` does.
+    With a `share` below 1 so much of each image's values is left out at either end. What runs is the fp32 file.
+    Raises ExportError as `write` does.
     """
     import onnxruntime
 
@@ -95,11 +96,11 @@ def calibrate(graph: Graph, weights: "Weights", images: "Array") -> "Ranges":
     between = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in writer.values[1:-1]]
     model.graph.output.extend(between)
     session = onnxruntime.InferenceSession(model.SerializeToString(), _options(1), providers=["CPUExecutionProvider"])
-    found = []  # [batches, layers, 2]
+    found = []  # [images, layers, 2]
     for start in range(0, len(images), _AT_ONCE):
         inputs = images[start : start + _AT_ONCE]
         values = [inputs, *session.run(writer.values[1:], {writer.values[0]: inputs})]
-        found.append([(value.min(), value.max()) for value in values])
+        found += [[range_of(value[at], share) for value in values] for at in range(len(inputs))]
     lowest, highest = np.min(found, axis=0)[:, 0], np.max(found, axis=0)[:, 1]
     return {layer.name: (float(lowest[at]), float(highest[at])) for at, layer in enumerate(graph.layers)}
 

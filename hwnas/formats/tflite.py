@@ -25,6 +25,7 @@ from hwnas.formats import (
     no_weights,
     not_written,
     output_name,
+    range_of,
     unloadable,
 )
 from hwnas.formats._tflite_dynamic import DynamicWriter
@@ -118,10 +119,11 @@ def _finished(writer: Writer, metadata: Mapping[str, str]) -> bytes:
     return data if labels is None else _tflite_metadata.with_file(data, _tflite_metadata.LABELS, labels)
 
 
-def calibrate(graph: Graph, weights: "Weights", images: "Array") -> "Ranges":
+def calibrate(graph: Graph, weights: "Weights", images: "Array", *, share: float = 1.0) -> "Ranges":
     """Return the smallest and largest value of each layer of a lowered graph over images [n, c, h, w].
 
-    What runs is the fp32 file. Raises ExportError as `write` does.
+    With a `share` below 1 so much of each image's values is left out at either end. What runs is the fp32 file.
+    Raises ExportError as `write` does.
     """
     runtime = _runtime()
     interpreter = runtime.Interpreter(
@@ -138,8 +140,7 @@ def calibrate(graph: Graph, weights: "Weights", images: "Array") -> "Ranges":
     for image in images:
         interpreter.set_tensor(tensors[0], _nhwc(image))
         interpreter.invoke()
-        values = [interpreter.get_tensor(tensor) for tensor in tensors]
-        found.append([(value.min(), value.max()) for value in values])
+        found.append([range_of(interpreter.get_tensor(tensor), share) for tensor in tensors])
     lowest, highest = np.min(found, axis=0)[:, 0], np.max(found, axis=0)[:, 1]
     return {layer.name: (float(lowest[at]), float(highest[at])) for at, layer in enumerate(graph.layers)}
 

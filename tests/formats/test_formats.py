@@ -259,3 +259,12 @@ def test_random_weights_keep_the_variance() -> None:
     weight, bias = weights["it"]
     output = torch.nn.functional.conv2d(torch.randn(4, 64, 16, 16), torch.from_numpy(weight), torch.from_numpy(bias))
     assert 0.8 < output.std() < 1.2
+
+
+def test_a_range_leaves_out_the_share_that_lies_beyond_its_quantiles() -> None:
+    values = np.random.default_rng(0).permutation(np.arange(10_001, dtype=np.float32) - 5000)
+    assert formats.range_of(values, 1.0) == (-5000, 5000)
+    assert formats.range_of(values, 0.99) == pytest.approx((-4900, 4900))
+    many = np.tile(values, 40).reshape(40, -1)
+    assert formats.range_of(many, 0.99) == pytest.approx((-4900, 4900), abs=60)
+    assert formats.range_of(np.array([0.0] * 99 + [16.0], dtype=np.float32), 0.9) == (0.0, 1.0)
