@@ -38,6 +38,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import numpy as np
 
+from hwnas import known
 from hwnas.cell import Block, Cell
 from hwnas.files import read_json, write_atomically, write_bytes, write_json
 from hwnas.formats import _tflite_int8, onnx, tflite
@@ -70,41 +71,6 @@ SCALES = {  # cells and filters; of mbconv the most blocks a stage and 16 x the 
     ("mbconv", 32): ((1, 16), (2, 16), (3, 24), (4, 12), (2, 32)),
     ("mbconv", 224): ((1, 16), (2, 12), (3, 16), (4, 16), (2, 24)),
 }
-PNASNET_5 = Cell.from_json(  # Liu et al., 2018, figure 1
-    {
-        "blocks": [
-            [["separable_5x5", 0], ["max_pool_3x3", 0]],
-            [["separable_7x7", 1], ["max_pool_3x3", 1]],
-            [["separable_5x5", 1], ["separable_3x3", 1]],
-            [["separable_3x3", 4], ["max_pool_3x3", 1]],
-            [["separable_3x3", 0], ["identity", 1]],
-        ]
-    }
-)
-NASNET_A = Cell.from_json(  # Zoph et al., 2018, figure 4
-    {
-        "blocks": [
-            [["separable_5x5", 1], ["separable_3x3", 0]],
-            [["separable_5x5", 0], ["separable_3x3", 0]],
-            [["avg_pool_3x3", 1], ["identity", 0]],
-            [["avg_pool_3x3", 0], ["avg_pool_3x3", 0]],
-            [["separable_3x3", 1], ["identity", 1]],
-        ],
-        "concat": [0, 2, 3, 4, 5, 6],
-    }
-)
-NASNET_A_REDUCTION = Cell.from_json(
-    {
-        "blocks": [
-            [["separable_5x5", 1], ["separable_7x7", 0]],
-            [["max_pool_3x3", 1], ["separable_7x7", 0]],
-            [["avg_pool_3x3", 1], ["separable_5x5", 0]],
-            [["identity", 3], ["avg_pool_3x3", 2]],
-            [["separable_3x3", 2], ["max_pool_3x3", 1]],
-        ],
-        "concat": [3, 4, 5, 6],
-    }
-)
 COMPARED = 4  # images on which outputs are compared
 BATCH = 16  # images that BatchNorm's statistics are of
 TURN_S = 0.02  # that a file is called for in a round, three times at least
@@ -120,13 +86,13 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) if options.quick else options.folder.absolute()
-        known = tiny_networks() if options.quick else networks()
-        names = options.networks.split(",") if options.networks else list(known)
+        wanted = tiny_networks() if options.quick else networks()
+        names = options.networks.split(",") if options.networks else list(wanted)
         rounds, count = (3, BATCH) if options.quick else (options.rounds, options.images)
         with bar("writing", len(names)) as writing:
             for name in names:
                 writing.describe(name)
-                write_ours(known[name], folder / name, max(count, BATCH), list(known).index(name))
+                write_ours(wanted[name], folder / name, max(count, BATCH), list(wanted).index(name))
                 writing.advance()
         if not options.quick:
             run_peers(folder, names)
@@ -134,7 +100,7 @@ def main() -> None:
         with bar("timing", len(names)) as timing:
             for name in names:
                 timing.describe(name)
-                found[name] = figures(known[name].graph, folder / name, rounds)
+                found[name] = figures(wanted[name].graph, folder / name, rounds)
                 timing.advance()
     print(json.dumps(summary(found)))
 
@@ -148,13 +114,7 @@ def networks() -> dict[str, Architecture]:
         for number, parameters in enumerate(random_parameters(space, len(scales), seed=seed)):
             scale = Scale(*scales[number], side, 10 if side == 32 else 1000, skeleton=skeleton)
             found[f"{name}-{side}-{number}"] = space.architecture(parameters, scale)
-    return found | {
-        "mobilenet-v2": mbconv.mobilenet_v2(),
-        "mobilenet-v3-small": mbconv.mobilenet_v3_small(),
-        "mobilenet-v3-large": mbconv.mobilenet_v3_large(),
-        "pnasnet-5-mobile": CellNetwork(PNASNET_5, Scale(3, 54, 224, 1000, skeleton="imagenet")),
-        "nasnet-a-mobile": CellNetwork(NASNET_A, Scale(4, 44, 224, 1000, skeleton="imagenet"), NASNET_A_REDUCTION),
-    }
+    return found | {name: known.get(name) for name in known.NAMES}
 
 
 def tiny_networks() -> dict[str, Architecture]:

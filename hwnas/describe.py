@@ -104,7 +104,10 @@ class DescribedSpace:
 
 
 def describe(
-    what: Annotated[str | None, typer.Argument(help="a cell's TOML file, a winner's folder or an artefact's")] = None,
+    what: Annotated[
+        str | None,
+        typer.Argument(help="a cell's TOML file, a winner's folder or an artefact's, or a name, as in mobilenet-v2"),
+    ] = None,
     *,
     space: Annotated[str | None, typer.Option(help="describe this search space instead")] = None,
     picture: Annotated[str | None, typer.Option(help="draw the network into this .svg or .png file")] = None,
@@ -164,10 +167,21 @@ def describe(
 
 
 def read_architecture(path: Path) -> "Architecture":
-    """Read the architecture of a TOML file, of a winner or of an artefact; raises InputError for anything else."""
+    """Return the architecture of a TOML file, of a winner, of an artefact or of a published network's name.
+
+    Raises InputError for anything else.
+    """
+    from hwnas import known
     from hwnas.files import read_json, read_toml
     from hwnas.networks import Architecture
 
+    if not path.exists() and str(path) in known.NAMES:
+        return known.get(str(path))
+    if not path.exists() and not path.suffix:
+        raise InputError(
+            f"describe reads a cell's TOML file, a winner's or an artefact's folder, or one of "
+            f"{', '.join(known.NAMES)}; there is no {path}"
+        )
     if path.is_dir():
         path = next((path / name for name in _RECORDS if (path / name).exists()), path / _RECORDS[0])
     if path.suffix == ".json":

@@ -244,3 +244,11 @@ def test_an_unknown_operation_lists_the_known_ones(cell_file: Path) -> None:
     cell_file.write_text(PNASNET_5_MOBILE.replace("separable_7x7", "seperable_7x7"))
     with pytest.raises(UnknownNameError, match=r"unknown operation 'seperable_7x7'; known: .*separable_KxK"):
         describe(str(cell_file))
+
+
+def test_a_published_network_is_described_by_its_name() -> None:
+    described = describe("mobilenet-v2")
+    assert isinstance(described, Described)
+    assert described.parameters == 3_504_872
+    with pytest.raises(InputError, match=r"one of mobilenet-v2, .*; there is no mobilenet-v4"):
+        describe("mobilenet-v4")

@@ -23,6 +23,7 @@ LAYERS = [  # a module may import those of lower layers, and of its own where th
         "artefact",
         "export_texts",
         "costs",
+        "known",
         "pretrained",
         "validation",
         "runs",

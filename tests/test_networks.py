@@ -2,57 +2,21 @@
 
 import pytest
 
+from hwnas import known
 from hwnas.cell import Cell
 from hwnas.errors import InputError, UnknownNameError
 from hwnas.graph import fuse_relu, key, one_layer, pads
+from hwnas.known import NASNET_A, NASNET_A_REDUCTION, PNASNET_5
 from hwnas.networks import Architecture, Scale
 from hwnas.networks.cells import CellNetwork
 from hwnas.ops import steps
 from hwnas.spaces import pnas
 
-PNASNET_5 = Cell.from_json(  # Liu et al., 2018, figure 1
-    {
-        "blocks": [
-            [["separable_5x5", 0], ["max_pool_3x3", 0]],
-            [["separable_7x7", 1], ["max_pool_3x3", 1]],
-            [["separable_5x5", 1], ["separable_3x3", 1]],
-            [["separable_3x3", 4], ["max_pool_3x3", 1]],
-            [["separable_3x3", 0], ["identity", 1]],
-        ]
-    }
-)
-NASNET_A = Cell.from_json(  # Zoph et al., 2018, figure 4
-    {
-        "blocks": [
-            [["separable_5x5", 1], ["separable_3x3", 0]],
-            [["separable_5x5", 0], ["separable_3x3", 0]],
-            [["avg_pool_3x3", 1], ["identity", 0]],
-            [["avg_pool_3x3", 0], ["avg_pool_3x3", 0]],
-            [["separable_3x3", 1], ["identity", 1]],
-        ],
-        "concat": [0, 2, 3, 4, 5, 6],
-    }
-)
-NASNET_A_REDUCTION = Cell.from_json(
-    {
-        "blocks": [
-            [["separable_5x5", 1], ["separable_7x7", 0]],
-            [["max_pool_3x3", 1], ["separable_7x7", 0]],
-            [["avg_pool_3x3", 1], ["separable_5x5", 0]],
-            [["identity", 3], ["avg_pool_3x3", 2]],
-            [["separable_3x3", 2], ["max_pool_3x3", 1]],
-        ],
-        "concat": [3, 4, 5, 6],
-    }
-)
-
 
 @pytest.mark.parametrize(
     ("architecture", "parameters", "mult_adds"),
     [
-        pytest.param(
-            CellNetwork(PNASNET_5, Scale(3, 54, 224, 1000, skeleton="imagenet")), 5.1e6, 588e6, id="PNASNet-5 mobile"
-        ),
+        pytest.param(known.get("pnasnet-5-mobile"), 5.1e6, 588e6, id="PNASNet-5 mobile"),
         pytest.param(
             CellNetwork(PNASNET_5, Scale(4, 216, 331, 1000, skeleton="imagenet", stem_multiplier=3)),
             86.1e6,
@@ -61,7 +25,7 @@ NASNET_A_REDUCTION = Cell.from_json(
         ),
         pytest.param(CellNetwork(PNASNET_5, Scale(3, 48, 32, 10)), 3.2e6, 574.9e6, id="PNASNet-5 CIFAR"),
         pytest.param(
-            CellNetwork(NASNET_A, Scale(4, 44, 224, 1000, skeleton="imagenet"), NASNET_A_REDUCTION),
+            known.get("nasnet-a-mobile"),
             5.3e6,
             564e6,
             id="NASNet-A mobile",
@@ -162,3 +126,23 @@ def test_unused_blocks_do_not_matter_to_optunas_parameters() -> None:
         assert set(parameters) == set(pnas.distributions())
         assert (pnas.code(parameters) == row).all()
         assert (pnas.code({**parameters, "block5_operation1": "dilated_3x3"}) == row).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "mult_adds"),
+    [
+        ("mobilenet-v2", 3_504_872, 300_774_272),
+        ("mobilenet-v3-large", 5_483_032, None),
+        ("mobilenet-v3-small", 2_542_856, None),
+    ],
+)
+def test_known_networks_have_torchvisions_parameters(name: str, parameters: int, mult_adds: int | None) -> None:
+    graph = known.get(name).graph
+    assert graph.parameters == parameters
+    assert mult_adds is None or graph.mult_adds == mult_adds
+    assert known.get(name, resolution=32, classes=10).graph.output_shape == (10, 1, 1)
+
+
+def test_an_unknown_network_lists_the_known_ones() -> None:
+    with pytest.raises(UnknownNameError, match="mobilenet-v2, mobilenet-v3-large"):
+        known.get("mobilenet-v4")

@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 import torch
-from test_networks import NASNET_A, NASNET_A_REDUCTION, PNASNET_5
 from timm.layers.pool2d_same import AvgPool2dSame
 from timm.models.nasnet import nasnetalarge
 from timm.models.pnasnet import pnasnet5large
 from torch import Tensor, nn
 
+from hwnas.known import NASNET_A, NASNET_A_REDUCTION, PNASNET_5
 from hwnas.module import Network
 from hwnas.networks import Scale
 from hwnas.networks.cells import CellNetwork
