@@ -4,12 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test install data adb sshd arm clean
+.PHONY: demo test install data adb sshd arm c++ clean
 
 demo: install data
 	$(BIN)/hwnas run demo.toml
 
-test: install data adb sshd arm
+test: install data adb sshd arm c++
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -41,6 +41,10 @@ sshd:
 arm: install
 	command -v qemu-aarch64 >/dev/null && command -v cc >/dev/null || ./apt-install qemu-user gcc libc6-dev || true
 	$(BIN)/hwnas devices setup arm64-qemu || true
+
+# For the test of an artefact's fragment in C++, which is skipped without it.
+c++:
+	command -v c++ >/dev/null || ./apt-install g++ || true
 
 clean:
 	rm -rf $(VENV) runs/demo export/demo latency_tables/host

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from hwnas.datasets import Dataset
     from hwnas.device import Device, Setting
     from hwnas.errors import ExportError
-    from hwnas.formats import Format, Model, Ranges
+    from hwnas.formats import Format, Model, Ranges, Weights
+    from hwnas.graph import Graph
     from hwnas.module import Network
     from hwnas.runs import Run
 
@@ -209,7 +210,10 @@ def _write_checked(
         written = formats.get(runtime, precision=precision)
         lowered, path = written.lower(network.graph), folder / name
         with artefact.writing(folder.parent):
-            ranges, how = _calibrated(network, written, dataset, path) if precision == "int8" else (None, {})
+            ranges: Ranges | None = None
+            how: dict[str, Any] = {}
+            if precision == "int8":
+                ranges, how = _calibrated(network, written, lowered, weights, dataset, path)
             content = written.write(lowered, weights, metadata=metadata, ranges=ranges, precision=precision)
             write_bytes(path, content)
         checked = _compare(network, written.load(path), dataset, _IMAGES if precision == "fp32" else _REDUCED_IMAGES)
@@ -219,7 +223,7 @@ def _write_checked(
 
 
 def _calibrated(
-    network: "Network", written: "Format", dataset: "Dataset", path: Path
+    network: "Network", written: "Format", lowered: "Graph", weights: "Weights", dataset: "Dataset", path: Path
 ) -> "tuple[Ranges, dict[str, Any]]":
     """Return the ranges of the better method, and what a card says of it; files beside `path` are written for trying.
 
@@ -230,9 +234,7 @@ def _calibrated(
 
     from hwnas.estimators.training import normalise
     from hwnas.files import write_bytes
-    from hwnas.module import deployed_weights
 
-    weights, lowered = deployed_weights(network), written.lower(network.graph)
     rows = _spread(len(dataset.whole_train.labels), _CALIBRATION_IMAGES + _TRIED_IMAGES)
     images = normalise(dataset.whole_train.read(rows), dataset)
     calibrated = torch.zeros(len(rows), dtype=torch.bool)

@@ -324,7 +324,7 @@ class OldDtype:
 
 
 def write_cifar(root, reader, monkeypatch, *, per_batch=40):
-    """Write small batches under torchvision's names, with MD5s to match."""
+    """Write small batches under torchvision's names, with MD5s to match: pickles, as CIFAR's own files are."""
     classes = 100 if reader is CIFAR100 else 10
     folder = root / reader.base_folder
     folder.mkdir(parents=True)
