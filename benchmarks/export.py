@@ -5,7 +5,7 @@ random, BatchNorm's statistics those of a batch of noise. Of each network are ti
 litert-torch's of the same module (`fp32`); our int8 file beside litert-torch's quantised by litert-quantizer (`int8`)
 and beside two of ours without the rewrites for XNNPACK, one by our own writer (`int8_unrewritten`) and one by
 litert-quantizer (`int8_quantizer`); our .onnx beside that of `torch.onnx.export` (`onnx`); our .tflite beside our .onnx
-(`tflite_over_onnx`) and beside the one that keeps depthwise convolutions of 7x7 whole (`split_7x7`). The files of a
+(`tflite_over_onnx`), and ours beside ours without one rewrite each (`fp32 split-depthwise`, ...). The files of a
 network take turns; a file's time is the lower quartile, over the rounds, of the shortest of a few calls, in time of the
 processor: all is computed in the calling thread, so that other programs add less. The peers are installed in an
 environment made in the folder. Files and figures of each network are kept in --folder; called again, it goes on.
@@ -13,10 +13,11 @@ environment made in the folder. Files and figures of each network are kept in --
     python benchmarks/export.py [--quick] [--folder F] [--networks A,B] [--rounds 30] [--images 100]
 
 The last line is one JSON object: medians of ours / theirs (`ratio_fp32`, `ratio_fp32_7x7`: with a 7x7 depthwise
-convolution, `ratio_int8`, `ratio_int8_unrewritten`, `ratio_int8_quantizer`, `ratio_onnx`, `split_7x7`,
-`tflite_over_onnx`), `ratio_worst` of any network and peer, `int8_peer_failed`: how many the peer cannot convert,
-`max_relative_error_fp32`: of ours to PyTorch, by the largest output; and `networks`: for each its `ms`, `ratios`, the
-`noise` (how far the ratios of even and odd rounds differ), `errors` of each file and what the peers said (`failed`).
+convolution, `ratio_int8`, `ratio_int8_unrewritten`, `ratio_int8_quantizer`, `ratio_onnx`, `tflite_over_onnx`;
+`rewrites`: of the networks to which each applies), `ratio_worst` of any network and peer, `int8_peer_failed`: how many
+the peer cannot convert, `max_relative_error_fp32`: of ours to PyTorch, by the largest output; and `networks`: for each
+its `ms`, `ratios`, the `noise` (how far the ratios of even and odd rounds differ), `errors` of each file and what the
+peers said (`failed`).
 """
 
 import argparse
@@ -27,25 +28,22 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from unittest.mock import patch
 
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import numpy as np
 
-from hwnas import known
+from hwnas import known, rewrites
 from hwnas.cell import Block, Cell
+from hwnas.device import Setting
 from hwnas.files import read_json, write_atomically, write_bytes, write_json
-from hwnas.formats import _tflite_int8, onnx, tflite
-from hwnas.formats._tflite_int8 import Int8Writer
-from hwnas.formats._tflite_operators import FUSES_RELU, add_layers
-from hwnas.formats._tflite_writer import Writer
-from hwnas.graph import Graph, Layer, fuse_relu
+from hwnas.formats import onnx, tflite
+from hwnas.graph import Graph
 from hwnas.networks import Architecture, Scale
 from hwnas.networks.cells import CellNetwork
 from hwnas.progress import bar
@@ -60,9 +58,15 @@ RATIOS = {  # ours, theirs
     "int8_unrewritten": ("ours.int8.tflite", "unrewritten.int8.tflite"),
     "int8_quantizer": ("ours.int8.tflite", "quantizer.int8.tflite"),
     "onnx": ("ours.onnx", "torch.onnx"),
-    "split_7x7": ("ours.tflite", "whole.tflite"),
     "tflite_over_onnx": ("ours.tflite", "ours.onnx"),
 }
+REWRITES = {  # by ratio: ours, what it is without, and the rewrite
+    f"{precision} {name}": (f"ours{end}", f"{name}{end}", name)
+    for precision, end in (("fp32", ".tflite"), ("int8", ".int8.tflite"))
+    for name, rewrite in tflite.REWRITES.items()
+    if precision in rewrite.precisions
+}
+RATIOS |= {ratio: (ours, theirs) for ratio, (ours, theirs, _) in REWRITES.items()}
 AGAINST_PEERS = tuple(RATIOS)[:5]
 FILES = tuple(dict.fromkeys(name for pair in RATIOS.values() for name in pair))
 SCALES = {  # cells and filters; of mbconv the most blocks a stage and 16 x the width
@@ -143,14 +147,20 @@ def write_ours(architecture: Architecture, folder: Path, count: int, seed: int) 
     write_json(folder / "architecture.json", architecture.to_json())
     write_atomically(folder / "weights.safetensors", lambda path: save_file(network.state_dict(), path))
     weights = deployed_weights(network)
-    lowered, whole = tflite.lower(graph), fuse_relu(graph, into=FUSES_RELU)
-    ranges = tflite.calibrate(lowered, weights, images)
-    write_bytes(folder / "ours.tflite", tflite.write(lowered, weights))
-    write_bytes(folder / "whole.tflite", tflite.write(whole, weights))
-    write_bytes(folder / "ours.int8.tflite", tflite.write(lowered, weights, ranges=ranges))
-    unrewritten = Unrewritten(whole, weights, ranges)
-    add_layers(unrewritten)
-    write_bytes(folder / "unrewritten.int8.tflite", unrewritten.finish({}))
+    ranges = tflite.calibrate(tflite.lower(graph), weights, images)
+
+    def write(name: str, without: Collection[str] = ()) -> None:
+        known = ranges if ".int8." in name else None
+        lowered = tflite.lower(graph, without=without)
+        write_bytes(folder / name, tflite.write(lowered, weights, ranges=known, without=without))
+
+    write("ours.tflite")
+    write("ours.int8.tflite")
+    write("unrewritten.int8.tflite", tflite.REWRITES)
+    for ours, theirs, rewrite in REWRITES.values():
+        precision = "int8" if ".int8." in ours else "fp32"
+        if rewrite in rewrites.places(graph, Setting(runtime="tflite", precision=precision)):
+            write(theirs, (rewrite,))
     write_bytes(folder / "ours.onnx", onnx.write(onnx.lower(graph), weights))
     write_atomically(folder / "torch.onnx", lambda path: export_by_torch(network, path))
     with torch.no_grad():
@@ -194,20 +204,6 @@ def export_by_torch(network: "Network", path: Path) -> None:
     )
 
 
-class Unrewritten(Int8Writer):
-    """Writes ReLU, hard swish and average pooling in int8 as the operators of those names."""
-
-    def __init__(self, *arguments: Any) -> None:
-        with patch.object(_tflite_int8, "_is_convolution", lambda _: False):  # a pooling shares its input's scale
-            super().__init__(*arguments)
-
-    def activate(self, layer: Layer, source: int, output: int) -> None:
-        Writer.activate(self, layer, source, output)
-
-    def pool(self, layer: Layer, source: int, output: int, options: Any) -> None:
-        Writer.pool(self, layer, source, output, options)
-
-
 def run_peers(folder: Path, names: list[str]) -> None:
     """Run the peers in an environment of their own, on the networks that they have not tried yet."""
     script, root = Path(__file__).with_name("export_peers.py"), Path(__file__).parents[1]
@@ -246,11 +242,11 @@ def figures(graph: Graph, folder: Path, rounds: int) -> dict[str, Any]:
             timed = {"files": files, "rounds": rounds, **pool.submit(time_files, folder, files, rounds).result()}
         write_json(path, timed)
     samples = {name: np.array(values) for name, values in timed["samples_ms"].items()}
-    peer, is_split = folder / "peer.json", tflite.lower(graph) != fuse_relu(graph, into=FUSES_RELU)
+    peer = folder / "peer.json"
     said = dict(read_json(peer, what="what the peers said")) if peer.exists() else {}
     ratios, noise = {}, {}
     for name, (ours, theirs) in RATIOS.items():
-        if {ours, theirs} <= samples.keys() and (is_split or name != "split_7x7"):
+        if {ours, theirs} <= samples.keys():
             ratios[name] = ratio(samples[ours], samples[theirs])
             even, odd = (ratio(samples[ours][start::2], samples[theirs][start::2]) for start in (0, 1))
             noise[name] = round(abs(even / odd - 1), 3)
@@ -367,7 +363,7 @@ def summary(found: dict[str, Any]) -> dict[str, Any]:
         "ratio_worst": max(against),
         "max_relative_error_fp32": max(errors),
         "tflite_over_onnx": median("tflite_over_onnx"),
-        "split_7x7": median("split_7x7"),
+        "rewrites": {name: median(name) for name in REWRITES},
         "networks": found,
     }
 

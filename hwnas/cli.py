@@ -196,6 +196,11 @@ def _show_exported(exported: list[Exported]) -> None:
         for name, file in one.card["files"].items():
             timed = f"{file['measured_ms']:.3f} ms in {file['setting']}" if file["measured_ms"] else "not timed"
             print(f"{one.folder}/{name}: {file['bytes'] / 1024:.0f} KiB, {timed}")
+            for rewrite, found in file["rewrites"].items():
+                saved = "ratio" in found and (
+                    f": {found['with_ms']:.3f} ms instead of {found['without_ms']:.3f} ms ({found['ratio']:.2f})"
+                )
+                print(f"  {rewrite} in {found['layers']} layers{saved or ''}")
 
 
 def _show_reported(reported: Reported) -> None:

@@ -116,7 +116,7 @@ class CostModel:
 
     def lower(self, architecture: Architecture) -> Graph:
         """Return the layers that the table's runtime executes."""
-        return self._format.lower(architecture.graph)
+        return self._format.lower(architecture.graph, without=self.table.measured_in.without)
 
     def predict(self, architecture: Architecture) -> Prediction:
         """Return the predicted latency of one network.

@@ -23,6 +23,7 @@ class Setting(BaseModel):
     runtime: str
     precision: Literal["fp32", "fp16", "dynamic", "int8"] = "fp32"
     threads: int = Field(default=1, ge=1)
+    without: tuple[str, ...] = ()  # rewrites that are slower there, as its table was measured to say
 
     @property
     def name(self) -> str:

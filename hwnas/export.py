@@ -6,8 +6,9 @@ An artefact that computes something else, or is over its cap, is not left under 
 import csv
 import io
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from hwnas.device import Device, Setting
     from hwnas.errors import ExportError
     from hwnas.formats import Format, Model, Ranges, Weights
-    from hwnas.graph import Graph
     from hwnas.module import Network
     from hwnas.runs import Run
 
@@ -75,6 +75,9 @@ def export(
     allow_over_cap: Annotated[
         bool, typer.Option("--allow-over-cap", help="keep an artefact whose measured latency is over the cap")
     ] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="time each file without each of its rewrites: what they save")
+    ] = False,
 ) -> list[Exported]:
     """Export a run's trained winners as ONNX and TFLite (fp32 and int8), checked and timed on the run's device.
 
@@ -100,7 +103,7 @@ def export(
         for path in records:
             target = Path(out) / opened.folder.resolve().name / path.parent.name
             try:
-                exported.append(_export_one(opened, path, target, device, files, allow_over_cap))
+                exported.append(_export_one(opened, path, target, device, files, allow_over_cap, explain))
             except ExportError as error:
                 refused.append(f"trial {path.parent.name}: {error}")
             exporting.advance()
@@ -110,14 +113,21 @@ def export(
 
 
 def _export_one(
-    run: "Run", record_path: Path, target: Path, device: "Device", names: Sequence[str], allow_over_cap: bool
+    run: "Run",
+    record_path: Path,
+    target: Path,
+    device: "Device",
+    names: Sequence[str],
+    allow_over_cap: bool,
+    explain: bool,
 ) -> Exported:
     from hwnas import export_texts
     from hwnas.files import write_json, write_text
 
     record, weights = _read_record(record_path), record_path.with_name("weights.safetensors")
     weights_hash = _weights_hash(weights)
-    if (card := artefact.whole_card(target, names)) and card.get("weights_sha256") == weights_hash:
+    card = artefact.whole_card(target, names)
+    if card and card.get("weights_sha256") == weights_hash and not (explain and _unexplained(card)):
         say(f"trial {record['trial']} is exported already, in {target}")
         return Exported(str(target), card)
     staging = target.with_name(f".{target.name}.part")
@@ -127,8 +137,11 @@ def _export_one(
             staging.mkdir(parents=True)
         network = _load_network(record, weights)
         dataset = run.settings.dataset(network.graph.layers[0].shape[1])
-        files = _write_checked(network, dataset, staging, names, _metadata(record))
+        settings = {name: _written_in(*_FILES[name], device, run) for name in names}
+        files = _write_checked(network, dataset, staging, settings, _metadata(record), explain=explain)
         _time_files(files, staging, device, run)
+        if explain:
+            _explain(files, staging, device, run)
         check = _check(network, dataset)
         with artefact.writing(target.parent):
             card = _card(run, record, network, files, weights_hash) | {"check": check.write(staging / CHECK)}
@@ -196,34 +209,73 @@ def _unreadable(weights: Path, why: str) -> "ExportError":
 
 
 def _write_checked(
-    network: "Network", dataset: "Dataset", folder: Path, names: Sequence[str], metadata: dict[str, str]
+    network: "Network",
+    dataset: "Dataset",
+    folder: Path,
+    settings: "Mapping[str, Setting]",
+    metadata: dict[str, str],
+    *,
+    explain: bool = False,
 ) -> dict[str, dict[str, Any]]:
-    """Write the named files into the folder and compare it with PyTorch; return the card's entries by file name."""
-    from hwnas import formats
+    """Write files into the folder, each for its setting, compare with PyTorch; return the card's entries by file name.
+
+    With `explain` there is, beside each, what it is without each of its rewrites: `_variant`.
+    """
+    from hwnas import formats, rewrites
     from hwnas.files import write_bytes
     from hwnas.module import deployed_weights
 
     weights = deployed_weights(network)
     files: dict[str, dict[str, Any]] = {}
-    for name in names:
-        runtime, precision = _FILES[name]
-        written = formats.get(runtime, precision=precision)
-        lowered, path = written.lower(network.graph), folder / name
+    for name, setting in settings.items():
+        precision = setting.precision
+        written = formats.get(setting.runtime, precision=precision)
+        lowered, path = written.lower(network.graph, without=setting.without), folder / name
         with artefact.writing(folder.parent):
             ranges: Ranges | None = None
             how: dict[str, Any] = {}
             if precision == "int8":
-                ranges, how = _calibrated(network, written, lowered, weights, dataset, path)
-            content = written.write(lowered, weights, metadata=metadata, ranges=ranges, precision=precision)
-            write_bytes(path, content)
+                ranges, how = _calibrated(network, written, setting, weights, dataset, path)
+            write = partial(written.write, weights=weights, ranges=ranges, precision=precision)
+            write_bytes(path, write(lowered, metadata=metadata, without=setting.without))
+            found = rewrites.places(network.graph, setting)
+            for rewrite in found if explain else ():
+                less = rewrites.without(setting, rewrite).without
+                write_bytes(_variant(path, rewrite), write(written.lower(network.graph, without=less), without=less))
         checked = _compare(network, written.load(path), dataset, _IMAGES if precision == "fp32" else _REDUCED_IMAGES)
         _refuse_other_outputs(name, precision, checked)
-        files[name] = _entry(path, runtime, precision) | {**written.FACTS[precision], **how} | _told(checked, precision)
+        told = {**written.FACTS[precision], "rewrites": {rewrite: {"layers": n} for rewrite, n in found.items()}, **how}
+        files[name] = _entry(path, setting.runtime, precision) | told | _told(checked, precision)
     return files
 
 
+def _variant(path: Path, rewrite: str) -> Path:
+    """Return where a file without one of its rewrites is while they are compared."""
+    return path.with_name(f"{rewrite}.{path.name}")
+
+
+def _unexplained(card: dict[str, Any]) -> bool:
+    """Whether a card has a file that was timed, but not without its rewrites."""
+    timed = [entry for entry in card["files"].values() if entry["measured_ms"]]
+    return any("ratio" not in found for entry in timed for found in entry.get("rewrites", {"": {}}).values())
+
+
+def _explain(files: dict[str, dict[str, Any]], folder: Path, device: "Device", run: "Run") -> None:
+    """Time each file that was timed without each of its rewrites, and tell its entry what they save."""
+    from hwnas import rewrites
+
+    for name, entry in files.items():
+        variants = {rewrite: _variant(folder / name, rewrite) for rewrite in entry["rewrites"]}
+        setting = _setting_for(entry["runtime"], entry["precision"], device, run)
+        if variants and setting and entry["measured_ms"]:
+            for rewrite, worth in rewrites.compare(device, setting, folder / name, variants).items():
+                entry["rewrites"][rewrite] |= asdict(worth)
+        for path in variants.values():
+            path.unlink()
+
+
 def _calibrated(
-    network: "Network", written: "Format", lowered: "Graph", weights: "Weights", dataset: "Dataset", path: Path
+    network: "Network", written: "Format", setting: "Setting", weights: "Weights", dataset: "Dataset", path: Path
 ) -> "tuple[Ranges, dict[str, Any]]":
     """Return the ranges of the better method, and what a card says of it; files beside `path` are written for trying.
 
@@ -235,6 +287,8 @@ def _calibrated(
     from hwnas.estimators.training import normalise
     from hwnas.files import write_bytes
 
+    lowered = written.lower(network.graph, without=setting.without)
+    write = partial(written.write, lowered, weights, precision="int8", without=setting.without)
     rows = _spread(len(dataset.whole_train.labels), _CALIBRATION_IMAGES + _TRIED_IMAGES)
     images = normalise(dataset.whole_train.read(rows), dataset)
     calibrated = torch.zeros(len(rows), dtype=torch.bool)
@@ -246,7 +300,7 @@ def _calibrated(
     for number, (method, share) in enumerate(_METHODS.items()):
         ranges = written.calibrate(lowered, weights, images[calibrated].numpy(), share=share)
         file = path.with_name(f"{number}.{path.name}")  # one of its own: the runtime may still map the last one
-        write_bytes(file, written.write(lowered, weights, ranges=ranges, precision="int8"))
+        write_bytes(file, write(ranges=ranges))
         outputs = written.load(file)(tried.numpy())
         file.unlink()
         found[method] = float(np.sqrt(np.mean((outputs - wanted) ** 2)) / (wanted.std() or 1.0)), ranges
@@ -361,14 +415,23 @@ def _time_files(files: dict[str, dict[str, Any]], folder: Path, device: "Device"
 
 def _setting_for(runtime: str, precision: str, device: "Device", run: "Run") -> "Setting | None":
     """Return the run's own setting if it is of these, otherwise the device's first that is, or has the runtime."""
+    from hwnas import tables
     from hwnas.device import Setting
 
     own = Setting.model_validate({"runtime": runtime, "precision": precision, "threads": run.settings.threads})
     if own.name == run.settings.setting:
-        return own
+        return tables.as_measured(device, own)
     known = [setting for setting in device.settings if setting.runtime == runtime]
     chosen = next((setting for setting in known if setting.precision == precision), known[0] if known else None)
-    return chosen and chosen.model_copy(update={"precision": precision})
+    return chosen and tables.as_measured(device, chosen.model_copy(update={"precision": precision}))
+
+
+def _written_in(runtime: str, precision: str, device: "Device", run: "Run") -> "Setting":
+    """Return the setting that a file is timed in, or any where the device has none of its runtime."""
+    from hwnas.device import Setting
+
+    timed = _setting_for(runtime, precision, device, run)
+    return timed or Setting.model_validate({"runtime": runtime, "precision": precision})
 
 
 def _card(

@@ -167,6 +167,18 @@ class LatencyTable:
     entries: dict[str, Measurement] = field(default_factory=dict)
     networks: list[TimedNetwork] = field(default_factory=list)
     sessions: list[Session] = field(default_factory=list)  # in their order; those before 2026-11 are not there
+    rewrites: dict[str, float] = field(default_factory=dict)  # by name: what networks take with one, without it 1
+
+    @property
+    def measured_in(self) -> Setting:
+        """The setting, with the rewrites that its models were written without."""
+        return Setting.model_validate(self.setting)
+
+    def choose(self, rewrites: dict[str, float]) -> None:
+        """Keep what rewrites are worth; what is measured from now on is written without those that are slower."""
+        self.rewrites |= rewrites
+        slower = [name for name, ratio in self.rewrites.items() if ratio > 1]
+        self.setting = {**self.setting, "without": slower}
 
     @cached_property
     def canary_ms(self) -> float | None:
@@ -247,6 +259,7 @@ class LatencyTable:
             "device": self.device,
             "setting": self.setting,
             "conditions": self.conditions,
+            "rewrites": self.rewrites,
         }
         lines = [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in head.items()]
         entries = [f"{json.dumps(key)}: {json.dumps(_to_json(m))}" for key, m in sorted(self.entries.items())]
@@ -266,7 +279,9 @@ class LatencyTable:
         sessions = [_session(one, path, i) for i, one in enumerate(value.get("sessions", []))]
         if constants:
             raise TableError(f"{path} must hold JSON's numbers only; got {constants[0]}. {_again(path)}")
-        return cls(path, value["device"], value["setting"], value["conditions"], entries, networks, sessions)
+        head = {name: value[name] for name in ("device", "setting", "conditions")}
+        rewrites = value.get("rewrites", {})
+        return cls(path, **head, entries=entries, networks=networks, sessions=sessions, rewrites=rewrites)
 
 
 def _head(path: Path) -> tuple[dict[str, Any], list[str]]:
@@ -299,9 +314,13 @@ def _check_head(value: Any, path: Path) -> None:
     if (unit := value.get("unit", _UNIT)) != _UNIT:  # files from before units were written are in ms too
         raise TableError(f"{path}: the unit must be {_UNIT!r}; got {unit!r}. {_again(path)}")
     parts = {"device": str, "setting": dict, "conditions": dict, "entries": dict, "networks": list, "sessions": list}
-    for name, kind in parts.items():
-        if not isinstance({"sessions": [], **value}.get(name), kind):  # which files from before have not
+    for name, kind in {**parts, "rewrites": dict}.items():
+        if not isinstance({"sessions": [], "rewrites": {}, **value}.get(name), kind):  # files from before have not
             raise TableError(f"{path}: {name!r} is missing or of a wrong type. {_again(path)}")
+    if not all(map(_is_time, value.get("rewrites", {}).values())):
+        raise TableError(
+            f"{path}: 'rewrites' must be positive numbers by name; got {value['rewrites']}. {_again(path)}"
+        )
     try:
         Setting.model_validate_json(json.dumps(value["setting"]), strict=True)
     except ValidationError as error:

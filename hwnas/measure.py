@@ -195,7 +195,8 @@ def write_models(graphs: Mapping[str, Graph], setting: Setting, folder: Path, *,
     for name, graph in graphs.items():
         ranges = formats.made_up_ranges(graph) if setting.precision == "int8" else None
         weights = formats.random_weights(graph, seed=seed)
-        models[name].write_bytes(written.write(graph, weights, ranges=ranges, precision=setting.precision))
+        file = written.write(graph, weights, ranges=ranges, precision=setting.precision, without=setting.without)
+        models[name].write_bytes(file)
     return models
 
 
@@ -219,7 +220,7 @@ def time_network(
 ) -> Measurement:
     """Write a network with random weights as it would be exported, and time it whole: see `time_beside`."""
     with tempfile.TemporaryDirectory(prefix="hwnas-") as folder:
-        lowered = formats.get(setting.runtime).lower(graph)
+        lowered = formats.get(setting.runtime).lower(graph, without=setting.without)
         models = write_models({"network": lowered}, setting, Path(folder), seed=seed)
         (timed,) = time_beside(table, device, setting, models, seed=seed)
     return timed.measurement
@@ -236,7 +237,8 @@ def time_beside(
     references = _references(table) if table else {}
     with tempfile.TemporaryDirectory(prefix="hwnas-") as folder:
         written = formats.get(setting.runtime)
-        graphs = {name: written.lower(Architecture.from_json(json.loads(name)).graph) for name in references}
+        networks = {name: Architecture.from_json(json.loads(name)) for name in references}
+        graphs = {name: written.lower(network.graph, without=setting.without) for name, network in networks.items()}
         files = {**models, **write_models(graphs, setting, Path(folder), seed=seed)}
         timings = time_models(
             device,

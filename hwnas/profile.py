@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -153,6 +154,8 @@ def _profile_setting(device: "Device", setting: "Setting", task: _Task, fresh: b
     started = time.monotonic()
     table = _table_to_fill(device, setting, fresh)
     say(f"profiling {device.name} in setting {setting.name}, into {table.path}")
+    _choose_rewrites(device, table, task)
+    setting = table.measured_in
     graphs, architectures = _wanted(table, task)
     if unstable:
         _forget_unstable(table, graphs, architectures)
@@ -194,6 +197,28 @@ def _table_to_fill(device: "Device", setting: "Setting", fresh: bool) -> "Latenc
     return LatencyTable(path, device.name, setting.model_dump(), dataclasses.asdict(conditions))
 
 
+def _choose_rewrites(device: "Device", table: "LatencyTable", task: _Task) -> None:
+    """Time networks with and without each rewrite that the table does not know, and leave out what is slower.
+
+    A table that has entries and no rewrites is from before 2026-12: it was measured with all of them.
+    """
+    from hwnas import rewrites
+
+    setting = table.measured_in
+    if table.entries and not table.rewrites:
+        return
+    graphs = [network.graph for network in random_networks(task.space, task.scales, task.networks, seed=task.seed)]
+    asked = {name for graph in graphs for name in rewrites.places(graph, setting)} - table.rewrites.keys()
+    if not asked:
+        return
+    say(f"timing a few networks with and without {', '.join(sorted(asked))}")
+    table.choose({name: ratio for name, ratio in rewrites.measure(device, setting, graphs).items() if name in asked})
+    table.save()
+    for name in sorted(asked):
+        ratio = table.rewrites[name]
+        say(f"{name}: {ratio:.2f} of the time without it{', so it is left out' if ratio > 1 else ''}")
+
+
 def _wanted(table: "LatencyTable", task: _Task) -> "tuple[dict[str, Graph], dict[str, Architecture]]":
     """Return what is to be measured, by name: lowered graphs, and the architectures of those that are whole networks.
 
@@ -203,12 +228,14 @@ def _wanted(table: "LatencyTable", task: _Task) -> "tuple[dict[str, Graph], dict
     from hwnas import formats
     from hwnas.graph import executed, one_layer
 
-    runtime = formats.get(table.setting["runtime"], precision=table.setting["precision"])
+    setting = table.measured_in
+    runtime = formats.get(setting.runtime, precision=setting.precision)
+    lower = partial(runtime.lower, without=setting.without)
     graphs: dict[str, Graph] = {}
     cover = list(dict.fromkeys(chain.from_iterable(map(plugins.load("spaces", task.space).cover, task.scales))))
     with bar("listing the operators", len(cover)) as listing:
         for architecture in cover:
-            for name, layer, shapes in executed(runtime.lower(architecture.graph)):
+            for name, layer, shapes in executed(lower(architecture.graph)):
                 if name not in graphs:
                     graphs[name] = one_layer(layer, shapes)
             listing.advance()
@@ -216,7 +243,7 @@ def _wanted(table: "LatencyTable", task: _Task) -> "tuple[dict[str, Graph], dict
     others = random_networks(task.space, task.scales, task.held_out, seed=task.seed + _OTHER_SEED)
     architectures = {f"network {index}": architecture for index, architecture in enumerate(fitted)}
     architectures |= {f"{_HELD_OUT} {i}": other for i, other in enumerate(others) if other not in fitted}
-    graphs |= {name: runtime.lower(architecture.graph) for name, architecture in architectures.items()}
+    graphs |= {name: lower(architecture.graph) for name, architecture in architectures.items()}
     return graphs, architectures
 
 

@@ -210,8 +210,8 @@ def work(folder: str, *, since: int) -> None:
 
     run = Run.open(folder)
     device = load_device(run.settings.device)
-    setting = device.setting(run.settings.setting, threads=run.settings.threads)
-    costs = _cost_model(run.settings, device, setting)
+    costs = _cost_model(run.settings, device, device.setting(run.settings.setting, threads=run.settings.threads))
+    setting = costs.table.measured_in
     with run.leases() as leases:
         _Search(run, device, setting, costs, leases, since=since).evaluate()
 

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from hwnas.device import Setting
 from hwnas.latency import LatencyTable, Session
 
 _DRIFT = 0.25  # of the slowest tenth of the rounds
@@ -78,7 +77,7 @@ def judge(table: LatencyTable) -> Steadiness:
 
 def again(table: LatencyTable) -> str:
     """Return the command that measures unstable entries again; all, where none is or their space is unknown."""
-    command = f"hwnas profile {table.device} --setting {Setting.model_validate(table.setting).name}"
+    command = f"hwnas profile {table.device} --setting {table.measured_in.name}"
     if not table.sessions:
         return f"{command} --fresh"
     last = table.sessions[-1]

@@ -353,9 +353,7 @@ def _predictions(table: "LatencyTable") -> "tuple[float | None, Validation | Non
 
 
 def _setting_name(table: "LatencyTable") -> str:
-    from hwnas.device import Setting
-
-    return Setting.model_validate(table.setting).name
+    return table.measured_in.name
 
 
 def _checked(path: Path) -> CheckedTable:
@@ -396,7 +394,7 @@ def _check_networks(table: "LatencyTable") -> None:
 
 def _fits_now(table: "LatencyTable") -> tuple[bool | None, str]:
     """Return whether the table of a device that is this machine fits it now, and what to say of it."""
-    from hwnas.device import Setting, load_device
+    from hwnas.device import load_device
     from hwnas.measure import read_conditions
     from hwnas.tables import check_conditions
 
@@ -404,7 +402,7 @@ def _fits_now(table: "LatencyTable") -> tuple[bool | None, str]:
         device = load_device(table.device)
         if device.transport != "local":
             return None, f"whether it fits {device.name} as it is now: hwnas devices"
-        now = read_conditions(device, Setting.model_validate(table.setting)).fingerprint
+        now = read_conditions(device, table.measured_in).fingerprint
     except HwnasError as error:
         return None, str(error)
     try:
@@ -446,10 +444,9 @@ def _differences(a: "LatencyTable", b: "LatencyTable") -> list[Difference]:
 
 
 def _comparable(table: "LatencyTable") -> Mapping[str, Any]:
-    from hwnas.device import Setting
     from hwnas.measure import Conditions
 
-    setting = Setting.model_validate(table.setting).model_dump()
+    setting = table.measured_in.model_dump()
     known: dict[str, Any] = {name: table.conditions.get(name) for name in Conditions.__dataclass_fields__}
     return {"device": table.device, **setting, **Conditions(**known).fingerprint}
 

@@ -38,6 +38,12 @@ def find_table(device: Device, setting: Setting) -> LatencyTable | None:
     return LatencyTable.read(path) if path else None
 
 
+def as_measured(device: Device, setting: Setting) -> Setting:
+    """Return a setting with the rewrites that its table was measured without, if there is one."""
+    table = find_table(device, setting)
+    return setting.model_copy(update={"without": table.measured_in.without}) if table else setting
+
+
 def stated_ms(measurement: Measurement, table: LatencyTable | None) -> float:
     """Return the latency that hwnas states of a measurement: at the canary of its setting's table, if there is one.
 

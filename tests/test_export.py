@@ -97,7 +97,7 @@ def test_files_are_compared_on_all_test_images_and_calibrated_on_images_from_all
     write_images(tmp_path / "images.npz", train=600, test=130)
     data = datasets.load(f"npz:{tmp_path / 'images.npz'}")
     module = network(pnas.architecture(random_parameters(pnas, 1, seed=0)[0], Scale(1, 4, 8, 3, 1)).graph)
-    card = _write_checked(module, data, tmp_path, ["model.int8.tflite"], {})
+    card = _write_checked(module, data, tmp_path, {"model.int8.tflite": INT8}, {})
     assert card["model.int8.tflite"]["test_images"] == 130
     assert card["model.int8.tflite"]["calibration"]["images"] == 100
     assert card["model.int8.tflite"]["agreement"] > 0.9
@@ -118,7 +118,8 @@ def test_int8_takes_the_calibration_that_is_nearer_to_pytorch(
     write_images(tmp_path / "images.npz", train=train)
     data = datasets.load(f"npz:{tmp_path / 'images.npz'}")
     module = network(pnas.architecture(random_parameters(pnas, 1, seed=0)[0], Scale(1, 4, 8, 3, 1)).graph)
-    calibration = _write_checked(module, data, tmp_path, [name], {})[name]["calibration"]
+    setting = Setting(runtime=_FILES[name][0], precision="int8")
+    calibration = _write_checked(module, data, tmp_path, {name: setting}, {})[name]["calibration"]
     assert calibration["method"] == "min-max"
     assert calibration["images"] == min(train, 100)
     assert calibration["rmse"]["min-max"] < 0.1 < calibration["rmse"]["half"]
@@ -596,3 +597,24 @@ def test_an_artefact_that_is_not_whole_is_exported_again(tmp_path: Path, spoil: 
     assert hwnas.export(str(run), out=str(out), files=["model.onnx"]) == [first]
     assert artefact.whole_card(Path(first.folder), ["model.onnx"]) == first.card
     assert Path(first.folder, "model.onnx").stat().st_mtime_ns > written
+
+
+def test_explain_times_each_file_without_each_of_its_rewrites(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = trained_run(tmp_path)
+    settings = json.loads((run / "settings.json").read_text())
+    (run / "settings.json").write_text(json.dumps({**settings, "predicted": False, "max_latency_ms": 1000.0}))
+    monkeypatch.chdir(tmp_path)  # where there is no table
+    names = ("model.tflite", "model.int8.tflite", "model.onnx")
+    (plain,) = hwnas.export(str(run), files=names)
+    (told,) = hwnas.export(str(run), files=names, explain=True)
+    expected = {name: entry["rewrites"].keys() for name, entry in plain.card["files"].items()}
+    assert {"quantize-for-relu"} <= expected["model.int8.tflite"]
+    assert not expected["model.onnx"]
+    for name, entry in told.card["files"].items():
+        assert entry["rewrites"].keys() == expected[name]
+        for rewrite, found in entry["rewrites"].items():
+            assert found["layers"] == plain.card["files"][name]["rewrites"][rewrite]["layers"] > 0
+            assert min(found["with_ms"], found["without_ms"], found["ratio"]) > 0
+    assert names_in(Path(told.folder)) == names_in(Path(plain.folder))
+    (again,) = hwnas.export(str(run), files=names, explain=True)
+    assert again.card == told.card  # what is known is not measured again

@@ -32,11 +32,18 @@ class Pretended:
         self.paces: list[int] = []
         self.written: set[Path] = set()
         self.last = b""  # of the models' files
+        self.compared: list[set[str]] = []  # a network with all rewrites, and without each
+        self.rewritten_ms = 0.5
 
     def conditions(self, *_: Any) -> measure.Conditions:
         return self.told.pop(0) if len(self.told) > 1 else self.told[0]
 
     def time_models(self, device: Any, setting: Any, models: Mapping[str, Path], **options: Any) -> Iterator[Timed]:
+        if "with" in models:
+            self.compared.append(models.keys() - {"with"})
+            for name in models:
+                yield Timed(name, Measurement(((self.rewritten_ms if name == "with" else 1.0,),)), OtherCosts())
+            return
         self.paces.append(id(options["pace"]))
         options["on_conditions"](self.conditions())
         for wait in self.waits:
@@ -66,8 +73,12 @@ def test_it_says_first_what_it_will_do_and_then_how_long_that_takes(
     said: list[str] = []
     monkeypatch.setattr(VERB, "say", said.append)
     (done,) = hwnas.profile("host", **TINY, networks=3, validate=1)
-    assert f"to measure: {done.entries} operators in 6 rounds and 4 whole networks in 10, more where " in said[1]
-    assert "at this device's pace that takes " in said[2]
+    assert said[1:3] == [
+        "timing a few networks with and without split-depthwise",
+        "split-depthwise: 0.50 of the time without it",
+    ]
+    assert f"to measure: {done.entries} operators in 6 rounds and 4 whole networks in 10, more where " in said[3]
+    assert "at this device's pace that takes " in said[4]
     assert done.steadiness.reasons == []
     said.clear()
     hwnas.profile("host", **TINY, networks=3, validate=1)
@@ -139,3 +150,31 @@ def test_a_model_is_written_once_for_all_passes(device: Pretended) -> None:
     (done,) = hwnas.profile("host", **TINY, networks=2)
     assert len(device.timed) == 3 * done.entries + 5 * 2
     assert len(device.written) == done.entries + 2
+
+
+@pytest.mark.parametrize(("rewritten_ms", "slower"), [(0.5, ()), (2.0, ("split-depthwise",))])
+def test_a_rewrite_that_is_slower_on_the_device_is_left_out_for_good(
+    device: Pretended, rewritten_ms: float, slower: tuple[str, ...]
+) -> None:
+    device.rewritten_ms = rewritten_ms
+    hwnas.profile(**TINY, networks=8)
+    table = LatencyTable.read(TABLE)
+    assert table.rewrites == {"split-depthwise": rewritten_ms}
+    assert table.measured_in.without == slower
+    assert any(" 7x7 g" in key for key in table.entries) == bool(slower)
+    assert len(device.compared) == 4
+    (searched,) = hwnas.profile(**{**TINY, "cells": (2,)}, networks=8)
+    assert searched.measured_now
+    assert len(device.compared) == 4  # nor is it asked again
+    assert LatencyTable.read(TABLE).measured_in.without == slower
+
+
+def test_a_table_of_before_there_were_choices_keeps_its_rewrites(device: Pretended) -> None:
+    device.rewritten_ms = 2.0
+    hwnas.profile(**TINY, networks=8)
+    table = LatencyTable.read(TABLE)
+    table.rewrites = {}
+    table.setting.pop("without")
+    table.save()
+    hwnas.profile(**TINY, networks=9)
+    assert LatencyTable.read(TABLE).measured_in.without == ()

@@ -3,8 +3,9 @@
 A format is a module with
     SUFFIX                                              of its files, as in ".tflite"
     FACTS                                               by precision, as in fp32: what a card says of its files
-    lower(graph) -> Graph                               the layers that the runtime executes; a latency table's entries
-    write(graph, weights, *, metadata, ranges, precision) -> bytes
+    REWRITES                                            by name: other operators in the place of a layer's own
+    lower(graph, *, without) -> Graph                   the layers that the runtime executes; a latency table's entries
+    write(graph, weights, *, metadata, ranges, precision, without) -> bytes
                                                         the file of a lowered graph; int8 takes ranges
     calibrate(graph, weights, images, *, share) -> Ranges
                                                         the ranges of a lowered graph; only where int8 is written
@@ -13,11 +14,11 @@ A format is a module with
 A whole network reads `images` and gives `logits`; a layer by itself reads `input0`, `input1`, ... and gives `output`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from math import prod
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 from hwnas import plugins
 from hwnas.errors import ExportError
@@ -44,14 +45,29 @@ class Model(Protocol):
         ...
 
 
+class Rewrite(NamedTuple):
+    """Operators that are written in the place of a layer's own, and compute the same; devices differ in what is faster.
+
+    `profile` times networks with and without each, and a table's setting says which it is `without`: hwnas/rewrites.py.
+    """
+
+    text: str  # what for what
+    precisions: tuple[str, ...]
+    applies: Callable[[Layer], bool]  # to a layer of a graph that is lowered without it
+
+
 class Format(Protocol):
     """What a module in this folder offers."""
 
     SUFFIX: str
     FACTS: Mapping[str, Mapping[str, Any]]
+    REWRITES: Mapping[str, Rewrite]
 
-    def lower(self, graph: Graph) -> Graph:
-        """Return the layers that this runtime executes: ReLU fused where it fuses, operators split where faster."""
+    def lower(self, graph: Graph, *, without: Collection[str] = ()) -> Graph:
+        """Return the layers that this runtime executes: ReLU fused where it fuses, operators split where faster.
+
+        What is faster is taken from REWRITES, but for those that it is to be `without`.
+        """
         ...
 
     def write(
@@ -62,10 +78,12 @@ class Format(Protocol):
         metadata: Mapping[str, str] | None = None,
         ranges: "Ranges | None" = None,
         precision: str = "fp32",
+        without: Collection[str] = (),
     ) -> bytes:
         """Return the file of a lowered graph in a precision of FACTS; `metadata` is kept in the file.
 
-        Where `ranges` are given it is int8, which cannot be written without them.
+        Where `ranges` are given it is int8, which cannot be written without them. It is `without` what it was lowered
+        without.
         Raises ExportError for a layer that the format cannot express, for missing or wrong weights and missing ranges,
         and for ranges or a precision that the format does not write.
         """

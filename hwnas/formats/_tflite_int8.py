@@ -5,9 +5,10 @@ the numbers -127 to 127, biases int32. Max pooling, shifts and concatenations co
 shares one scale: that of the union of the ranges. Whatever computes what they read rescales anyway, at no cost.
 
 XNNPACK takes no RELU, HARD_SWISH or AVERAGE_POOL_2D by itself in int8; TFLite's own kernels are 5 to 45 times slower
-than the operators that are written in their place.
+than the operators that are written in their place: REWRITES.
 """
 
+from collections.abc import Collection
 from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,7 +16,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from hwnas.errors import ExportError
-from hwnas.formats import pixels_in_windows
+from hwnas.formats import Rewrite, pixels_in_windows
 from hwnas.formats._tflite_writer import MOST_TAPS, Op, Writer, nhwc
 from hwnas.graph import Graph, Layer, Shape
 
@@ -29,6 +30,7 @@ _COPIES = frozenset({"max_pool", "shift", "concat"})  # whose inputs must have t
 _MOST_BIAS = 2**30  # half of what int32 holds, as the accumulator adds to it
 _SMALLEST = 1e-9  # scale of a weight: that of a channel of zeros, too
 _CLIPPED_AT_6 = 6.01  # the top of a range that ends at 6, rounded
+_QUANTIZE, _CONVOLVE, _ARITHMETIC = "quantize-for-relu", "convolution-for-average", "arithmetic-for-hard-swish"
 _VERSIONS = {  # the first ones with int8, of LiteRT's op_version.cc
     Op.CONV_2D: 3,
     Op.DEPTHWISE_CONV_2D: 3,
@@ -69,12 +71,21 @@ class Scale(NamedTuple):
 class Int8Writer(Writer):
     """Writes a graph in int8; `ranges` are the smallest and largest value of each layer, by its name.
 
-    Raises ExportError for a layer without a range.
+    Of REWRITES it does those that it is not to be `without`. Raises ExportError for a layer without a range.
     """
 
-    def __init__(self, graph: Graph, weights: "Weights", ranges: "Ranges", *, sized_only: bool = False) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        weights: "Weights",
+        ranges: "Ranges",
+        *,
+        without: Collection[str] = (),
+        sized_only: bool = False,
+    ) -> None:
         super().__init__(graph, weights, sized_only=sized_only)
-        self._scales = _layer_scales(graph, ranges)
+        self._without = without
+        self._scales = _layer_scales(graph, ranges, convolves=_CONVOLVE not in without)
 
     def add_output(self, layer: Layer) -> int:
         """Add what a layer computes, or an input of the file."""
@@ -113,9 +124,9 @@ class Int8Writer(Writer):
         """Add an activation function: for a ReLU QUANTIZE to a range that begins at 0, and for a ReLU6 ends at 6."""
         scale = self._scales[len(self.values) - 1]
         clips = scale.zero_point == _LOWEST and (layer.kind == "relu" or scale.highest <= _CLIPPED_AT_6)
-        if layer.kind == "hard_swish":
+        if _is_hard_swish(layer) and _ARITHMETIC not in self._without:
             self._hard_swish(layer, source, output)
-        elif clips:
+        elif _is_relu(layer) and clips and _QUANTIZE not in self._without:
             self.operator(Op.QUANTIZE, [source], output, schema.QuantizeOptionsT())
         else:
             super().activate(layer, source, output)
@@ -133,7 +144,7 @@ class Int8Writer(Writer):
 
         The convolution divides by the largest number of pixels in a window, MUL makes up for those that have fewer.
         """
-        if not _is_convolution(layer):
+        if not _is_convolution(layer) or _CONVOLVE in self._without:
             super().pool(layer, source, output, options)
             return
         counts = pixels_in_windows(layer, self.graph.input_shapes(layer)[0])
@@ -171,6 +182,21 @@ def _is_convolution(layer: Layer) -> bool:
     return layer.kind == "avg_pool" and prod(layer.kernel) <= MOST_TAPS
 
 
+def _is_relu(layer: Layer) -> bool:
+    return layer.kind in ("relu", "relu6")
+
+
+def _is_hard_swish(layer: Layer) -> bool:
+    return layer.kind == "hard_swish"
+
+
+REWRITES = {
+    _QUANTIZE: Rewrite("a ReLU by itself as QUANTIZE to a range that begins at 0", ("int8",), _is_relu),
+    _CONVOLVE: Rewrite("an average as a depthwise convolution", ("int8",), _is_convolution),
+    _ARITHMETIC: Rewrite("hard swish as ADD, MUL and MUL", ("int8",), _is_hard_swish),
+}
+
+
 def _depthwise(pool: Any) -> Any:
     """Return the options of the convolution with a pooling's windows."""
     return schema.DepthwiseConv2DOptionsT(
@@ -182,11 +208,11 @@ def _depthwise(pool: Any) -> Any:
     )
 
 
-def _layer_scales(graph: Graph, ranges: "Ranges") -> list[Scale]:
+def _layer_scales(graph: Graph, ranges: "Ranges", *, convolves: bool) -> list[Scale]:
     """Return the scale of each layer's output; layers that copy numbers share it with what they read."""
     leader = list(range(len(graph.layers)))
     for position, layer in enumerate(graph.layers):
-        if layer.kind in _COPIES or (layer.kind == "avg_pool" and not _is_convolution(layer)):
+        if layer.kind in _COPIES or (layer.kind == "avg_pool" and not (convolves and _is_convolution(layer))):
             joined = {leader[value] for value in (position, *layer.inputs)}
             leader = [min(joined) if one in joined else one for one in leader]
     spans: dict[int, list[float]] = {}

@@ -6,7 +6,7 @@ loading. An int8 file of a network reads and writes float32, that of a layer by 
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ import numpy as np
 from onnx import TensorProto, checker, defs, helper
 
 from hwnas.errors import ExportError
-from hwnas.formats import Model, not_written, range_of, unloadable
+from hwnas.formats import Model, Rewrite, not_written, range_of, unloadable
 from hwnas.formats._onnx_int8 import SCALES, Int8Writer, Scale
 from hwnas.formats._onnx_writer import Writer
 from hwnas.graph import Graph, fuse_relu
@@ -30,11 +30,12 @@ OPSET = 13  # ONNX 1.8, ONNX Runtime 1.6 and newer
 LOWEST_OPSETS = {"fp32": 11, "int8": 13}  # Pad and Clip read their numbers as inputs; scales per channel
 HIGHEST_OPSET = defs.onnx_opset_version()
 FACTS = {precision: {"opset": OPSET, "input": "NCHW float32", "batch": "dynamic"} for precision in ("fp32", "int8")}
+REWRITES: dict[str, Rewrite] = {}  # none that was tried is worth it: docs/log.md
 _FUSES_RELU = frozenset({"conv", "linear"})  # what is left as one node in the model that ONNX Runtime has optimised
 _AT_ONCE = 8  # images while calibrating
 
 
-def lower(graph: Graph) -> Graph:
+def lower(graph: Graph, *, without: Collection[str] = ()) -> Graph:
     """Return the layers that ONNX Runtime executes: a ReLU that alone reads a convolution or linear layer is fused."""
     return fuse_relu(graph, into=_FUSES_RELU)
 
@@ -46,6 +47,7 @@ def write(
     metadata: Mapping[str, str] | None = None,
     ranges: "Ranges | None" = None,
     precision: str = "fp32",
+    without: Collection[str] = (),
     opset: int = OPSET,
     batch: int | None = None,
 ) -> bytes:

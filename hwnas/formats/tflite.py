@@ -5,10 +5,11 @@ the fused activation of the operator before it. Padding is TensorFlow's SAME or 
 Weights: convolution [out, height, width, in], depthwise [1, height, width, out], fully connected [out, in].
 
 XNNPACK has no fast kernel for a depthwise convolution of more than 25 taps. Such a one is written as the sum of up to
-four of rate 2 over its even and odd rows and columns: exact, and 4 to 9 times faster for 7x7.
+four of rate 2 over its even and odd rows and columns: exact, and 4 to 9 times faster for 7x7. This and what int8 has
+beside it are REWRITES: a device on which one is slower is written for without it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from itertools import product
 from math import prod
 from pathlib import Path
@@ -19,6 +20,7 @@ import numpy as np
 from hwnas.errors import ExportError
 from hwnas.formats import (
     Model,
+    Rewrite,
     _tflite_metadata,
     input_name,
     made_up_ranges,
@@ -30,6 +32,7 @@ from hwnas.formats import (
 )
 from hwnas.formats._tflite_dynamic import DynamicWriter
 from hwnas.formats._tflite_fp16 import Fp16Writer
+from hwnas.formats._tflite_int8 import REWRITES as INT8_REWRITES
 from hwnas.formats._tflite_int8 import Int8Writer
 from hwnas.formats._tflite_operators import FUSES_RELU, add_layers
 from hwnas.formats._tflite_writer import MOST_TAPS, Writer
@@ -49,17 +52,19 @@ FACTS = {
 }
 Precision = Literal["fp32", "fp16", "dynamic", "int8"]
 _WRITERS: dict[str, type[Writer]] = {"fp32": Writer, "fp16": Fp16Writer, "dynamic": DynamicWriter}
+_SPLIT = "split-depthwise"
 _TAPS = ".taps"  # in the name of a part of a split convolution, followed by the first row and column of its taps
 
 
-def lower(graph: Graph) -> Graph:
+def lower(graph: Graph, *, without: Collection[str] = ()) -> Graph:
     """Return the layers that LiteRT executes: ReLU fused into the operators with an activation, 7x7 depthwise split."""
+    splits = _SPLIT not in without
     layers: list[Layer] = []
     position_of: list[int] = []
     for layer in fuse_relu(graph, into=FUSES_RELU).layers:
         inputs = tuple(position_of[source] for source in layer.inputs)
         moved = layer if inputs == layer.inputs else layer._replace(inputs=inputs)
-        layers += _parts(moved, len(layers)) if _splits(moved) else [moved]
+        layers += _parts(moved, len(layers)) if splits and _splits(moved) else [moved]
         position_of.append(len(layers) - 1)
     return Graph(tuple(layers))
 
@@ -71,6 +76,7 @@ def write(
     metadata: Mapping[str, str] | None = None,
     ranges: "Ranges | None" = None,
     precision: Precision = "fp32",
+    without: Collection[str] = (),
 ) -> bytes:
     """Return the .tflite file of a lowered graph, NHWC with batch 1; `weights` are in torch's layout.
 
@@ -81,7 +87,7 @@ def write(
     ranges of another precision, for weights that fp16 does not hold, and for mean and std that do not fit the input.
     """
     weights = weights | _weights_of_parts(graph, weights)
-    writer = _writer(graph, weights, ranges, precision)
+    writer = _writer(graph, weights, ranges, precision, without=without)
     add_layers(writer)
     return _finished(writer, metadata or {})
 
@@ -95,14 +101,20 @@ def file_bytes(graph: Graph, *, precision: Precision = "fp32") -> int:
 
 
 def _writer(
-    graph: Graph, weights: "Weights", ranges: "Ranges | None", precision: Precision, *, sized_only: bool = False
+    graph: Graph,
+    weights: "Weights",
+    ranges: "Ranges | None",
+    precision: Precision,
+    *,
+    without: Collection[str] = (),
+    sized_only: bool = False,
 ) -> Writer:
     if precision not in FACTS:
         raise not_written("tflite", precision, FACTS)
     if ranges is None and precision != "int8":
         return _WRITERS[precision](graph, weights, sized_only=sized_only)
     if ranges is not None and precision in ("fp32", "int8"):
-        return Int8Writer(graph, weights, ranges, sized_only=sized_only)
+        return Int8Writer(graph, weights, ranges, without=without, sized_only=sized_only)
     raise ExportError(
         f"int8, and nothing else, takes ranges; got {precision} {'without' if ranges is None else 'with'} them. "
         "Take them from images for int8, tflite.calibrate(lowered graph, weights, images), or leave them out"
@@ -200,6 +212,16 @@ def _splits(layer: Layer) -> bool:
     for size, stride in zip(layer.kernel, layer.stride, strict=True):
         fits &= size == 1 or (size % 2 == 1 and size >= stride + 2)
     return fits and prod(layer.kernel) > MOST_TAPS >= prod((size + 1) // 2 for size in layer.kernel)
+
+
+REWRITES = {
+    _SPLIT: Rewrite(
+        "a depthwise convolution of more than 25 taps as the sum of those over its even and odd taps",
+        ("fp32", "fp16", "dynamic", "int8"),
+        _splits,
+    ),
+    **INT8_REWRITES,
+}
 
 
 def _parts(layer: Layer, position: int) -> list[Layer]:
