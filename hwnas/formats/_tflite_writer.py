@@ -181,15 +181,28 @@ class Writer:
     def padded(self, layer: Layer, value: int, *, lowest: bool = False) -> tuple[int, int]:
         """Return what a window reads and its padding scheme, with a PAD before it where no scheme fits.
 
-        The PAD is of zeros, or of the lowest number that there is.
+        The PAD is of zeros, or of the lowest number that there is. Rows and columns that no window reads are cut off
+        where the scheme is SAME: tflite-runtime 2.14 takes their number for one of the padding.
         """
         (shape,) = self.graph.input_shapes(layer)
         sides = pads(layer, shape)
         if not any(sides):
             return value, schema.Padding.VALID
         if sides == pads(layer._replace(padding="same"), shape):
-            return value, schema.Padding.SAME
+            return self._read(layer, value, shape), schema.Padding.SAME
         return self.pad(f"{layer.name}.pad", value, shape, sides=sides, lowest=lowest), schema.Padding.VALID
+
+    def _read(self, layer: Layer, value: int, shape: Shape) -> int:
+        """Return a value without the last rows and columns, where a window's stride leaves them out."""
+        reaches = ((size - 1) * layer.dilation + 1 for size in layer.kernel)
+        along = zip(shape[1:], layer.shape[1:], layer.stride, reaches, strict=True)
+        height, width = (min(size, (outputs - 1) * stride + reach) for size, outputs, stride, reach in along)
+        if (height, width) == shape[1:]:
+            return value
+        output = self.alike(f"{layer.name}.read", (shape[0], height, width), value)
+        inputs = [value, self.integers([0, 0, 0, 0]), self.integers(nhwc((shape[0], height, width)))]
+        self.operator(Op.SLICE, inputs, output, schema.SliceOptionsT())
+        return output
 
     def pad(self, name: str, value: int, shape: Shape, *, sides: Sides, lowest: bool = False) -> int:
         """Add a PAD, or a PADV2 of the lowest number, and return its output."""
