@@ -34,7 +34,7 @@ def outputs(runtime: str, precision: str, data: bytes, inputs: NDArray[np.float3
 
 
 @given(graph=graphs())
-@repeatable(100)
+@repeatable(80)
 def test_floating_point_files_compute_what_the_module_computes(folder: Path, graph: Graph) -> None:
     module, inputs = network(graph), images(graph)
     weights, expected = deployed_weights(module), torch_output(module, inputs)
@@ -46,7 +46,7 @@ def test_floating_point_files_compute_what_the_module_computes(folder: Path, gra
 
 
 @given(graph=graphs())
-@repeatable(100)
+@repeatable(80)
 def test_int8_files_err_as_rounding_each_layer_does(folder: Path, graph: Graph) -> None:
     module, inputs = network(graph), images(graph, count=4)
     weights, expected = deployed_weights(module), torch_output(module, inputs)
