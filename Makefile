@@ -3,13 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+OLDER := $(VENV)/tflite-runtime
 
-.PHONY: demo test install data adb sshd arm c++ clean
+.PHONY: demo test install data adb sshd arm c++ tflite-runtime clean
 
 demo: install data
 	$(BIN)/hwnas run demo.toml
 
-test: install data adb sshd arm c++
+test: install data adb sshd arm c++ tflite-runtime
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -45,6 +46,12 @@ arm: install
 # For the test of an artefact's fragment in C++, which is skipped without it.
 c++:
 	command -v c++ >/dev/null || ./apt-install g++ || true
+
+# For the tests of files in the runtime that boards in the field have, which are skipped without it: it takes numpy 1,
+# and there is none for a Python after 3.11.
+tflite-runtime: install
+	test -e $(OLDER)/.installed || { $(PYTHON) -m venv $(OLDER) && $(OLDER)/bin/pip install --quiet \
+	    --disable-pip-version-check 'tflite-runtime==2.14.0' 'numpy<2' && touch $(OLDER)/.installed; } || true
 
 clean:
 	rm -rf $(VENV) runs/demo export/demo latency_tables/host

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from hwnas import plugins
 from hwnas.cell import Block, Branch, Cell
-from hwnas.graph import Graph
+from hwnas.graph import Builder, Graph, Padding, Window
 from hwnas.module import Network
 from hwnas.networks import Architecture, Scale
 from hwnas.networks.cells import CellNetwork
@@ -106,3 +106,80 @@ def torch_output(module: Network, inputs: NDArray[np.float32]) -> NDArray[Any]:
 def relative_error(outputs: NDArray[Any], expected: NDArray[Any]) -> float:
     assert outputs.shape == expected.shape
     return float(np.abs(outputs - expected).max() / (np.abs(expected).max() or 1.0))
+
+
+KERNELS = [(1, 1), (2, 2), (3, 3), (5, 5), (7, 7), (1, 7), (7, 1)]
+STRIDES = [(1, 1), (1, 1), (2, 2), (1, 2), (2, 1)]
+
+
+@st.composite
+def graphs(draw: st.DrawFn) -> Graph:
+    """Draw 1 to 6 operations, wired anyhow: every kind, stride and padding, small sizes and channel counts."""
+    b = Builder((draw(st.integers(1, 5)), draw(st.integers(1, 12)), draw(st.integers(1, 12))))
+    values = [0]
+    for index in range(draw(st.integers(1, 6))):
+        value = draw(st.sampled_from(values))
+        operation = draw(st.sampled_from(_OPERATIONS))
+        values.append(operation(draw, b, value, values, f"layer{index}"))
+    output = values[-1]
+    if draw(st.booleans()):
+        output = b.linear(b.mean(output, name="mean"), draw(st.integers(1, 7)), name="classifier")
+    return b.finish(output if output else b.activation(0, "relu"))
+
+
+def _window(draw: st.DrawFn, b: Builder, value: int, name: str, kind: Window, **fields: Any) -> int:
+    _, height, width = b.shape(value)
+    kernels = KERNELS if kind == "conv" else [kernel for kernel in KERNELS if kernel != (2, 2)]  # torch's pools are odd
+    kernel, stride = draw(st.sampled_from(kernels)), draw(st.sampled_from(STRIDES))
+    dilation = fields.pop("dilation", 1)
+    paddings: list[Padding] = ["same"]
+    if all(size > (along - 1) * dilation for size, along in zip((height, width), kernel, strict=True)):
+        paddings += ["valid"] if kind == "avg_pool" else ["valid", "symmetric"]  # no average of TFLite's is symmetric
+    padding = draw(st.sampled_from(paddings))
+    return b.window(kind, value, name=name, kernel=kernel, stride=stride, padding=padding, dilation=dilation, **fields)
+
+
+def _conv(draw: st.DrawFn, b: Builder, value: int, values: list[int], name: str) -> int:
+    after = draw(st.sampled_from([{"norm": True}, {"bias": True}, {}]))
+    filters, dilation = draw(st.sampled_from([*range(1, 10), 24, 40])), draw(st.sampled_from([1, 1, 2]))
+    return _window(draw, b, value, name, "conv", filters=filters, dilation=dilation, **after)
+
+
+def _depthwise(draw: st.DrawFn, b: Builder, value: int, values: list[int], name: str) -> int:
+    channels = b.shape(value)[0]
+    fields = {"dilation": draw(st.sampled_from([1, 1, 2])), "norm": draw(st.booleans())}
+    return _window(draw, b, value, name, "conv", groups=channels, filters=channels * draw(st.integers(1, 2)), **fields)
+
+
+def _pool(draw: st.DrawFn, b: Builder, value: int, values: list[int], name: str) -> int:
+    return _window(draw, b, value, name, draw(st.sampled_from(["max_pool", "avg_pool"])))
+
+
+def _activation(draw: st.DrawFn, b: Builder, value: int, values: list[int], name: str) -> int:
+    return b.activation(value, draw(st.sampled_from(["relu", "relu6", "hard_swish", "hard_sigmoid"])))
+
+
+def _squeeze_excite(draw: st.DrawFn, b: Builder, value: int, values: list[int], name: str) -> int:
+    narrow = b.window("conv", b.mean(value, name=f"{name}.mean"), name=f"{name}.squeeze", filters=3, bias=True)
+    factors = b.window("conv", b.relu(narrow), name=f"{name}.excite", filters=b.shape(value)[0], bias=True)
+    return b.mul(value, b.activation(factors, "hard_sigmoid"), name=name)
+
+
+def _add(draw: st.DrawFn, b: Builder, value: int, values: list[int], name: str) -> int:
+    alike = [other for other in values if b.shape(other) == b.shape(value)]
+    return b.add(value, draw(st.sampled_from(alike)), name=name)
+
+
+def _concat(draw: st.DrawFn, b: Builder, value: int, values: list[int], name: str) -> int:
+    shape = b.shape(value)
+    alike = [other for other in values if b.shape(other)[1:] == shape[1:]]
+    if draw(st.booleans()):
+        alike.append(b.zero((draw(st.integers(1, 3)), *shape[1:]), name=f"{name}.zero"))
+    return b.concat([value, *draw(st.lists(st.sampled_from(alike), min_size=1, max_size=2))], name=name)
+
+
+def _shift(draw: st.DrawFn, b: Builder, value: int, values: list[int], name: str) -> int:
+    return b.shift(value, name=name)
+
+
+_OPERATIONS = (_conv, _conv, _depthwise, _pool, _activation, _squeeze_excite, _add, _concat, _shift)

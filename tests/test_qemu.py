@@ -208,7 +208,7 @@ def test_floating_point_outputs_are_compared_relative_to_the_largest(other: floa
     assert verified.steps is None
 
 
-@pytest.mark.parametrize(("other", "fine"), [(125, True), (124, False), (-128, False)])
+@pytest.mark.parametrize(("other", "fine"), [(125, True), (115, True), (114, False), (-128, False)])
 def test_integer_outputs_are_compared_in_quantisation_steps(other: int, fine: bool) -> None:
     here, there = computed(127, dtype="int8"), computed(other, dtype="int8")
     verified = _compare(here, there, HOST, TFLITE)

@@ -182,10 +182,15 @@ def _concat(writer: Writer, layer: Layer, inputs: list[str], output: str) -> Non
 
 
 def _shift(writer: Writer, layer: Layer, inputs: list[str], output: str) -> None:
-    """Slice, then Pad odd sizes: in this order ONNX Runtime merges the Pad into the convolution that follows."""
+    """Slice, then Pad odd sizes: in this order ONNX Runtime merges the Pad into the convolution that follows.
+
+    Not before a pooling: it would merge the Pad there as well, and zeros are no padding of a pooling.
+    """
     (shape,) = writer.graph.input_shapes(layer)
     name, _, height, width = layer.name, *shape
-    if min(height, width) == 1:  # Slice would leave nothing to pad
+    readers = writer.graph.consumers[len(writer.values) - 1]
+    pooled = any(writer.graph.layers[reader].kind in ("max_pool", "avg_pool") for reader in readers)
+    if pooled or min(height, width) == 1:  # of one row or column Slice would leave nothing to pad
         writer.pad(name, inputs[0], (height % 2, width % 2), f"{name}.pad")
         writer.crop(name, f"{name}.pad", output)
     elif height % 2 or width % 2:

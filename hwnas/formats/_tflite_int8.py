@@ -17,7 +17,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from hwnas.errors import ExportError
 from hwnas.formats import Rewrite, pixels_in_windows
-from hwnas.formats._tflite_writer import MOST_TAPS, Op, Writer, nhwc
+from hwnas.formats._tflite_writer import MOST_TAPS, Op, Writer, depthwise, nhwc
 from hwnas.graph import Graph, Layer, Shape
 
 if TYPE_CHECKING:
@@ -145,14 +145,16 @@ class Int8Writer(Writer):
         The convolution divides by the largest number of pixels in a window, MUL makes up for those that have fewer.
         """
         if not _is_convolution(layer) or _CONVOLVE in self._without:
-            super().pool(layer, source, output, options)
+            code = Op.MAX_POOL_2D if layer.kind == "max_pool" else Op.AVERAGE_POOL_2D  # XNNPACK takes no average
+            self.operator(code, [source], output, options)
             return
         counts = pixels_in_windows(layer, self.graph.input_shapes(layer)[0])
         even = bool((counts == counts.max()).all())
         average = output if even else self.alike(f"{layer.name}.average", layer.shape, output)
         weight = np.full((1, *layer.kernel, layer.shape[0]), 1 / counts.max(), dtype=np.float32)
         constants = self.constants(layer, source, weight, np.zeros(layer.shape[0], dtype=np.float32), axis=3)
-        self.operator(Op.DEPTHWISE_CONV_2D, [source, *constants], average, _depthwise(options))
+        convolution = depthwise(options, activation=options.fusedActivationFunction)
+        self.operator(Op.DEPTHWISE_CONV_2D, [source, *constants], average, convolution)
         if not even:
             factors = self._factors(f"{layer.name}.factors", counts.max() / counts)
             self.operator(Op.MUL, [average, factors], output, schema.MulOptionsT())
@@ -195,17 +197,6 @@ REWRITES = {
     _CONVOLVE: Rewrite("an average as a depthwise convolution", ("int8",), _is_convolution),
     _ARITHMETIC: Rewrite("hard swish as ADD, MUL and MUL", ("int8",), _is_hard_swish),
 }
-
-
-def _depthwise(pool: Any) -> Any:
-    """Return the options of the convolution with a pooling's windows."""
-    return schema.DepthwiseConv2DOptionsT(
-        padding=pool.padding,
-        strideH=pool.strideH,
-        strideW=pool.strideW,
-        depthMultiplier=1,
-        fusedActivationFunction=pool.fusedActivationFunction,
-    )
 
 
 def _layer_scales(graph: Graph, ranges: "Ranges", *, convolves: bool) -> list[Scale]:

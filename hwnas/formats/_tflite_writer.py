@@ -11,7 +11,7 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from hwnas.formats import input_name, output_name
+from hwnas.formats import input_name, output_name, pixels_in_windows
 from hwnas.graph import Graph, Layer, Shape, pads
 
 if TYPE_CHECKING:
@@ -157,21 +157,52 @@ class Writer:
         self.operator(ACTIVATIONS[layer.kind], [source], output, None)
 
     def pool(self, layer: Layer, source: int, output: int, options: Any) -> None:
-        """Add the operator of a pooling."""
-        self.operator(Op.MAX_POOL_2D if layer.kind == "max_pool" else Op.AVERAGE_POOL_2D, [source], output, options)
+        """Add the operator of a pooling, or what takes the place of an average that XNNPACK gets wrong."""
+        (shape,) = self.graph.input_shapes(layer)
+        if layer.kind == "max_pool":
+            self.operator(Op.MAX_POOL_2D, [source], output, options)
+        elif _is_miscounted(layer, shape):
+            self._sum_and_divide(layer, source, output, options)
+        else:
+            self.operator(Op.AVERAGE_POOL_2D, [source], output, options)
+
+    def _sum_and_divide(self, layer: Layer, source: int, output: int, options: Any) -> None:
+        """Add an average as a depthwise convolution with ones and MUL."""
+        channels, (shape,) = layer.shape[0], self.graph.input_shapes(layer)
+        ones = self.constant(f"{layer.name}.ones", np.ones((1, *layer.kernel, channels), dtype=np.float32))
+        zeros = self.constant(f"{layer.name}.zeros", np.zeros(channels, dtype=np.float32))
+        shares = 1 / pixels_in_windows(layer, shape)[None, :, :, None]
+        factors = self.constant(f"{layer.name}.factors", shares.astype(np.float32))
+        total = self.alike(f"{layer.name}.sum", layer.shape, output)
+        self.operator(Op.DEPTHWISE_CONV_2D, [source, ones, zeros], total, depthwise(options, activation=0))
+        fused = schema.MulOptionsT(fusedActivationFunction=options.fusedActivationFunction)
+        self.operator(Op.MUL, [total, factors], output, fused)
 
     def padded(self, layer: Layer, value: int, *, lowest: bool = False) -> tuple[int, int]:
         """Return what a window reads and its padding scheme, with a PAD before it where no scheme fits.
 
-        The PAD is of zeros, or of the lowest number that there is.
+        The PAD is of zeros, or of the lowest number that there is. Rows and columns that no window reads are cut off
+        where the scheme is SAME: tflite-runtime 2.14 takes their number for one of the padding.
         """
         (shape,) = self.graph.input_shapes(layer)
         sides = pads(layer, shape)
         if not any(sides):
             return value, schema.Padding.VALID
         if sides == pads(layer._replace(padding="same"), shape):
-            return value, schema.Padding.SAME
+            return self._read(layer, value, shape), schema.Padding.SAME
         return self.pad(f"{layer.name}.pad", value, shape, sides=sides, lowest=lowest), schema.Padding.VALID
+
+    def _read(self, layer: Layer, value: int, shape: Shape) -> int:
+        """Return a value without the last rows and columns, where a window's stride leaves them out."""
+        reaches = ((size - 1) * layer.dilation + 1 for size in layer.kernel)
+        along = zip(shape[1:], layer.shape[1:], layer.stride, reaches, strict=True)
+        height, width = (min(size, (outputs - 1) * stride + reach) for size, outputs, stride, reach in along)
+        if (height, width) == shape[1:]:
+            return value
+        output = self.alike(f"{layer.name}.read", (shape[0], height, width), value)
+        inputs = [value, self.integers([0, 0, 0, 0]), self.integers(nhwc((shape[0], height, width)))]
+        self.operator(Op.SLICE, inputs, output, schema.SliceOptionsT())
+        return output
 
     def pad(self, name: str, value: int, shape: Shape, *, sides: Sides, lowest: bool = False) -> int:
         """Add a PAD, or a PADV2 of the lowest number, and return its output."""
@@ -247,6 +278,27 @@ class Writer:
 
 def _code(code: int, version: int) -> Any:
     return schema.OperatorCodeT(deprecatedBuiltinCode=min(code, 127), builtinCode=code, version=version)
+
+
+def depthwise(pool: Any, *, activation: int) -> Any:
+    """Return the options of the depthwise convolution with a pooling's windows."""
+    return schema.DepthwiseConv2DOptionsT(
+        padding=pool.padding,
+        strideH=pool.strideH,
+        strideW=pool.strideW,
+        depthMultiplier=1,
+        fusedActivationFunction=activation,
+    )
+
+
+def _is_miscounted(layer: Layer, shape: Shape) -> bool:
+    """Whether a window between the first and the last row hangs over both ends, with a stride.
+
+    XNNPACK divides such a one's sum by another number than that of its pixels.
+    """
+    top = pads(layer, shape)[0]
+    starts = [row * layer.stride[0] - top for row in range(1, layer.shape[1] - 1)]
+    return layer.stride[0] > 1 and any(start < 0 and start + layer.kernel[0] > shape[1] for start in starts)
 
 
 def nhwc(shape: Shape) -> list[int]:

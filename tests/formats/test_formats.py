@@ -23,7 +23,7 @@ from networks import (
 from hwnas import formats, plugins
 from hwnas.errors import ExportError, UnknownNameError
 from hwnas.formats import Format
-from hwnas.graph import Activation, Builder, Graph, Kind, Layer, Shape, one_layer
+from hwnas.graph import Activation, Builder, Graph, Kind, Layer, Shape, Window, one_layer
 from hwnas.module import deployed_weights
 from hwnas.networks import Architecture
 from hwnas.spaces import mbconv
@@ -78,6 +78,25 @@ def test_poolings_pad_as_the_graph_says(runtime: Format, folder: Path, kind: Kin
     for kernel, stride, size in product(KERNELS, STRIDES, SIZES):
         graph = alone(kind, (3, *size), kernel=kernel, stride=stride)
         assert error(runtime, graph, folder) <= TOLERANCE, (kernel, stride, size)
+
+
+@pytest.mark.parametrize("kind", ["max_pool", "avg_pool"])
+def test_poolings_of_more_rows_than_there_are(runtime: Format, folder: Path, kind: Kind) -> None:
+    """XNNPACK divides by a wrong number where a window between the first and the last hangs over both ends."""
+    for kernel, stride, height in [((7, 1), (2, 1), 5), ((7, 7), (2, 2), 5), ((9, 1), (3, 1), 7), ((11, 3), (2, 2), 9)]:
+        graph = alone(kind, (3, height, 6), kernel=kernel, stride=stride)
+        for activation in ("", "relu6"):
+            fused = Graph((graph.layers[0], graph.layers[1]._replace(activation=activation)))
+            assert error(runtime, fused, folder) <= TOLERANCE, (kernel, stride, height, activation)
+
+
+@pytest.mark.parametrize("kind", ["conv", "max_pool", "avg_pool"])
+def test_what_reads_a_shift_pads_as_it_does_elsewhere(runtime: Format, folder: Path, kind: Window) -> None:
+    """ONNX Runtime merges a Pad of zeros into the pooling that follows."""
+    for size, kernel, stride in product([(6, 9), (9, 9)], [(1, 1), (1, 3), (3, 3)], [(1, 1), (2, 2)]):
+        b = Builder((3, *size))
+        graph = b.finish(b.window(kind, b.shift(0, name="shift"), name="it", kernel=kernel, stride=stride))
+        assert error(runtime, graph, folder) <= TOLERANCE, (size, kernel, stride)
 
 
 @pytest.mark.parametrize("kind", ["conv", "max_pool"])
