@@ -6,7 +6,7 @@ An artefact that computes something else, or is over its cap, is not left under 
 import csv
 import io
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,6 +16,7 @@ import typer
 from hwnas import artefact
 from hwnas.artefact import CARD, CHECK, README, SCRIPT, Check, Checked
 from hwnas.errors import InputError
+from hwnas.inputs import Input, Reading, check_input
 from hwnas.options import RunFolder
 from hwnas.progress import bar, say
 
@@ -72,12 +73,16 @@ def export(
     files: Annotated[
         Sequence[str], typer.Option(parser=_file_names, metavar="NAME,...", help="the files to write")
     ] = _BY_DEFAULT,
+    input: Annotated[
+        Input, typer.Option(help="what the files read: normalised images, pixels from 0 to 1, or bytes from 0 to 255")
+    ] = "normalised",
     allow_over_cap: Annotated[
         bool, typer.Option("--allow-over-cap", help="keep an artefact whose measured latency is over the cap")
     ] = False,
 ) -> list[Exported]:
     """Export a run's trained winners as ONNX and TFLite (fp32 and int8), checked and timed on the run's device.
 
+    With `input` other than normalised the networks normalise by themselves: float32 from 0 to 1, or uint8.
     Raises InputError where no winner was trained and where the folder cannot be written, and ExportError, with the
     figures, for an artefact that is refused.
     """
@@ -86,6 +91,7 @@ def export(
     from hwnas.runs import Run
 
     files = _file_names(files)
+    check_input(input)
     opened = Run.open(run)
     settings = opened.settings
     records = sorted(opened.folder.glob("winners/*/winner.json"))
@@ -100,7 +106,7 @@ def export(
         for path in records:
             target = Path(out) / opened.folder.resolve().name / path.parent.name
             try:
-                exported.append(_export_one(opened, path, target, device, files, allow_over_cap))
+                exported.append(_export_one(opened, path, target, device, files, input, allow_over_cap))
             except ExportError as error:
                 refused.append(f"trial {path.parent.name}: {error}")
             exporting.advance()
@@ -110,14 +116,20 @@ def export(
 
 
 def _export_one(
-    run: "Run", record_path: Path, target: Path, device: "Device", names: Sequence[str], allow_over_cap: bool
+    run: "Run",
+    record_path: Path,
+    target: Path,
+    device: "Device",
+    names: Sequence[str],
+    input: Input,
+    allow_over_cap: bool,
 ) -> Exported:
     from hwnas import export_texts
     from hwnas.files import write_json, write_text
 
     record, weights = _read_record(record_path), record_path.with_name("weights.safetensors")
     weights_hash = _weights_hash(weights)
-    if (card := artefact.whole_card(target, names)) and card.get("weights_sha256") == weights_hash:
+    if (card := artefact.whole_card(target, names, input=input)) and card.get("weights_sha256") == weights_hash:
         say(f"trial {record['trial']} is exported already, in {target}")
         return Exported(str(target), card)
     staging = target.with_name(f".{target.name}.part")
@@ -127,11 +139,12 @@ def _export_one(
             staging.mkdir(parents=True)
         network = _load_network(record, weights)
         dataset = run.settings.dataset(network.graph.layers[0].shape[1])
-        files = _write_checked(network, dataset, staging, names, _metadata(record))
+        files = _write_checked(network, dataset, staging, names, _metadata(record), input=input)
         _time_files(files, staging, device, run)
         check = _check(network, dataset)
         with artefact.writing(target.parent):
-            card = _card(run, record, network, files, weights_hash) | {"check": check.write(staging / CHECK)}
+            card = _card(run, record, network, files, weights_hash)
+            card |= {"input": input, "check": check.write(staging / CHECK)}
         _refuse_over_cap(card, allow_over_cap)
         with artefact.writing(target.parent):
             write_json(staging / CARD, card)
@@ -196,7 +209,13 @@ def _unreadable(weights: Path, why: str) -> "ExportError":
 
 
 def _write_checked(
-    network: "Network", dataset: "Dataset", folder: Path, names: Sequence[str], metadata: dict[str, str]
+    network: "Network",
+    dataset: "Dataset",
+    folder: Path,
+    names: Sequence[str],
+    metadata: dict[str, str],
+    *,
+    input: Input = "normalised",
 ) -> dict[str, dict[str, Any]]:
     """Write the named files into the folder and compare it with PyTorch; return the card's entries by file name."""
     from hwnas import formats
@@ -208,22 +227,46 @@ def _write_checked(
     for name in names:
         runtime, precision = _FILES[name]
         written = formats.get(runtime, precision=precision)
-        lowered, path = written.lower(network.graph), folder / name
+        reading = Reading(input, dataset.mean, dataset.std, precision)
+        graph, baked = reading.bake(network.graph, weights)
+        lowered, path = written.lower(graph), folder / name
         with artefact.writing(folder.parent):
             ranges: Ranges | None = None
             how: dict[str, Any] = {}
             if precision == "int8":
-                ranges, how = _calibrated(network, written, lowered, weights, dataset, path)
-            content = written.write(lowered, weights, metadata=metadata, ranges=ranges, precision=precision)
+                ranges, how = _calibrated(network, written, lowered, baked, dataset, path, reading=reading)
+            content = written.write(
+                lowered,
+                baked,
+                metadata=metadata | reading.left,
+                ranges=ranges,
+                precision=precision,
+                uint8_input=reading.uint8,
+            )
             write_bytes(path, content)
-        checked = _compare(network, written.load(path), dataset, _IMAGES if precision == "fp32" else _REDUCED_IMAGES)
+        most = _IMAGES if precision == "fp32" else _REDUCED_IMAGES
+        checked = _compare(network, written.load(path), dataset, most, reading=reading)
         _refuse_other_outputs(name, precision, checked)
-        files[name] = _entry(path, runtime, precision) | {**written.FACTS[precision], **how} | _told(checked, precision)
+        how |= _facts(written.FACTS[precision], reading)
+        files[name] = _entry(path, runtime, precision) | how | _told(checked, precision)
     return files
 
 
+def _facts(facts: Mapping[str, Any], reading: Reading) -> dict[str, Any]:
+    """Return what a card says of a file's form, from a format's facts."""
+    layout, _ = facts["input"].split()
+    return {**facts, "input": f"{layout} uint8"} if reading.uint8 else dict(facts)
+
+
 def _calibrated(
-    network: "Network", written: "Format", lowered: "Graph", weights: "Weights", dataset: "Dataset", path: Path
+    network: "Network",
+    written: "Format",
+    lowered: "Graph",
+    weights: "Weights",
+    dataset: "Dataset",
+    path: Path,
+    *,
+    reading: Reading,
 ) -> "tuple[Ranges, dict[str, Any]]":
     """Return the ranges of the better method, and what a card says of it; files beside `path` are written for trying.
 
@@ -236,18 +279,21 @@ def _calibrated(
     from hwnas.files import write_bytes
 
     rows = _spread(len(dataset.whole_train.labels), _CALIBRATION_IMAGES + _TRIED_IMAGES)
-    images = normalise(dataset.whole_train.read(rows), dataset)
+    pixels = dataset.whole_train.read(rows)
     calibrated = torch.zeros(len(rows), dtype=torch.bool)
     calibrated[_spread(len(rows), _CALIBRATION_IMAGES)] = True
-    tried = images[~calibrated] if len(rows) > _CALIBRATION_IMAGES else images
+    tried = pixels[~calibrated] if len(rows) > _CALIBRATION_IMAGES else pixels
     with torch.no_grad():
-        wanted = network(tried).numpy()
+        wanted = network(normalise(tried, dataset)).numpy()
     found = {}
     for number, (method, share) in enumerate(_METHODS.items()):
-        ranges = written.calibrate(lowered, weights, images[calibrated].numpy(), share=share)
+        ranges = written.calibrate(lowered, weights, reading.seen(pixels[calibrated].numpy()), share=share)
+        if reading.input_range:
+            ranges = {**ranges, lowered.layers[0].name: reading.input_range}
         file = path.with_name(f"{number}.{path.name}")  # one of its own: the runtime may still map the last one
-        write_bytes(file, written.write(lowered, weights, ranges=ranges, precision="int8"))
-        outputs = written.load(file)(tried.numpy())
+        content = written.write(lowered, weights, ranges=ranges, precision="int8", uint8_input=reading.uint8)
+        write_bytes(file, content)
+        outputs = written.load(file)(reading.read(tried.numpy()))
         file.unlink()
         found[method] = float(np.sqrt(np.mean((outputs - wanted) ** 2)) / (wanted.std() or 1.0)), ranges
     best = min(found, key=lambda method: found[method][0])
@@ -264,7 +310,7 @@ def _spread(length: int, most: int) -> "Tensor":
     return torch.arange(count) * length // count
 
 
-def _compare(network: "Network", model: "Model", dataset: "Dataset", most: int) -> Checked:
+def _compare(network: "Network", model: "Model", dataset: "Dataset", most: int, *, reading: Reading) -> Checked:
     """Compare a file's logits with PyTorch's on at most so many test images, a batch at a time."""
     import numpy as np
     import torch
@@ -274,10 +320,10 @@ def _compare(network: "Network", model: "Model", dataset: "Dataset", most: int) 
     indices = _spread(len(dataset.test.labels), most)
     outputs, expected = [], []
     for batch in torch.split(indices, _BATCH):
-        images = normalise(dataset.test.read(batch), dataset)
-        outputs.append(model(images.numpy()))
+        pixels = dataset.test.read(batch)
+        outputs.append(model(reading.read(pixels.numpy())))
         with torch.no_grad():
-            expected.append(network(images).numpy())
+            expected.append(network(normalise(pixels, dataset)).numpy())
     return artefact.compare(np.concatenate(outputs), np.concatenate(expected), dataset.test.labels[indices].numpy())
 
 
