@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hwnas.errors import ExportError, InputError
+from hwnas.inputs import Reading
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,12 +44,11 @@ class Check:
     logits: "Array"
     labels: "NDArray[np.int64]"
 
-    def images(self, data: Mapping[str, Any]) -> "Array":
-        """Return the images as the network reads them, [n, c, h, w], with the mean and std of a card's `data`."""
-        import numpy as np
-
-        mean, std = (255 * np.asarray(data[name], np.float32).reshape(-1, 1, 1) for name in ("mean", "std"))
-        return (self.pixels - mean) / std
+    def images(self, card: Mapping[str, Any]) -> "NDArray[Any]":
+        """Return the images as the files of a card read them, [n, c, h, w]; those of older cards are normalised."""
+        data = card["data"]
+        reading = Reading(card.get("input", "normalised"), tuple(data["mean"]), tuple(data["std"]))
+        return reading.read(self.pixels)
 
     def write(self, path: Path) -> dict[str, Any]:
         """Write the file, and return what a card says of it."""
@@ -96,15 +96,19 @@ def changed_files(folder: Path, card: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def whole_card(folder: Path, names: Iterable[str]) -> dict[str, Any] | None:
-    """Return the card of an artefact that has these model files, all as they were exported; None for any other."""
+def whole_card(folder: Path, names: Iterable[str], *, input: str = "normalised") -> dict[str, Any] | None:
+    """Return the card of an artefact that has these model files, of that input, all as they were exported.
+
+    None for any other.
+    """
     from hwnas.files import read_json
 
     if not all((folder / name).is_file() for name in (CARD, README, SCRIPT)):
         return None
     try:
         card: dict[str, Any] = read_json(folder / CARD, what="an artefact's card")
-        whole = card["files"].keys() == set(names) and not changed_files(folder, card)
+        asked = card["files"].keys() == set(names) and card.get("input", "normalised") == input
+        whole = asked and not changed_files(folder, card)
     except (InputError, KeyError, TypeError, AttributeError):  # a broken card, or an older one
         return None
     return card if whole else None

@@ -17,6 +17,7 @@ import typer
 from hwnas import artefact
 from hwnas.artefact import CARD, CHECK, README, SCRIPT, Check, Checked
 from hwnas.errors import InputError
+from hwnas.inputs import Input, Reading, check_input
 from hwnas.options import RunFolder
 from hwnas.progress import bar, say
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from hwnas.device import Device, Setting
     from hwnas.errors import ExportError
     from hwnas.formats import Format, Model, Ranges, Weights
+    from hwnas.graph import Graph
     from hwnas.module import Network
     from hwnas.runs import Run
 
@@ -72,6 +74,9 @@ def export(
     files: Annotated[
         Sequence[str], typer.Option(parser=_file_names, metavar="NAME,...", help="the files to write")
     ] = _BY_DEFAULT,
+    input: Annotated[
+        Input, typer.Option(help="what the files read: normalised images, pixels from 0 to 1, or bytes from 0 to 255")
+    ] = "normalised",
     allow_over_cap: Annotated[
         bool, typer.Option("--allow-over-cap", help="keep an artefact whose measured latency is over the cap")
     ] = False,
@@ -81,6 +86,7 @@ def export(
 ) -> list[Exported]:
     """Export a run's trained winners as ONNX and TFLite (fp32 and int8), checked and timed on the run's device.
 
+    With `input` other than normalised the networks normalise by themselves: float32 from 0 to 1, or uint8.
     Raises InputError where no winner was trained and where the folder cannot be written, and ExportError, with the
     figures, for an artefact that is refused.
     """
@@ -89,6 +95,7 @@ def export(
     from hwnas.runs import Run
 
     files = _file_names(files)
+    check_input(input)
     opened = Run.open(run)
     settings = opened.settings
     records = sorted(opened.folder.glob("winners/*/winner.json"))
@@ -103,7 +110,7 @@ def export(
         for path in records:
             target = Path(out) / opened.folder.resolve().name / path.parent.name
             try:
-                exported.append(_export_one(opened, path, target, device, files, allow_over_cap, explain))
+                exported.append(_export_one(opened, path, target, device, files, input, allow_over_cap, explain))
             except ExportError as error:
                 refused.append(f"trial {path.parent.name}: {error}")
             exporting.advance()
@@ -118,6 +125,7 @@ def _export_one(
     target: Path,
     device: "Device",
     names: Sequence[str],
+    input: Input,
     allow_over_cap: bool,
     explain: bool,
 ) -> Exported:
@@ -126,7 +134,7 @@ def _export_one(
 
     record, weights = _read_record(record_path), record_path.with_name("weights.safetensors")
     weights_hash = _weights_hash(weights)
-    card = artefact.whole_card(target, names)
+    card = artefact.whole_card(target, names, input=input)
     if card and card.get("weights_sha256") == weights_hash and not (explain and _unexplained(card)):
         say(f"trial {record['trial']} is exported already, in {target}")
         return Exported(str(target), card)
@@ -138,13 +146,14 @@ def _export_one(
         network = _load_network(record, weights)
         dataset = run.settings.dataset(network.graph.layers[0].shape[1])
         settings = {name: _written_in(*_FILES[name], device, run) for name in names}
-        files = _write_checked(network, dataset, staging, settings, _metadata(record), explain=explain)
+        files = _write_checked(network, dataset, staging, settings, _metadata(record), input=input, explain=explain)
         _time_files(files, staging, device, run)
         if explain:
             _explain(files, staging, device, run)
         check = _check(network, dataset)
         with artefact.writing(target.parent):
-            card = _card(run, record, network, files, weights_hash) | {"check": check.write(staging / CHECK)}
+            card = _card(run, record, network, files, weights_hash)
+            card |= {"input": input, "check": check.write(staging / CHECK)}
         _refuse_over_cap(card, allow_over_cap)
         with artefact.writing(target.parent):
             write_json(staging / CARD, card)
@@ -215,6 +224,7 @@ def _write_checked(
     settings: "Mapping[str, Setting]",
     metadata: dict[str, str],
     *,
+    input: Input = "normalised",
     explain: bool = False,
 ) -> dict[str, dict[str, Any]]:
     """Write files into the folder, each for its setting, compare with PyTorch; return the card's entries by file name.
@@ -230,23 +240,40 @@ def _write_checked(
     for name, setting in settings.items():
         precision = setting.precision
         written = formats.get(setting.runtime, precision=precision)
-        lowered, path = written.lower(network.graph, without=setting.without), folder / name
+        reading = Reading(input, dataset.mean, dataset.std, precision)
+        graph, baked = reading.bake(network.graph, weights)
+        path = folder / name
         with artefact.writing(folder.parent):
             ranges: Ranges | None = None
             how: dict[str, Any] = {}
             if precision == "int8":
-                ranges, how = _calibrated(network, written, setting, weights, dataset, path)
-            write = partial(written.write, weights=weights, ranges=ranges, precision=precision)
-            write_bytes(path, write(lowered, metadata=metadata, without=setting.without))
-            found = rewrites.places(network.graph, setting)
+                ranges, how = _calibrated(network, graph, written, setting, baked, dataset, path, reading=reading)
+            write = partial(
+                written.write,
+                weights=baked,
+                metadata=metadata | reading.left,
+                ranges=ranges,
+                precision=precision,
+                uint8_input=reading.uint8,
+            )
+            write_bytes(path, write(written.lower(graph, without=setting.without), without=setting.without))
+            found = rewrites.places(graph, setting)
             for rewrite in found if explain else ():
                 less = rewrites.without(setting, rewrite).without
-                write_bytes(_variant(path, rewrite), write(written.lower(network.graph, without=less), without=less))
-        checked = _compare(network, written.load(path), dataset, _IMAGES if precision == "fp32" else _REDUCED_IMAGES)
+                write_bytes(_variant(path, rewrite), write(written.lower(graph, without=less), without=less))
+        most = _IMAGES if precision == "fp32" else _REDUCED_IMAGES
+        checked = _compare(network, written.load(path), dataset, most, reading=reading)
         _refuse_other_outputs(name, precision, checked)
-        told = {**written.FACTS[precision], "rewrites": {rewrite: {"layers": n} for rewrite, n in found.items()}, **how}
-        files[name] = _entry(path, setting.runtime, precision) | told | _told(checked, precision)
+        how |= _facts(written.FACTS[precision], reading)
+        how["rewrites"] = {rewrite: {"layers": layers} for rewrite, layers in found.items()}
+        files[name] = _entry(path, setting.runtime, precision) | how | _told(checked, precision)
     return files
+
+
+def _facts(facts: Mapping[str, Any], reading: Reading) -> dict[str, Any]:
+    """Return what a card says of a file's form, from a format's facts."""
+    layout, _ = facts["input"].split()
+    return {**facts, "input": f"{layout} uint8"} if reading.uint8 else dict(facts)
 
 
 def _variant(path: Path, rewrite: str) -> Path:
@@ -275,7 +302,15 @@ def _explain(files: dict[str, dict[str, Any]], folder: Path, device: "Device", r
 
 
 def _calibrated(
-    network: "Network", written: "Format", setting: "Setting", weights: "Weights", dataset: "Dataset", path: Path
+    network: "Network",
+    graph: "Graph",
+    written: "Format",
+    setting: "Setting",
+    weights: "Weights",
+    dataset: "Dataset",
+    path: Path,
+    *,
+    reading: Reading,
 ) -> "tuple[Ranges, dict[str, Any]]":
     """Return the ranges of the better method, and what a card says of it; files beside `path` are written for trying.
 
@@ -287,21 +322,25 @@ def _calibrated(
     from hwnas.estimators.training import normalise
     from hwnas.files import write_bytes
 
-    lowered = written.lower(network.graph, without=setting.without)
-    write = partial(written.write, lowered, weights, precision="int8", without=setting.without)
+    lowered = written.lower(graph, without=setting.without)
+    write = partial(
+        written.write, lowered, weights, precision="int8", uint8_input=reading.uint8, without=setting.without
+    )
     rows = _spread(len(dataset.whole_train.labels), _CALIBRATION_IMAGES + _TRIED_IMAGES)
-    images = normalise(dataset.whole_train.read(rows), dataset)
+    pixels = dataset.whole_train.read(rows)
     calibrated = torch.zeros(len(rows), dtype=torch.bool)
     calibrated[_spread(len(rows), _CALIBRATION_IMAGES)] = True
-    tried = images[~calibrated] if len(rows) > _CALIBRATION_IMAGES else images
+    tried = pixels[~calibrated] if len(rows) > _CALIBRATION_IMAGES else pixels
     with torch.no_grad():
-        wanted = network(tried).numpy()
+        wanted = network(normalise(tried, dataset)).numpy()
     found = {}
     for number, (method, share) in enumerate(_METHODS.items()):
-        ranges = written.calibrate(lowered, weights, images[calibrated].numpy(), share=share)
+        ranges = written.calibrate(lowered, weights, reading.seen(pixels[calibrated].numpy()), share=share)
+        if reading.input_range:
+            ranges = {**ranges, lowered.layers[0].name: reading.input_range}
         file = path.with_name(f"{number}.{path.name}")  # one of its own: the runtime may still map the last one
         write_bytes(file, write(ranges=ranges))
-        outputs = written.load(file)(tried.numpy())
+        outputs = written.load(file)(reading.read(tried.numpy()))
         file.unlink()
         found[method] = float(np.sqrt(np.mean((outputs - wanted) ** 2)) / (wanted.std() or 1.0)), ranges
     best = min(found, key=lambda method: found[method][0])
@@ -318,7 +357,7 @@ def _spread(length: int, most: int) -> "Tensor":
     return torch.arange(count) * length // count
 
 
-def _compare(network: "Network", model: "Model", dataset: "Dataset", most: int) -> Checked:
+def _compare(network: "Network", model: "Model", dataset: "Dataset", most: int, *, reading: Reading) -> Checked:
     """Compare a file's logits with PyTorch's on at most so many test images, a batch at a time."""
     import numpy as np
     import torch
@@ -328,10 +367,10 @@ def _compare(network: "Network", model: "Model", dataset: "Dataset", most: int) 
     indices = _spread(len(dataset.test.labels), most)
     outputs, expected = [], []
     for batch in torch.split(indices, _BATCH):
-        images = normalise(dataset.test.read(batch), dataset)
-        outputs.append(model(images.numpy()))
+        pixels = dataset.test.read(batch)
+        outputs.append(model(reading.read(pixels.numpy())))
         with torch.no_grad():
-            expected.append(network(images).numpy())
+            expected.append(network(normalise(pixels, dataset)).numpy())
     return artefact.compare(np.concatenate(outputs), np.concatenate(expected), dataset.test.labels[indices].numpy())
 
 

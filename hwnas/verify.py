@@ -90,7 +90,7 @@ def verify(
     check = artefacts.read_check(folder, card)
     machine = load_device(device or card["device"])
     settings = _settings(card["files"], folder, machine)
-    images = check.images(card["data"])
+    images = check.images(card)
     checked = {
         name: artefacts.compare(formats.get(setting.runtime).load(path)(images), check.logits, check.labels)
         for setting, files in settings.items()

@@ -240,6 +240,15 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     return exported
 
 
+@pytest.fixture(scope="module", params=["pixels", "uint8"])
+def baked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """Return an artefact whose files normalise, which tests only read."""
+    folder = tmp_path_factory.mktemp("baked")
+    names = ["model.tflite", "model.int8.tflite", "model.onnx"]
+    (exported,) = hwnas.export(str(trained_run(folder)), out=str(folder / "export"), files=names, input=request.param)
+    return exported
+
+
 def run_script(folder: Path, *arguments: str, status: int = 0) -> str:
     command = [sys.executable, "-I", "run.py", *arguments]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, encoding="utf-8")
@@ -280,6 +289,50 @@ def test_run_py_reads_an_image_as_training_does_and_prints_what_each_file_comput
             assert printed == pytest.approx(sorted(100 * shares, reverse=True), abs=0.011)
             best.add(lines[0][10:])
     assert len(best) > 1
+
+
+def test_files_that_normalise_compute_what_pytorch_does_and_run_py_gives_them_what_they_read(
+    made: Exported, baked: Exported, tmp_path: Path
+) -> None:
+    assert made.card["input"] == "normalised"
+    number = {"pixels": "float32", "uint8": "uint8"}[baked.card["input"]]
+    (picture,) = (path for path in pictures(tmp_path) if path.name == "turned.png")
+    pixels = _decode(picture, channels=1, resolution=8).astype(np.float32)[None]
+    data = made.card["data"]
+    model = tflite.load(Path(made.folder, "model.tflite"))
+    logits = model((pixels / 255 - np.float32(data["mean"][0])) / np.float32(data["std"][0]))[0].astype(float)
+    shares = dict(zip(data["classes"], 100 * np.exp(logits) / np.exp(logits).sum(), strict=True))
+    for name, entry in baked.card["files"].items():
+        dtype = "int8" if number != "uint8" and "int8" in name else number
+        assert entry["input"] == f"{'NCHW' if entry['runtime'] == 'onnx' else 'NHWC'} {dtype}"
+        assert entry["tensors"]["input"]["dtype"] == dtype
+        lines = run_script(Path(baked.folder), str(picture), "--model", name).splitlines()
+        printed = {line[10:]: float(line.split(" %")[0]) for line in lines}
+        assert printed == pytest.approx(shares, abs=3 if "int8" in name else 0.02)
+    for one in hwnas.verify(baked.folder, device="host"):
+        assert one.fine
+        assert (one.check_error or 0.0) < (1e-5 if one.precision == "fp32" else 0.2)
+
+
+def test_an_artefact_of_another_input_is_not_taken_for_this_one(baked: Exported) -> None:
+    names, other = list(baked.card["files"]), {"pixels": "uint8", "uint8": "pixels"}[baked.card["input"]]
+    assert artefact.whole_card(Path(baked.folder), names, input=baked.card["input"]) == baked.card
+    assert artefact.whole_card(Path(baked.folder), names, input=other) is None
+    assert artefact.whole_card(Path(baked.folder), names) is None
+
+
+def test_the_texts_say_what_files_that_normalise_read(baked: Exported) -> None:
+    uint8 = baked.card["input"] == "uint8"
+    text = " ".join(export_texts.readme(baked.card).split())
+    stated = "uint8, from 0 to 255. The files" if uint8 else "float32, from 0 to 1: `pixel / 255`. The files"
+    assert stated in text
+    for name in baked.card["files"]:
+        card = fastest(baked.card, name)
+        if name == "model.onnx":
+            card["files"] = {name: card["files"][name]}
+        for code in fragments(card).values():
+            assert not re.search("mean|deviation", code)
+            assert ("255" in code) != uint8
 
 
 def test_run_py_alone_takes_the_first_model_that_is_there_and_as_many_classes_as_it_is_told(
@@ -417,7 +470,7 @@ struct Interpreter {
   TfLiteStatus Invoke() { return kTfLiteOk; }
   template <class T> T* typed_input_tensor(int) { static T values[COUNT]; return values; }
   template <class T> const T* typed_output_tensor(int) {
-    for (int i = 0; i < COUNT; ++i) std::cout << +typed_input_tensor<T>(0)[i] << " ";
+    for (int i = 0; i < COUNT; ++i) std::cout << +typed_input_tensor<INPUT>(0)[i] << " ";
     static const T logits[] = {0, 2, 1};
     return logits;
   }
@@ -449,8 +502,18 @@ int main() {
 def test_the_fragment_in_cpp_compiles_and_gives_the_file_what_the_card_says(
     made: Exported, tmp_path: Path, name: str, channels: int
 ) -> None:
+    check_cpp(made, tmp_path, name, channels)
+
+
+@pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler here: ./apt-install g++")
+@pytest.mark.parametrize("name", ["model.tflite", "model.int8.tflite"])
+def test_the_fragment_in_cpp_gives_files_that_normalise_pixels(baked: Exported, tmp_path: Path, name: str) -> None:
+    check_cpp(baked, tmp_path, name, 1)
+
+
+def check_cpp(exported: Exported, tmp_path: Path, name: str, channels: int) -> None:
     """TensorFlow Lite itself is pretended: its headers come with no package."""
-    card = fastest(made.card, name)
+    card = fastest(exported.card, name)
     mean, std = [0.4, 0.5, 0.25][:channels], [0.2, 0.25, 0.5][:channels]
     card["data"] |= {"channels": channels, "mean": mean, "std": std}
     (tmp_path / "tensorflow" / "lite" / "kernels").mkdir(parents=True)
@@ -459,16 +522,18 @@ def test_the_fragment_in_cpp_compiles_and_gives_the_file_what_the_card_says(
         content = PRETENDED if header == "interpreter.h" else included
         (tmp_path / "tensorflow" / "lite" / header).write_text(content)
     (tmp_path / "main.cc").write_text(fragments(card)["cpp"] + MAIN)
-    count = 64 * channels
-    compiler = ["c++", "-std=c++17", "-Wall", "-Werror", f"-I{tmp_path}", f"-DCOUNT={count}", "main.cc", "-o", "main"]
+    count, source = 64 * channels, card["files"][name]["tensors"]["input"]
+    defined = [f"-DCOUNT={count}", f"-DINPUT={source['dtype'].replace('32', '').replace('int8', 'int8_t')}"]
+    compiler = ["c++", "-std=c++17", "-Wall", "-Werror", f"-I{tmp_path}", *defined, "main.cc", "-o", "main"]
     subprocess.run(compiler, cwd=tmp_path, check=True)
     done = subprocess.run([tmp_path / "main"], capture_output=True, text=True, check=True)
     file, values, best = done.stdout.splitlines()
     assert (file, best) == (name, "1")
-    pixels = np.arange(count) * 37 % 256
-    expected = (pixels.reshape(-1, channels) / 255 - mean) / std
-    source = card["files"][name]["tensors"]["input"]
-    if source["scale"]:
+    pixels = np.arange(count).reshape(-1, channels) * 37 % 256
+    expected = pixels / 255 if card["input"] == "pixels" else (pixels / 255 - mean) / std
+    if source["dtype"] == "uint8":
+        expected = pixels.astype(float)
+    elif source["scale"]:
         expected = np.clip(np.rint(expected / source["scale"]) + source["zero_point"], -128, 127)
     found = np.array(values.split(), float)
     assert np.abs(found - expected.ravel()).max() <= (1 if source["scale"] else 1e-5)  # a tie may fall either way

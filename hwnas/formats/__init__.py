@@ -5,7 +5,7 @@ A format is a module with
     FACTS                                               by precision, as in fp32: what a card says of its files
     REWRITES                                            by name: other operators in the place of a layer's own
     lower(graph, *, without) -> Graph                   the layers that the runtime executes; a latency table's entries
-    write(graph, weights, *, metadata, ranges, precision, without) -> bytes
+    write(graph, weights, *, metadata, ranges, precision, uint8_input, without) -> bytes
                                                         the file of a lowered graph; int8 takes ranges
     calibrate(graph, weights, images, *, share) -> Ranges
                                                         the ranges of a lowered graph; only where int8 is written
@@ -38,9 +38,12 @@ _SAMPLE = 1 << 16  # values of which a quantile is taken
 
 
 class Model(Protocol):
-    """A loaded file: one array [n, c, h, w] per input, to the output [n, classes], or [n, c, h, w] of a lone layer."""
+    """A loaded file: one array [n, c, h, w] per input, to the output [n, classes], or [n, c, h, w] of a lone layer.
 
-    def __call__(self, *inputs: "Array") -> "Array":
+    Arrays are float32, converted where the file has scales; uint8 goes as it is into a file that reads uint8.
+    """
+
+    def __call__(self, *inputs: "Array | NDArray[np.uint8]") -> "Array":
         """Return the output of all images."""
         ...
 
@@ -78,12 +81,14 @@ class Format(Protocol):
         metadata: Mapping[str, str] | None = None,
         ranges: "Ranges | None" = None,
         precision: str = "fp32",
+        uint8_input: bool = False,
         without: Collection[str] = (),
     ) -> bytes:
         """Return the file of a lowered graph in a precision of FACTS; `metadata` is kept in the file.
 
-        Where `ranges` are given it is int8, which cannot be written without them. It is `without` what it was lowered
-        without.
+        Where `ranges` are given it is int8, which cannot be written without them. With `uint8_input` a network reads
+        bytes: in int8 0 and 255 stand for the ends of the input's range, otherwise for 0 and 1. It is `without` what it
+        was lowered without.
         Raises ExportError for a layer that the format cannot express, for missing or wrong weights and missing ranges,
         and for ranges or a precision that the format does not write.
         """

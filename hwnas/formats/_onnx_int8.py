@@ -49,12 +49,12 @@ class Scale(NamedTuple):
 class Int8Writer(Writer):
     """Writes a lowered graph in int8; `ranges` are the smallest and largest value of each layer, by its name.
 
-    A layer by itself reads and writes uint8, a network float32.
+    A layer by itself reads and writes uint8, a network float32, or reads bytes, which span the input's range.
     Raises ExportError for a layer without a range.
     """
 
-    def __init__(self, graph: Graph, weights: "Weights", ranges: "Ranges") -> None:
-        super().__init__(fuse_relu(graph, into=_CLIPS), weights)
+    def __init__(self, graph: Graph, weights: "Weights", ranges: "Ranges", *, uint8_input: bool = False) -> None:
+        super().__init__(fuse_relu(graph, into=_CLIPS), weights, uint8_input=uint8_input)
         self.alone = graph.layers[0].name != "input"
         self.edges = TensorProto.UINT8 if self.alone else TensorProto.FLOAT
         self.numbers: dict[str, str] = {}  # by the value that dequantises them
@@ -70,7 +70,7 @@ class Int8Writer(Writer):
             super().add_layer(position)
             return
         name = input_name(layer)
-        numbers = name if self.alone else self.quantise(name, scale)
+        numbers = name if self.alone or self.uint8_input else self.quantise(name, scale)
         self.values.append(self.dequantise(numbers, scale, f"{name}.dequantised"))
 
     def add_operator(self, layer: Layer, inputs: list[str], output: str) -> None:

@@ -22,16 +22,17 @@ Emitter = Callable[["Writer", Layer, list[str], str], None]
 
 
 class Writer:
-    """Collects nodes and constants; a value is known by its name.
+    """Collects nodes and constants; a value is known by its name. With `uint8_input` the file reads bytes.
 
     Raises ExportError for a layer of unknown kind, and for missing or wrong weights.
     """
 
-    edges = TensorProto.FLOAT  # of inputs and output
+    edges = TensorProto.FLOAT  # of inputs, unless these are bytes, and of the output
 
-    def __init__(self, graph: Graph, weights: "Weights") -> None:
+    def __init__(self, graph: Graph, weights: "Weights", *, uint8_input: bool = False) -> None:
         self.graph = graph
         self.weights = weights
+        self.uint8_input = uint8_input
         self.nodes: list[NodeProto] = []
         self.constants: list[TensorProto] = []
         self.values: list[str] = []  # each layer's output
@@ -40,11 +41,20 @@ class Writer:
         """Add the layer at a position of the graph; those before it must have been added."""
         layer = self.graph.layers[position]
         if layer.kind == "input":
-            self.values.append(input_name(layer))
+            self.add_input(layer)
             return
         output = output_name(self.graph) if position == len(self.graph.layers) - 1 else layer.name
         self.values.append(output)
         self.add_operator(layer, [self.values[source] for source in layer.inputs], output)
+
+    def add_input(self, layer: Layer) -> None:
+        """Add an input, and of bytes the DequantizeLinear that makes 255 stand for 1."""
+        name = input_name(layer)
+        if self.uint8_input:
+            step = self.constant(f"{name}.scale", np.array(1 / 255, dtype=np.float32))
+            self.node("DequantizeLinear", [name, step], f"{name}.fp32")
+            name = f"{name}.fp32"
+        self.values.append(name)
 
     def add_operator(self, layer: Layer, inputs: list[str], output: str) -> None:
         """Add what a layer computes, and its activation function."""
@@ -120,7 +130,8 @@ class Writer:
 
     def _info(self, name: str, layer: Layer, batch: int | None) -> ValueInfoProto:
         shape = layer.shape[:1] if layer.kind == "linear" else layer.shape
-        return helper.make_tensor_value_info(name, self.edges, [batch or _BATCH, *shape])
+        kind = TensorProto.UINT8 if self.uint8_input and layer.kind == "input" else self.edges
+        return helper.make_tensor_value_info(name, kind, [batch or _BATCH, *shape])
 
 
 def window(graph: Graph, layer: Layer) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from hwnas.errors import ExportError
-from hwnas.formats import Rewrite, pixels_in_windows
+from hwnas.formats import Rewrite, input_name, pixels_in_windows
 from hwnas.formats._tflite_writer import MOST_TAPS, Op, Writer, depthwise, nhwc
 from hwnas.graph import Graph, Layer, Shape
 
@@ -80,12 +80,31 @@ class Int8Writer(Writer):
         weights: "Weights",
         ranges: "Ranges",
         *,
+        uint8_input: bool = False,
         without: Collection[str] = (),
         sized_only: bool = False,
     ) -> None:
-        super().__init__(graph, weights, sized_only=sized_only)
+        super().__init__(graph, weights, uint8_input=uint8_input, sized_only=sized_only)
         self._without = without
+        self._ranges = ranges
         self._scales = _layer_scales(graph, ranges, convolves=_CONVOLVE not in without)
+
+    def add_input(self, layer: Layer) -> None:
+        """Add an input of the file, and of bytes, which span the layer's own range, the QUANTIZE to int8."""
+        if not self.uint8_input:
+            super().add_input(layer)
+            return
+        name, scale = input_name(layer), Scale.of(*_range(layer, self._ranges))
+        self.inputs.append(self.tensor(name, self._shape(layer)))
+        self.describe(
+            self.inputs[-1],
+            schema.TensorType.UINT8,
+            np.array([scale.step]),
+            zero_point=scale.zero_point - _LOWEST,
+        )
+        output = self._quantise(self.tensor(f"{name}.int8", self._shape(layer)), self._scales[len(self.values)])
+        self.values.append(output)
+        self.operator(Op.QUANTIZE, self.inputs[-1:], output, schema.QuantizeOptionsT())
 
     def add_output(self, layer: Layer) -> int:
         """Add what a layer computes, or an input of the file."""

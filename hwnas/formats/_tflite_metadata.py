@@ -51,6 +51,11 @@ _NORMALIZATION, _THRESHOLD = 1, 3  # a ProcessUnit's type
 _AXIS_LABELS = 2  # an AssociatedFile's type
 _COLOR_SPACES = {1: 2, 3: 1}  # by channels: grey and RGB; 0 stands for others
 _WHITE = 255.0
+_NORMALISED = "One image: each channel's pixels, from 0 to 255, less its mean and divided by its std."
+_OTHERS = {
+    "pixels": "One image: pixels from 0 to 255, divided by 255.",
+    "uint8": "One image: pixels from 0 to 255, as they are.",
+}
 _LONG_AGO = (1980, 1, 1, 0, 0, 0)  # so that a file is the same whenever it is written
 
 
@@ -72,7 +77,10 @@ def of_images(graph: Graph, metadata: Mapping[str, str]) -> bytes | None:
     if not (std > 0).all():
         raise ExportError(f"std must be above 0; got {metadata['std']!r}. Take it from the data set")
     builder = flatbuffers.Builder(1024)
-    root = _model(_images(channels, mean, std), _logits(labelled=labels(graph, metadata) is not None))
+    root = _model(
+        _images(channels, mean, std, metadata.get("input", "normalised")),
+        _logits(labelled=labels(graph, metadata) is not None),
+    )
     builder.Finish(_add(builder, root), file_identifier=_IDENTIFIER)
     return bytes(builder.Output())
 
@@ -115,14 +123,17 @@ def _model(images: _Table, logits: _Table) -> _Table:
     return _Table("ModelMetadata", {**about, "subgraph_metadata": [network], "min_parser_version": _VERSION})
 
 
-def _images(channels: int, mean: "Channels", std: "Channels") -> _Table:
-    """Return what is said of the input; mean and std are those of pixels scaled to 0..1."""
+def _images(channels: int, mean: "Channels", std: "Channels", read: str) -> _Table:
+    """Return what is said of the input; mean and std are those of pixels scaled to 0..1.
+
+    A reader applies them, then the input's scale and zero point if it has some: for uint8 that gives the pixels again.
+    """
     scaling = _Table("NormalizationOptions", {"mean": mean * _WHITE, "std": std * _WHITE})
     return _Table(
         "TensorMetadata",
         {
             "name": "images",
-            "description": "One image: each channel's pixels, from 0 to 255, less its mean and divided by its std.",
+            "description": _OTHERS.get(read, _NORMALISED),
             "content": _content(_IMAGE, "ImageProperties", {"color_space": _COLOR_SPACES.get(channels, 0)}),
             "process_units": [_Table("ProcessUnit", {"options_type": _NORMALIZATION, "options": scaling})],
             "stats": _Table("Stats", {"max": (1 - mean) / std, "min": -mean / std}),

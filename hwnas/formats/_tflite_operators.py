@@ -24,7 +24,7 @@ def add_layers(writer: Writer) -> None:
     """
     for layer in writer.graph.layers:
         if layer.kind == "input":
-            writer.add_output(layer)
+            writer.add_input(layer)
         elif layer.kind == "zero":
             writer.add_zeros(layer)
         else:

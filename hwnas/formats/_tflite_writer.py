@@ -44,12 +44,17 @@ class _Data:
 class Writer:
     """Collects tensors, buffers and operators; a tensor is known by its number.
 
-    With `sized_only` most of the constants' bytes are left out, and counted: `left_out`.
+    With `uint8_input` the file reads bytes. With `sized_only` most of the constants' bytes are left out, and counted:
+    `left_out`.
     """
 
-    def __init__(self, graph: Graph, weights: "Weights", *, sized_only: bool = False) -> None:
+    def __init__(
+        self, graph: Graph, weights: "Weights", *, uint8_input: bool = False, sized_only: bool = False
+    ) -> None:
         self.graph = graph
         self.weights = weights
+        self.uint8_input = uint8_input
+        self.inputs: list[int] = []  # of the file
         self.buffers: list[Any] = [schema.BufferT()]  # number 0 stays empty: tensors without constant data
         self.tensors: list[Any] = []
         self.operators: list[Any] = []
@@ -59,6 +64,16 @@ class Writer:
         self.small: dict[tuple[int, ...], int] = {}  # int32 constants, which several operators share
         self.left_out = 0
         self._sized_only = sized_only
+
+    def add_input(self, layer: Layer) -> None:
+        """Add an input of the file, and of bytes the DEQUANTIZE that makes 255 stand for 1."""
+        if not self.uint8_input:
+            self.inputs.append(self.add_output(layer))
+            return
+        name = input_name(layer)
+        self.inputs.append(self.tensor(name, self._shape(layer)))
+        self.describe(self.inputs[-1], schema.TensorType.UINT8, np.array([1 / 255]))
+        self.values.append(self.dequantised(f"{name}.fp32", self.inputs[-1], version=1))
 
     def add_output(self, layer: Layer) -> int:
         """Add what a layer computes, or an input of the file."""
@@ -116,7 +131,7 @@ class Writer:
         )
 
     def dequantised(self, name: str, number: int, *, version: int) -> int:
-        """Add the DEQUANTIZE of a constant and return its output, which is fp32."""
+        """Add the DEQUANTIZE of a constant or an input and return its output, which is fp32."""
         output = self.tensor(name, self.tensors[number].shape)
         self.operator(Op.DEQUANTIZE, [number], output, schema.DequantizeOptionsT(), version=version)
         return output
@@ -251,16 +266,11 @@ class Writer:
         builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
         return bytes(builder.Output())
 
-    @property
-    def _inputs(self) -> list[int]:
-        pairs = zip(self.graph.layers, self.values, strict=True)
-        return [value for layer, value in pairs if layer.kind == "input"]
-
     def _subgraph(self) -> Any:
         return schema.SubGraphT(
             name="main",
             tensors=self.tensors,
-            inputs=self._inputs,
+            inputs=self.inputs,
             outputs=[self.values[-1]],
             operators=self.operators,
         )
@@ -271,7 +281,7 @@ class Writer:
 
         return schema.SignatureDefT(
             signatureKey="serving_default",
-            inputs=[entry(value) for value in self._inputs],
+            inputs=[entry(value) for value in self.inputs],
             outputs=[entry(self.values[-1])],
         )
 

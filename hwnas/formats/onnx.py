@@ -2,7 +2,8 @@
 
 Activations are NCHW; the batch is dynamic. BatchNorm comes folded into the weights. Padding is the operators' own
 attribute, uneven where TensorFlow's SAME is. ReLU is a node of its own in the fp32 file; ONNX Runtime fuses it on
-loading. An int8 file of a network reads and writes float32, that of a layer by itself, which is timed, uint8.
+loading. An int8 file of a network reads float32 or bytes and writes float32, that of a layer by itself, which is timed,
+uint8.
 """
 
 import json
@@ -47,15 +48,17 @@ def write(
     metadata: Mapping[str, str] | None = None,
     ranges: "Ranges | None" = None,
     precision: str = "fp32",
+    uint8_input: bool = False,
     without: Collection[str] = (),
     opset: int = OPSET,
     batch: int | None = None,
 ) -> bytes:
     """Return the .onnx file of a lowered graph; `weights` are in torch's layout.
 
-    It is fp32; with `ranges`, which `calibrate` finds, int8. `opset` is 11 at least (before it Pad and Clip read no
-    inputs), in int8 13 (before it scales are not per channel), and at most what the installed onnx knows, which may be
-    more than ONNX Runtime runs. The batch is dynamic without `batch`.
+    It is fp32; with `ranges`, which `calibrate` finds, int8. With `uint8_input` the input is uint8: in int8 0 and 255
+    are the ends of its range, otherwise 0 and 1. `opset` is 11 at least (before it Pad and Clip read no inputs), in
+    int8 13 (before it scales are not per channel), and at most what the installed onnx knows, which may be more than
+    ONNX Runtime runs. The batch is dynamic without `batch`.
     Raises ExportError for a layer of unknown kind, for missing or wrong weights, missing ranges, and another precision,
     opset or batch.
     """
@@ -66,7 +69,10 @@ def write(
             "int8 takes ranges; got none. Take them from images: onnx.calibrate(lowered graph, weights, images)"
         )
     _check(opset, batch, "fp32" if ranges is None else "int8")
-    writer = Writer(graph, weights) if ranges is None else Int8Writer(graph, weights, ranges)
+    if ranges is None:
+        writer = Writer(graph, weights, uint8_input=uint8_input)
+    else:
+        writer = Int8Writer(graph, weights, ranges, uint8_input=uint8_input)
     writer.add_layers()
     model = writer.finish(metadata or {}, opset=opset, batch=batch)
     checker.check_model(model)
@@ -122,7 +128,7 @@ def load(path: Path, *, threads: int = 1) -> Model:
     (target,) = session.get_outputs()
     sources = [info.name for info in session.get_inputs()]
 
-    def run(*inputs: "Array") -> "Array":
+    def run(*inputs: "Array | NDArray[np.uint8]") -> "Array":
         values = zip(sources, inputs, strict=True)
         feed = {name: _in_uint8(value, scales[name]) if name in scales else value for name, value in values}
         (found,) = session.run(None, feed)
@@ -139,7 +145,7 @@ def _scales(session: "InferenceSession") -> dict[str, Scale]:
     return {name: Scale(*scale) for name, scale in json.loads(told).items()} if told and uint8 else {}
 
 
-def _in_uint8(value: "Array", scale: Scale) -> "NDArray[np.uint8]":
+def _in_uint8(value: "NDArray[Any]", scale: Scale) -> "NDArray[np.uint8]":
     numbers: NDArray[np.uint8] = np.clip(np.rint(value / scale.step) + scale.zero_point, 0, 255).astype(np.uint8)
     return numbers
 

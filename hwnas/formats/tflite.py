@@ -76,18 +76,20 @@ def write(
     metadata: Mapping[str, str] | None = None,
     ranges: "Ranges | None" = None,
     precision: Precision = "fp32",
+    uint8_input: bool = False,
     without: Collection[str] = (),
 ) -> bytes:
     """Return the .tflite file of a lowered graph, NHWC with batch 1; `weights` are in torch's layout.
 
     With `ranges`, which `calibrate` finds, it is int8 throughout, from the input to the output. Of `fp16` and `dynamic`
-    the weights are smaller, and input and output float32. Of `metadata` that has the classes, mean and std of images
+    the weights are smaller, and input and output float32. With `uint8_input` the input is uint8: in int8 0 and 255 are
+    the ends of its range, otherwise 0 and 1. Of `metadata` that has the classes, mean and std of images
     TFLite's own metadata is written, too: `_tflite_metadata.py`.
     Raises ExportError for a layer that TFLite cannot express, for missing or wrong weights and missing ranges, for
     ranges of another precision, for weights that fp16 does not hold, and for mean and std that do not fit the input.
     """
     weights = weights | _weights_of_parts(graph, weights)
-    writer = _writer(graph, weights, ranges, precision, without=without)
+    writer = _writer(graph, weights, ranges, precision, uint8_input=uint8_input, without=without)
     add_layers(writer)
     return _finished(writer, metadata or {})
 
@@ -106,15 +108,16 @@ def _writer(
     ranges: "Ranges | None",
     precision: Precision,
     *,
+    uint8_input: bool = False,
     without: Collection[str] = (),
     sized_only: bool = False,
 ) -> Writer:
     if precision not in FACTS:
         raise not_written("tflite", precision, FACTS)
     if ranges is None and precision != "int8":
-        return _WRITERS[precision](graph, weights, sized_only=sized_only)
+        return _WRITERS[precision](graph, weights, uint8_input=uint8_input, sized_only=sized_only)
     if ranges is not None and precision in ("fp32", "int8"):
-        return Int8Writer(graph, weights, ranges, without=without, sized_only=sized_only)
+        return Int8Writer(graph, weights, ranges, uint8_input=uint8_input, without=without, sized_only=sized_only)
     raise ExportError(
         f"int8, and nothing else, takes ranges; got {precision} {'without' if ranges is None else 'with'} them. "
         "Take them from images for int8, tflite.calibrate(lowered graph, weights, images), or leave them out"
@@ -160,7 +163,7 @@ def calibrate(graph: Graph, weights: "Weights", images: "Array", *, share: float
 def load(path: Path, *, threads: int = 1) -> Model:
     """Load a file; the function maps one NCHW float32 array per input to [n, classes], or NCHW if the output is 4-D.
 
-    What is int8 in the file is converted here, by the file's own scales.
+    What is int8 in the file is converted here, by the file's own scales; uint8 that a file reads goes in as it is.
     Raises ExportError if the file cannot be loaded.
     """
     try:
@@ -171,7 +174,7 @@ def load(path: Path, *, threads: int = 1) -> Model:
     sources = interpreter.get_input_details()
     (target,) = interpreter.get_output_details()
 
-    def run(*inputs: "Array") -> "Array":
+    def run(*inputs: "Array | NDArray[np.uint8]") -> "Array":
         outputs = []
         for image in zip(*inputs, strict=True):
             for source, value in zip(sources, image, strict=True):
@@ -184,14 +187,14 @@ def load(path: Path, *, threads: int = 1) -> Model:
     return run
 
 
-def _nhwc(image: "Array") -> "Array":
+def _nhwc(image: "NDArray[Any]") -> "NDArray[Any]":
     return np.ascontiguousarray(image.transpose(1, 2, 0)[None])
 
 
-def _in_file(value: "Array", detail: dict[str, Any]) -> "NDArray[Any]":
+def _in_file(value: "NDArray[Any]", detail: dict[str, Any]) -> "NDArray[Any]":
     """Return a value as the numbers of one of the file's tensors."""
     step, zero_point = detail["quantization"]
-    if not step:
+    if not step or value.dtype == detail["dtype"]:
         return value
     limits = np.iinfo(detail["dtype"])
     numbers: NDArray[Any] = np.clip(np.rint(value / step) + zero_point, limits.min, limits.max).astype(detail["dtype"])
