@@ -34,6 +34,7 @@ class Checked:
     max_relative_error: float
     agreement: float
     accuracy: float
+    lost: float = 0.0  # of PyTorch's accuracy on them
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,11 +151,13 @@ def compare(found: "Array", wanted: "Array", labels: "NDArray[np.int64]") -> Che
     import numpy as np
 
     chosen = found.argmax(1)
+    accuracy, wanted_accuracy = (float((one.argmax(1) == labels).mean()) for one in (found, wanted))
     return Checked(
         images=len(labels),
         max_relative_error=float(np.abs(found - wanted).max() / (np.abs(wanted).max() or 1.0)),
         agreement=float((chosen == wanted.argmax(1)).mean()),
-        accuracy=float((chosen == labels).mean()),
+        accuracy=accuracy,
+        lost=wanted_accuracy - accuracy,
     )
 
 

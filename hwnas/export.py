@@ -7,7 +7,7 @@ import csv
 import io
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -46,6 +46,7 @@ _RECORD |= {"test_accuracy", "search_accuracy", "predicted_ms", "predicted_error
 _IMAGES = 64  # of the test set, on which fp32 is compared with PyTorch; check.npz holds them
 _REDUCED_IMAGES = 10_000  # at most, on which reduced precision is
 _CALIBRATION_IMAGES, _TRIED_IMAGES = 100, 200  # of the training set: on the others methods are compared
+_MOST_LOST = 0.005  # of the accuracy in int8: from there on a network is fine-tuned
 _METHODS = {"min-max": 1.0, "99.99 %": 0.9999}  # of calibration: the share of an image's values that a range holds
 _BATCH = 64
 
@@ -146,7 +147,16 @@ def _export_one(
         network = _load_network(record, weights)
         dataset = run.settings.dataset(network.graph.layers[0].shape[1])
         settings = {name: _written_in(*_FILES[name], device, run) for name in names}
-        files = _write_checked(network, dataset, staging, settings, _metadata(record), input=input, explain=explain)
+        files = _write_checked(
+            network,
+            dataset,
+            staging,
+            settings,
+            _metadata(record),
+            input=input,
+            explain=explain,
+            checkpoint=record_path.with_name(f"fine-tuning.{weights_hash[:8]}.safetensors"),
+        )
         _time_files(files, staging, device, run)
         if explain:
             _explain(files, staging, device, run)
@@ -226,48 +236,129 @@ def _write_checked(
     *,
     input: Input = "normalised",
     explain: bool = False,
+    checkpoint: Path | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Write files into the folder, each for its setting, compare with PyTorch; return the card's entries by file name.
 
-    With `explain` there is, beside each, what it is without each of its rewrites: `_variant`.
+    With `explain` there is, beside each, what it is without each of its rewrites: `_variant`. An int8 file that loses
+    more than half a point of accuracy is fine-tuned, with a `checkpoint` while that lasts.
     """
-    from hwnas import formats, rewrites
+    from hwnas import rewrites
     from hwnas.files import write_bytes
     from hwnas.module import deployed_weights
 
     weights = deployed_weights(network)
     files: dict[str, dict[str, Any]] = {}
     for name, setting in settings.items():
-        precision = setting.precision
-        written = formats.get(setting.runtime, precision=precision)
-        reading = Reading(input, dataset.mean, dataset.std, precision)
-        graph, baked = reading.bake(network.graph, weights)
-        path = folder / name
+        made = _make(network, weights, dataset, setting, folder / name, metadata, input)
+        if setting.precision == "int8" and made.checked.lost > _MOST_LOST:
+            made = _fine_tuned(made, network, dataset, metadata, checkpoint)
+        _refuse_other_outputs(name, setting.precision, made.checked)
+        found = rewrites.places(made.graph, setting)
         with artefact.writing(folder.parent):
-            ranges: Ranges | None = None
-            how: dict[str, Any] = {}
-            if precision == "int8":
-                ranges, how = _calibrated(network, graph, written, setting, baked, dataset, path, reading=reading)
-            write = partial(
-                written.write,
-                weights=baked,
-                metadata=metadata | reading.left,
-                ranges=ranges,
-                precision=precision,
-                uint8_input=reading.uint8,
-            )
-            write_bytes(path, write(written.lower(graph, without=setting.without), without=setting.without))
-            found = rewrites.places(graph, setting)
             for rewrite in found if explain else ():
-                less = rewrites.without(setting, rewrite).without
-                write_bytes(_variant(path, rewrite), write(written.lower(graph, without=less), without=less))
-        most = _IMAGES if precision == "fp32" else _REDUCED_IMAGES
-        checked = _compare(network, written.load(path), dataset, most, reading=reading)
-        _refuse_other_outputs(name, precision, checked)
-        how |= _facts(written.FACTS[precision], reading)
-        how["rewrites"] = {rewrite: {"layers": layers} for rewrite, layers in found.items()}
-        files[name] = _entry(path, setting.runtime, precision) | how | _told(checked, precision)
+                less = rewrites.without(setting, rewrite)
+                write_bytes(_variant(made.path, rewrite), _content(made, less, metadata))
+        told = {**made.how, "rewrites": {rewrite: {"layers": layers} for rewrite, layers in found.items()}}
+        files[name] = _entry(made.path, setting.runtime, setting.precision) | told
+        files[name] |= _told(made.checked, setting.precision)
     return files
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A file, what it was made of, how it compares with PyTorch, and what a card says of how it was made."""
+
+    path: Path
+    setting: "Setting"
+    reading: Reading
+    graph: "Graph"  # that computes of what the file reads
+    weights: "Weights"
+    ranges: "Ranges | None"
+    checked: Checked
+    how: dict[str, Any]
+
+
+def _make(
+    network: "Network",
+    weights: "Weights",
+    dataset: "Dataset",
+    setting: "Setting",
+    path: Path,
+    metadata: dict[str, str],
+    input: Input,
+    *,
+    baked: bool = False,
+) -> _Made:
+    """Write a file and compare it with PyTorch; weights that are `baked` compute of what the file reads already."""
+    from hwnas import formats
+    from hwnas.files import write_bytes
+
+    written = formats.get(setting.runtime, precision=setting.precision)
+    reading = Reading(input, dataset.mean, dataset.std, setting.precision)
+    graph, fitting = reading.bake(network.graph, weights)
+    fitting = weights if baked else fitting
+    how = _facts(written.FACTS[setting.precision], reading)
+    with artefact.writing(path.parent.parent):
+        ranges: Ranges | None = None
+        if setting.precision == "int8":
+            ranges, told = _calibrated(network, graph, written, setting, fitting, dataset, path, reading=reading)
+            how |= told
+        unchecked = _Made(path, setting, reading, graph, fitting, ranges, Checked(0, 0.0, 0.0, 0.0), how)
+        write_bytes(path, _content(unchecked, setting, metadata))
+    most = _IMAGES if setting.precision == "fp32" else _REDUCED_IMAGES
+    return replace(unchecked, checked=_compare(network, written.load(path), dataset, most, reading=reading))
+
+
+def _content(made: _Made, setting: "Setting", metadata: dict[str, str]) -> bytes:
+    """Return a file as it is written for a setting."""
+    from hwnas import formats
+
+    written = formats.get(setting.runtime, precision=setting.precision)
+    return written.write(
+        written.lower(made.graph, without=setting.without),
+        made.weights,
+        metadata=metadata | made.reading.left,
+        ranges=made.ranges,
+        precision=setting.precision,
+        uint8_input=made.reading.uint8,
+        without=setting.without,
+    )
+
+
+def _fine_tuned(
+    made: _Made, network: "Network", dataset: "Dataset", metadata: dict[str, str], checkpoint: Path | None
+) -> _Made:
+    """Fine-tune an int8 file in which accuracy is lost; return it, or the one that there was if it loses no more."""
+    from hwnas import formats, quantised_training
+
+    written, name = formats.get(made.setting.runtime), made.path.name
+    checkpoint = checkpoint and checkpoint.with_name(f"{name}.{checkpoint.name}")
+    say(f"{name} loses {made.checked.lost:.2%} of the accuracy: it is fine-tuned")
+    assert made.ranges is not None  # int8 has ranges
+    with bar(f"fine-tuning {name}", quantised_training.STEPS) as steps:
+        weights = quantised_training.fine_tune(
+            network,
+            written.lower(made.graph, without=tuple(written.REWRITES)),
+            made.weights,
+            made.ranges,
+            dataset,
+            reading=made.reading,
+            checkpoint=checkpoint,
+            on_step=steps.at,
+        )
+    tried = made.path.with_name(f"tuned.{name}")  # one of its own: the runtime may still map the other
+    tuned = _make(network, weights, dataset, made.setting, tried, metadata, made.reading.input, baked=True)
+    better = tuned.checked.lost < made.checked.lost
+    told = {"steps": quantised_training.STEPS, "lost_before": made.checked.lost, "lost_after": tuned.checked.lost}
+    if better:
+        tried.replace(made.path)
+    else:
+        tried.unlink()
+    if checkpoint:
+        checkpoint.unlink(missing_ok=True)
+    chosen = replace(tuned, path=made.path) if better else made
+    return replace(chosen, how={**chosen.how, "fine_tuning": {**told, "kept": better}})
 
 
 def _facts(facts: Mapping[str, Any], reading: Reading) -> dict[str, Any]:

@@ -26,19 +26,19 @@ from safetensors.torch import load_file, save_file
 from tiny_models import WRITERS
 
 import hwnas
-from hwnas import artefact, datasets, export_texts, formats, measure
+from hwnas import artefact, datasets, export_texts, formats, measure, quantised_training
 from hwnas.artefact import Checked
 from hwnas.datasets.folder import _decode
 from hwnas.device import Device, Setting
 from hwnas.errors import ExportError, HwnasError, InputError
-from hwnas.estimators.training import normalise
+from hwnas.estimators.training import accuracy, normalise
 from hwnas.export import _FILES, Exported, _refuse_other_outputs, _setting_for, _spread, _time_files, _write_checked
 from hwnas.files import write_json
 from hwnas.formats import tflite
 from hwnas.latency import Measurement, OtherCosts
 from hwnas.measure import Timed
 from hwnas.module import Network
-from hwnas.networks import Scale
+from hwnas.networks import Architecture, Scale
 from hwnas.runs import SearchSettings
 from hwnas.spaces import pnas, random_parameters
 
@@ -683,3 +683,30 @@ def test_explain_times_each_file_without_each_of_its_rewrites(tmp_path: Path, mo
     assert names_in(Path(told.folder)) == names_in(Path(plain.folder))
     (again,) = hwnas.export(str(run), files=names, explain=True)
     assert again.card == told.card  # what is known is not measured again
+
+
+@pytest.mark.parametrize("most_lost", [-1.0, 2.0])
+def test_int8_that_loses_accuracy_is_fine_tuned_and_what_is_better_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most_lost: float
+) -> None:
+    monkeypatch.setattr(sys.modules["hwnas.export"], "_MOST_LOST", most_lost)
+    monkeypatch.setattr(quantised_training, "STEPS", 3)
+    (exported,) = hwnas.export(str(trained_run(tmp_path)), out=str(tmp_path), files=("model.int8.tflite",))
+    entry = exported.card["files"]["model.int8.tflite"]
+    assert ("fine_tuning" in entry) == (most_lost < 0)
+    assert {path.name for path in Path(exported.folder).iterdir() if "int8" in path.name} == {"model.int8.tflite"}
+    assert not list(tmp_path.rglob("*fine-tuning*"))
+    if tuning := entry.get("fine_tuning"):
+        assert tuning["kept"] == (tuning["lost_after"] < tuning["lost_before"])
+        assert entry["accuracy"] == pytest.approx(
+            exported_accuracy(tmp_path) - min(tuning["lost_after"], tuning["lost_before"])
+        )
+
+
+def exported_accuracy(folder: Path) -> float:
+    """Return PyTorch's accuracy of the trained run's winner on the test set."""
+    record = json.loads(next(folder.rglob("winner.json")).read_text())
+    module = Network(Architecture.from_json(record["architecture"]).graph)
+    module.load_state_dict(load_file(next(folder.rglob("weights.safetensors"))))
+    data = datasets.load(f"npz:{folder / 'images.npz'}")
+    return accuracy(module.eval(), data.test, data)
