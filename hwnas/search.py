@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hwnas import plugins, spaces
-from hwnas.errors import InputError, TrainingError
+from hwnas.errors import ExportError, InputError, TrainingError
 from hwnas.options import (
     DEFAULT_CELLS,
     DEFAULT_FILTERS,
@@ -192,6 +192,7 @@ def search(
         predicted=predicted,
         storage=storage,
     )
+    _check_writes(settings, chosen)
     costs = _cost_model(settings, machine, chosen)
     _check_table(costs, settings, machine, chosen)
     _check_reachable(costs, settings)
@@ -214,6 +215,24 @@ def work(folder: str, *, since: int) -> None:
     setting = costs.table.measured_in
     with run.leases() as leases:
         _Search(run, device, setting, costs, leases, since=since).evaluate()
+
+
+def _check_writes(settings: "SearchSettings", setting: "Setting") -> None:
+    """Raise ExportError for an operation of the space that the runtime lacks; say which others' files lack one.
+
+    One scale of each resolution is looked at: cells and filters are no operations.
+    """
+    from hwnas import formats
+
+    space = plugins.load("spaces", settings.space)
+    scales = {scale.resolution: scale for scale in reversed(settings.scales)}
+    graphs = [architecture.graph for scale in scales.values() for architecture in space.cover(scale)]
+    formats.check_writes(setting.runtime, graphs, precision=setting.precision)
+    for runtime in (name for name in plugins.names("formats") if name != setting.runtime):
+        try:
+            formats.check_writes(runtime, graphs)
+        except ExportError as error:
+            say(f"hwnas export will refuse files of the runtime {runtime}: {error}")
 
 
 def _cost_model(settings: "SearchSettings", device: "Device", setting: "Setting") -> "CostModel":

@@ -21,13 +21,13 @@ from scipy.stats import kendalltau, spearmanr
 from hwnas import formats, measure, plugins, proxies, pruners
 from hwnas.cell import canonical_keys
 from hwnas.curves import Curve, Look
-from hwnas.errors import BudgetError, InputError, TableError, TrainingError, UnknownNameError
+from hwnas.errors import BudgetError, ExportError, InputError, TableError, TrainingError, UnknownNameError
 from hwnas.estimators import Estimate, Progress, Watch, size, training
 from hwnas.files import locked
-from hwnas.graph import Graph, executed
+from hwnas.graph import Builder, Graph, executed
 from hwnas.latency import LatencyTable, Measurement
 from hwnas.module import Network
-from hwnas.networks import Architecture
+from hwnas.networks import Architecture, Scale
 from hwnas.report import report
 from hwnas.runs import Run, curve_of, front_of, repair_journal
 from hwnas.search import Searched, search
@@ -155,6 +155,43 @@ def test_the_resolution_is_a_part_of_the_scale(workplace: Path, strategy: str) -
     tiny_search(workplace / "run", strategy=strategy, resolution=(8, 14), filters=(4,), max_mult_adds=200e3)
     sides = [candidate.architecture.graph.layers[0].shape[1] for candidate in Run.open(workplace / "run").candidates()]
     assert set(sides) == {8, 14}
+
+
+def grouped(scale: Scale) -> list[Any]:
+    """Return a network with an operation that TFLite lacks in hwnas."""
+    b = Builder((scale.input_channels, scale.resolution, scale.resolution))
+    value = b.window("conv", 0, name="stem", filters=4)
+    value = b.window("conv", value, name="grouped", kernel=(3, 3), groups=2, norm=True)
+    return [SimpleNamespace(graph=b.finish(b.linear(b.mean(value, name="mean"), scale.classes, name="classifier")))]
+
+
+def test_an_operation_that_the_runtime_lacks_is_named_before_anything_is_trained(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pnas, "cover", grouped)
+    for setting in ("tflite-fp32-1t", "tflite-int8-1t"):
+        words = r"grouped \(conv 3x3 g2 4x8x8 > 4x8x8.*\): .* of 1 group .* got 2 .* or the runtime onnx"
+        with pytest.raises(ExportError, match=words):
+            tiny_search(workplace / "run", setting=setting)
+    assert not (workplace / "run").exists()
+
+
+def test_a_search_says_which_other_runtimes_lack_an_operation(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(pnas, "cover", grouped)
+    with pytest.raises(TableError, match="onnx-fp32-1t"):  # there is no such table here
+        tiny_search(workplace / "run", setting="onnx-fp32-1t")
+    told = " ".join(capsys.readouterr().err.split())
+    assert "hwnas export will refuse files of the runtime tflite: grouped (conv 3x3 g2 4x8x8 > 4x8x8" in told
+
+
+def test_every_format_writes_every_operation_of_every_space() -> None:
+    for name in plugins.names("spaces"):
+        graphs = [architecture.graph for architecture in plugins.load("spaces", name).cover(Scale(1, 4, 9, 3))]
+        for runtime in plugins.names("formats"):
+            for precision in formats.get(runtime).FACTS:
+                formats.check_writes(runtime, graphs, precision=precision)
 
 
 def test_a_cap_below_a_space_is_refused_with_its_smallest_figures(workplace: Path) -> None:

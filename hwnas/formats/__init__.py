@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 from hwnas import plugins
 from hwnas.errors import ExportError
-from hwnas.graph import Graph, Layer, Shape, pads
+from hwnas.graph import Graph, Layer, Shape, executed, pads
 
 if TYPE_CHECKING:
     import numpy as np
@@ -119,6 +119,26 @@ def get(name: str, *, precision: str = "fp32") -> Format:
     if precision not in found.FACTS:
         raise not_written(name, precision, found.FACTS)
     return found
+
+
+def check_writes(name: str, graphs: Iterable[Graph], *, precision: str = "fp32") -> None:
+    """Write every operation of some graphs, side by side in one file and without weights.
+
+    Raises the format's ExportError for one that it cannot express, with its key.
+    """
+    found = get(name, precision=precision)
+    layers: dict[str, Layer] = {}
+    for graph in graphs:
+        for operation, layer, shapes in executed(found.lower(graph)):
+            if operation in layers:
+                continue
+            inputs = tuple(range(len(layers), len(layers) + len(shapes)))
+            for index, shape in enumerate(shapes):
+                layers[f"input {index} of {operation}"] = Layer("input", (), shape, f"input {index} of {operation}")
+            layers[operation] = layer._replace(inputs=inputs, name=f"{layer.name} ({operation})")
+    beside = Graph(tuple(layers.values()))
+    ranges = made_up_ranges(beside) if precision == "int8" else None
+    found.write(beside, no_weights(beside), ranges=ranges, precision=precision)
 
 
 def random_weights(graph: Graph, *, seed: int = 0) -> "Weights":
