@@ -16,7 +16,7 @@ import typer
 from hwnas import artefact
 from hwnas.artefact import CARD, CHECK, README, SCRIPT, Check, Checked
 from hwnas.errors import InputError
-from hwnas.inputs import Input, Reading, check_input
+from hwnas.inputs import AS_USUAL, Form, Input, Reading, checked_form
 from hwnas.options import RunFolder
 from hwnas.progress import bar, say
 
@@ -76,13 +76,17 @@ def export(
     input: Annotated[
         Input, typer.Option(help="what the files read: normalised images, pixels from 0 to 1, or bytes from 0 to 255")
     ] = "normalised",
+    batch: Annotated[
+        int | None, typer.Option(help="images that a file takes at once", show_default="1 in TFLite, any in ONNX")
+    ] = None,
     allow_over_cap: Annotated[
         bool, typer.Option("--allow-over-cap", help="keep an artefact whose measured latency is over the cap")
     ] = False,
 ) -> list[Exported]:
     """Export a run's trained winners as ONNX and TFLite (fp32 and int8), checked and timed on the run's device.
 
-    With `input` other than normalised the networks normalise by themselves: float32 from 0 to 1, or uint8.
+    With `input` other than normalised the networks normalise by themselves: float32 from 0 to 1, or uint8. Of a `batch`
+    an image's share of the latency is stated and held against the cap.
     Raises InputError where no winner was trained and where the folder cannot be written, and ExportError, with the
     figures, for an artefact that is refused.
     """
@@ -91,7 +95,7 @@ def export(
     from hwnas.runs import Run
 
     files = _file_names(files)
-    check_input(input)
+    form = checked_form(input, batch)
     opened = Run.open(run)
     settings = opened.settings
     records = sorted(opened.folder.glob("winners/*/winner.json"))
@@ -106,7 +110,7 @@ def export(
         for path in records:
             target = Path(out) / opened.folder.resolve().name / path.parent.name
             try:
-                exported.append(_export_one(opened, path, target, device, files, input, allow_over_cap))
+                exported.append(_export_one(opened, path, target, device, files, form, allow_over_cap))
             except ExportError as error:
                 refused.append(f"trial {path.parent.name}: {error}")
             exporting.advance()
@@ -121,7 +125,7 @@ def _export_one(
     target: Path,
     device: "Device",
     names: Sequence[str],
-    input: Input,
+    form: Form,
     allow_over_cap: bool,
 ) -> Exported:
     from hwnas import export_texts
@@ -129,7 +133,7 @@ def _export_one(
 
     record, weights = _read_record(record_path), record_path.with_name("weights.safetensors")
     weights_hash = _weights_hash(weights)
-    if (card := artefact.whole_card(target, names, input=input)) and card.get("weights_sha256") == weights_hash:
+    if (card := artefact.whole_card(target, names, form)) and card.get("weights_sha256") == weights_hash:
         say(f"trial {record['trial']} is exported already, in {target}")
         return Exported(str(target), card)
     staging = target.with_name(f".{target.name}.part")
@@ -139,12 +143,12 @@ def _export_one(
             staging.mkdir(parents=True)
         network = _load_network(record, weights)
         dataset = run.settings.dataset(network.graph.layers[0].shape[1])
-        files = _write_checked(network, dataset, staging, names, _metadata(record), input=input)
-        _time_files(files, staging, device, run)
+        files = _write_checked(network, dataset, staging, names, _metadata(record), form)
+        _time_files(files, staging, device, run, images=form.batch or 1)
         check = _check(network, dataset)
         with artefact.writing(target.parent):
             card = _card(run, record, network, files, weights_hash)
-            card |= {"input": input, "check": check.write(staging / CHECK)}
+            card |= {**form._asdict(), "check": check.write(staging / CHECK)}
         _refuse_over_cap(card, allow_over_cap)
         with artefact.writing(target.parent):
             write_json(staging / CARD, card)
@@ -214,8 +218,7 @@ def _write_checked(
     folder: Path,
     names: Sequence[str],
     metadata: dict[str, str],
-    *,
-    input: Input = "normalised",
+    form: Form = AS_USUAL,
 ) -> dict[str, dict[str, Any]]:
     """Write the named files into the folder and compare it with PyTorch; return the card's entries by file name."""
     from hwnas import formats
@@ -227,7 +230,7 @@ def _write_checked(
     for name in names:
         runtime, precision = _FILES[name]
         written = formats.get(runtime, precision=precision)
-        reading = Reading(input, dataset.mean, dataset.std, precision)
+        reading = Reading(form.input, dataset.mean, dataset.std, precision)
         graph, baked = reading.bake(network.graph, weights)
         lowered, path = written.lower(graph), folder / name
         with artefact.writing(folder.parent):
@@ -242,20 +245,22 @@ def _write_checked(
                 ranges=ranges,
                 precision=precision,
                 uint8_input=reading.uint8,
+                batch=form.batch,
             )
             write_bytes(path, content)
         most = _IMAGES if precision == "fp32" else _REDUCED_IMAGES
         checked = _compare(network, written.load(path), dataset, most, reading=reading)
         _refuse_other_outputs(name, precision, checked)
-        how |= _facts(written.FACTS[precision], reading)
+        how |= _facts(written.FACTS[precision], form)
         files[name] = _entry(path, runtime, precision) | how | _told(checked, precision)
     return files
 
 
-def _facts(facts: Mapping[str, Any], reading: Reading) -> dict[str, Any]:
-    """Return what a card says of a file's form, from a format's facts."""
-    layout, _ = facts["input"].split()
-    return {**facts, "input": f"{layout} uint8"} if reading.uint8 else dict(facts)
+def _facts(facts: Mapping[str, Any], form: Form) -> dict[str, Any]:
+    """Return what a card says of a file of some form, from its format's facts."""
+    layout, number = facts["input"].split()
+    number = "uint8" if form.input == "uint8" else number
+    return {**facts, "input": f"{layout} {number}", "batch": form.batch or facts["batch"]}
 
 
 def _calibrated(
@@ -380,10 +385,13 @@ def _told(checked: Checked, precision: str) -> dict[str, Any]:
     return told if precision == "fp32" else {**told, "accuracy": checked.accuracy, "test_images": checked.images}
 
 
-def _time_files(files: dict[str, dict[str, Any]], folder: Path, device: "Device", run: "Run") -> None:
-    """Time each file whole on the device, in the setting of its runtime and precision.
+def _time_files(
+    files: dict[str, dict[str, Any]], folder: Path, device: "Device", run: "Run", *, images: int = 1
+) -> None:
+    """Time each file whole on the device, in the setting of its runtime and precision; it takes `images` at once.
 
-    One that is over the cap, and would be refused, is measured once more, and all rounds count.
+    What is stated is an image's share. One that is over the cap, and would be refused, is measured once more, and all
+    rounds count.
     """
     from hwnas import tables
     from hwnas.measure import time_beside
@@ -394,10 +402,10 @@ def _time_files(files: dict[str, dict[str, Any]], folder: Path, device: "Device"
             continue
         table = tables.find_table(device, setting)
         (timed,) = time_beside(table, device, setting, {name: folder / name})
-        measured_ms = tables.stated_ms(timed.measurement, table)
+        measured_ms = tables.stated_ms(timed.measurement, table) / images
         if setting.name == run.settings.setting and measured_ms > run.settings.max_latency_ms:
             (again,) = time_beside(table, device, setting, {name: folder / name})
-            measured_ms = tables.stated_ms(again.measurement.after(timed.measurement), table)
+            measured_ms = tables.stated_ms(again.measurement.after(timed.measurement), table) / images
         entry["setting"] = setting.name
         entry["measured_ms"] = measured_ms
         entry["first_inference_ms"] = timed.other.first_ms

@@ -21,6 +21,7 @@ LAYERS = [  # a module may import those of lower layers, and of its own where th
     {
         "measure",
         "artefact",
+        "inputs",
         "export_texts",
         "costs",
         "known",
@@ -47,6 +48,7 @@ MAY_IMPORT_EACH_OTHER = [  # the layers whose modules build on one another, in t
     ["graph", "networks"],
     ["slowness", "latency"],
     ["costs", "measure"],
+    ["inputs", "artefact"],
     ["pictures", "bench_picture", "cell_picture", "network_picture"],
 ]
 
