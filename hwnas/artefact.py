@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hwnas.errors import ExportError, InputError
-from hwnas.inputs import Reading
+from hwnas.inputs import AS_USUAL, Form, Reading
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,9 +46,9 @@ class Check:
     labels: "NDArray[np.int64]"
 
     def images(self, card: Mapping[str, Any]) -> "NDArray[Any]":
-        """Return the images as the files of a card read them, [n, c, h, w]; those of older cards are normalised."""
+        """Return the images as the files of a card read them, [n, c, h, w]."""
         data = card["data"]
-        reading = Reading(card.get("input", "normalised"), tuple(data["mean"]), tuple(data["std"]))
+        reading = Reading(_form(card).input, tuple(data["mean"]), tuple(data["std"]))
         return reading.read(self.pixels)
 
     def write(self, path: Path) -> dict[str, Any]:
@@ -97,8 +97,8 @@ def changed_files(folder: Path, card: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def whole_card(folder: Path, names: Iterable[str], *, input: str = "normalised") -> dict[str, Any] | None:
-    """Return the card of an artefact that has these model files, of that input, all as they were exported.
+def whole_card(folder: Path, names: Iterable[str], form: Form = AS_USUAL) -> dict[str, Any] | None:
+    """Return the card of an artefact that has these model files, of that form, all as they were exported.
 
     None for any other.
     """
@@ -108,7 +108,7 @@ def whole_card(folder: Path, names: Iterable[str], *, input: str = "normalised")
         return None
     try:
         card: dict[str, Any] = read_json(folder / CARD, what="an artefact's card")
-        asked = card["files"].keys() == set(names) and card.get("input", "normalised") == input
+        asked = card["files"].keys() == set(names) and _form(card) == form
         whole = asked and not changed_files(folder, card)
     except (InputError, KeyError, TypeError, AttributeError):  # a broken card, or an older one
         return None
@@ -204,6 +204,11 @@ def _onnx_tensors(path: Path) -> dict[str, dict[str, Any]]:
 def sha256(path: Path) -> str:
     """Return the hash of a file's content."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _form(card: Mapping[str, Any]) -> Form:
+    """Return the form of a card's files; older cards do not state it."""
+    return Form(card.get("input", "normalised"), card.get("batch"))
 
 
 def _hashes(card: Mapping[str, Any]) -> dict[str, str]:

@@ -194,7 +194,9 @@ def _show_exported(exported: list[Exported]) -> None:
     print_table(["trial", "accuracy", "Mult-Adds M", "params k", "predicted ms", "measured ms", "cap ms"], rows)
     for one in exported:
         for name, file in one.card["files"].items():
-            timed = f"{file['measured_ms']:.3f} ms in {file['setting']}" if file["measured_ms"] else "not timed"
+            batch = one.card.get("batch")
+            each = f" an image, of a batch of {batch}," if batch else ""
+            timed = f"{file['measured_ms']:.3f} ms{each} in {file['setting']}" if file["measured_ms"] else "not timed"
             print(f"{one.folder}/{name}: {file['bytes'] / 1024:.0f} KiB, {timed}")
             for rewrite, found in file["rewrites"].items():
                 saved = "ratio" in found and (

@@ -7,7 +7,7 @@ import csv
 import io
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,7 +17,7 @@ import typer
 from hwnas import artefact
 from hwnas.artefact import CARD, CHECK, README, SCRIPT, Check, Checked
 from hwnas.errors import InputError
-from hwnas.inputs import Input, Reading, check_input
+from hwnas.inputs import AS_USUAL, Form, Input, Reading, checked_form
 from hwnas.options import RunFolder
 from hwnas.progress import bar, say
 
@@ -78,6 +78,9 @@ def export(
     input: Annotated[
         Input, typer.Option(help="what the files read: normalised images, pixels from 0 to 1, or bytes from 0 to 255")
     ] = "normalised",
+    batch: Annotated[
+        int | None, typer.Option(help="images that a file takes at once", show_default="1 in TFLite, any in ONNX")
+    ] = None,
     allow_over_cap: Annotated[
         bool, typer.Option("--allow-over-cap", help="keep an artefact whose measured latency is over the cap")
     ] = False,
@@ -87,7 +90,8 @@ def export(
 ) -> list[Exported]:
     """Export a run's trained winners as ONNX and TFLite (fp32 and int8), checked and timed on the run's device.
 
-    With `input` other than normalised the networks normalise by themselves: float32 from 0 to 1, or uint8.
+    With `input` other than normalised the networks normalise by themselves: float32 from 0 to 1, or uint8. Of a `batch`
+    an image's share of the latency is stated and held against the cap.
     Raises InputError where no winner was trained and where the folder cannot be written, and ExportError, with the
     figures, for an artefact that is refused.
     """
@@ -96,7 +100,7 @@ def export(
     from hwnas.runs import Run
 
     files = _file_names(files)
-    check_input(input)
+    form = checked_form(input, batch)
     opened = Run.open(run)
     settings = opened.settings
     records = sorted(opened.folder.glob("winners/*/winner.json"))
@@ -111,7 +115,7 @@ def export(
         for path in records:
             target = Path(out) / opened.folder.resolve().name / path.parent.name
             try:
-                exported.append(_export_one(opened, path, target, device, files, input, allow_over_cap, explain))
+                exported.append(_export_one(opened, path, target, device, files, form, allow_over_cap, explain))
             except ExportError as error:
                 refused.append(f"trial {path.parent.name}: {error}")
             exporting.advance()
@@ -126,7 +130,7 @@ def _export_one(
     target: Path,
     device: "Device",
     names: Sequence[str],
-    input: Input,
+    form: Form,
     allow_over_cap: bool,
     explain: bool,
 ) -> Exported:
@@ -135,7 +139,7 @@ def _export_one(
 
     record, weights = _read_record(record_path), record_path.with_name("weights.safetensors")
     weights_hash = _weights_hash(weights)
-    card = artefact.whole_card(target, names, input=input)
+    card = artefact.whole_card(target, names, form)
     if card and card.get("weights_sha256") == weights_hash and not (explain and _unexplained(card)):
         say(f"trial {record['trial']} is exported already, in {target}")
         return Exported(str(target), card)
@@ -153,17 +157,17 @@ def _export_one(
             staging,
             settings,
             _metadata(record),
-            input=input,
+            form,
             explain=explain,
             checkpoint=record_path.with_name(f"fine-tuning.{weights_hash[:8]}.safetensors"),
         )
-        _time_files(files, staging, device, run)
+        _time_files(files, staging, device, run, images=form.batch or 1)
         if explain:
-            _explain(files, staging, device, run)
+            _explain(files, staging, device, run, images=form.batch or 1)
         check = _check(network, dataset)
         with artefact.writing(target.parent):
             card = _card(run, record, network, files, weights_hash)
-            card |= {"input": input, "check": check.write(staging / CHECK)}
+            card |= {**form._asdict(), "check": check.write(staging / CHECK)}
         _refuse_over_cap(card, allow_over_cap)
         with artefact.writing(target.parent):
             write_json(staging / CARD, card)
@@ -233,8 +237,8 @@ def _write_checked(
     folder: Path,
     settings: "Mapping[str, Setting]",
     metadata: dict[str, str],
+    form: Form = AS_USUAL,
     *,
-    input: Input = "normalised",
     explain: bool = False,
     checkpoint: Path | None = None,
 ) -> dict[str, dict[str, Any]]:
@@ -250,7 +254,7 @@ def _write_checked(
     weights = deployed_weights(network)
     files: dict[str, dict[str, Any]] = {}
     for name, setting in settings.items():
-        made = _make(network, weights, dataset, setting, folder / name, metadata, input)
+        made = _make(network, weights, dataset, setting, folder / name, metadata, form)
         if setting.precision == "int8" and made.checked.lost > _MOST_LOST:
             made = _fine_tuned(made, network, dataset, metadata, checkpoint)
         _refuse_other_outputs(name, setting.precision, made.checked)
@@ -271,6 +275,7 @@ class _Made:
 
     path: Path
     setting: "Setting"
+    form: Form
     reading: Reading
     graph: "Graph"  # that computes of what the file reads
     weights: "Weights"
@@ -286,7 +291,7 @@ def _make(
     setting: "Setting",
     path: Path,
     metadata: dict[str, str],
-    input: Input,
+    form: Form,
     *,
     baked: bool = False,
 ) -> _Made:
@@ -295,16 +300,16 @@ def _make(
     from hwnas.files import write_bytes
 
     written = formats.get(setting.runtime, precision=setting.precision)
-    reading = Reading(input, dataset.mean, dataset.std, setting.precision)
+    reading = Reading(form.input, dataset.mean, dataset.std, setting.precision)
     graph, fitting = reading.bake(network.graph, weights)
     fitting = weights if baked else fitting
-    how = _facts(written.FACTS[setting.precision], reading)
+    how = _facts(written.FACTS[setting.precision], form)
     with artefact.writing(path.parent.parent):
         ranges: Ranges | None = None
         if setting.precision == "int8":
             ranges, told = _calibrated(network, graph, written, setting, fitting, dataset, path, reading=reading)
             how |= told
-        unchecked = _Made(path, setting, reading, graph, fitting, ranges, Checked(0, 0.0, 0.0, 0.0), how)
+        unchecked = _Made(path, setting, form, reading, graph, fitting, ranges, Checked(0, 0.0, 0.0, 0.0), how)
         write_bytes(path, _content(unchecked, setting, metadata))
     most = _IMAGES if setting.precision == "fp32" else _REDUCED_IMAGES
     return replace(unchecked, checked=_compare(network, written.load(path), dataset, most, reading=reading))
@@ -322,6 +327,7 @@ def _content(made: _Made, setting: "Setting", metadata: dict[str, str]) -> bytes
         ranges=made.ranges,
         precision=setting.precision,
         uint8_input=made.reading.uint8,
+        batch=made.form.batch,
         without=setting.without,
     )
 
@@ -348,7 +354,7 @@ def _fine_tuned(
             on_step=steps.at,
         )
     tried = made.path.with_name(f"tuned.{name}")  # one of its own: the runtime may still map the other
-    tuned = _make(network, weights, dataset, made.setting, tried, metadata, made.reading.input, baked=True)
+    tuned = _make(network, weights, dataset, made.setting, tried, metadata, made.form, baked=True)
     better = tuned.checked.lost < made.checked.lost
     told = {"steps": quantised_training.STEPS, "lost_before": made.checked.lost, "lost_after": tuned.checked.lost}
     if better:
@@ -361,10 +367,11 @@ def _fine_tuned(
     return replace(chosen, how={**chosen.how, "fine_tuning": {**told, "kept": better}})
 
 
-def _facts(facts: Mapping[str, Any], reading: Reading) -> dict[str, Any]:
-    """Return what a card says of a file's form, from a format's facts."""
-    layout, _ = facts["input"].split()
-    return {**facts, "input": f"{layout} uint8"} if reading.uint8 else dict(facts)
+def _facts(facts: Mapping[str, Any], form: Form) -> dict[str, Any]:
+    """Return what a card says of a file of some form, from its format's facts."""
+    layout, number = facts["input"].split()
+    number = "uint8" if form.input == "uint8" else number
+    return {**facts, "input": f"{layout} {number}", "batch": form.batch or facts["batch"]}
 
 
 def _variant(path: Path, rewrite: str) -> Path:
@@ -378,8 +385,8 @@ def _unexplained(card: dict[str, Any]) -> bool:
     return any("ratio" not in found for entry in timed for found in entry.get("rewrites", {"": {}}).values())
 
 
-def _explain(files: dict[str, dict[str, Any]], folder: Path, device: "Device", run: "Run") -> None:
-    """Time each file that was timed without each of its rewrites, and tell its entry what they save."""
+def _explain(files: dict[str, dict[str, Any]], folder: Path, device: "Device", run: "Run", *, images: int = 1) -> None:
+    """Time each file that was timed without each of its rewrites, and tell its entry what they save of an image."""
     from hwnas import rewrites
 
     for name, entry in files.items():
@@ -387,7 +394,8 @@ def _explain(files: dict[str, dict[str, Any]], folder: Path, device: "Device", r
         setting = _setting_for(entry["runtime"], entry["precision"], device, run)
         if variants and setting and entry["measured_ms"]:
             for rewrite, worth in rewrites.compare(device, setting, folder / name, variants).items():
-                entry["rewrites"][rewrite] |= asdict(worth)
+                shares = {"with_ms": worth.with_ms / images, "without_ms": worth.without_ms / images}
+                entry["rewrites"][rewrite] |= {**shares, "ratio": worth.ratio}
         for path in variants.values():
             path.unlink()
 
@@ -518,10 +526,13 @@ def _told(checked: Checked, precision: str) -> dict[str, Any]:
     return told if precision == "fp32" else {**told, "accuracy": checked.accuracy, "test_images": checked.images}
 
 
-def _time_files(files: dict[str, dict[str, Any]], folder: Path, device: "Device", run: "Run") -> None:
-    """Time each file whole on the device, in the setting of its runtime and precision.
+def _time_files(
+    files: dict[str, dict[str, Any]], folder: Path, device: "Device", run: "Run", *, images: int = 1
+) -> None:
+    """Time each file whole on the device, in the setting of its runtime and precision; it takes `images` at once.
 
-    One that is over the cap, and would be refused, is measured once more, and all rounds count.
+    What is stated is an image's share. One that is over the cap, and would be refused, is measured once more, and all
+    rounds count.
     """
     from hwnas import tables
     from hwnas.measure import time_beside
@@ -532,10 +543,10 @@ def _time_files(files: dict[str, dict[str, Any]], folder: Path, device: "Device"
             continue
         table = tables.find_table(device, setting)
         (timed,) = time_beside(table, device, setting, {name: folder / name})
-        measured_ms = tables.stated_ms(timed.measurement, table)
+        measured_ms = tables.stated_ms(timed.measurement, table) / images
         if setting.name == run.settings.setting and measured_ms > run.settings.max_latency_ms:
             (again,) = time_beside(table, device, setting, {name: folder / name})
-            measured_ms = tables.stated_ms(again.measurement.after(timed.measurement), table)
+            measured_ms = tables.stated_ms(again.measurement.after(timed.measurement), table) / images
         entry["setting"] = setting.name
         entry["measured_ms"] = measured_ms
         entry["first_inference_ms"] = timed.other.first_ms

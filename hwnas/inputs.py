@@ -7,26 +7,39 @@ neither where all channels have one mean and one std: the scale and zero point o
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 from hwnas.errors import InputError
-from hwnas.graph import Graph, Layer, pads
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from hwnas.formats import Array, Weights
+    from hwnas.graph import Graph, Layer
 
 Input = Literal["normalised", "pixels", "uint8"]
 NAME = "normalised"  # of the layer that normalises
 _WHITE = 255
 
 
-def check_input(input: str) -> None:
-    """Raise InputError for an input that there is not."""
+class Form(NamedTuple):
+    """The form of an export's files: what they read, and how many images at once; without a batch one, or any."""
+
+    input: Input = "normalised"
+    batch: int | None = None
+
+
+AS_USUAL = Form()
+
+
+def checked_form(input: Input, batch: int | None) -> Form:
+    """Return the form; raises InputError for an input that there is not, and for a batch below 1."""
     if input not in get_args(Input):
         raise InputError(f"the input must be one of {', '.join(get_args(Input))}; got {input!r}")
+    if batch is not None and batch < 1:
+        raise InputError(f"a batch must be 1 image or more; got {batch}. Leave it out for 1 in TFLite, any in ONNX")
+    return Form(input, batch)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +104,14 @@ class Reading:
         mean, std = (_WHITE * np.asarray(of, np.float32).reshape(-1, 1, 1) for of in (self.mean, self.std))
         return (pixels - mean) / std
 
-    def bake(self, graph: Graph, weights: "Weights") -> "tuple[Graph, Weights]":
+    def bake(self, graph: "Graph", weights: "Weights") -> "tuple[Graph, Weights]":
         """Return a network of normalised images as one of what the file reads; weights are in torch's layout.
 
         Raises InputError unless there are a mean and a std for each channel.
         """
         import numpy as np
+
+        from hwnas.graph import pads
 
         channels = graph.layers[0].shape[0]
         if not len(self.mean) == len(self.std) == channels:
@@ -117,12 +132,12 @@ class Reading:
         return _with_layer(graph), {**weights, NAME: (weight, (-mean / std).astype(np.float32))}
 
 
-def _readers(graph: Graph) -> list[Layer]:
+def _readers(graph: "Graph") -> "list[Layer]":
     """Return the layers that compute with the images; zeros only count them."""
     return [graph.layers[reader] for reader in graph.consumers[0] if graph.layers[reader].kind != "zero"]
 
 
-def _folded(graph: Graph, weights: "Weights", factor: "NDArray[Any]", shift: "NDArray[Any]") -> "Weights":
+def _folded(graph: "Graph", weights: "Weights", factor: "NDArray[Any]", shift: "NDArray[Any]") -> "Weights":
     """Return the weights with which the input's convolutions compute of x what they did of factor x + shift."""
     import numpy as np
 
@@ -137,8 +152,10 @@ def _folded(graph: Graph, weights: "Weights", factor: "NDArray[Any]", shift: "ND
     return folded
 
 
-def _with_layer(graph: Graph) -> Graph:
+def _with_layer(graph: "Graph") -> "Graph":
     """Return the graph with a depthwise 1x1 convolution between the images and all that computes with them."""
+    from hwnas.graph import Graph, Layer
+
     images, *others = graph.layers
     normalise = Layer("conv", (0,), images.shape, NAME, groups=images.shape[0], bias=True)
     moved = (

@@ -35,6 +35,7 @@ from hwnas.estimators.training import accuracy, normalise
 from hwnas.export import _FILES, Exported, _refuse_other_outputs, _setting_for, _spread, _time_files, _write_checked
 from hwnas.files import write_json
 from hwnas.formats import tflite
+from hwnas.inputs import Form, Input
 from hwnas.latency import Measurement, OtherCosts
 from hwnas.measure import Timed
 from hwnas.module import Network
@@ -126,10 +127,11 @@ def test_int8_takes_the_calibration_that_is_nearer_to_pytorch(
 
 
 @pytest.mark.parametrize(
-    ("rounds_ms", "calls", "stated_ms"), [([0.9], 1, 0.9), ([1.1, 0.8], 2, 0.875), ([1.2, 1.2], 2, 1.2)]
+    ("rounds_ms", "images", "calls", "stated_ms"),
+    [([0.9], 1, 1, 0.9), ([1.1, 0.8], 1, 2, 0.875), ([1.2, 1.2], 1, 2, 1.2), ([3.6], 4, 1, 0.9)],
 )
 def test_a_file_over_the_cap_is_measured_once_more_and_all_rounds_count(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rounds_ms: list[float], calls: int, stated_ms: float
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rounds_ms: list[float], images: int, calls: int, stated_ms: float
 ) -> None:
     monkeypatch.chdir(tmp_path)  # where there is no table
     found = iter(rounds_ms)
@@ -144,7 +146,7 @@ def test_a_file_over_the_cap_is_measured_once_more_and_all_rounds_count(
         settings=SimpleNamespace(setting=FP32.name, threads=1, predicted=False, max_latency_ms=1.0)
     )
     files = {"model.tflite": {"runtime": "tflite", "precision": "fp32"}}
-    _time_files(files, tmp_path, Device(name="here", settings=(FP32,)), run)
+    _time_files(files, tmp_path, Device(name="here", settings=(FP32,)), run, images=images)
     assert len(asked) == calls
     assert files["model.tflite"]["measured_ms"] == pytest.approx(stated_ms)
 
@@ -240,12 +242,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     return exported
 
 
-@pytest.fixture(scope="module", params=["pixels", "uint8"])
+@pytest.fixture(scope="module", params=[Form("pixels"), Form("uint8", 3)], ids=["pixels", "uint8"])
 def baked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
     """Return an artefact whose files normalise, which tests only read."""
-    folder = tmp_path_factory.mktemp("baked")
+    folder, form = tmp_path_factory.mktemp("baked"), request.param
     names = ["model.tflite", "model.int8.tflite", "model.onnx"]
-    (exported,) = hwnas.export(str(trained_run(folder)), out=str(folder / "export"), files=names, input=request.param)
+    run, out = str(trained_run(folder)), str(folder / "export")
+    (exported,) = hwnas.export(run, out=out, files=names, input=form.input, batch=form.batch)
     return exported
 
 
@@ -306,18 +309,27 @@ def test_files_that_normalise_compute_what_pytorch_does_and_run_py_gives_them_wh
         dtype = "int8" if number != "uint8" and "int8" in name else number
         assert entry["input"] == f"{'NCHW' if entry['runtime'] == 'onnx' else 'NHWC'} {dtype}"
         assert entry["tensors"]["input"]["dtype"] == dtype
+        batch = baked.card["batch"] or ("batch" if name == "model.onnx" else 1)
+        assert [entry["tensors"][key]["shape"][0] for key in ("input", "output")] == [batch, batch]
+        assert entry["batch"] == (baked.card["batch"] or ("dynamic" if name == "model.onnx" else 1))
+        if name == "model.tflite":  # run.py has nothing that is of this file alone
+            continue
         lines = run_script(Path(baked.folder), str(picture), "--model", name).splitlines()
         printed = {line[10:]: float(line.split(" %")[0]) for line in lines}
         assert printed == pytest.approx(shares, abs=3 if "int8" in name else 0.02)
-    for one in hwnas.verify(baked.folder, device="host"):
-        assert one.fine
-        assert (one.check_error or 0.0) < (1e-5 if one.precision == "fp32" else 0.2)
+    check = artefact.read_check(Path(baked.folder), baked.card)
+    for name, entry in baked.card["files"].items():
+        outputs = formats.get(entry["runtime"]).load(Path(baked.folder, name))(check.images(baked.card))
+        found = artefact.compare(outputs, check.logits, check.labels)
+        assert found.max_relative_error < (1e-5 if entry["precision"] == "fp32" else 0.2)
 
 
 def test_an_artefact_of_another_input_is_not_taken_for_this_one(baked: Exported) -> None:
-    names, other = list(baked.card["files"]), {"pixels": "uint8", "uint8": "pixels"}[baked.card["input"]]
-    assert artefact.whole_card(Path(baked.folder), names, input=baked.card["input"]) == baked.card
-    assert artefact.whole_card(Path(baked.folder), names, input=other) is None
+    names, batch = list(baked.card["files"]), baked.card["batch"]
+    other: Input = "pixels" if baked.card["input"] == "uint8" else "uint8"
+    assert artefact.whole_card(Path(baked.folder), names, Form(baked.card["input"], batch)) == baked.card
+    assert artefact.whole_card(Path(baked.folder), names, Form(other, batch)) is None
+    assert artefact.whole_card(Path(baked.folder), names, Form(baked.card["input"], 4)) is None
     assert artefact.whole_card(Path(baked.folder), names) is None
 
 
@@ -333,6 +345,8 @@ def test_the_texts_say_what_files_that_normalise_read(baked: Exported) -> None:
         for code in fragments(card).values():
             assert not re.search("mean|deviation", code)
             assert ("255" in code) != uint8
+            assert ("List<Int>" in code or "std::vector<int>" in code) == (baked.card["batch"] == 3)
+            assert len(code.splitlines()) <= 30
 
 
 def test_run_py_alone_takes_the_first_model_that_is_there_and_as_many_classes_as_it_is_told(
@@ -471,7 +485,7 @@ struct Interpreter {
   template <class T> T* typed_input_tensor(int) { static T values[COUNT]; return values; }
   template <class T> const T* typed_output_tensor(int) {
     for (int i = 0; i < COUNT; ++i) std::cout << +typed_input_tensor<INPUT>(0)[i] << " ";
-    static const T logits[] = {0, 2, 1};
+    static const T logits[] = {0, 2, 1, 0, 1, 2, 2, 0, 1};
     return logits;
   }
 };
@@ -494,6 +508,9 @@ int main() {
   std::cout << "\\n" << best << "\\n";
 }
 """
+MAIN_OF_MANY = MAIN.replace("const int best =", "const auto found =").replace(
+    '<< best << "\\n"', '; for (int best : found) std::cout << best << "\\n"'
+)
 
 
 @pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler here: ./apt-install g++")
@@ -506,9 +523,8 @@ def test_the_fragment_in_cpp_compiles_and_gives_the_file_what_the_card_says(
 
 
 @pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler here: ./apt-install g++")
-@pytest.mark.parametrize("name", ["model.tflite", "model.int8.tflite"])
-def test_the_fragment_in_cpp_gives_files_that_normalise_pixels(baked: Exported, tmp_path: Path, name: str) -> None:
-    check_cpp(baked, tmp_path, name, 1)
+def test_the_fragment_in_cpp_gives_files_that_normalise_pixels(baked: Exported, tmp_path: Path) -> None:
+    check_cpp(baked, tmp_path, "model.int8.tflite", 1)
 
 
 def check_cpp(exported: Exported, tmp_path: Path, name: str, channels: int) -> None:
@@ -521,15 +537,17 @@ def check_cpp(exported: Exported, tmp_path: Path, name: str, channels: int) -> N
         included = "#include <tensorflow/lite/interpreter.h>\n"
         content = PRETENDED if header == "interpreter.h" else included
         (tmp_path / "tensorflow" / "lite" / header).write_text(content)
-    (tmp_path / "main.cc").write_text(fragments(card)["cpp"] + MAIN)
-    count, source = 64 * channels, card["files"][name]["tensors"]["input"]
+    main = MAIN if card["batch"] is None else MAIN_OF_MANY
+    (tmp_path / "main.cc").write_text(fragments(card)["cpp"] + main)
+    images, source = card["batch"] or 1, card["files"][name]["tensors"]["input"]
+    count = 64 * channels * images
     defined = [f"-DCOUNT={count}", f"-DINPUT={source['dtype'].replace('32', '').replace('int8', 'int8_t')}"]
     compiler = ["c++", "-std=c++17", "-Wall", "-Werror", f"-I{tmp_path}", *defined, "main.cc", "-o", "main"]
     subprocess.run(compiler, cwd=tmp_path, check=True)
     done = subprocess.run([tmp_path / "main"], capture_output=True, text=True, check=True)
-    file, values, best = done.stdout.splitlines()
-    assert (file, best) == (name, "1")
-    pixels = np.arange(count).reshape(-1, channels) * 37 % 256
+    file, values, *best = done.stdout.splitlines()
+    assert (file, best) == (name, ["1"] if images == 1 else ["1", "2", "0"])
+    pixels = (np.arange(count) * 37 % 256).reshape(-1, channels)
     expected = pixels / 255 if card["input"] == "pixels" else (pixels / 255 - mean) / std
     if source["dtype"] == "uint8":
         expected = pixels.astype(float)

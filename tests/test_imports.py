@@ -32,6 +32,7 @@ LAYERS = [  # a module may import those of lower layers, and of its own where th
     {
         "measure",
         "artefact",
+        "inputs",
         "export_texts",
         "costs",
         "known",
@@ -58,6 +59,7 @@ MAY_IMPORT_EACH_OTHER = [  # the layers whose modules build on one another, in t
     ["graph", "networks"],
     ["slowness", "latency"],
     ["costs", "measure"],
+    ["inputs", "artefact"],
     ["pictures", "bench_picture", "cell_picture", "network_picture"],
 ]
 

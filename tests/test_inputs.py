@@ -1,7 +1,7 @@
 """Files that read pixels or bytes compute what PyTorch does of the normalised images."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -14,7 +14,7 @@ from hwnas import formats, plugins
 from hwnas.errors import InputError
 from hwnas.formats import tflite
 from hwnas.graph import Builder, Graph
-from hwnas.inputs import NAME, Input, Reading, check_input
+from hwnas.inputs import NAME, Input, Reading, checked_form
 from hwnas.module import deployed_weights
 
 FILES = [(name, precision) for name in plugins.names("formats") for precision in formats.get(name).FACTS]
@@ -127,9 +127,11 @@ def test_xnnpack_takes_bytes_and_all_the_rest_of_an_fp32_network(tmp_path: Path)
     assert interpreter.get_input_details()[0]["index"] in delegate["inputs"]
 
 
-def test_another_input_and_a_normalisation_of_other_channels_are_refused() -> None:
+def test_another_input_no_batch_and_a_normalisation_of_other_channels_are_refused() -> None:
     with pytest.raises(InputError, match="must be one of normalised, pixels, uint8; got 'bytes'"):
-        check_input("bytes")
+        checked_form(cast(Input, "bytes"), None)
+    with pytest.raises(InputError, match="a batch must be 1 image or more; got 0"):
+        checked_form("pixels", 0)
     graph = network_of(3)
     with pytest.raises(InputError, match="a mean and a std for each of 3 channels; got 1 and 3"):
         Reading("pixels", MEAN[:1], STD).bake(graph, deployed_weights(network(graph)))

@@ -5,7 +5,7 @@ A format is a module with
     FACTS                                               by precision, as in fp32: what a card says of its files
     REWRITES                                            by name: other operators in the place of a layer's own
     lower(graph, *, without) -> Graph                   the layers that the runtime executes; a latency table's entries
-    write(graph, weights, *, metadata, ranges, precision, uint8_input, without) -> bytes
+    write(graph, weights, *, metadata, ranges, precision, uint8_input, batch, without) -> bytes
                                                         the file of a lowered graph; int8 takes ranges
     calibrate(graph, weights, images, *, share) -> Ranges
                                                         the ranges of a lowered graph; only where int8 is written
@@ -14,7 +14,7 @@ A format is a module with
 A whole network reads `images` and gives `logits`; a layer by itself reads `input0`, `input1`, ... and gives `output`.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from math import prod
 from pathlib import Path
 from types import ModuleType
@@ -82,13 +82,14 @@ class Format(Protocol):
         ranges: "Ranges | None" = None,
         precision: str = "fp32",
         uint8_input: bool = False,
+        batch: int | None = None,
         without: Collection[str] = (),
     ) -> bytes:
         """Return the file of a lowered graph in a precision of FACTS; `metadata` is kept in the file.
 
         Where `ranges` are given it is int8, which cannot be written without them. With `uint8_input` a network reads
-        bytes: in int8 0 and 255 stand for the ends of the input's range, otherwise for 0 and 1. It is `without` what it
-        was lowered without.
+        bytes: in int8 0 and 255 stand for the ends of the input's range, otherwise for 0 and 1.
+        With `batch` it takes so many images at once, no more and no fewer. It is `without` what it was lowered without.
         Raises ExportError for a layer that the format cannot express, for missing or wrong weights and missing ranges,
         and for ranges or a precision that the format does not write.
         """
@@ -226,6 +227,17 @@ def pixels_in_windows(layer: Layer, shape: Shape) -> "NDArray[np.int64]":
         starts = np.arange(outputs) * stride - pad
         along.append(np.minimum(starts + kernel, size) - np.maximum(starts, 0))
     return np.outer(*along)
+
+
+def batches(inputs: "Sequence[NDArray[Any]]", size: int) -> "Iterator[tuple[list[NDArray[Any]], int]]":
+    """Yield so many images of each input at a time, and how many of them count: the last batch is filled up."""
+    import numpy as np
+
+    (images,) = {len(value) for value in inputs}
+    for start in range(0, images, size):
+        count = min(size, images - start)
+        wanted = np.minimum(np.arange(start, start + size), images - 1)
+        yield [value[wanted] if count < size else value[start : start + size] for value in inputs], count
 
 
 def _weight_shape(graph: Graph, layer: Layer) -> tuple[int, ...]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from hwnas.formats._tflite_writer import Op, Writer, nhwc
+from hwnas.formats._tflite_writer import Op, Writer
 from hwnas.graph import Layer
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class DynamicWriter(Writer):
         if prod(layer.shape) < _FEWEST:
             super().add_zeros(layer)
             return
-        zeros = self.constant(f"{layer.name}.int8", np.zeros(nhwc(layer.shape), dtype=np.int8))
+        zeros = self.constant(f"{layer.name}.int8", np.zeros(self.nhwc(layer.shape), dtype=np.int8))
         self.describe(zeros, schema.TensorType.INT8, np.ones(1))
         self.values.append(self.dequantised(layer.name, zeros, version=_DEQUANTIZE))
 

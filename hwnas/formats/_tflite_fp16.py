@@ -10,7 +10,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from hwnas.errors import ExportError
-from hwnas.formats._tflite_writer import Writer, nhwc
+from hwnas.formats._tflite_writer import Writer
 from hwnas.graph import Layer
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Fp16Writer(Writer):
 
     def add_zeros(self, layer: Layer) -> None:
         """Add a layer that is nothing but zeros."""
-        self.values.append(self._half(layer.name, np.zeros(nhwc(layer.shape), dtype=np.float32)))
+        self.values.append(self._half(layer.name, np.zeros(self.nhwc(layer.shape), dtype=np.float32)))
 
     def constants(self, layer: Layer, source: int, weight: "Array", bias: "Array", *, axis: int) -> list[int]:
         """Add a layer's weight and its bias."""

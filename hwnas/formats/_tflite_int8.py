@@ -17,7 +17,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from hwnas.errors import ExportError
 from hwnas.formats import Rewrite, input_name, pixels_in_windows
-from hwnas.formats._tflite_writer import MOST_TAPS, Op, Writer, depthwise, nhwc
+from hwnas.formats._tflite_writer import MOST_TAPS, Op, Writer, depthwise
 from hwnas.graph import Graph, Layer, Shape
 
 if TYPE_CHECKING:
@@ -81,10 +81,11 @@ class Int8Writer(Writer):
         ranges: "Ranges",
         *,
         uint8_input: bool = False,
+        batch: int = 1,
         without: Collection[str] = (),
         sized_only: bool = False,
     ) -> None:
-        super().__init__(graph, weights, uint8_input=uint8_input, sized_only=sized_only)
+        super().__init__(graph, weights, uint8_input=uint8_input, batch=batch, sized_only=sized_only)
         self._without = without
         self._ranges = ranges
         self._scales = _layer_scales(graph, ranges, convolves=_CONVOLVE not in without)
@@ -114,7 +115,7 @@ class Int8Writer(Writer):
     def add_zeros(self, layer: Layer) -> None:
         """Add a layer that is nothing but zeros."""
         scale = self._scales[len(self.values)]
-        zeros = np.full(nhwc(layer.shape), scale.zero_point, dtype=np.int8)
+        zeros = np.full(self.nhwc(layer.shape), scale.zero_point, dtype=np.int8)
         self.values.append(self._quantise(self.constant(layer.name, zeros), scale))
 
     def between(self, name: str, shape: Shape, low: float, high: float) -> int:

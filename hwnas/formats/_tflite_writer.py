@@ -49,11 +49,18 @@ class Writer:
     """
 
     def __init__(
-        self, graph: Graph, weights: "Weights", *, uint8_input: bool = False, sized_only: bool = False
+        self,
+        graph: Graph,
+        weights: "Weights",
+        *,
+        uint8_input: bool = False,
+        batch: int = 1,
+        sized_only: bool = False,
     ) -> None:
         self.graph = graph
         self.weights = weights
         self.uint8_input = uint8_input
+        self.batch = batch
         self.inputs: list[int] = []  # of the file
         self.buffers: list[Any] = [schema.BufferT()]  # number 0 stays empty: tensors without constant data
         self.tensors: list[Any] = []
@@ -84,14 +91,18 @@ class Writer:
 
     def add_zeros(self, layer: Layer) -> None:
         """Add a layer that is nothing but zeros."""
-        self.values.append(self.constant(layer.name, np.zeros(nhwc(layer.shape), dtype=np.float32)))
+        self.values.append(self.constant(layer.name, np.zeros(self.nhwc(layer.shape), dtype=np.float32)))
 
     def _shape(self, layer: Layer) -> list[int]:
-        """Return the shape of a layer's output: [1, units] after a linear layer."""
+        """Return the shape of a layer's output: [batch, units] after a linear layer."""
         flat = layer.kind == "linear" or (
             layer.kind in ACTIVATIONS and len(self.tensors[self.values[layer.inputs[0]]].shape) == 2
         )
-        return [1, layer.shape[0]] if flat else nhwc(layer.shape)
+        return [self.batch, layer.shape[0]] if flat else self.nhwc(layer.shape)
+
+    def nhwc(self, shape: Shape) -> list[int]:
+        """Return the shape of an activation in the file."""
+        return nhwc(shape, self.batch)
 
     def tensor(self, name: str, shape: list[int], *, kind: int = schema.TensorType.FLOAT32, buffer: int = 0) -> int:
         """Add a tensor; with a buffer's number it is constant."""
@@ -102,13 +113,13 @@ class Writer:
 
     def alike(self, name: str, shape: Shape, source: int) -> int:
         """Add an activation of the numbers that `source` has."""
-        number = self.tensor(name, nhwc(shape), kind=self.tensors[source].type)
+        number = self.tensor(name, self.nhwc(shape), kind=self.tensors[source].type)
         self.tensors[number].quantization = self.tensors[source].quantization
         return number
 
     def between(self, name: str, shape: Shape, low: float, high: float) -> int:
         """Add an activation whose values lie between `low` and `high`."""
-        return self.tensor(name, nhwc(shape))
+        return self.tensor(name, self.nhwc(shape))
 
     def constant(self, name: str, value: "NDArray[Any]", *, kind: int = schema.TensorType.FLOAT32) -> int:
         """Add a tensor with its data."""
@@ -215,7 +226,7 @@ class Writer:
         if (height, width) == shape[1:]:
             return value
         output = self.alike(f"{layer.name}.read", (shape[0], height, width), value)
-        inputs = [value, self.integers([0, 0, 0, 0]), self.integers(nhwc((shape[0], height, width)))]
+        inputs = [value, self.integers([0, 0, 0, 0]), self.integers(self.nhwc((shape[0], height, width)))]
         self.operator(Op.SLICE, inputs, output, schema.SliceOptionsT())
         return output
 
@@ -242,7 +253,7 @@ class Writer:
 
     def crop(self, value: int, shape: Shape, output: int) -> int:
         """Drop the first row and column, and what is beyond `shape`."""
-        inputs = [value, self.integers([0, 1, 1, 0]), self.integers(nhwc(shape))]
+        inputs = [value, self.integers([0, 1, 1, 0]), self.integers(self.nhwc(shape))]
         self.operator(Op.SLICE, inputs, output, schema.SliceOptionsT())
         return output
 
@@ -311,6 +322,6 @@ def _is_miscounted(layer: Layer, shape: Shape) -> bool:
     return layer.stride[0] > 1 and any(start < 0 and start + layer.kernel[0] > shape[1] for start in starts)
 
 
-def nhwc(shape: Shape) -> list[int]:
-    """Return the shape of an activation in the file."""
-    return [1, shape[1], shape[2], shape[0]]
+def nhwc(shape: Shape, batch: int = 1) -> list[int]:
+    """Return the shape of an activation in a file of that batch."""
+    return [batch, shape[1], shape[2], shape[0]]

@@ -1,7 +1,7 @@
 """ONNX: written with `onnx.helper` from the graph, and ONNX Runtime, which runs it.
 
-Activations are NCHW; the batch is dynamic. BatchNorm comes folded into the weights. Padding is the operators' own
-attribute, uneven where TensorFlow's SAME is. ReLU is a node of its own in the fp32 file; ONNX Runtime fuses it on
+Activations are NCHW; the batch is dynamic or fixed. BatchNorm comes folded into the weights. Padding is the operators'
+own attribute, uneven where TensorFlow's SAME is. ReLU is a node of its own in the fp32 file; ONNX Runtime fuses it on
 loading. An int8 file of a network reads float32 or bytes and writes float32, that of a layer by itself, which is timed,
 uint8.
 """
@@ -15,7 +15,7 @@ import numpy as np
 from onnx import TensorProto, checker, defs, helper
 
 from hwnas.errors import ExportError
-from hwnas.formats import Model, Rewrite, not_written, range_of, unloadable
+from hwnas.formats import Model, Rewrite, batches, not_written, range_of, unloadable
 from hwnas.formats._onnx_int8 import SCALES, Int8Writer, Scale
 from hwnas.formats._onnx_writer import Writer
 from hwnas.graph import Graph, fuse_relu
@@ -128,11 +128,16 @@ def load(path: Path, *, threads: int = 1) -> Model:
     (target,) = session.get_outputs()
     sources = [info.name for info in session.get_inputs()]
 
+    batch = session.get_inputs()[0].shape[0]  # a word where it is dynamic
+
     def run(*inputs: "Array | NDArray[np.uint8]") -> "Array":
-        values = zip(sources, inputs, strict=True)
-        feed = {name: _in_uint8(value, scales[name]) if name in scales else value for name, value in values}
-        (found,) = session.run(None, feed)
-        output: Array = _in_float32(found, scales[target.name]) if target.name in scales else found
+        outputs = []
+        for values, count in batches(inputs, batch if isinstance(batch, int) else len(inputs[0])):
+            named = zip(sources, values, strict=True)
+            feed = {name: _in_uint8(value, scales[name]) if name in scales else value for name, value in named}
+            (found,) = session.run(None, feed)
+            outputs.append((_in_float32(found, scales[target.name]) if target.name in scales else found)[:count])
+        output: Array = np.concatenate(outputs)
         return output
 
     return run

@@ -1,7 +1,7 @@
 """TFLite (LiteRT): hwnas's own writer, and the interpreter that runs what it writes.
 
-Activations are NHWC, so that nothing is transposed; the batch is 1. BatchNorm comes folded into the weights, ReLU is
-the fused activation of the operator before it. Padding is TensorFlow's SAME or VALID, a PAD only where neither fits.
+Activations are NHWC, so that nothing is transposed; the batch is fixed. BatchNorm comes folded into the weights, ReLU
+is the fused activation of the operator before it. Padding is TensorFlow's SAME or VALID, a PAD only where neither fits.
 Weights: convolution [out, height, width, in], depthwise [1, height, width, out], fully connected [out, in].
 
 XNNPACK has no fast kernel for a depthwise convolution of more than 25 taps. Such a one is written as the sum of up to
@@ -22,6 +22,7 @@ from hwnas.formats import (
     Model,
     Rewrite,
     _tflite_metadata,
+    batches,
     input_name,
     made_up_ranges,
     no_weights,
@@ -77,19 +78,23 @@ def write(
     ranges: "Ranges | None" = None,
     precision: Precision = "fp32",
     uint8_input: bool = False,
+    batch: int | None = None,
     without: Collection[str] = (),
 ) -> bytes:
-    """Return the .tflite file of a lowered graph, NHWC with batch 1; `weights` are in torch's layout.
+    """Return the .tflite file of a lowered graph, NHWC, of batch 1 without `batch`; `weights` are in torch's layout.
 
     With `ranges`, which `calibrate` finds, it is int8 throughout, from the input to the output. Of `fp16` and `dynamic`
     the weights are smaller, and input and output float32. With `uint8_input` the input is uint8: in int8 0 and 255 are
     the ends of its range, otherwise 0 and 1. Of `metadata` that has the classes, mean and std of images
     TFLite's own metadata is written, too: `_tflite_metadata.py`.
     Raises ExportError for a layer that TFLite cannot express, for missing or wrong weights and missing ranges, for
-    ranges of another precision, for weights that fp16 does not hold, and for mean and std that do not fit the input.
+    ranges of another precision, for weights that fp16 does not hold, for mean and std that do not fit the input, and
+    for a batch below 1.
     """
     weights = weights | _weights_of_parts(graph, weights)
-    writer = _writer(graph, weights, ranges, precision, uint8_input=uint8_input, without=without)
+    if batch is not None and batch < 1:
+        raise ExportError(f"the batch of a TFLite file must be 1 or more; got {batch}. Leave it out for 1")
+    writer = _writer(graph, weights, ranges, precision, uint8_input=uint8_input, batch=batch or 1, without=without)
     add_layers(writer)
     return _finished(writer, metadata or {})
 
@@ -109,15 +114,18 @@ def _writer(
     precision: Precision,
     *,
     uint8_input: bool = False,
+    batch: int = 1,
     without: Collection[str] = (),
     sized_only: bool = False,
 ) -> Writer:
     if precision not in FACTS:
         raise not_written("tflite", precision, FACTS)
     if ranges is None and precision != "int8":
-        return _WRITERS[precision](graph, weights, uint8_input=uint8_input, sized_only=sized_only)
+        return _WRITERS[precision](graph, weights, uint8_input=uint8_input, batch=batch, sized_only=sized_only)
     if ranges is not None and precision in ("fp32", "int8"):
-        return Int8Writer(graph, weights, ranges, uint8_input=uint8_input, without=without, sized_only=sized_only)
+        return Int8Writer(
+            graph, weights, ranges, uint8_input=uint8_input, batch=batch, without=without, sized_only=sized_only
+        )
     raise ExportError(
         f"int8, and nothing else, takes ranges; got {precision} {'without' if ranges is None else 'with'} them. "
         "Take them from images for int8, tflite.calibrate(lowered graph, weights, images), or leave them out"
@@ -153,7 +161,7 @@ def calibrate(graph: Graph, weights: "Weights", images: "Array", *, share: float
     tensors = [numbers[name] for name in (input_name(graph.layers[0]), *between, output_name(graph))]
     found = []  # [images, layers, 2]
     for image in images:
-        interpreter.set_tensor(tensors[0], _nhwc(image))
+        interpreter.set_tensor(tensors[0], _nhwc(image[None]))
         interpreter.invoke()
         found.append([range_of(interpreter.get_tensor(tensor), share) for tensor in tensors])
     lowest, highest = np.min(found, axis=0)[:, 0], np.max(found, axis=0)[:, 1]
@@ -176,19 +184,19 @@ def load(path: Path, *, threads: int = 1) -> Model:
 
     def run(*inputs: "Array | NDArray[np.uint8]") -> "Array":
         outputs = []
-        for image in zip(*inputs, strict=True):
-            for source, value in zip(sources, image, strict=True):
+        for values, count in batches(inputs, int(sources[0]["shape"][0])):
+            for source, value in zip(sources, values, strict=True):
                 interpreter.set_tensor(source["index"], _in_file(_nhwc(value), source))
             interpreter.invoke()
-            outputs.append(_in_float32(interpreter.get_tensor(target["index"]), target))
+            outputs.append(_in_float32(interpreter.get_tensor(target["index"]), target)[:count])
         output: Array = np.concatenate(outputs)
         return output.transpose(0, 3, 1, 2) if output.ndim == 4 else output
 
     return run
 
 
-def _nhwc(image: "NDArray[Any]") -> "NDArray[Any]":
-    return np.ascontiguousarray(image.transpose(1, 2, 0)[None])
+def _nhwc(images: "NDArray[Any]") -> "NDArray[Any]":
+    return np.ascontiguousarray(images.transpose(0, 2, 3, 1))
 
 
 def _in_file(value: "NDArray[Any]", detail: dict[str, Any]) -> "NDArray[Any]":

@@ -244,6 +244,61 @@ def test_an_unknown_kind_of_layer_is_refused(runtime: Format) -> None:
         runtime.write(one_layer(layer, [(2, 4, 4)]), {})
 
 
+def with_every_kind(channels: int, size: tuple[int, int]) -> Graph:
+    """Return a network with a layer of each kind."""
+    b = Builder((channels, *size))
+    stem = b.relu(b.window("conv", 0, name="stem", filters=6, kernel=(3, 3), norm=True))
+    wide = b.window(
+        "conv", b.window("conv", stem, name="7x7", kernel=(7, 7), groups=6, norm=True), name="1x1", bias=True
+    )
+    swish = b.activation(wide, "hard_swish")
+    squeezed = b.activation(b.window("conv", b.mean(swish, name="squeeze"), name="gate", bias=True), "hard_sigmoid")
+    value = b.add(b.mul(swish, squeezed, name="excited"), b.activation(stem, "relu6"), name="sum")
+    halves = [
+        b.window("max_pool", value, name="max", kernel=(3, 3), stride=(2, 2)),
+        b.window("avg_pool", value, name="average", kernel=(3, 3), stride=(2, 2)),
+        b.window("conv", b.shift(value, name="shift"), name="after", stride=(2, 2), norm=True),
+        b.window("conv", value, name="dilated", kernel=(3, 3), stride=(2, 2), dilation=2, groups=6, norm=True),
+    ]
+    halves.append(b.zero(b.shape(halves[0]), name="none"))
+    hidden = b.relu(b.linear(b.concat(halves, name="all"), 9, name="hidden"))
+    return b.finish(b.linear(hidden, 5, name="classifier"))
+
+
+@pytest.mark.parametrize("size", [(8, 8), (7, 9)])
+def test_a_file_of_a_batch_computes_what_one_of_single_images_does_of_any_number(
+    runtime: Format, folder: Path, size: tuple[int, int]
+) -> None:
+    graph = runtime.lower(with_every_kind(3, size))
+    weights, inputs = deployed_weights(network(with_every_kind(3, size))), images(graph, count=7)
+    for precision, uint8 in product(runtime.FACTS, [False, True]):
+        how: dict[str, Any] = {"precision": precision, "uint8_input": uint8}
+        how["ranges"] = runtime.calibrate(graph, weights, inputs) if precision == "int8" else None
+        path = folder / f"{precision}{uint8}{runtime.SUFFIX}"
+        read = (inputs * 60 + 128).clip(0, 255).astype(np.uint8) if uint8 else inputs
+        path.write_bytes(runtime.write(graph, weights, **how))
+        expected = runtime.load(path)(read)
+        path.with_stem("batch").write_bytes(runtime.write(graph, weights, batch=3, **how))
+        model = runtime.load(path.with_stem("batch"))
+        for count in (2, 3, 7):
+            assert relative_error(model(read[:count]), expected[:count]) <= (1e-6 if precision != "dynamic" else 0.01)
+
+
+def test_a_layer_by_itself_may_take_a_batch(runtime: Format, folder: Path) -> None:
+    shape = (3, 4, 5)
+    path = folder / f"batch{runtime.SUFFIX}"
+    path.write_bytes(runtime.write(one_layer(Layer("add", (1, 2), shape, "it"), [shape] * 2), {}, batch=4))
+    left, right = (np.random.default_rng(seed).standard_normal((6, *shape), dtype=np.float32) for seed in (0, 1))
+    np.testing.assert_array_equal(runtime.load(path)(left, right), left + right)
+
+
+@pytest.mark.parametrize("batch", [0, -1])
+def test_a_batch_of_no_image_is_refused(runtime: Format, batch: int) -> None:
+    graph = alone("conv", (2, 4, 4))
+    with pytest.raises(ExportError, match=rf"the batch of .* file must be 1 or more; got {batch}. Leave it out"):
+        runtime.write(graph, formats.random_weights(graph), batch=batch)
+
+
 @pytest.mark.parametrize("kind", ["conv", "linear"])
 def test_missing_weights_are_refused(runtime: Format, kind: Kind) -> None:
     layer = Layer(kind, (0,), (2, 1, 1), "it", bias=True)
