@@ -34,7 +34,7 @@ LAYERS = [  # a module may import those of lower layers, and of its own where th
         "scales",
     },
     {"estimators", "strategies"},
-    {"results", "table_search", "proxies", "short_training"},
+    {"results", "table_search", "proxies", "short_training", "published"},
     {"profile", "search", "train", "export", "report", "describe", "table_verbs", "devices", "verify", "bench"},
     {"pipeline", "listings"},
     {"__init__"},
