@@ -1,4 +1,4 @@
-"""`hwnas export`: writes winners as ONNX and TFLite files, checks them against PyTorch, times them on the device.
+"""`hwnas export`: writes winners, or a published network, as ONNX and TFLite files, checked against PyTorch and timed.
 
 An artefact that computes something else, or is over its cap, is not left under its final name.
 """
@@ -6,8 +6,9 @@ An artefact that computes something else, or is over its cap, is not left under 
 import csv
 import io
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +17,6 @@ import typer
 from hwnas import artefact
 from hwnas.artefact import CARD, CHECK, README, SCRIPT, Check, Checked
 from hwnas.errors import InputError
-from hwnas.options import RunFolder
 from hwnas.progress import bar, say
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from hwnas.formats import Format, Model, Ranges, Weights
     from hwnas.graph import Graph
     from hwnas.module import Network
+    from hwnas.published import Published
     from hwnas.runs import Run
 
 _FILES = {  # runtime and precision
@@ -58,16 +59,28 @@ def _file_names(text: str | Sequence[str]) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """An exported winner: its card, as in card.json, and where its files are."""
+    """An exported network: its card, as in card.json, and where its files are."""
 
     folder: str
     card: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class _Trained:
+    """A network with what its record says, and the data that it is checked on; random weights have no hash."""
+
+    record: dict[str, Any]
+    network: "Network"
+    dataset: "Dataset"
+    weights_hash: str | None
+
+
 def export(
-    run: RunFolder,
+    run: Annotated[str, typer.Argument(help="the run's folder, or a published network's name, as in mobilenet-v2")],
     *,
-    out: Annotated[str, typer.Option(help="folder for the artefacts: OUT/RUN/TRIAL/")] = "export",
+    out: Annotated[
+        str, typer.Option(help="folder for the artefacts: OUT/RUN/TRIAL/, or OUT/NAME/RESOLUTION/")
+    ] = "export",
     trial: Annotated[int | None, typer.Option(help="export this winner alone")] = None,
     files: Annotated[
         Sequence[str], typer.Option(parser=_file_names, metavar="NAME,...", help="the files to write")
@@ -75,17 +88,50 @@ def export(
     allow_over_cap: Annotated[
         bool, typer.Option("--allow-over-cap", help="keep an artefact whose measured latency is over the cap")
     ] = False,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            help="of a published network: torchvision's checkpoint, hwnas's own weights.safetensors, or `random`, to "
+            "time it alone"
+        ),
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="of a published network: the data set, as in `hwnas search`")] = None,
+    resolution: Annotated[
+        int | None, typer.Option(help="of a published network: the side of the images in pixels", show_default="224")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="of a published network: the device that it is timed on", show_default="host")
+    ] = None,
+    setting: Annotated[
+        str | None, typer.Option(help="of a published network: the device's setting", show_default="the first")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="of a published network: the seed by which data are split", show_default="0")
+    ] = None,
 ) -> list[Exported]:
-    """Export a run's trained winners as ONNX and TFLite (fp32 and int8), checked and timed on the run's device.
+    """Export a run's trained winners, or a published network, as ONNX and TFLite (fp32 and int8), checked and timed.
 
-    Raises InputError where no winner was trained and where the folder cannot be written, and ExportError, with the
-    figures, for an artefact that is refused.
+    Raises InputError where no winner was trained, where a published network and its weights do not fit and where the
+    folder cannot be written, and ExportError, with the figures, for an artefact that is refused.
     """
+    from hwnas import known, published
     from hwnas.device import load_device
     from hwnas.errors import ExportError
     from hwnas.runs import Run
 
     files = _file_names(files)
+    if run in known.NAMES and not Path(run).exists():
+        if trial is not None:
+            raise InputError(f"--trial is one of a run's; got {trial} for the published network {run}. Leave it out")
+        asked = published.ask(
+            run, weights=weights, data=data, resolution=resolution, seed=seed, device=device, setting=setting
+        )
+        return [_export_published(asked, Path(out), files)]
+    if any(value is not None for value in (weights, data, resolution, seed, device, setting)):
+        raise InputError(
+            f"--weights, --data, --resolution, --seed, --device and --setting are for the published networks "
+            f"{', '.join(known.NAMES)}; got {run}. Name one of them, or a run's folder alone: it has its own"
+        )
     opened = Run.open(run)
     settings = opened.settings
     records = sorted(opened.folder.glob("winners/*/winner.json"))
@@ -94,13 +140,13 @@ def export(
     if not records:
         what = "no trained winner" if trial is None else f"no trained winner {trial}"
         raise InputError(f"{opened.folder} has {what} to export. Type: hwnas train {opened.folder}")
-    device = load_device(settings.device)
+    machine = load_device(settings.device)
     exported, refused = [], []
     with opened.locked(), bar("exporting", len(records)) as exporting:
         for path in records:
-            target = Path(out) / opened.folder.resolve().name / path.parent.name
+            target = Path(out) / opened.name / path.parent.name
             try:
-                exported.append(_export_one(opened, path, target, device, files, allow_over_cap))
+                exported.append(_export_one(opened, path, target, machine, files, allow_over_cap))
             except ExportError as error:
                 refused.append(f"trial {path.parent.name}: {error}")
             exporting.advance()
@@ -112,26 +158,61 @@ def export(
 def _export_one(
     run: "Run", record_path: Path, target: Path, device: "Device", names: Sequence[str], allow_over_cap: bool
 ) -> Exported:
-    from hwnas import export_texts
-    from hwnas.files import write_json, write_text
-
     record, weights = _read_record(record_path), record_path.with_name("weights.safetensors")
     weights_hash = _weights_hash(weights)
     if (card := artefact.whole_card(target, names)) and card.get("weights_sha256") == weights_hash:
         say(f"trial {record['trial']} is exported already, in {target}")
         return Exported(str(target), card)
+
+    def load() -> _Trained:
+        network = _load_network(record, weights)
+        return _Trained(record, network, run.settings.dataset(network.graph.layers[0].shape[1]), weights_hash)
+
+    return _write(run, load, target, names=names, device=device, allow_over_cap=allow_over_cap)
+
+
+def _export_published(asked: "Published", out: Path, names: Sequence[str]) -> Exported:
+    from hwnas import published
+    from hwnas.device import load_device
+
+    target, device = out / asked.name / str(asked.resolution), load_device(asked.settings.device)
+    weights_hash = asked.weights_hash
+    if (card := artefact.whole_card(target, names)) and asked.same(card):
+        say(f"{asked.name} is exported already, in {target}")
+        return Exported(str(target), card)
+
+    def load() -> _Trained:
+        return _Trained(*published.load(asked), weights_hash)
+
+    return _write(asked, load, target, names=names, device=device, allow_over_cap=True)
+
+
+def _write(
+    run: "Run | Published",
+    load: Callable[[], _Trained],
+    target: Path,
+    *,
+    names: Sequence[str],
+    device: "Device",
+    allow_over_cap: bool,
+) -> Exported:
+    """Write an artefact's files, check and time them, and give the folder its final name."""
+    from hwnas import export_texts
+    from hwnas.files import write_json, write_text
+
     staging = target.with_name(f".{target.name}.part")
     try:
         with artefact.writing(target.parent):
             shutil.rmtree(staging, ignore_errors=True)
             staging.mkdir(parents=True)
-        network = _load_network(record, weights)
-        dataset = run.settings.dataset(network.graph.layers[0].shape[1])
-        files = _write_checked(network, dataset, staging, names, _metadata(record))
+        trained = load()
+        record, network, dataset = trained.record, trained.network, trained.dataset
+        trusted = record["test_accuracy"] is not None
+        files = _write_checked(network, dataset, staging, names, _metadata(record), trusted=trusted)
         _time_files(files, staging, device, run)
         check = _check(network, dataset)
         with artefact.writing(target.parent):
-            card = _card(run, record, network, files, weights_hash) | {"check": check.write(staging / CHECK)}
+            card = _card(run, record, network, files, trained.weights_hash) | {"check": check.write(staging / CHECK)}
         _refuse_over_cap(card, allow_over_cap)
         with artefact.writing(target.parent):
             write_json(staging / CARD, card)
@@ -196,9 +277,18 @@ def _unreadable(weights: Path, why: str) -> "ExportError":
 
 
 def _write_checked(
-    network: "Network", dataset: "Dataset", folder: Path, names: Sequence[str], metadata: dict[str, str]
+    network: "Network",
+    dataset: "Dataset",
+    folder: Path,
+    names: Sequence[str],
+    metadata: dict[str, str],
+    *,
+    trusted: bool = True,
 ) -> dict[str, dict[str, Any]]:
-    """Write the named files into the folder and compare it with PyTorch; return the card's entries by file name."""
+    """Write the named files into the folder and compare them with PyTorch; return the card's entries by file name.
+
+    Unless weights are `trusted`, as random ones are not, files of reduced precision may find other classes.
+    """
     from hwnas import formats
     from hwnas.files import write_bytes
     from hwnas.module import deployed_weights
@@ -217,7 +307,8 @@ def _write_checked(
             content = written.write(lowered, weights, metadata=metadata, ranges=ranges, precision=precision)
             write_bytes(path, content)
         checked = _compare(network, written.load(path), dataset, _IMAGES if precision == "fp32" else _REDUCED_IMAGES)
-        _refuse_other_outputs(name, precision, checked)
+        if trusted or precision == "fp32":
+            _refuse_other_outputs(name, precision, checked)
         files[name] = _entry(path, runtime, precision) | {**written.FACTS[precision], **how} | _told(checked, precision)
     return files
 
@@ -334,7 +425,7 @@ def _told(checked: Checked, precision: str) -> dict[str, Any]:
     return told if precision == "fp32" else {**told, "accuracy": checked.accuracy, "test_images": checked.images}
 
 
-def _time_files(files: dict[str, dict[str, Any]], folder: Path, device: "Device", run: "Run") -> None:
+def _time_files(files: dict[str, dict[str, Any]], folder: Path, device: "Device", run: "Run | Published") -> None:
     """Time each file whole on the device, in the setting of its runtime and precision.
 
     One that is over the cap, and would be refused, is measured once more, and all rounds count.
@@ -359,7 +450,7 @@ def _time_files(files: dict[str, dict[str, Any]], folder: Path, device: "Device"
         entry["peak_memory_bytes"] = timed.other.peak_memory_bytes
 
 
-def _setting_for(runtime: str, precision: str, device: "Device", run: "Run") -> "Setting | None":
+def _setting_for(runtime: str, precision: str, device: "Device", run: "Run | Published") -> "Setting | None":
     """Return the run's own setting if it is of these, otherwise the device's first that is, or has the runtime."""
     from hwnas.device import Setting
 
@@ -372,17 +463,22 @@ def _setting_for(runtime: str, precision: str, device: "Device", run: "Run") -> 
 
 
 def _card(
-    run: "Run", record: dict[str, Any], network: "Network", files: dict[str, dict[str, Any]], weights_hash: str
+    run: "Run | Published",
+    record: dict[str, Any],
+    network: "Network",
+    files: dict[str, dict[str, Any]],
+    weights_hash: str | None,
 ) -> dict[str, Any]:
     from importlib import metadata
 
+    cap_ms = run.settings.max_latency_ms
     return {
         "version": 1,
-        "run": run.folder.resolve().name,
+        "run": run.name,
         "trial": record["trial"],
         "device": run.settings.device,
         "setting": run.settings.setting,
-        "cap_ms": run.settings.max_latency_ms,
+        "cap_ms": cap_ms if cap_ms < inf else None,
         "predicted_ms": record["predicted_ms"],
         "predicted_error": record["predicted_error"],
         "accuracy": {"test": record["test_accuracy"], "search": record["search_accuracy"]},
@@ -405,9 +501,11 @@ def _refuse_over_cap(card: dict[str, Any], allowed: bool) -> None:
     """Raise ExportError where the file of the run's own setting was measured over the cap."""
     from hwnas.errors import ExportError
 
+    if allowed:
+        return
     for name, entry in card["files"].items():
         over = entry["setting"] == card["setting"] and entry["measured_ms"] > card["cap_ms"]
-        if over and not allowed:
+        if over:
             raise ExportError(
                 f"{name} must run in {card['cap_ms']:g} ms on {card['device']} ({card['setting']}); measured "
                 f"{entry['measured_ms']:.3f} ms. Export another trial (--trial), or keep it with --allow-over-cap"
@@ -424,8 +522,8 @@ def _line_of_csv(names: Sequence[str]) -> str:
 def _metadata(record: dict[str, Any]) -> dict[str, str]:
     """Return what is written into the files themselves."""
     data = record["data"]
-    return {
-        "hwnas_trial": str(record["trial"]),
+    trial = {} if record["trial"] is None else {"hwnas_trial": str(record["trial"])}
+    return trial | {
         "classes": _line_of_csv(data["classes"]),
         "mean": ",".join(f"{value:.8g}" for value in data["mean"]),
         "std": ",".join(f"{value:.8g}" for value in data["std"]),
