@@ -182,13 +182,13 @@ def _show_exported(exported: list[Exported]) -> None:
         own = next((file for file in card["files"].values() if file["setting"] == card["setting"]), None)
         rows.append(
             [
-                str(card["trial"]),
-                f"{card['accuracy']['test']:.2%}",
+                card["run"] if card["trial"] is None else str(card["trial"]),
+                "no" if card["accuracy"]["test"] is None else f"{card['accuracy']['test']:.2%}",
                 f"{card['mult_adds'] / 1e6:.2f}",
                 f"{card['parameters'] / 1e3:.0f}",
-                f"{card['predicted_ms']:.3f} ± {card['predicted_error']:.0%}",
+                "no" if card["predicted_ms"] is None else f"{card['predicted_ms']:.3f} ± {card['predicted_error']:.0%}",
                 f"{own['measured_ms']:.3f}" if own else "no",
-                f"{card['cap_ms']:g}",
+                "no" if card["cap_ms"] is None else f"{card['cap_ms']:g}",
             ]
         )
     print_table(["trial", "accuracy", "Mult-Adds M", "params k", "predicted ms", "measured ms", "cap ms"], rows)

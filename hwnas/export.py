@@ -1,4 +1,4 @@
-"""`hwnas export`: writes winners as ONNX and TFLite files, checks them against PyTorch, times them on the device.
+"""`hwnas export`: writes winners, or a published network, as ONNX and TFLite files, checked against PyTorch and timed.
 
 An artefact that computes something else, or is over its cap, is not left under its final name.
 """
@@ -6,30 +6,26 @@ An artefact that computes something else, or is over its cap, is not left under 
 import csv
 import io
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hwnas import artefact
-from hwnas.artefact import CARD, CHECK, README, SCRIPT, Check, Checked
+from hwnas.artefact import CARD, CHECK, README, SCRIPT
 from hwnas.errors import InputError
-from hwnas.inputs import AS_USUAL, Form, Input, Reading, checked_form
-from hwnas.options import RunFolder
+from hwnas.inputs import Form, Input, checked_form
 from hwnas.progress import bar, say
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from hwnas.datasets import Dataset
     from hwnas.device import Device, Setting
     from hwnas.errors import ExportError
-    from hwnas.formats import Format, Model, Ranges, Weights
-    from hwnas.graph import Graph
     from hwnas.module import Network
+    from hwnas.published import Published
     from hwnas.runs import Run
 
 _FILES = {  # runtime and precision
@@ -43,12 +39,6 @@ _FILES = {  # runtime and precision
 _BY_DEFAULT = ("model.tflite", "model.onnx", "model.int8.tflite")
 _RECORD = {"trial", "architecture", "data", "training", "versions"}  # what a winner's record must have, among others
 _RECORD |= {"test_accuracy", "search_accuracy", "predicted_ms", "predicted_error"}
-_IMAGES = 64  # of the test set, on which fp32 is compared with PyTorch; check.npz holds them
-_REDUCED_IMAGES = 10_000  # at most, on which reduced precision is
-_CALIBRATION_IMAGES, _TRIED_IMAGES = 100, 200  # of the training set: on the others methods are compared
-_MOST_LOST = 0.005  # of the accuracy in int8: from there on a network is fine-tuned
-_METHODS = {"min-max": 1.0, "99.99 %": 0.9999}  # of calibration: the share of an image's values that a range holds
-_BATCH = 64
 
 
 def _file_names(text: str | Sequence[str]) -> tuple[str, ...]:
@@ -61,16 +51,28 @@ def _file_names(text: str | Sequence[str]) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """An exported winner: its card, as in card.json, and where its files are."""
+    """An exported network: its card, as in card.json, and where its files are."""
 
     folder: str
     card: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class _Trained:
+    """A network with what its record says, and the data that it is checked on; random weights have no hash."""
+
+    record: dict[str, Any]
+    network: "Network"
+    dataset: "Dataset"
+    weights_hash: str | None
+
+
 def export(
-    run: RunFolder,
+    run: Annotated[str, typer.Argument(help="the run's folder, or a published network's name, as in mobilenet-v2")],
     *,
-    out: Annotated[str, typer.Option(help="folder for the artefacts: OUT/RUN/TRIAL/")] = "export",
+    out: Annotated[
+        str, typer.Option(help="folder for the artefacts: OUT/RUN/TRIAL/, or OUT/NAME/RESOLUTION/")
+    ] = "export",
     trial: Annotated[int | None, typer.Option(help="export this winner alone")] = None,
     files: Annotated[
         Sequence[str], typer.Option(parser=_file_names, metavar="NAME,...", help="the files to write")
@@ -87,20 +89,53 @@ def export(
     explain: Annotated[
         bool, typer.Option("--explain", help="time each file without each of its rewrites: what they save")
     ] = False,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            help="of a published network: torchvision's checkpoint, hwnas's own weights.safetensors, or `random`, to "
+            "time it alone"
+        ),
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="of a published network: the data set, as in `hwnas search`")] = None,
+    resolution: Annotated[
+        int | None, typer.Option(help="of a published network: the side of the images in pixels", show_default="224")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="of a published network: the device that it is timed on", show_default="host")
+    ] = None,
+    setting: Annotated[
+        str | None, typer.Option(help="of a published network: the device's setting", show_default="the first")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="of a published network: the seed by which data are split", show_default="0")
+    ] = None,
 ) -> list[Exported]:
-    """Export a run's trained winners as ONNX and TFLite (fp32 and int8), checked and timed on the run's device.
+    """Export a run's trained winners, or a published network, as ONNX and TFLite (fp32 and int8), checked and timed.
 
     With `input` other than normalised the networks normalise by themselves: float32 from 0 to 1, or uint8. Of a `batch`
     an image's share of the latency is stated and held against the cap.
-    Raises InputError where no winner was trained and where the folder cannot be written, and ExportError, with the
-    figures, for an artefact that is refused.
+    Raises InputError where no winner was trained, where a published network and its weights do not fit and where the
+    folder cannot be written, and ExportError, with the figures, for an artefact that is refused.
     """
+    from hwnas import known, published
     from hwnas.device import load_device
     from hwnas.errors import ExportError
     from hwnas.runs import Run
 
     files = _file_names(files)
     form = checked_form(input, batch)
+    if run in known.NAMES and not Path(run).exists():
+        if trial is not None:
+            raise InputError(f"--trial is one of a run's; got {trial} for the published network {run}. Leave it out")
+        asked = published.ask(
+            run, weights=weights, data=data, resolution=resolution, seed=seed, device=device, setting=setting
+        )
+        return [_export_published(asked, Path(out), files, form, explain)]
+    if any(value is not None for value in (weights, data, resolution, seed, device, setting)):
+        raise InputError(
+            f"--weights, --data, --resolution, --seed, --device and --setting are for the published networks "
+            f"{', '.join(known.NAMES)}; got {run}. Name one of them, or a run's folder alone: it has its own"
+        )
     opened = Run.open(run)
     settings = opened.settings
     records = sorted(opened.folder.glob("winners/*/winner.json"))
@@ -109,13 +144,13 @@ def export(
     if not records:
         what = "no trained winner" if trial is None else f"no trained winner {trial}"
         raise InputError(f"{opened.folder} has {what} to export. Type: hwnas train {opened.folder}")
-    device = load_device(settings.device)
+    machine = load_device(settings.device)
     exported, refused = [], []
     with opened.locked(), bar("exporting", len(records)) as exporting:
         for path in records:
-            target = Path(out) / opened.folder.resolve().name / path.parent.name
+            target = Path(out) / opened.name / path.parent.name
             try:
-                exported.append(_export_one(opened, path, target, device, files, form, allow_over_cap, explain))
+                exported.append(_export_one(opened, path, target, machine, files, form, allow_over_cap, explain))
             except ExportError as error:
                 refused.append(f"trial {path.parent.name}: {error}")
             exporting.advance()
@@ -134,39 +169,79 @@ def _export_one(
     allow_over_cap: bool,
     explain: bool,
 ) -> Exported:
-    from hwnas import export_texts
-    from hwnas.files import write_json, write_text
-
     record, weights = _read_record(record_path), record_path.with_name("weights.safetensors")
     weights_hash = _weights_hash(weights)
     card = artefact.whole_card(target, names, form)
     if card and card.get("weights_sha256") == weights_hash and not (explain and _unexplained(card)):
         say(f"trial {record['trial']} is exported already, in {target}")
         return Exported(str(target), card)
+
+    def load() -> _Trained:
+        network = _load_network(record, weights)
+        return _Trained(record, network, run.settings.dataset(network.graph.layers[0].shape[1]), weights_hash)
+
+    return _write(
+        run, load, target, names=names, form=form, explain=explain, device=device, allow_over_cap=allow_over_cap
+    )
+
+
+def _export_published(asked: "Published", out: Path, names: Sequence[str], form: Form, explain: bool) -> Exported:
+    from hwnas import published
+    from hwnas.device import load_device
+
+    target, device = out / asked.name / str(asked.resolution), load_device(asked.settings.device)
+    weights_hash = asked.weights_hash
+    card = artefact.whole_card(target, names, form)
+    if card and asked.same(card) and not (explain and _unexplained(card)):
+        say(f"{asked.name} is exported already, in {target}")
+        return Exported(str(target), card)
+
+    def load() -> _Trained:
+        return _Trained(*published.load(asked), weights_hash)
+
+    return _write(asked, load, target, names=names, form=form, explain=explain, device=device, allow_over_cap=True)
+
+
+def _write(
+    run: "Run | Published",
+    load: Callable[[], _Trained],
+    target: Path,
+    *,
+    names: Sequence[str],
+    form: Form,
+    explain: bool,
+    device: "Device",
+    allow_over_cap: bool,
+) -> Exported:
+    """Write an artefact's files, check and time them, and give the folder its final name."""
+    from hwnas import export_texts
+    from hwnas.export_files import take_check, write_checked
+    from hwnas.files import write_json, write_text
+
     staging = target.with_name(f".{target.name}.part")
     try:
         with artefact.writing(target.parent):
             shutil.rmtree(staging, ignore_errors=True)
             staging.mkdir(parents=True)
-        network = _load_network(record, weights)
-        dataset = run.settings.dataset(network.graph.layers[0].shape[1])
-        settings = {name: _written_in(*_FILES[name], device, run) for name in names}
-        files = _write_checked(
+        trained = load()
+        record, network, dataset = trained.record, trained.network, trained.dataset
+        files = write_checked(
             network,
             dataset,
             staging,
-            settings,
+            {name: _written_in(*_FILES[name], device, run) for name in names},
             _metadata(record),
             form,
+            trusted=record["test_accuracy"] is not None,
             explain=explain,
-            checkpoint=record_path.with_name(f"fine-tuning.{weights_hash[:8]}.safetensors"),
+            checkpoint=target.with_name(f".{target.name}.{(trained.weights_hash or '')[:8]}.fine-tuning"),
         )
         _time_files(files, staging, device, run, images=form.batch or 1)
         if explain:
             _explain(files, staging, device, run, images=form.batch or 1)
-        check = _check(network, dataset)
+        check = take_check(network, dataset)
         with artefact.writing(target.parent):
-            card = _card(run, record, network, files, weights_hash)
+            card = _card(run, record, network, files, trained.weights_hash)
             card |= {**form._asdict(), "check": check.write(staging / CHECK)}
         _refuse_over_cap(card, allow_over_cap)
         with artefact.writing(target.parent):
@@ -231,166 +306,21 @@ def _unreadable(weights: Path, why: str) -> "ExportError":
     )
 
 
-def _write_checked(
-    network: "Network",
-    dataset: "Dataset",
-    folder: Path,
-    settings: "Mapping[str, Setting]",
-    metadata: dict[str, str],
-    form: Form = AS_USUAL,
-    *,
-    explain: bool = False,
-    checkpoint: Path | None = None,
-) -> dict[str, dict[str, Any]]:
-    """Write files into the folder, each for its setting, compare with PyTorch; return the card's entries by file name.
-
-    With `explain` there is, beside each, what it is without each of its rewrites: `_variant`. An int8 file that loses
-    more than half a point of accuracy is fine-tuned, with a `checkpoint` while that lasts.
-    """
-    from hwnas import rewrites
-    from hwnas.files import write_bytes
-    from hwnas.module import deployed_weights
-
-    weights = deployed_weights(network)
-    files: dict[str, dict[str, Any]] = {}
-    for name, setting in settings.items():
-        made = _make(network, weights, dataset, setting, folder / name, metadata, form)
-        if setting.precision == "int8" and made.checked.lost > _MOST_LOST:
-            made = _fine_tuned(made, network, dataset, metadata, checkpoint)
-        _refuse_other_outputs(name, setting.precision, made.checked)
-        found = rewrites.places(made.graph, setting)
-        with artefact.writing(folder.parent):
-            for rewrite in found if explain else ():
-                less = rewrites.without(setting, rewrite)
-                write_bytes(_variant(made.path, rewrite), _content(made, less, metadata))
-        told = {**made.how, "rewrites": {rewrite: {"layers": layers} for rewrite, layers in found.items()}}
-        files[name] = _entry(made.path, setting.runtime, setting.precision) | told
-        files[name] |= _told(made.checked, setting.precision)
-    return files
-
-
-@dataclass(frozen=True, slots=True)
-class _Made:
-    """A file, what it was made of, how it compares with PyTorch, and what a card says of how it was made."""
-
-    path: Path
-    setting: "Setting"
-    form: Form
-    reading: Reading
-    graph: "Graph"  # that computes of what the file reads
-    weights: "Weights"
-    ranges: "Ranges | None"
-    checked: Checked
-    how: dict[str, Any]
-
-
-def _make(
-    network: "Network",
-    weights: "Weights",
-    dataset: "Dataset",
-    setting: "Setting",
-    path: Path,
-    metadata: dict[str, str],
-    form: Form,
-    *,
-    baked: bool = False,
-) -> _Made:
-    """Write a file and compare it with PyTorch; weights that are `baked` compute of what the file reads already."""
-    from hwnas import formats
-    from hwnas.files import write_bytes
-
-    written = formats.get(setting.runtime, precision=setting.precision)
-    reading = Reading(form.input, dataset.mean, dataset.std, setting.precision)
-    graph, fitting = reading.bake(network.graph, weights)
-    fitting = weights if baked else fitting
-    how = _facts(written.FACTS[setting.precision], form)
-    with artefact.writing(path.parent.parent):
-        ranges: Ranges | None = None
-        if setting.precision == "int8":
-            ranges, told = _calibrated(network, graph, written, setting, fitting, dataset, path, reading=reading)
-            how |= told
-        unchecked = _Made(path, setting, form, reading, graph, fitting, ranges, Checked(0, 0.0, 0.0, 0.0), how)
-        write_bytes(path, _content(unchecked, setting, metadata))
-    most = _IMAGES if setting.precision == "fp32" else _REDUCED_IMAGES
-    return replace(unchecked, checked=_compare(network, written.load(path), dataset, most, reading=reading))
-
-
-def _content(made: _Made, setting: "Setting", metadata: dict[str, str]) -> bytes:
-    """Return a file as it is written for a setting."""
-    from hwnas import formats
-
-    written = formats.get(setting.runtime, precision=setting.precision)
-    return written.write(
-        written.lower(made.graph, without=setting.without),
-        made.weights,
-        metadata=metadata | made.reading.left,
-        ranges=made.ranges,
-        precision=setting.precision,
-        uint8_input=made.reading.uint8,
-        batch=made.form.batch,
-        without=setting.without,
-    )
-
-
-def _fine_tuned(
-    made: _Made, network: "Network", dataset: "Dataset", metadata: dict[str, str], checkpoint: Path | None
-) -> _Made:
-    """Fine-tune an int8 file in which accuracy is lost; return it, or the one that there was if it loses no more."""
-    from hwnas import formats, quantised_training
-
-    written, name = formats.get(made.setting.runtime), made.path.name
-    checkpoint = checkpoint and checkpoint.with_name(f"{name}.{checkpoint.name}")
-    say(f"{name} loses {made.checked.lost:.2%} of the accuracy: it is fine-tuned")
-    assert made.ranges is not None  # int8 has ranges
-    with bar(f"fine-tuning {name}", quantised_training.STEPS) as steps:
-        weights = quantised_training.fine_tune(
-            network,
-            written.lower(made.graph, without=tuple(written.REWRITES)),
-            made.weights,
-            made.ranges,
-            dataset,
-            reading=made.reading,
-            checkpoint=checkpoint,
-            on_step=steps.at,
-        )
-    tried = made.path.with_name(f"tuned.{name}")  # one of its own: the runtime may still map the other
-    tuned = _make(network, weights, dataset, made.setting, tried, metadata, made.form, baked=True)
-    better = tuned.checked.lost < made.checked.lost
-    told = {"steps": quantised_training.STEPS, "lost_before": made.checked.lost, "lost_after": tuned.checked.lost}
-    if better:
-        tried.replace(made.path)
-    else:
-        tried.unlink()
-    if checkpoint:
-        checkpoint.unlink(missing_ok=True)
-    chosen = replace(tuned, path=made.path) if better else made
-    return replace(chosen, how={**chosen.how, "fine_tuning": {**told, "kept": better}})
-
-
-def _facts(facts: Mapping[str, Any], form: Form) -> dict[str, Any]:
-    """Return what a card says of a file of some form, from its format's facts."""
-    layout, number = facts["input"].split()
-    number = "uint8" if form.input == "uint8" else number
-    return {**facts, "input": f"{layout} {number}", "batch": form.batch or facts["batch"]}
-
-
-def _variant(path: Path, rewrite: str) -> Path:
-    """Return where a file without one of its rewrites is while they are compared."""
-    return path.with_name(f"{rewrite}.{path.name}")
-
-
 def _unexplained(card: dict[str, Any]) -> bool:
     """Whether a card has a file that was timed, but not without its rewrites."""
     timed = [entry for entry in card["files"].values() if entry["measured_ms"]]
     return any("ratio" not in found for entry in timed for found in entry.get("rewrites", {"": {}}).values())
 
 
-def _explain(files: dict[str, dict[str, Any]], folder: Path, device: "Device", run: "Run", *, images: int = 1) -> None:
+def _explain(
+    files: dict[str, dict[str, Any]], folder: Path, device: "Device", run: "Run | Published", *, images: int = 1
+) -> None:
     """Time each file that was timed without each of its rewrites, and tell its entry what they save of an image."""
     from hwnas import rewrites
+    from hwnas.export_files import variant
 
     for name, entry in files.items():
-        variants = {rewrite: _variant(folder / name, rewrite) for rewrite in entry["rewrites"]}
+        variants = {rewrite: variant(folder / name, rewrite) for rewrite in entry["rewrites"]}
         setting = _setting_for(entry["runtime"], entry["precision"], device, run)
         if variants and setting and entry["measured_ms"]:
             for rewrite, worth in rewrites.compare(device, setting, folder / name, variants).items():
@@ -400,134 +330,8 @@ def _explain(files: dict[str, dict[str, Any]], folder: Path, device: "Device", r
             path.unlink()
 
 
-def _calibrated(
-    network: "Network",
-    graph: "Graph",
-    written: "Format",
-    setting: "Setting",
-    weights: "Weights",
-    dataset: "Dataset",
-    path: Path,
-    *,
-    reading: Reading,
-) -> "tuple[Ranges, dict[str, Any]]":
-    """Return the ranges of the better method, and what a card says of it; files beside `path` are written for trying.
-
-    The better one is that whose logits are nearer to PyTorch's on further training images.
-    """
-    import numpy as np
-    import torch
-
-    from hwnas.estimators.training import normalise
-    from hwnas.files import write_bytes
-
-    lowered = written.lower(graph, without=setting.without)
-    write = partial(
-        written.write, lowered, weights, precision="int8", uint8_input=reading.uint8, without=setting.without
-    )
-    rows = _spread(len(dataset.whole_train.labels), _CALIBRATION_IMAGES + _TRIED_IMAGES)
-    pixels = dataset.whole_train.read(rows)
-    calibrated = torch.zeros(len(rows), dtype=torch.bool)
-    calibrated[_spread(len(rows), _CALIBRATION_IMAGES)] = True
-    tried = pixels[~calibrated] if len(rows) > _CALIBRATION_IMAGES else pixels
-    with torch.no_grad():
-        wanted = network(normalise(tried, dataset)).numpy()
-    found = {}
-    for number, (method, share) in enumerate(_METHODS.items()):
-        ranges = written.calibrate(lowered, weights, reading.seen(pixels[calibrated].numpy()), share=share)
-        if reading.input_range:
-            ranges = {**ranges, lowered.layers[0].name: reading.input_range}
-        file = path.with_name(f"{number}.{path.name}")  # one of its own: the runtime may still map the last one
-        write_bytes(file, write(ranges=ranges))
-        outputs = written.load(file)(reading.read(tried.numpy()))
-        file.unlink()
-        found[method] = float(np.sqrt(np.mean((outputs - wanted) ** 2)) / (wanted.std() or 1.0)), ranges
-    best = min(found, key=lambda method: found[method][0])
-    errors = {method: round(error, 5) for method, (error, _) in found.items()}
-    told = {"images": int(calibrated.sum()), "of": "training set", "method": best, "rmse": errors}
-    return found[best][1], {"calibration": told}
-
-
-def _spread(length: int, most: int) -> "Tensor":
-    """Return at most so many indices, evenly from 0 to `length`: a data set may be sorted by class."""
-    import torch
-
-    count = min(length, most)
-    return torch.arange(count) * length // count
-
-
-def _compare(network: "Network", model: "Model", dataset: "Dataset", most: int, *, reading: Reading) -> Checked:
-    """Compare a file's logits with PyTorch's on at most so many test images, a batch at a time."""
-    import numpy as np
-    import torch
-
-    from hwnas.estimators.training import normalise
-
-    indices = _spread(len(dataset.test.labels), most)
-    outputs, expected = [], []
-    for batch in torch.split(indices, _BATCH):
-        pixels = dataset.test.read(batch)
-        outputs.append(model(reading.read(pixels.numpy())))
-        with torch.no_grad():
-            expected.append(network(normalise(pixels, dataset)).numpy())
-    return artefact.compare(np.concatenate(outputs), np.concatenate(expected), dataset.test.labels[indices].numpy())
-
-
-def _check(network: "Network", dataset: "Dataset") -> Check:
-    """Return test images from all over the test set, with what PyTorch computes of them."""
-    import torch
-
-    from hwnas.estimators.training import normalise
-
-    indices = _spread(len(dataset.test.labels), _IMAGES)
-    pixels = dataset.test.read(indices)
-    with torch.no_grad():
-        logits = network(normalise(pixels, dataset))
-    return Check(pixels.numpy(), logits.numpy(), dataset.test.labels[indices].numpy())
-
-
-def _refuse_other_outputs(name: str, precision: str, checked: Checked) -> None:
-    """Raise ExportError where a file computes something else than PyTorch."""
-    from hwnas.errors import ExportError
-
-    figures = (
-        f"got {checked.max_relative_error:.2g} on {checked.images} test images, and the same class for "
-        f"{checked.agreement:.1%}."
-    )
-    fault = "a fault in hwnas: please report it with the architecture"
-    if precision == "fp32" and not checked.max_relative_error <= artefact.MAX_RELATIVE_ERROR:
-        raise ExportError(
-            f"{name} must compute what PyTorch computes, to {artefact.MAX_RELATIVE_ERROR:g} of the largest output; "
-            f"{figures} This is {fault}"
-        )
-    if not checked.agreement >= artefact.MIN_AGREEMENT:
-        raise ExportError(
-            f"{name} must find PyTorch's class for {artefact.MIN_AGREEMENT:.0%} of images at least; {figures} "
-            f"Train the network longer, or leave the file out with --files; where it is accurate, this is {fault}"
-        )
-
-
-def _entry(path: Path, runtime: str, precision: str) -> dict[str, Any]:
-    """Return what a card says of a file that is not timed yet."""
-    return {
-        "runtime": runtime,
-        "precision": precision,
-        "bytes": path.stat().st_size,
-        "sha256": artefact.sha256(path),
-        "tensors": artefact.tensors(path, runtime),
-        "setting": None,
-        "measured_ms": None,
-    }
-
-
-def _told(checked: Checked, precision: str) -> dict[str, Any]:
-    """Return what a card says of a check; fp32's accuracy is the network's."""
-    told = {"max_relative_error": checked.max_relative_error, "agreement": checked.agreement}
-    return told if precision == "fp32" else {**told, "accuracy": checked.accuracy, "test_images": checked.images}
-
-
 def _time_files(
-    files: dict[str, dict[str, Any]], folder: Path, device: "Device", run: "Run", *, images: int = 1
+    files: dict[str, dict[str, Any]], folder: Path, device: "Device", run: "Run | Published", *, images: int = 1
 ) -> None:
     """Time each file whole on the device, in the setting of its runtime and precision; it takes `images` at once.
 
@@ -554,7 +358,7 @@ def _time_files(
         entry["peak_memory_bytes"] = timed.other.peak_memory_bytes
 
 
-def _setting_for(runtime: str, precision: str, device: "Device", run: "Run") -> "Setting | None":
+def _setting_for(runtime: str, precision: str, device: "Device", run: "Run | Published") -> "Setting | None":
     """Return the run's own setting if it is of these, otherwise the device's first that is, or has the runtime."""
     from hwnas import tables
     from hwnas.device import Setting
@@ -567,7 +371,7 @@ def _setting_for(runtime: str, precision: str, device: "Device", run: "Run") -> 
     return chosen and tables.as_measured(device, chosen.model_copy(update={"precision": precision}))
 
 
-def _written_in(runtime: str, precision: str, device: "Device", run: "Run") -> "Setting":
+def _written_in(runtime: str, precision: str, device: "Device", run: "Run | Published") -> "Setting":
     """Return the setting that a file is timed in, or any where the device has none of its runtime."""
     from hwnas.device import Setting
 
@@ -576,17 +380,22 @@ def _written_in(runtime: str, precision: str, device: "Device", run: "Run") -> "
 
 
 def _card(
-    run: "Run", record: dict[str, Any], network: "Network", files: dict[str, dict[str, Any]], weights_hash: str
+    run: "Run | Published",
+    record: dict[str, Any],
+    network: "Network",
+    files: dict[str, dict[str, Any]],
+    weights_hash: str | None,
 ) -> dict[str, Any]:
     from importlib import metadata
 
+    cap_ms = run.settings.max_latency_ms
     return {
         "version": 1,
-        "run": run.folder.resolve().name,
+        "run": run.name,
         "trial": record["trial"],
         "device": run.settings.device,
         "setting": run.settings.setting,
-        "cap_ms": run.settings.max_latency_ms,
+        "cap_ms": cap_ms if cap_ms < inf else None,
         "predicted_ms": record["predicted_ms"],
         "predicted_error": record["predicted_error"],
         "accuracy": {"test": record["test_accuracy"], "search": record["search_accuracy"]},
@@ -609,9 +418,11 @@ def _refuse_over_cap(card: dict[str, Any], allowed: bool) -> None:
     """Raise ExportError where the file of the run's own setting was measured over the cap."""
     from hwnas.errors import ExportError
 
+    if allowed:
+        return
     for name, entry in card["files"].items():
         over = entry["setting"] == card["setting"] and entry["measured_ms"] > card["cap_ms"]
-        if over and not allowed:
+        if over:
             raise ExportError(
                 f"{name} must run in {card['cap_ms']:g} ms on {card['device']} ({card['setting']}); measured "
                 f"{entry['measured_ms']:.3f} ms. Export another trial (--trial), or keep it with --allow-over-cap"
@@ -628,8 +439,8 @@ def _line_of_csv(names: Sequence[str]) -> str:
 def _metadata(record: dict[str, Any]) -> dict[str, str]:
     """Return what is written into the files themselves."""
     data = record["data"]
-    return {
-        "hwnas_trial": str(record["trial"]),
+    trial = {} if record["trial"] is None else {"hwnas_trial": str(record["trial"])}
+    return trial | {
         "classes": _line_of_csv(data["classes"]),
         "mean": ",".join(f"{value:.8g}" for value in data["mean"]),
         "std": ",".join(f"{value:.8g}" for value in data["std"]),

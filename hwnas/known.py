@@ -1,5 +1,7 @@
 """Published networks by name: points of the spaces, to be described and timed beside what a search finds."""
 
+from dataclasses import replace
+
 from hwnas.cell import Cell
 from hwnas.errors import UnknownNameError
 from hwnas.networks import Architecture, Scale
@@ -49,15 +51,15 @@ _MOBILENETS = {
 }
 
 
-def get(name: str, *, resolution: int = 224, classes: int = 1000) -> Architecture:
+def get(name: str, *, resolution: int = 224, classes: int = 1000, channels: int = 3) -> Architecture:
     """Return a published network of images of 224 x 224 pixels and ImageNet's classes, or of others.
 
     Raises UnknownNameError, which lists the known ones.
     """
     if name in _MOBILENETS:
-        return _MOBILENETS[name](resolution=resolution, classes=classes)
+        return replace(_MOBILENETS[name](resolution=resolution, classes=classes), input_channels=channels)
     if name == "pnasnet-5-mobile":
-        return CellNetwork(PNASNET_5, Scale(3, 54, resolution, classes, skeleton="imagenet"))
+        return CellNetwork(PNASNET_5, Scale(3, 54, resolution, classes, channels, "imagenet"))
     if name == "nasnet-a-mobile":
-        return CellNetwork(NASNET_A, Scale(4, 44, resolution, classes, skeleton="imagenet"), NASNET_A_REDUCTION)
+        return CellNetwork(NASNET_A, Scale(4, 44, resolution, classes, channels, "imagenet"), NASNET_A_REDUCTION)
     raise UnknownNameError("network", name, NAMES)

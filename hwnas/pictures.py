@@ -233,6 +233,25 @@ def _name_winners(axes: "Axes", winners: "Sequence[Candidate]") -> None:
         axes.annotate(f"trial {winner.trial}", (x, y), textcoords="offset points", **place, **style)
 
 
+def tested_figure(tested: Sequence[tuple[str, float, float, bool]], *, cap_ms: float) -> Figure:
+    """Return networks (name, milliseconds, share of the test set, whether it is a winner) and the cap."""
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _plot("latency of the exported file, measured (ms)", "accuracy, test set (%)")
+        for own, colour, label, marker in ((True, "winner", "winner", "*"), (False, "front", "published network", "D")):
+            points = [(ms, 100 * share) for _, ms, share, is_own in tested if is_own == own]
+            _scatter(axes, points, colour, label, marker=marker)
+        label = f"cap, {cap_ms:g} ms"
+        axes.axvline(cap_ms, color=COLOURS["cap"], linestyle="--", linewidth=1.2, label=label)
+        highest = 1.06 * max(cap_ms, *(ms for _, ms, _, _ in tested))
+        axes.set_xlim(0, highest)
+        for name, ms, share, is_own in tested:
+            style: dict[str, Any] = {"color": COLOURS["winner" if is_own else "front"], "fontsize": 8.5, "zorder": 5}
+            style |= {"xytext": (-8, -3), "ha": "right"} if ms > highest / 2 else {"xytext": (8, -3)}
+            axes.annotate(name, (ms, 100 * share), textcoords="offset points", **style)
+        _legend(axes, columns=3)
+    return figure
+
+
 def agreement_figure(inside: Sequence[tuple[float, float]], over: Sequence[tuple[float, float]]) -> Figure:
     """Return measured over predicted milliseconds: pairs (predicted, measured) of networks inside and over the caps."""
     highest = 1.08 * max(chain.from_iterable((*inside, *over)))

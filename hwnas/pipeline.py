@@ -26,6 +26,7 @@ from hwnas.search import Searched, search
 from hwnas.train import Winner, train
 
 _SECTIONS: dict[str, Callable[..., Any]] = {"profile": profile, "search": search, "train": train, "export": export}
+_OF_NO_RUN = {"weights", "data", "resolution", "setting", "seed"}  # options of `export`, for published networks alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,4 +96,5 @@ def _read(path: Path) -> tuple[str, dict[str, dict[str, Any]]]:
 
 
 def _options(verb: Callable[..., Any]) -> set[str]:
-    return {name for name in inspect.signature(verb).parameters if name not in ("out", "run", "device")}
+    names = {name for name in inspect.signature(verb).parameters if name not in ("out", "run", "device")}
+    return names - _OF_NO_RUN if verb is export else names

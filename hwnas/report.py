@@ -78,6 +78,34 @@ class Card:
 
 
 @dataclass(frozen=True, slots=True)
+class Data:
+    """What a card says of its data."""
+
+    name: str
+    seed: int
+    resolution: int
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedCard:
+    """What a published network's card.json says, as far as the page needs it; `run` is its name."""
+
+    version: Literal[1]
+    run: str
+    trial: int | None
+    device: str
+    data: Data
+    accuracy: dict[str, float | None]
+    mult_adds: int
+    parameters: int
+    files: dict[str, Artefact]
+
+    def ms(self, setting: str) -> float | None:
+        """The measured latency of the file in a setting."""
+        return next((file.measured_ms for file in self.files.values() if file.setting == setting), None)
+
+
+@dataclass(frozen=True, slots=True)
 class OperatorCost:
     """The executed layers of one sort: how many, their milliseconds in the latency table, and their share."""
 
@@ -173,7 +201,7 @@ class _View:
         from hwnas.errors import InputError
         from hwnas.runs import candidate_of, front_of
 
-        self.run, self.settings, self.name = run, run.settings, run.folder.resolve().name
+        self.run, self.settings, self.name = run, run.settings, run.name
         self.study = run.study()
         self.trials = self.study.get_trials(deepcopy=False)
         self.candidates = [candidate_of(trial) for trial in self.trials if trial.state == TrialState.COMPLETE]
@@ -181,6 +209,7 @@ class _View:
             raise InputError(f"{run.folder} has no trained trial yet. Type: hwnas search --out {run.folder}")
         self.front = front_of(self.candidates)
         self.winners = _read_winners(run, self.candidates, export_folder)
+        self.published = _read_published(run.settings, export_folder)
         self.untrained = len(list(run.folder.glob("winners/*/"))) - len(self.winners)
 
     @property
@@ -270,6 +299,21 @@ class _View:
         winners = {winner.record.trial for winner in self.winners}
         return pictures.front_figure(self.candidates, self.front, winners=winners, cap_ms=self.settings.max_latency_ms)
 
+    @property
+    def tested(self) -> list[tuple[str, float, float, bool]]:
+        """Names, latencies and test accuracies of exported winners and published networks; whether it is a winner."""
+        own = [(f"trial {w.record.trial}", w.exported_ms, w.record.test_accuracy, True) for w in self.winners]
+        setting = self.settings.setting
+        others = [(f"{c.run}, {c.data.resolution}", c.ms(setting), c.accuracy["test"], False) for c in self.published]
+        found = (*own, *others)
+        return [(name, ms, share, is_own) for name, ms, share, is_own in found if ms is not None and share is not None]
+
+    def tested_figure(self) -> "Figure":
+        """Return the picture of exported winners beside published networks."""
+        from hwnas import pictures
+
+        return pictures.tested_figure(self.tested, cap_ms=self.settings.max_latency_ms)
+
     def agreement_figure(self) -> "Figure":
         """Return the picture of measured over predicted latencies."""
         from hwnas import pictures
@@ -290,7 +334,7 @@ def _read_winners(run: "Run", candidates: "Sequence[Candidate]", export_folder: 
     """Return the trained winners, the most accurate first."""
     model, why_not = _cost_model(run.settings)
     by_trial = {candidate.trial: candidate for candidate in candidates}
-    cards = export_folder / run.folder.resolve().name
+    cards = export_folder / run.name
     winners = [
         _read_winner(path, by_trial, cards / path.parent.name, model, why_not, run.settings.setting)
         for path in sorted(run.folder.glob("winners/*/winner.json"))
@@ -336,7 +380,20 @@ def _read_winner(
     )
 
 
-_Read = TypeVar("_Read", Record, Card)
+def _read_published(settings: "SearchSettings", export_folder: Path) -> list[PublishedCard]:
+    """Return the cards of published networks that were exported for the same device and the same data."""
+    from hwnas import known
+
+    paths = [path for name in known.NAMES for path in sorted(export_folder.glob(f"{name}/*/card.json"))]
+    cards = [
+        _read(path, PublishedCard, what="a published network's card", again=f"hwnas export {path.parent.parent.name}")
+        for path in paths
+    ]
+    same = (None, settings.device, settings.data, settings.seed)  # a run may have such a name: its cards have a trial
+    return [card for card in cards if (card.trial, card.device, card.data.name, card.data.seed) == same]
+
+
+_Read = TypeVar("_Read", Record, Card, PublishedCard)
 
 
 def _read(path: Path, kind: type[_Read], *, what: str, again: str) -> _Read:

@@ -126,6 +126,11 @@ class Run:
         self.folder = folder
         self.settings = settings
 
+    @property
+    def name(self) -> str:
+        """The folder's name, under which export writes."""
+        return self.folder.resolve().name
+
     @classmethod
     def open(cls, folder: str | Path) -> "Run":
         """Open a run that `hwnas search` made; raises InputError where there is none."""

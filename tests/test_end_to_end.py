@@ -263,6 +263,7 @@ def test_one_file_runs_all_of_it_and_does_nothing_twice(workplace: Path) -> None
         ('out = "runs/b"\n[serch]\n', "may have the sections device, profile, search, train, export; got 'serch'"),
         ('out = "runs/b"\n[search]\ntrails = 3\n', "[search] has no 'trails'; known:"),
         ('out = "runs/b"\n[search]\ntrials = 3\n', "must have max_latency_ms"),
+        ('out = "runs/b"\n[export]\nweights = "random"\n', "[export] has no 'weights'; known: allow_over_cap"),
         ("out = [", "must be TOML"),
     ],
 )

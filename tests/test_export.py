@@ -26,13 +26,14 @@ from safetensors.torch import load_file, save_file
 from tiny_models import WRITERS
 
 import hwnas
-from hwnas import artefact, datasets, export_texts, formats, measure, quantised_training
+from hwnas import artefact, datasets, export_files, export_texts, formats, measure, quantised_training
 from hwnas.artefact import Checked
 from hwnas.datasets.folder import _decode
 from hwnas.device import Device, Setting
 from hwnas.errors import ExportError, HwnasError, InputError
 from hwnas.estimators.training import accuracy, normalise
-from hwnas.export import _FILES, Exported, _refuse_other_outputs, _setting_for, _spread, _time_files, _write_checked
+from hwnas.export import _FILES, Exported, _setting_for, _time_files
+from hwnas.export_files import refuse_other_outputs, spread, write_checked
 from hwnas.files import write_json
 from hwnas.formats import tflite
 from hwnas.inputs import Form, Input
@@ -85,11 +86,11 @@ def checked(*, error: float = 0.0, agreement: float = 1.0) -> Checked:
 )
 def test_a_file_that_computes_something_else_is_refused(precision: str, found: Checked, words: str) -> None:
     with pytest.raises(ExportError, match=words):
-        _refuse_other_outputs("model.tflite", precision, found)
+        refuse_other_outputs("model.tflite", precision, found)
 
 
 def test_int8_may_be_off_by_what_fp32_may_not() -> None:
-    _refuse_other_outputs("model.int8.tflite", "int8", checked(error=0.05, agreement=0.97))
+    refuse_other_outputs("model.int8.tflite", "int8", checked(error=0.05, agreement=0.97))
 
 
 def test_files_are_compared_on_all_test_images_and_calibrated_on_images_from_all_over_the_training_set(
@@ -98,11 +99,11 @@ def test_files_are_compared_on_all_test_images_and_calibrated_on_images_from_all
     write_images(tmp_path / "images.npz", train=600, test=130)
     data = datasets.load(f"npz:{tmp_path / 'images.npz'}")
     module = network(pnas.architecture(random_parameters(pnas, 1, seed=0)[0], Scale(1, 4, 8, 3, 1)).graph)
-    card = _write_checked(module, data, tmp_path, {"model.int8.tflite": INT8}, {})
+    card = write_checked(module, data, tmp_path, {"model.int8.tflite": INT8}, {})
     assert card["model.int8.tflite"]["test_images"] == 130
     assert card["model.int8.tflite"]["calibration"]["images"] == 100
     assert card["model.int8.tflite"]["agreement"] > 0.9
-    assert _spread(600, 100).tolist() == list(range(0, 600, 6))
+    assert spread(600, 100).tolist() == list(range(0, 600, 6))
     images = data.test.read(torch.arange(130)).numpy() / np.float32(255)
     outputs = tflite.load(tmp_path / "model.int8.tflite")((images - data.mean[0]) / data.std[0])
     found = float((outputs.argmax(1) == data.test.labels.numpy()).mean())
@@ -115,12 +116,12 @@ def test_files_are_compared_on_all_test_images_and_calibrated_on_images_from_all
 def test_int8_takes_the_calibration_that_is_nearer_to_pytorch(
     name: str, methods: dict[str, float], train: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys.modules["hwnas.export"], "_METHODS", methods)
+    monkeypatch.setattr(export_files, "_METHODS", methods)
     write_images(tmp_path / "images.npz", train=train)
     data = datasets.load(f"npz:{tmp_path / 'images.npz'}")
     module = network(pnas.architecture(random_parameters(pnas, 1, seed=0)[0], Scale(1, 4, 8, 3, 1)).graph)
     setting = Setting(runtime=_FILES[name][0], precision="int8")
-    calibration = _write_checked(module, data, tmp_path, {name: setting}, {})[name]["calibration"]
+    calibration = write_checked(module, data, tmp_path, {name: setting}, {})[name]["calibration"]
     assert calibration["method"] == "min-max"
     assert calibration["images"] == min(train, 100)
     assert calibration["rmse"]["min-max"] < 0.1 < calibration["rmse"]["half"]
@@ -707,7 +708,7 @@ def test_explain_times_each_file_without_each_of_its_rewrites(tmp_path: Path, mo
 def test_int8_that_loses_accuracy_is_fine_tuned_and_what_is_better_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most_lost: float
 ) -> None:
-    monkeypatch.setattr(sys.modules["hwnas.export"], "_MOST_LOST", most_lost)
+    monkeypatch.setattr(export_files, "_MOST_LOST", most_lost)
     monkeypatch.setattr(quantised_training, "STEPS", 3)
     (exported,) = hwnas.export(str(trained_run(tmp_path)), out=str(tmp_path), files=("model.int8.tflite",))
     entry = exported.card["files"]["model.int8.tflite"]

@@ -17,6 +17,7 @@ from networks import random_cells
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import TrialState
 
+from hwnas import known
 from hwnas.cell import Block, Cell, encode
 from hwnas.costs import CostModel
 from hwnas.errors import InputError
@@ -530,3 +531,47 @@ def test_a_table_that_predicts_something_else_has_changed() -> None:
 
 def test_the_front_of_the_made_up_run_is_as_its_trials_say(home: Path) -> None:
     assert [c.trial for c in front_of(make_run(home / "runs" / "a").candidates())] == [0, 1, 4]
+
+
+def write_published(name: str, *, resolution: int = 224, accuracy: float | None = 0.88, **changes: Any) -> Path:
+    card = {
+        "version": 1,
+        "run": name,
+        "trial": None,
+        "device": "host",
+        "data": {"name": "fashion-mnist", "seed": 7, "resolution": resolution},
+        "accuracy": {"test": accuracy, "search": None},
+        "mult_adds": 300e6,
+        "parameters": 3_504_872,
+        "files": {"model.tflite": {"bytes": 1, "setting": SETTING, "measured_ms": 21.5}},
+    }
+    path = Path("export") / name / str(resolution) / "card.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(card | changes))
+    return path
+
+
+def test_published_networks_of_the_same_device_and_data_are_on_one_plot_with_the_winners(home: Path) -> None:
+    run = make_run(home / "runs" / "a")
+    write_winner(run, 4)
+    write_card(run, 4)
+    assert "Beside published networks" not in page_of(run)[1]
+    write_published("pnasnet-5-mobile", accuracy=None)  # random weights
+    page, text = page_of(run)
+    assert page.row("pnasnet-5-mobile") == ["224", "–", "21.500", "300.00", "3\u202f504.9"]
+    assert "winners and published networks" not in text  # nothing to draw
+    write_published("mobilenet-v2")
+    write_published("mobilenet-v2", resolution=96, device="phone")
+    write_published("mobilenet-v2", resolution=128, data={"name": "cifar10", "seed": 7, "resolution": 128})
+    write_published("mobilenet-v3-small", trial=3)  # of a run that is called so
+    page, text = page_of(run)
+    names = [cells[0] for cells in page.rows]
+    assert [name for name in names if name in known.NAMES] == ["mobilenet-v2", "pnasnet-5-mobile"]
+    assert page.row("mobilenet-v2")[:3] == ["224", "88.00", "21.500"]
+    (figure,) = re.findall(r'<svg class="tested".*?</svg>', text, re.DOTALL)
+    assert "mobilenet-v2, 224" in figure
+    assert "trial 4" in figure
+    assert "pnasnet" not in figure
+    write_published("nasnet-a-mobile").write_text('{"version": 1, "run": "nasnet-a-mobile"}')
+    with pytest.raises(InputError, match=r"nasnet-a-mobile.*Delete it and type: hwnas export nasnet-a-mobile"):
+        report(str(run.folder))
