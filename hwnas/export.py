@@ -46,6 +46,7 @@ _REDUCED_IMAGES = 10_000  # at most, on which reduced precision is
 _CALIBRATION_IMAGES, _TRIED_IMAGES = 100, 200  # of the training set: on the others methods are compared
 _METHODS = {"min-max": 1.0, "99.99 %": 0.9999}  # of calibration: the share of an image's values that a range holds
 _BATCH = 64
+_SAME = 1e-4  # difference of two means or deviations, of pixels from 0 to 1
 
 
 def _file_names(text: str | Sequence[str]) -> tuple[str, ...]:
@@ -127,6 +128,7 @@ def _export_one(
             staging.mkdir(parents=True)
         network = _load_network(record, weights)
         dataset = run.settings.dataset(network.graph.layers[0].shape[1])
+        _refuse_other_data(record, dataset)
         files = _write_checked(network, dataset, staging, names, _metadata(record))
         _time_files(files, staging, device, run)
         check = _check(network, dataset)
@@ -183,6 +185,19 @@ def _load_network(record: dict[str, Any], weights: Path) -> "Network":
         if not bool(torch.isfinite(value).all()):
             raise _unreadable(weights, f"{name} has numbers that are not finite")
     return network.eval()
+
+
+def _refuse_other_data(record: dict[str, Any], dataset: "Dataset") -> None:
+    """Raise InputError where a data set is not the one that a winner was trained on."""
+    trained, found = record["data"], (len(dataset.classes), dataset.channels, dataset.resolution)
+    wanted = (len(trained["classes"]), trained["channels"], trained["resolution"])
+    statistics = [*zip(trained["mean"], dataset.mean, strict=False), *zip(trained["std"], dataset.std, strict=False)]
+    if found != wanted or any(abs(one - other) > _SAME for one, other in statistics):
+        raise InputError(
+            f"{dataset.name} must be as it was when trial {record['trial']} was trained: classes, channels and "
+            f"resolution {wanted}, mean {trained['mean']}; got {found}, mean {list(dataset.mean)}. Put the old images "
+            "back, or search and train again with the new ones"
+        )
 
 
 def _unreadable(weights: Path, why: str) -> "ExportError":
