@@ -39,6 +39,7 @@ _FILES = {  # runtime and precision
 _BY_DEFAULT = ("model.tflite", "model.onnx", "model.int8.tflite")
 _RECORD = {"trial", "architecture", "data", "training", "versions"}  # what a winner's record must have, among others
 _RECORD |= {"test_accuracy", "search_accuracy", "predicted_ms", "predicted_error"}
+_SAME = 1e-4  # difference of two means or deviations, of pixels from 0 to 1
 
 
 def _file_names(text: str | Sequence[str]) -> tuple[str, ...]:
@@ -178,7 +179,9 @@ def _export_one(
 
     def load() -> _Trained:
         network = _load_network(record, weights)
-        return _Trained(record, network, run.settings.dataset(network.graph.layers[0].shape[1]), weights_hash)
+        dataset = run.settings.dataset(network.graph.layers[0].shape[1])
+        _refuse_other_data(record, dataset)
+        return _Trained(record, network, dataset, weights_hash)
 
     return _write(
         run, load, target, names=names, form=form, explain=explain, device=device, allow_over_cap=allow_over_cap
@@ -294,6 +297,19 @@ def _load_network(record: dict[str, Any], weights: Path) -> "Network":
         if not bool(torch.isfinite(value).all()):
             raise _unreadable(weights, f"{name} has numbers that are not finite")
     return network.eval()
+
+
+def _refuse_other_data(record: dict[str, Any], dataset: "Dataset") -> None:
+    """Raise InputError where a data set is not the one that a winner was trained on."""
+    trained, found = record["data"], (len(dataset.classes), dataset.channels, dataset.resolution)
+    wanted = (len(trained["classes"]), trained["channels"], trained["resolution"])
+    statistics = [*zip(trained["mean"], dataset.mean, strict=False), *zip(trained["std"], dataset.std, strict=False)]
+    if found != wanted or any(abs(one - other) > _SAME for one, other in statistics):
+        raise InputError(
+            f"{dataset.name} must be as it was when trial {record['trial']} was trained: classes, channels and "
+            f"resolution {wanted}, mean {trained['mean']}; got {found}, mean {list(dataset.mean)}. Put the old images "
+            "back, or search and train again with the new ones"
+        )
 
 
 def _unreadable(weights: Path, why: str) -> "ExportError":

@@ -575,6 +575,44 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path, monkeypatch:
         hwnas.export(str(run), out=out)
 
 
+def with_equal_pixels(images: dict[str, Any]) -> None:
+    images["x_train"][:] = 7
+
+
+def with_another_brightness(images: dict[str, Any]) -> None:
+    images["x_train"] //= 2
+
+
+def with_another_class(images: dict[str, Any]) -> None:
+    images["y_train"][:5] = images["y_test"][0] = 3
+
+
+def with_colours(images: dict[str, Any]) -> None:
+    for name in ("x_train", "x_test"):
+        images[name] = np.stack([images[name]] * 3, axis=-1)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (with_equal_pixels, "images must differ"),
+        (with_another_brightness, "as it was when trial 3 was trained"),
+        (with_another_class, r"as it was .* got \(4, 1, 8\)"),
+        (with_colours, r"as it was .* got \(3, 3, 8\)"),
+    ],
+)
+def test_images_that_changed_since_the_training_are_refused_and_nothing_is_written(
+    tmp_path: Path, change: Callable[[dict[str, Any]], None], words: str
+) -> None:
+    run = trained_run(tmp_path)
+    images = dict(np.load(tmp_path / "images.npz"))
+    change(images)
+    np.savez(tmp_path / "images.npz", **images)
+    with pytest.raises(InputError, match=words):
+        hwnas.export(str(run), out=str(tmp_path / "export"))
+    assert names_in(tmp_path / "export") <= {"a"}
+
+
 @pytest.mark.parametrize("written", [0, 2, 4])
 def test_a_full_disk_leaves_the_artefact_that_was_there_and_nothing_half_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: int

@@ -201,6 +201,25 @@ def layer_weights(graph: Graph, layer: Layer, weights: "Weights") -> "tuple[Arra
     return weight, bias
 
 
+def check_calibration(graph: Graph, images: "Array") -> None:
+    """Raise ExportError for images from which a graph's ranges cannot be taken."""
+    import numpy as np
+
+    shape = graph.layers[0].shape
+    if images.shape[1:] != shape or not len(images):
+        wrong = f"got {' x '.join(map(str, images.shape)) or 'none'}"
+    elif not np.isfinite(images).all():
+        wrong = "some have numbers that are not finite"
+    elif images.min() == images.max():
+        wrong = f"all {len(images)} have nothing but {images.min():g}"
+    else:
+        return
+    raise ExportError(
+        f"int8 is calibrated on images that differ, N x {' x '.join(map(str, shape))}; {wrong}. "
+        "Take some of the training set, or leave int8 files out with --files"
+    )
+
+
 def range_of(values: "Array", share: float) -> tuple[float, float]:
     """Return the smallest and largest of values, or their quantiles 1 - `share` and `share`, of many those of some.
 

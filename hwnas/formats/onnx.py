@@ -15,7 +15,7 @@ import numpy as np
 from onnx import TensorProto, checker, defs, helper
 
 from hwnas.errors import ExportError
-from hwnas.formats import Model, Rewrite, batches, not_written, range_of, unloadable
+from hwnas.formats import Model, Rewrite, batches, check_calibration, not_written, range_of, unloadable
 from hwnas.formats._onnx_int8 import SCALES, Int8Writer, Scale
 from hwnas.formats._onnx_writer import Writer
 from hwnas.graph import Graph, fuse_relu
@@ -94,8 +94,9 @@ def calibrate(graph: Graph, weights: "Weights", images: "Array", *, share: float
     """Return the smallest and largest value of each layer of a lowered graph over images [n, c, h, w].
 
     With a `share` below 1 so much of each image's values is left out at either end. What runs is the fp32 file.
-    Raises ExportError as `write` does.
+    Raises ExportError as `write` does, and for images that are none, of another shape, equal or not finite.
     """
+    check_calibration(graph, images)
     import onnxruntime
 
     writer = Writer(graph, weights)

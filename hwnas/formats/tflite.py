@@ -23,6 +23,7 @@ from hwnas.formats import (
     Rewrite,
     _tflite_metadata,
     batches,
+    check_calibration,
     input_name,
     made_up_ranges,
     no_weights,
@@ -146,8 +147,9 @@ def calibrate(graph: Graph, weights: "Weights", images: "Array", *, share: float
     """Return the smallest and largest value of each layer of a lowered graph over images [n, c, h, w].
 
     With a `share` below 1 so much of each image's values is left out at either end. What runs is the fp32 file.
-    Raises ExportError as `write` does.
+    Raises ExportError as `write` does, and for images that are none, of another shape, equal or not finite.
     """
+    check_calibration(graph, images)
     runtime = _runtime()
     interpreter = runtime.Interpreter(
         model_content=write(graph, weights),

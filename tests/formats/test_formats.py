@@ -313,6 +313,23 @@ def test_weights_of_another_shape_are_refused(runtime: Format) -> None:
         runtime.write(graph, {"it": (weight, np.zeros(4, dtype=np.float32))})
 
 
+@pytest.mark.parametrize(
+    ("calibrated", "words"),
+    [
+        (np.zeros((0, 3, 4, 5)), "got 0 x 3 x 4 x 5"),
+        (np.zeros((2, 3, 5, 4)), "got 2 x 3 x 5 x 4"),
+        (np.zeros((3, 4, 5)), "got 3 x 4 x 5"),
+        (np.full((2, 3, 4, 5), 0.5), "all 2 have nothing but 0.5"),
+        (np.full((2, 3, 4, 5), np.nan), "not finite"),
+    ],
+    ids=["none", "another size", "one without a batch", "constant", "not a number"],
+)
+def test_images_that_give_no_ranges_are_refused(runtime: Format, calibrated: Any, words: str) -> None:
+    graph = alone("conv", (3, 4, 5))
+    with pytest.raises(ExportError, match=rf"images that differ, N x 3 x 4 x 5; .*{words}"):
+        runtime.calibrate(graph, formats.random_weights(graph), calibrated.astype(np.float32))
+
+
 @pytest.mark.parametrize("content", [None, b"", b"no model at all"])
 def test_a_file_that_is_no_model_is_refused(runtime: Format, tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / f"broken{runtime.SUFFIX}"
