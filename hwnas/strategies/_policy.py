@@ -17,6 +17,7 @@ from hwnas.surrogates._one_thread import one_thread
 _WIDTH = 48  # of embeddings and of the LSTM
 _BATCH = 8  # trials that it learns from at once
 _RECENT = 64  # trials whose mean reward is the baseline
+_MOST_LOG_RATIO = 20.0  # what a settled policy thought impossible may become as likely as not in one step
 _KEPT = 16  # policies in memory: the latest, and those before, for trials of other workers that end late
 
 
@@ -147,7 +148,7 @@ def _after(state: _Learnt, setup: Setup, history: tuple[Episode, ...]) -> _Learn
     before = policy.log_probabilities(choices)[0].detach()
     for _ in range(learning.steps):
         now, entropies = policy.log_probabilities(choices)
-        ratios = (now - before).exp()
+        ratios = (now - before).clamp(max=_MOST_LOG_RATIO).exp()
         clipped = ratios.clamp(1 - learning.clip, 1 + learning.clip)
         gains = torch.minimum(ratios * advantages, clipped * advantages) + learning.entropy * entropies
         optimiser.zero_grad()

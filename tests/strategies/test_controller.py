@@ -1,5 +1,6 @@
 """The controllers must learn, each target alike, and what they learnt must follow from the study alone."""
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -114,3 +115,15 @@ def test_only_mnasnets_reward_sees_the_latency(strategy: str, faster_is_better: 
         rewards.append(sampler._episode(study.get_trials()[-1]).reward)  # type: ignore[attr-defined]
     assert rewards[0] == pytest.approx(0.8)
     assert rewards[1] == pytest.approx(0.8 * (2**-0.07 if faster_is_better else 1))
+
+
+def test_a_settled_policy_that_is_rewarded_for_what_it_thought_impossible_stays_finite() -> None:
+    setup = dataclasses.replace(SETUP, learning=Learning(latency_exponent=0.0, steps=5, rate=0.01))
+    state = _policy._beginning(setup)
+    with torch.no_grad():
+        state.policy._head.weight.mul_(1e4)  # a small step changes much
+    last = tuple(size - 1 for size in SETUP.sizes)
+    for sign in (1, 1, 1, -1, -1, -1):  # what was bad turns out to be good
+        history = tuple(Episode(last if number % 2 else (0, 0, 0), float(sign * number)) for number in range(8))
+        state = _policy._after(state, setup, history)
+    assert all(torch.isfinite(weights).all() for weights in state.policy.parameters())
