@@ -5,9 +5,11 @@ accuracy at 200; Pixel 3, Raspberry Pi 4 and Samsung A50) and NAS-Bench-Macro (s
 of three; the cap is on Mult-Adds, `flops`). Caps are quantiles of the connected networks. An evaluation is a look-up;
 proposals over the cap or known are free, up to 1,000 an ask (`counted`: the same with those that came to the study).
 Strategies that take over 50 ms an ask, and the peers SMAC3 and pymoo (with --peers, in an environment made in the
-folder), have fewer seeds, caps and evaluations. Each run is kept in --folder; called again, it goes on.
+folder), have fewer seeds, caps and evaluations. Each run is kept in --folder; called again, it goes on, or states what
+is complete (--run-nothing).
 
     python benchmarks/strategies.py [--quick] [--data F] [--folder F] [--jobs N] [--strategies A,B] [--slow A] [--peers]
+                                    [--run-nothing]
 
 The last line is one JSON object: {"TABLE/LATENCY/CAP": {"STRATEGY": {"50": {"regret", "regret_seen", "hypervolume",
 "counted"}}}}, medians; `cells`: the cap, the number of networks under it, the regret of the one that looks best (the
@@ -24,7 +26,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +96,9 @@ def main() -> None:
         curves: dict[str, Curves] = {}
         for name, (plan, wanted) in plans.items():
             for table in wanted:
-                one_table(table, plan, folder, folder / name / table.name / table.latency, options.jobs, found, curves)
+                out = folder / name / table.name / table.latency
+                done = complete(plan, table, out) if options.run_nothing else plan
+                one_table(table, done, folder, out, options.jobs, found, curves)
     ran = dict.fromkeys(name for one in curves.values() for name in one.medians)
     speedups = {name: speedup(curves, name) for name in ran}
     found |= {"speedups_over_random": speedups, "speedup_over_random": speedups.get(options.ours)}
@@ -111,6 +115,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--slow", default=",".join(SLOW), help="strategies with 5 seeds and 100 evaluations")
     parser.add_argument("--ours", default="progressive", help="whose speed-up over random is stated")
     parser.add_argument("--peers", action="store_true", help="install SMAC3 and pymoo, and run them as well")
+    parser.add_argument("--run-nothing", action="store_true", help="state what the folder has of each table")
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--evaluations", type=int, default=500)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
@@ -119,6 +124,17 @@ def arguments() -> argparse.Namespace:
 
 def names(text: str) -> tuple[str, ...]:
     return tuple(filter(None, text.split(",")))
+
+
+def complete(plan: Plan, table: Table, out: Path) -> Plan:
+    """Return a plan without what was not run to its end on a table."""
+    latency = table.read().latency
+    caps = [float(np.quantile(latency, QUANTILES[name])) for name in plan.caps]
+
+    def ran(strategy: str) -> bool:
+        return all(Case(strategy, cap, seed).path(out).exists() for cap in caps for seed in range(plan.seeds))
+
+    return replace(plan, strategies=tuple(filter(ran, plan.strategies)), peers=tuple(filter(ran, plan.peers)))
 
 
 def one_table(
