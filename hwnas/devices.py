@@ -328,7 +328,7 @@ def _write(device: "Device", path: Path) -> None:
         lines += [
             "",
             "[[settings]]",
-            *(f"{key} = {_toml(value)}" for key, value in setting.model_dump(mode="json", exclude_none=True).items()),
+            *(f"{key} = {_toml(value)}" for key, value in setting.model_dump(mode="json").items() if value != []),
         ]
     text = "\n".join(lines) + "\n"
     try:

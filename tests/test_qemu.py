@@ -237,7 +237,8 @@ def test_an_artefact_is_run_in_the_devices_settings_and_others_are_left_out(tmp_
         entry["sha256"] = sha256(tmp_path / name)
     zeros = np.zeros((1, 3, 4, 4), np.uint8)
     check = Check(zeros, zeros.astype(np.float32), np.zeros(1, np.int64)).write(tmp_path / "check.npz")
-    card = {"device": "host", "files": files, "check": check, "data": {"mean": [0.0], "std": [1.0]}}
+    data, accuracy = {"mean": [0.0], "std": [1.0]}, {"test": 0.5}
+    card = {"device": "host", "files": files, "check": check, "data": data, "accuracy": accuracy}
     (tmp_path / "card.json").write_text(json.dumps(card))
     verified = hwnas.verify(str(tmp_path))
     assert [(one.file, one.setting) for one in verified] == [
