@@ -73,6 +73,9 @@ def _lines(table: ShownTable) -> list[str]:
     lines.append(f"{table.networks} whole networks{held_out}{error}")
     lines += [f"their medians: {_other_costs(table.typical)}"] if table.typical else []
     lines += [str(table.validation)] if table.validation else []
+    if table.rewrites:
+        told = (f"{name} {ratio:.2f}{' (left out)' * (ratio > 1)}" for name, ratio in table.rewrites.items())
+        lines.append(f"rewrites, with / without: {', '.join(told)}")
     if table.held_out:
         lines.append(f"held out were drawn {'; '.join(table.drawn or ['in a way that the file does not tell'])}")
     return lines

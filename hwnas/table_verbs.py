@@ -57,7 +57,8 @@ class ShownTable:
 
     `prediction_error` is the share within which nine of ten networks are predicted that were left out of the fit;
     `validation` says how well those are that are held out, and what noise allows; `drawn` how they were chosen.
-    `typical` are the medians of the whole networks' other costs; `again` measures unstable entries again.
+    `typical` are the medians of the whole networks' other costs; `again` measures unstable entries again. `rewrites`
+    say what networks take with each, as a multiple of without; those above 1 are left out.
     """
 
     path: str
@@ -75,6 +76,7 @@ class ShownTable:
     drawn: list[str] | None = None
     steadiness: "Steadiness | None" = None
     typical: "OtherCosts | None" = None
+    rewrites: dict[str, float] | None = None
     again: str = ""
     rows: list[Entry] | None = None
     network_rows: list[NetworkEntry] | None = None
@@ -279,6 +281,7 @@ def _shown(table: "LatencyTable", with_rows: bool) -> ShownTable:
         drawn=_drawn(table),
         steadiness=judge(table) if table.entries else None,
         typical=_typical([network.other for network in table.networks]),
+        rewrites=table.rewrites,
         again=again(table) if unstable else "",
         rows=[_row(key, table) for key in sorted(table.entries)] if with_rows else None,
         network_rows=[_network_row(at, table) for at in range(len(table.networks))] if with_rows else None,

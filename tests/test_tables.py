@@ -315,6 +315,28 @@ def test_a_table_is_shown_with_its_kinds_and_stability(tmp_path: Path) -> None:
     assert "│ [/red] :cat: " in said
 
 
+def test_what_rewrites_are_worth_is_kept_and_shown(tmp_path: Path) -> None:
+    path = Path(saved(tmp_path / "table.json", {"add 4x4x4 + 4x4x4 > 4x4x4": timed(1.0)}))
+    table = LatencyTable.read(path)
+    assert table.measured_in.without == ()
+    table.choose({"split-depthwise": 0.3})
+    table.choose({"quantize-for-relu": 1.2})
+    table.save()
+    read = LatencyTable.read(path)
+    assert read.rewrites == {"split-depthwise": 0.3, "quantize-for-relu": 1.2}
+    assert read.measured_in.without == ("quantize-for-relu",)
+    said = " ".join(CliRunner().invoke(app, ["tables", "show", str(path)]).output.split())
+    assert "rewrites, with / without: split-depthwise 0.30, quantize-for-relu 1.20 (left out)" in said
+
+
+@pytest.mark.parametrize("rewrites", [{"split-depthwise": -1}, {"split-depthwise": "fast"}, ["split-depthwise"]])
+def test_broken_rewrites_are_named(tmp_path: Path, rewrites: Any) -> None:
+    path = Path(saved(tmp_path / "table.json", {"add 4x4x4 + 4x4x4 > 4x4x4": timed(1.0)}))
+    path.write_text(json.dumps({**json.loads(path.read_text()), "rewrites": rewrites}))
+    with pytest.raises(TableError, match="'rewrites'"):
+        LatencyTable.read(path)
+
+
 @given(key=st.text())
 def test_every_key_has_a_kind(key: str) -> None:
     assert table_verbs.kind_of(key)
