@@ -177,8 +177,8 @@ class LatencyTable:
     def choose(self, rewrites: dict[str, float]) -> None:
         """Keep what rewrites are worth; what is measured from now on is written without those that are slower."""
         self.rewrites |= rewrites
-        slower = [name for name, ratio in self.rewrites.items() if ratio > 1]
-        self.setting = {**self.setting, "without": slower}
+        slower = [name for name, ratio in rewrites.items() if ratio > 1]
+        self.setting = {**self.setting, "without": [*self.measured_in.without, *slower]}
 
     @cached_property
     def canary_ms(self) -> float | None:

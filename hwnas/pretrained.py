@@ -23,7 +23,7 @@ OWN = ".safetensors"  # the suffix of weights that hwnas saved
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of pixels from 0 to 1: torchvision's
 _BROKEN = (  # what reading a file that is none, or has been cut off, raises
     SafetensorError,
-    pickle.UnpicklingError,
+    pickle.UnpicklingError,  # torch's own files are pickles; weights_only runs no code of theirs
     struct.error,
     RuntimeError,
     EOFError,

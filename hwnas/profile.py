@@ -198,24 +198,20 @@ def _table_to_fill(device: "Device", setting: "Setting", fresh: bool) -> "Latenc
 
 
 def _choose_rewrites(device: "Device", table: "LatencyTable", task: _Task) -> None:
-    """Time networks with and without each rewrite that the table does not know, and leave out what is slower.
-
-    A table that has entries and no rewrites is from before 2026-12: it was measured with all of them.
-    """
+    """Time networks with and without each rewrite, and leave out what is slower: once, before anything is measured."""
     from hwnas import rewrites
 
     setting = table.measured_in
-    if table.entries and not table.rewrites:
+    if table.entries or table.rewrites:
         return
     graphs = [network.graph for network in random_networks(task.space, task.scales, task.networks, seed=task.seed)]
-    asked = {name for graph in graphs for name in rewrites.places(graph, setting)} - table.rewrites.keys()
+    asked = {name for graph in graphs for name in rewrites.places(graph, setting)}
     if not asked:
         return
     say(f"timing a few networks with and without {', '.join(sorted(asked))}")
-    table.choose({name: ratio for name, ratio in rewrites.measure(device, setting, graphs).items() if name in asked})
+    table.choose(rewrites.measure(device, setting, graphs))
     table.save()
-    for name in sorted(asked):
-        ratio = table.rewrites[name]
+    for name, ratio in sorted(table.rewrites.items()):
         say(f"{name}: {ratio:.2f} of the time without it{', so it is left out' if ratio > 1 else ''}")
 
 

@@ -21,6 +21,7 @@ from torch.nn.utils import parametrize
 from hwnas.estimators import _hardware
 from hwnas.estimators.training import normalise
 from hwnas.files import write_atomically
+from hwnas.formats._tflite_int8 import Scale
 from hwnas.graph import Graph, Layer
 from hwnas.inputs import Reading
 from hwnas.module import Network, deployed_weights
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 STEPS = 300
 BATCH = 64
 _RATE = 1e-4
-_LOWEST, _HIGHEST = -128, 127
+_LOWEST, _HIGHEST = -128, 127  # of int8
 _SMALLEST = 1e-9  # scale of a weight
 _SAVE_EVERY_S = 60.0
 
@@ -90,7 +91,7 @@ class _Rounded(Network):
 
     def __init__(self, graph: Graph, ranges: "Ranges") -> None:
         super().__init__(Graph(tuple(map(_folded, graph.layers)), graph.norm_epsilon))
-        self._scales = {layer.name: _scale(*ranges[layer.name]) for layer in graph.layers}
+        self._scales = {layer.name: Scale.of(*ranges[layer.name]) for layer in graph.layers}
 
     def forward(self, images: Tensor) -> Tensor:
         return super().forward(self._round(self.graph.layers[0], images))
@@ -114,13 +115,6 @@ class _RoundedWeight(nn.Module):
 
 def _folded(layer: Layer) -> Layer:
     return layer._replace(norm=False, bias=layer.kind in ("conv", "linear"))
-
-
-def _scale(low: float, high: float) -> tuple[float, int]:
-    """Return the scale and the zero point that span a range and 0, which must be exact."""
-    low, high = min(low, 0.0), max(high, 0.0)
-    step = (high - low) / (_HIGHEST - _LOWEST) or 1.0
-    return step, round(_LOWEST - low / step)
 
 
 @torch.no_grad()
