@@ -81,11 +81,15 @@ class Conditions:
 
 @dataclass(frozen=True, slots=True)
 class Computed:
-    """What one model computes: its outputs' arrays, and the instructions of one inference where the device counts."""
+    """What one model computes: its outputs' arrays, and the instructions of one inference where the device counts.
+
+    `runtime` is what computed it, with its version, as in `Conditions.runtime_version`.
+    """
 
     name: str
     outputs: "tuple[Array, ...]"
     instructions: int | None
+    runtime: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,8 +174,9 @@ def compute_models(
         )
         where = f"{device.name}, {setting.name}"
         with closing(_lines(transport, job, Path(folder))) as lines:
-            read = _read(lines, len(models), where=where, heard=_Heard(None, None, {}), parse=_computed)
-            return {computed.name: computed for computed in read}
+            told: list[Conditions] = []
+            read = _read(lines, len(models), where=where, heard=_Heard(told.append, None, {}), parse=_computed)
+            return {one.name: dataclasses.replace(one, runtime=told[0].runtime_version) for one in read}
 
 
 def read_conditions(device: Device, setting: Setting) -> Conditions:

@@ -71,9 +71,10 @@ def write(graphs: dict[str, Graph], runtime: str, folder: Path) -> dict[str, Pat
 class TestUnderEmulation:
     pytestmark = arm
 
-    # ONNX Runtime itself does not do exactly the same in every run; with TFLite two runs in some twenty, beside many
-    # other processes, counted 4 and 17 of 692,000 instructions otherwise
-    @pytest.mark.parametrize(("runtime", "deviation"), [("tflite", 1e-4), ("onnx", 1e-3)])
+    # ONNX Runtime itself does not do exactly the same in every run: 14 runs counted 393,562 to 394,356 instructions of
+    # the smallest network (0.2 %), and 0.1 % of the others. With TFLite two runs in some twenty, beside many other
+    # processes, counted 4 and 17 of 692,000 instructions otherwise
+    @pytest.mark.parametrize(("runtime", "deviation"), [("tflite", 1e-4), ("onnx", 5e-3)])
     def test_every_space_computes_what_it_computes_here_and_is_counted_alike_in_every_run(
         self, runtime: str, deviation: float, small_networks: dict[str, Graph], tmp_path: Path
     ) -> None:
@@ -198,7 +199,7 @@ def test_a_step_that_fails_says_why_and_the_next_call_starts_there(
 
 
 def computed(*values: float, dtype: str = "float32") -> Computed:
-    return Computed("m", (np.array([values], dtype),), None)
+    return Computed("m", (np.array([values], dtype),), None, "ai-edge-litert 2.3.0")
 
 
 @pytest.mark.parametrize(("other", "fine"), [(2.0001, True), (2.001, False), (float("nan"), False)])
@@ -208,10 +209,19 @@ def test_floating_point_outputs_are_compared_relative_to_the_largest(other: floa
     assert verified.steps is None
 
 
-@pytest.mark.parametrize(("other", "fine"), [(125, True), (115, True), (114, False), (-128, False)])
-def test_integer_outputs_are_compared_in_quantisation_steps(other: int, fine: bool) -> None:
+@pytest.mark.parametrize(
+    ("runtime", "other", "fine"),
+    [
+        ("ai-edge-litert 2.3.0", 125, True),
+        ("ai-edge-litert 2.3.0", 124, False),
+        ("ai-edge-litert 2.3.0", -128, False),
+        ("tflite-runtime 2.14.0", 115, True),
+        ("tflite-runtime 2.14.0", 114, False),
+    ],
+)
+def test_integer_outputs_are_compared_in_quantisation_steps(runtime: str, other: int, fine: bool) -> None:
     here, there = computed(127, dtype="int8"), computed(other, dtype="int8")
-    verified = _compare(here, there, HOST, TFLITE)
+    verified = _compare(here, dataclasses.replace(there, runtime=runtime), HOST, TFLITE)
     assert verified.steps == 127 - other
     assert verified.fine is fine
 

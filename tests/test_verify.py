@@ -21,7 +21,7 @@ from hwnas.files import write_json
 from hwnas.listings import show_verified
 from hwnas.verify import Verified
 
-FINE = Verified("model", "host", "tflite-fp32-1t", 0.0, None, None, 64, 1e-6, 1.0, 0.9)
+FINE = Verified("model", "host", "tflite-fp32-1t", 0.0, None, None, True, 64, 1e-6, 1.0, 0.9)
 
 
 @pytest.fixture(scope="module")
