@@ -59,6 +59,21 @@ class Exported:
 
 
 @dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What is asked of an artefact."""
+
+    files: tuple[str, ...]
+    form: Form
+    explain: bool = False
+    allow_over_cap: bool = False
+
+    def there(self, folder: Path) -> dict[str, Any] | None:
+        """Return the card of an artefact that is all of this already, whatever its weights."""
+        card = artefact.whole_card(folder, self.files, self.form)
+        return None if card and self.explain and _unexplained(card) else card
+
+
+@dataclass(frozen=True, slots=True)
 class _Trained:
     """A network with what its record says, and the data that it is checked on; random weights have no hash."""
 
@@ -123,15 +138,14 @@ def export(
     from hwnas.errors import ExportError
     from hwnas.runs import Run
 
-    files = _file_names(files)
-    form = checked_form(input, batch)
+    wanted = _Wanted(_file_names(files), checked_form(input, batch), explain, allow_over_cap)
     if run in known.NAMES and not Path(run).exists():
         if trial is not None:
             raise InputError(f"--trial is one of a run's; got {trial} for the published network {run}. Leave it out")
         asked = published.ask(
             run, weights=weights, data=data, resolution=resolution, seed=seed, device=device, setting=setting
         )
-        return [_export_published(asked, Path(out), files, form, explain)]
+        return [_export_published(asked, Path(out), wanted)]
     if any(value is not None for value in (weights, data, resolution, seed, device, setting)):
         raise InputError(
             f"--weights, --data, --resolution, --seed, --device and --setting are for the published networks "
@@ -151,7 +165,7 @@ def export(
         for path in records:
             target = Path(out) / opened.name / path.parent.name
             try:
-                exported.append(_export_one(opened, path, target, machine, files, form, allow_over_cap, explain))
+                exported.append(_export_one(opened, path, target, machine, wanted))
             except ExportError as error:
                 refused.append(f"trial {path.parent.name}: {error}")
             exporting.advance()
@@ -160,20 +174,11 @@ def export(
     return exported
 
 
-def _export_one(
-    run: "Run",
-    record_path: Path,
-    target: Path,
-    device: "Device",
-    names: Sequence[str],
-    form: Form,
-    allow_over_cap: bool,
-    explain: bool,
-) -> Exported:
+def _export_one(run: "Run", record_path: Path, target: Path, device: "Device", wanted: _Wanted) -> Exported:
     record, weights = _read_record(record_path), record_path.with_name("weights.safetensors")
     weights_hash = _weights_hash(weights)
-    card = artefact.whole_card(target, names, form)
-    if card and card.get("weights_sha256") == weights_hash and not (explain and _unexplained(card)):
+    card = wanted.there(target)
+    if card and card.get("weights_sha256") == weights_hash:
         say(f"trial {record['trial']} is exported already, in {target}")
         return Exported(str(target), card)
 
@@ -183,38 +188,28 @@ def _export_one(
         _refuse_other_data(record, dataset)
         return _Trained(record, network, dataset, weights_hash)
 
-    return _write(
-        run, load, target, names=names, form=form, explain=explain, device=device, allow_over_cap=allow_over_cap
-    )
+    return _write(run, load, target, device, wanted)
 
 
-def _export_published(asked: "Published", out: Path, names: Sequence[str], form: Form, explain: bool) -> Exported:
+def _export_published(asked: "Published", out: Path, wanted: _Wanted) -> Exported:
     from hwnas import published
     from hwnas.device import load_device
 
     target, device = out / asked.name / str(asked.resolution), load_device(asked.settings.device)
     weights_hash = asked.weights_hash
-    card = artefact.whole_card(target, names, form)
-    if card and asked.same(card) and not (explain and _unexplained(card)):
+    card = wanted.there(target)
+    if card and asked.same(card):
         say(f"{asked.name} is exported already, in {target}")
         return Exported(str(target), card)
 
     def load() -> _Trained:
         return _Trained(*published.load(asked), weights_hash)
 
-    return _write(asked, load, target, names=names, form=form, explain=explain, device=device, allow_over_cap=True)
+    return _write(asked, load, target, device, wanted)
 
 
 def _write(
-    run: "Run | Published",
-    load: Callable[[], _Trained],
-    target: Path,
-    *,
-    names: Sequence[str],
-    form: Form,
-    explain: bool,
-    device: "Device",
-    allow_over_cap: bool,
+    run: "Run | Published", load: Callable[[], _Trained], target: Path, device: "Device", wanted: _Wanted
 ) -> Exported:
     """Write an artefact's files, check and time them, and give the folder its final name."""
     from hwnas import export_texts
@@ -232,21 +227,22 @@ def _write(
             network,
             dataset,
             staging,
-            {name: _written_in(*_FILES[name], device, run) for name in names},
+            {name: _written_in(*_FILES[name], device, run) for name in wanted.files},
             _metadata(record),
-            form,
+            wanted.form,
             trusted=record["test_accuracy"] is not None,
-            explain=explain,
+            explain=wanted.explain,
             checkpoint=target.with_name(f".{target.name}.{(trained.weights_hash or '')[:8]}.fine-tuning"),
         )
-        _time_files(files, staging, device, run, images=form.batch or 1)
-        if explain:
-            _explain(files, staging, device, run, images=form.batch or 1)
+        _time_files(files, staging, device, run, images=wanted.form.batch or 1)
+        if wanted.explain:
+            _explain(files, staging, device, run, images=wanted.form.batch or 1)
         check = take_check(network, dataset)
         with artefact.writing(target.parent):
             card = _card(run, record, network, files, trained.weights_hash)
-            card |= {**form._asdict(), "check": check.write(staging / CHECK)}
-        _refuse_over_cap(card, allow_over_cap)
+            card |= {**wanted.form._asdict(), "check": check.write(staging / CHECK)}
+        if not wanted.allow_over_cap:
+            _refuse_over_cap(card)
         with artefact.writing(target.parent):
             write_json(staging / CARD, card)
             write_text(staging / README, export_texts.readme(card))
@@ -430,17 +426,15 @@ def _card(
     }
 
 
-def _refuse_over_cap(card: dict[str, Any], allowed: bool) -> None:
-    """Raise ExportError where the file of the run's own setting was measured over the cap."""
+def _refuse_over_cap(card: dict[str, Any]) -> None:
+    """Raise ExportError where the file of the run's own setting was measured over the cap, if there is one."""
     from hwnas.errors import ExportError
 
-    if allowed:
-        return
+    cap_ms = inf if card["cap_ms"] is None else card["cap_ms"]
     for name, entry in card["files"].items():
-        over = entry["setting"] == card["setting"] and entry["measured_ms"] > card["cap_ms"]
-        if over:
+        if entry["setting"] == card["setting"] and entry["measured_ms"] > cap_ms:
             raise ExportError(
-                f"{name} must run in {card['cap_ms']:g} ms on {card['device']} ({card['setting']}); measured "
+                f"{name} must run in {cap_ms:g} ms on {card['device']} ({card['setting']}); measured "
                 f"{entry['measured_ms']:.3f} ms. Export another trial (--trial), or keep it with --allow-over-cap"
             )
 

@@ -21,7 +21,7 @@ from torch.nn.utils import parametrize
 from hwnas.estimators import _hardware
 from hwnas.estimators.training import normalise
 from hwnas.files import write_atomically
-from hwnas.formats._tflite_int8 import Scale
+from hwnas.formats._quantisation import Quantisation
 from hwnas.graph import Graph, Layer
 from hwnas.inputs import Reading
 from hwnas.module import Network, deployed_weights
@@ -91,7 +91,7 @@ class _Rounded(Network):
 
     def __init__(self, graph: Graph, ranges: "Ranges") -> None:
         super().__init__(Graph(tuple(map(_folded, graph.layers)), graph.norm_epsilon))
-        self._scales = {layer.name: Scale.of(*ranges[layer.name]) for layer in graph.layers}
+        self._scales = {layer.name: Quantisation.of(*ranges[layer.name], lowest=_LOWEST) for layer in graph.layers}
 
     def forward(self, images: Tensor) -> Tensor:
         return super().forward(self._round(self.graph.layers[0], images))

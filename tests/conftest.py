@@ -1,6 +1,7 @@
 """A tiny data set and a pretended latency table, in a folder of their own."""
 
 import zlib
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-from hwnas import plugins
-from hwnas.costs import CostModel
+from hwnas import formats, plugins
 from hwnas.graph import executed
 from hwnas.latency import LatencyTable, Measurement
 from hwnas.networks import ladder
@@ -44,14 +44,20 @@ def pretend_table(
     """Write a table for the host in which every operator of the tiny space has some latency."""
     setting = {"runtime": "tflite", "precision": "fp32", "threads": 1}
     table = LatencyTable(folder / "latency_tables" / "host" / f"{SETTING}.json", "host", setting, {})
-    scales = ladder(cells, filters, resolutions, classes=3, channels=1)
-    costs = CostModel(table, scales)
-    for scale in scales:
-        for architecture in plugins.load("spaces", space).cover(scale):
-            for name, _, _ in executed(costs.lower(architecture)):
-                table.entries[name] = Measurement(((0.001 + zlib.crc32(name.encode()) % 1000 / 1e5,),))
+    for name in _operators(space, cells, filters, resolutions):
+        table.entries[name] = Measurement(((0.001 + zlib.crc32(name.encode()) % 1000 / 1e5,),))
     table.save()
     return table
+
+
+@cache
+def _operators(
+    space: str, cells: tuple[int, ...], filters: tuple[int, ...], resolutions: tuple[int, ...]
+) -> tuple[str, ...]:
+    lower, cover = formats.get("tflite").lower, plugins.load("spaces", space).cover
+    scales = ladder(cells, filters, resolutions, classes=3, channels=1)
+    graphs = (lower(architecture.graph) for scale in scales for architecture in cover(scale))
+    return tuple(dict.fromkeys(name for graph in graphs for name, _, _ in executed(graph)))
 
 
 @pytest.fixture(scope="session", autouse=True)

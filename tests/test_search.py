@@ -32,6 +32,7 @@ from hwnas.report import report
 from hwnas.runs import Run, curve_of, front_of, repair_journal
 from hwnas.search import Searched, search
 from hwnas.spaces import pnas
+from hwnas.strategies import _choosing, _rejecting
 
 MANY_FILTERS = (4, 5, 6, 7, 8, 10, 12)
 # gp takes seconds an ask, and both controllers are one class: tests/strategies has them all
@@ -157,12 +158,17 @@ def test_the_resolution_is_a_part_of_the_scale(workplace: Path, strategy: str) -
     assert set(sides) == {8, 14}
 
 
-def grouped(scale: Scale) -> list[Any]:
+@dataclass(frozen=True)
+class Covering:
+    graph: Graph
+
+
+def grouped(scale: Scale) -> list[Covering]:
     """Return a network with an operation that TFLite lacks in hwnas."""
     b = Builder((scale.input_channels, scale.resolution, scale.resolution))
     value = b.window("conv", 0, name="stem", filters=4)
     value = b.window("conv", value, name="grouped", kernel=(3, 3), groups=2, norm=True)
-    return [SimpleNamespace(graph=b.finish(b.linear(b.mean(value, name="mean"), scale.classes, name="classifier")))]
+    return [Covering(b.finish(b.linear(b.mean(value, name="mean"), scale.classes, name="classifier")))]
 
 
 def test_an_operation_that_the_runtime_lacks_is_named_before_anything_is_trained(
@@ -180,7 +186,7 @@ def test_a_search_says_which_other_runtimes_lack_an_operation(
     workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(pnas, "cover", grouped)
-    with pytest.raises(TableError, match="onnx-fp32-1t"):  # there is no such table here
+    with pytest.raises(TableError, match="onnx-fp32-1t"):  # no table has such an operation
         tiny_search(workplace / "run", setting="onnx-fp32-1t")
     told = " ".join(capsys.readouterr().err.split())
     assert "hwnas export will refuse files of the runtime tflite: grouped (conv 3x3 g2 4x8x8 > 4x8x8" in told
@@ -209,7 +215,11 @@ def test_progressive_search_is_one_level_where_no_cells_grow(workplace: Path) ->
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_a_cap_that_almost_nothing_meets_still_ends(workplace: Path, strategy: str) -> None:
+def test_a_cap_that_almost_nothing_meets_still_ends(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, strategy: str
+) -> None:
+    monkeypatch.setattr(_choosing, "_DRAWS", 200)
+    monkeypatch.setattr(_rejecting, "_MOST", 200)
     with pytest.raises(BudgetError) as caught:
         tiny_search(workplace / "run", max_latency_ms=1e-3)
     smallest = float(str(caught.value).split("ms, ")[1].split(" ms")[0])
@@ -628,8 +638,11 @@ def test_a_network_that_another_worker_already_trains_is_left_out_even_by_the_ea
     assert trials_of(workplace / "run")[1].user_attrs["left_out"] == "the same network as trial 2"
 
 
-def test_a_choice_that_is_slow_at_every_scale_is_left_out(device: PretendDevice, workplace: Path) -> None:
+def test_a_choice_that_is_slow_at_every_scale_is_left_out(
+    device: PretendDevice, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     device.factor = 4.0
+    monkeypatch.setattr(_choosing, "_DRAWS", 200)
     result = measured_search(workplace / "run", trials=2, strategy="random")
     over = [t for t in trials_of_state(workplace / "run", TrialState.PRUNED) if t.user_attrs.get("timed")]
     assert over

@@ -10,7 +10,7 @@ written in their place is all int8, so that only what a network reads and writes
 
 import json
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 from onnx import ModelProto, TensorProto, helper
@@ -18,6 +18,7 @@ from onnx import ModelProto, TensorProto, helper
 from hwnas.errors import ExportError
 from hwnas.formats import input_name, layer_weights, output_name, pixels_in_windows
 from hwnas.formats._onnx_writer import Writer, window
+from hwnas.formats._quantisation import Quantisation
 from hwnas.graph import Graph, Layer, fuse_relu
 
 if TYPE_CHECKING:
@@ -32,20 +33,6 @@ _CLIPS = frozenset({"conv", "linear", "add", "mul", "mean", "concat", "avg_pool"
 _MOST_BIAS = 2**30  # half of what int32 holds, as the accumulator adds to it
 
 
-class Scale(NamedTuple):
-    """A tensor's uint8 numbers q stand for step x (q - zero_point)."""
-
-    step: float
-    zero_point: int
-
-    @classmethod
-    def of(cls, low: float, high: float) -> "Scale":
-        """Return the scale that spans a range and 0, which must be exact."""
-        low, high = min(low, 0.0), max(high, 0.0)
-        step = float(np.float32((high - low) / _HIGHEST))
-        return cls(step, round(-low / step)) if step >= np.finfo(np.float32).tiny else cls(1.0, 0)
-
-
 class Int8Writer(Writer):
     """Writes a lowered graph in int8; `ranges` are the smallest and largest value of each layer, by its name.
 
@@ -58,7 +45,7 @@ class Int8Writer(Writer):
         self.alone = graph.layers[0].name != "input"
         self.edges = TensorProto.UINT8 if self.alone else TensorProto.FLOAT
         self.numbers: dict[str, str] = {}  # by the value that dequantises them
-        self.scales: list[Scale] = []
+        self.scales: list[Quantisation] = []
         for layer in self.graph.layers:
             copies = layer.kind == "shift" or (layer.kind == "max_pool" and not layer.activation)
             self.scales.append(self.scales[layer.inputs[0]] if copies else _scale(layer, ranges))
@@ -90,7 +77,7 @@ class Int8Writer(Writer):
             self.dequantise(numbers, self.scale, output)
 
     @property
-    def scale(self) -> Scale:
+    def scale(self) -> Quantisation:
         """The scale of the layer that is being added."""
         return self.scales[len(self.values) - 1]
 
@@ -121,7 +108,7 @@ class Int8Writer(Writer):
         raised, factor = f"{layer.name}.raised", f"{layer.name}.factor"
         self._raise(layer, inputs, raised)
         read = self.scales[layer.inputs[0]]
-        scale = Scale.of(0.0, min(read.step * (_HIGHEST - read.zero_point) / 6 + 0.5, 1.0))
+        scale = Quantisation.of(0.0, min(read.step * (_HIGHEST - read.zero_point) / 6 + 0.5, 1.0), lowest=0)
         self.dequantise(self.quantise(raised, _six_times(scale)), scale, factor)
         self.node("Mul", [*inputs, factor], output)
 
@@ -149,13 +136,13 @@ class Int8Writer(Writer):
         scale = self.scales[layer.inputs[0]]
         return self.dequantise(self.quantise(value, scale), scale, f"{value}.dequantised")
 
-    def quantise(self, value: str, scale: Scale, output: str = "") -> str:
+    def quantise(self, value: str, scale: Quantisation, output: str = "") -> str:
         """Add QuantizeLinear; return the numbers' name."""
         output = output or f"{value}.quantised"
         self.node("QuantizeLinear", [value, *self._parameters(f"{output}.written", scale)], output)
         return output
 
-    def dequantise(self, numbers: str, scale: Scale, output: str) -> str:
+    def dequantise(self, numbers: str, scale: Quantisation, output: str) -> str:
         """Add DequantizeLinear; return the value's name."""
         self.node("DequantizeLinear", [numbers, *self._parameters(f"{output}.read", scale)], output)
         self.numbers[output] = numbers
@@ -169,7 +156,7 @@ class Int8Writer(Writer):
 
     def quantised_constant(self, name: str, numbers: "NDArray[np.uint8]", step: float) -> str:
         """Add a constant of uint8 numbers; return the name of its value."""
-        return self.dequantise(self.constant(f"{name}.quantised", numbers), Scale(step, 0), name)
+        return self.dequantise(self.constant(f"{name}.quantised", numbers), Quantisation(step, 0), name)
 
     def layer_constants(self, layer: Layer) -> list[str]:
         """Add a layer's weight, a scale for each output channel, and its bias; return the names of their values."""
@@ -200,7 +187,7 @@ class Int8Writer(Writer):
         self.node("DequantizeLinear", inputs, name, axis=0)
         return name
 
-    def _parameters(self, name: str, scale: Scale) -> list[str]:
+    def _parameters(self, name: str, scale: Quantisation) -> list[str]:
         return [
             self.constant(f"{name}.scale", np.array(scale.step, dtype=np.float32)),
             self.constant(f"{name}.zero_point", np.array(scale.zero_point, dtype=np.uint8)),
@@ -226,12 +213,12 @@ class Int8Writer(Writer):
         self.constants = [one for one in self.constants if one.name in needed]
 
 
-def _six_times(scale: Scale) -> Scale:
+def _six_times(scale: Quantisation) -> Quantisation:
     """Return what hard_sigmoid(x) = relu6(x + 3) / 6 is quantised with before the division, which is for free."""
-    return Scale(6 * scale.step, 0)
+    return Quantisation(6 * scale.step, 0)
 
 
-def _scale(layer: Layer, ranges: "Ranges") -> Scale:
+def _scale(layer: Layer, ranges: "Ranges") -> Quantisation:
     if layer.name not in ranges:
         raise ExportError(
             f"in int8 every layer needs the range of its output; {layer.name!r} has none. "
@@ -243,4 +230,4 @@ def _scale(layer: Layer, ranges: "Ranges") -> Scale:
     clipped = layer.activation or layer.kind
     if clipped in ("relu", "relu6"):
         low, high = 0.0, max(high, 0.0)
-    return Scale.of(low, min(high, 6.0) if clipped == "relu6" else high)
+    return Quantisation.of(low, min(high, 6.0) if clipped == "relu6" else high, lowest=0)

@@ -10,13 +10,14 @@ than the operators that are written in their place: REWRITES.
 
 from collections.abc import Collection
 from math import prod
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from hwnas.errors import ExportError
 from hwnas.formats import Rewrite, input_name, pixels_in_windows
+from hwnas.formats._quantisation import Quantisation
 from hwnas.formats._tflite_writer import MOST_TAPS, Op, Writer, depthwise
 from hwnas.graph import Graph, Layer, Shape
 
@@ -49,25 +50,6 @@ _VERSIONS = {  # the first ones with int8, of LiteRT's op_version.cc
 }
 
 
-class Scale(NamedTuple):
-    """A tensor's int8 numbers q stand for step x (q - zero_point)."""
-
-    step: float
-    zero_point: int
-
-    @classmethod
-    def of(cls, low: float, high: float) -> "Scale":
-        """Return the scale that spans a range and 0, which must be exact."""
-        low, high = min(low, 0.0), max(high, 0.0)
-        step = float(np.float32((high - low) / (_HIGHEST - _LOWEST))) or 1.0
-        return cls(step, round(_LOWEST - low / step))
-
-    @property
-    def highest(self) -> float:
-        """The largest value that is held."""
-        return self.step * (_HIGHEST - self.zero_point)
-
-
 class Int8Writer(Writer):
     """Writes a graph in int8; `ranges` are the smallest and largest value of each layer, by its name.
 
@@ -95,7 +77,7 @@ class Int8Writer(Writer):
         if not self.uint8_input:
             super().add_input(layer)
             return
-        name, scale = input_name(layer), Scale.of(*_range(layer, self._ranges))
+        name, scale = input_name(layer), Quantisation.of(*_range(layer, self._ranges), lowest=_LOWEST)
         self.inputs.append(self.tensor(name, self._shape(layer)))
         self.describe(
             self.inputs[-1],
@@ -120,7 +102,7 @@ class Int8Writer(Writer):
 
     def between(self, name: str, shape: Shape, low: float, high: float) -> int:
         """Add an activation whose values lie between `low` and `high`."""
-        return self._quantise(super().between(name, shape, low, high), Scale.of(low, high))
+        return self._quantise(super().between(name, shape, low, high), Quantisation.of(low, high, lowest=_LOWEST))
 
     def constants(self, layer: Layer, source: int, weight: "Array", bias: "Array", *, axis: int) -> list[int]:
         """Add a layer's weight, a scale for each channel along `axis`, and its bias, of the accumulator's scale."""
@@ -143,7 +125,8 @@ class Int8Writer(Writer):
     def activate(self, layer: Layer, source: int, output: int) -> None:
         """Add an activation function: for a ReLU QUANTIZE to a range that begins at 0, and for a ReLU6 ends at 6."""
         scale = self._scales[len(self.values) - 1]
-        clips = scale.zero_point == _LOWEST and (layer.kind == "relu" or scale.highest <= _CLIPPED_AT_6)
+        highest = scale.step * (_HIGHEST - scale.zero_point)
+        clips = scale.zero_point == _LOWEST and (layer.kind == "relu" or highest <= _CLIPPED_AT_6)
         if _is_hard_swish(layer) and _ARITHMETIC not in self._without:
             self._hard_swish(layer, source, output)
         elif _is_relu(layer) and clips and _QUANTIZE not in self._without:
@@ -183,18 +166,18 @@ class Int8Writer(Writer):
         """Add factors of 1 and above, [height, width], in which 1 is exact."""
         one = np.floor(_HIGHEST / values.max())
         number = self.constant(name, np.rint(values * one).astype(np.int8)[None, :, :, None])
-        return self._quantise(number, Scale(1 / one, 0))
+        return self._quantise(number, Quantisation(1 / one, 0))
 
     def _scalar(self, name: str, value: float) -> int:
         number = self.constant(name, np.array(_HIGHEST if value > 0 else -_HIGHEST, dtype=np.int8))
-        return self._quantise(number, Scale(abs(value) / _HIGHEST, 0))
+        return self._quantise(number, Quantisation(abs(value) / _HIGHEST, 0))
 
     def _lowest(self, name: str, source: int) -> int:
         number = self.constant(name, np.array([_LOWEST], dtype=np.int8), kind=schema.TensorType.INT8)
         self.tensors[number].quantization = self.tensors[source].quantization
         return number
 
-    def _quantise(self, number: int, scale: Scale) -> int:
+    def _quantise(self, number: int, scale: Quantisation) -> int:
         self.describe(number, schema.TensorType.INT8, np.array([scale.step]), zero_point=scale.zero_point)
         return number
 
@@ -219,7 +202,7 @@ REWRITES = {
 }
 
 
-def _layer_scales(graph: Graph, ranges: "Ranges", *, convolves: bool) -> list[Scale]:
+def _layer_scales(graph: Graph, ranges: "Ranges", *, convolves: bool) -> list[Quantisation]:
     """Return the scale of each layer's output; layers that copy numbers share it with what they read."""
     leader = list(range(len(graph.layers)))
     for position, layer in enumerate(graph.layers):
@@ -229,7 +212,7 @@ def _layer_scales(graph: Graph, ranges: "Ranges", *, convolves: bool) -> list[Sc
     spans: dict[int, list[float]] = {}
     for position, layer in enumerate(graph.layers):
         spans.setdefault(leader[position], []).extend(_range(layer, ranges))
-    scales = {position: Scale.of(min(span), max(span)) for position, span in spans.items()}
+    scales = {position: Quantisation.of(min(span), max(span), lowest=_LOWEST) for position, span in spans.items()}
     return [scales[position] for position in leader]
 
 

@@ -16,8 +16,9 @@ from onnx import TensorProto, checker, defs, helper
 
 from hwnas.errors import ExportError
 from hwnas.formats import Model, Rewrite, batches, check_calibration, not_written, range_of, unloadable
-from hwnas.formats._onnx_int8 import SCALES, Int8Writer, Scale
+from hwnas.formats._onnx_int8 import SCALES, Int8Writer
 from hwnas.formats._onnx_writer import Writer
+from hwnas.formats._quantisation import Quantisation
 from hwnas.graph import Graph, fuse_relu
 
 if TYPE_CHECKING:
@@ -144,19 +145,19 @@ def load(path: Path, *, threads: int = 1) -> Model:
     return run
 
 
-def _scales(session: "InferenceSession") -> dict[str, Scale]:
+def _scales(session: "InferenceSession") -> dict[str, Quantisation]:
     """Return the scales of inputs and output, by name, of a file that reads and writes uint8."""
     told = session.get_modelmeta().custom_metadata_map.get(SCALES)
     uint8 = any(info.type == "tensor(uint8)" for info in session.get_inputs())
-    return {name: Scale(*scale) for name, scale in json.loads(told).items()} if told and uint8 else {}
+    return {name: Quantisation(*scale) for name, scale in json.loads(told).items()} if told and uint8 else {}
 
 
-def _in_uint8(value: "NDArray[Any]", scale: Scale) -> "NDArray[np.uint8]":
+def _in_uint8(value: "NDArray[Any]", scale: Quantisation) -> "NDArray[np.uint8]":
     numbers: NDArray[np.uint8] = np.clip(np.rint(value / scale.step) + scale.zero_point, 0, 255).astype(np.uint8)
     return numbers
 
 
-def _in_float32(numbers: "NDArray[Any]", scale: Scale) -> "Array":
+def _in_float32(numbers: "NDArray[Any]", scale: Quantisation) -> "Array":
     return np.float32(scale.step) * (numbers.astype(np.float32) - np.float32(scale.zero_point))
 
 
