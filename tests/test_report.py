@@ -3,7 +3,6 @@
 import hashlib
 import json
 import re
-import sys
 import zlib
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -17,7 +16,7 @@ from networks import random_cells
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import TrialState
 
-from hwnas import known
+from hwnas import known, operator_costs
 from hwnas.cell import Block, Cell, encode
 from hwnas.costs import CostModel
 from hwnas.errors import InputError
@@ -26,7 +25,8 @@ from hwnas.graph import key
 from hwnas.latency import LatencyTable, Measurement
 from hwnas.networks import Scale
 from hwnas.networks.cells import CellNetwork
-from hwnas.report import Operators, _cost_model, agreement_of, latency_by_operator, report
+from hwnas.operator_costs import Operators, cost_model, latency_by_operator
+from hwnas.report import agreement_of, report
 from hwnas.runs import Run, front_of, make_settings
 from hwnas.spaces import pnas
 
@@ -347,7 +347,7 @@ def test_operators_are_named_by_what_they_are_for() -> None:
 def test_sorts_beyond_twelve_become_one_line(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
     model = write_table(home)
     whole = latency_by_operator(model, ARCHITECTURES[0])
-    monkeypatch.setattr(sys.modules["hwnas.report"], "_OPERATORS", 3)
+    monkeypatch.setattr(operator_costs, "_OPERATORS", 3)
     short = latency_by_operator(model, ARCHITECTURES[0])
     assert short.costs[:3] == whole.costs[:3]
     assert short.costs[3].name == f"{len(whole.costs) - 3} other sorts"
@@ -446,7 +446,7 @@ def test_a_broken_latency_table_is_no_reason_to_have_no_report(home: Path) -> No
     table = home / "latency_tables" / "host" / f"{SETTING}.json"
     table.parent.mkdir(parents=True)
     table.write_text("{")
-    model, why = _cost_model(run.settings)
+    model, why = cost_model(run.settings)
     assert model is None
     assert f"{SETTING}.json must be a latency table in JSON" in why
 
