@@ -5,12 +5,12 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 OLDER := $(VENV)/tflite-runtime
 
-.PHONY: demo test install data adb sshd arm c++ tflite-runtime clean
+.PHONY: demo test install data adb sshd arm c++ kotlin tflite-runtime clean
 
 demo: install data
 	$(BIN)/hwnas run demo.toml
 
-test: install data adb sshd arm c++ tflite-runtime
+test: install data adb sshd arm c++ kotlin tflite-runtime
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -46,6 +46,10 @@ arm: install
 # For the test of an artefact's fragment in C++, which is skipped without it.
 c++:
 	command -v c++ >/dev/null || ./apt-install g++ || true
+
+# For the test of its fragment in Kotlin, which is skipped without it.
+kotlin:
+	command -v kotlinc >/dev/null || ./apt-install kotlin || true
 
 # For the tests of files in the runtime that boards in the field have, which are skipped without it: it takes numpy 1,
 # and there is none for a Python after 3.11.

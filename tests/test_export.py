@@ -528,11 +528,30 @@ def test_the_fragment_in_cpp_gives_files_that_normalise_pixels(baked: Exported, 
     check_cpp(baked, tmp_path, "model.int8.tflite", 1)
 
 
+def card_of(exported: Exported, name: str, channels: int) -> dict[str, Any]:
+    """Return a card whose fragments read a file, with so many channels."""
+    card = fastest(exported.card, name)
+    card["data"] |= {"channels": channels, "mean": [0.4, 0.5, 0.25][:channels], "std": [0.2, 0.25, 0.5][:channels]}
+    return card
+
+
+def check_given(values: str, card: dict[str, Any], name: str) -> None:
+    """Compare what a fragment gives a file, of the pixels 0, 37, 74, ... modulo 256, with what the card says."""
+    data, source = card["data"], card["files"][name]["tensors"]["input"]
+    pixels = (np.arange(64 * data["channels"] * (card["batch"] or 1)) * 37 % 256).reshape(-1, data["channels"])
+    expected = pixels / 255 if card["input"] == "pixels" else (pixels / 255 - data["mean"]) / data["std"]
+    if source["dtype"] == "uint8":
+        expected = pixels.astype(float)
+    elif source["scale"]:
+        expected = np.clip(np.rint(expected / source["scale"]) + source["zero_point"], -128, 127)
+    found = np.array(values.split(), float)
+    assert np.abs(found - expected.ravel()).max() <= (1 if source["scale"] else 1e-5)  # a tie may fall either way
+    assert len(set(found)) > 20
+
+
 def check_cpp(exported: Exported, tmp_path: Path, name: str, channels: int) -> None:
     """TensorFlow Lite itself is pretended: its headers come with no package."""
-    card = fastest(exported.card, name)
-    mean, std = [0.4, 0.5, 0.25][:channels], [0.2, 0.25, 0.5][:channels]
-    card["data"] |= {"channels": channels, "mean": mean, "std": std}
+    card = card_of(exported, name, channels)
     (tmp_path / "tensorflow" / "lite" / "kernels").mkdir(parents=True)
     for header in ("interpreter.h", "model.h", "kernels/register.h"):
         included = "#include <tensorflow/lite/interpreter.h>\n"
@@ -548,15 +567,67 @@ def check_cpp(exported: Exported, tmp_path: Path, name: str, channels: int) -> N
     done = subprocess.run([tmp_path / "main"], capture_output=True, text=True, check=True)
     file, values, *best = done.stdout.splitlines()
     assert (file, best) == (name, ["1"] if images == 1 else ["1", "2", "0"])
-    pixels = (np.arange(count) * 37 % 256).reshape(-1, channels)
-    expected = pixels / 255 if card["input"] == "pixels" else (pixels / 255 - mean) / std
-    if source["dtype"] == "uint8":
-        expected = pixels.astype(float)
-    elif source["scale"]:
-        expected = np.clip(np.rint(expected / source["scale"]) + source["zero_point"], -128, 127)
-    found = np.array(values.split(), float)
-    assert np.abs(found - expected.ravel()).max() <= (1 if source["scale"] else 1e-5)  # a tie may fall either way
-    assert len(set(found)) > 20
+    check_given(values, card, name)
+
+
+PRETENDED_IN_KOTLIN = """
+package org.tensorflow.lite
+import java.io.File
+import java.nio.ByteBuffer
+var floats = false
+class Interpreter(private val model: File, options: Options) : AutoCloseable {
+    class Options {
+        fun setNumThreads(threads: Int) = this
+        fun setUseXNNPACK(use: Boolean) = this
+    }
+    fun run(input: Any, output: Any) {
+        val bytes = input as ByteBuffer
+        println(model.name)
+        while (bytes.hasRemaining()) print(if (floats) "${bytes.getFloat()} " else "${bytes.get()} ")
+        println()
+        val logits = intArrayOf(0, 2, 1, 0, 1, 2, 2, 0, 1)
+        (output as Array<*>).forEachIndexed { row, scores ->
+            for (i in 0..2)
+                if (scores is FloatArray) scores[i] = logits[3 * row + i].toFloat()
+                else (scores as ByteArray)[i] = logits[3 * row + i].toByte()
+        }
+    }
+    override fun close() {}
+}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("kotlinc") is None, reason="no Kotlin compiler here: ./apt-install kotlin")
+def test_the_fragments_in_kotlin_compile_and_give_the_files_what_the_card_says(
+    made: Exported, baked: Exported, tmp_path: Path
+) -> None:
+    """TensorFlow Lite itself is pretended, as it is for C++; all are compiled at once, which takes as long as one."""
+    asked = [(made, "model.tflite", 1), (made, "model.int8.tflite", 3), (baked, "model.int8.tflite", 1)]
+    cards = [card_of(*one) for one in asked]
+    sources = {"pretended.kt": PRETENDED_IN_KOTLIN, "main.kt": "import java.io.File\n\nfun main() {\n"}
+    for number, (card, (_, name, _)) in enumerate(zip(cards, asked, strict=True)):
+        sources[f"fragment{number}.kt"] = f"package fragment{number}\n\n{fragments(card)['kotlin']}"
+        count = 64 * card["data"]["channels"] * (card["batch"] or 1)
+        floats = str(card["files"][name]["tensors"]["input"]["dtype"] == "float32").lower()
+        sources["main.kt"] += f"    org.tensorflow.lite.floats = {floats}\n"
+        pixels = f"ByteArray({count}) {{ (it * 37 % 256).toByte() }}"
+        sources["main.kt"] += f'    println(fragment{number}.classify({pixels}, File("{name}")))\n'
+    sources["main.kt"] += "}\n"
+    for file, source in sources.items():
+        (tmp_path / file).write_text(source)
+    library = Path(shutil.which("kotlinc") or "").resolve().parents[1] / "lib" / "kotlin-stdlib-jdk7.jar"  # for `use`
+    compiler = ["kotlinc", "-nowarn", *sources, "-classpath", str(library), "-include-runtime", "-d", "main.jar"]
+    subprocess.run(compiler, cwd=tmp_path, check=True)
+    command = ["java", "-classpath", f"main.jar:{library}", "MainKt"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    for number, (card, (_, name, _)) in enumerate(zip(cards, asked, strict=True)):
+        file, values, found = lines[3 * number : 3 * number + 3]
+        assert (file, found) == (name, "1" if card["batch"] is None else "[1, 2, 0]")
+        if card["files"][name]["tensors"]["input"]["dtype"] == "uint8":
+            values = " ".join(str(int(value) % 256) for value in values.split())  # Java's bytes have a sign
+        check_given(values, card, name)
 
 
 # What is refused, and what is left behind then.
