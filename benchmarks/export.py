@@ -157,6 +157,7 @@ def write_ours(architecture: Architecture, folder: Path, count: int, seed: int) 
     write("ours.tflite")
     write("ours.int8.tflite")
     write("unrewritten.int8.tflite", tflite.REWRITES)
+    write("whole.tflite", tflite.REWRITES)  # which litert-quantizer quantises
     for ours, theirs, rewrite in REWRITES.values():
         precision = "int8" if ".int8." in ours else "fp32"
         if rewrite in rewrites.places(graph, Setting(runtime="tflite", precision=precision)):

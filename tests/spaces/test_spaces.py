@@ -57,8 +57,8 @@ def check(architecture: Architecture) -> None:
 
 
 @pytest.mark.slow
-def test_100_random_networks_run_and_cost_what_torch_counts(space: ModuleType) -> None:
-    for index, parameters in enumerate(spaces.random_parameters(space, 100, seed=0)):
+def test_200_random_networks_run_and_cost_what_torch_counts(space: ModuleType) -> None:
+    for index, parameters in enumerate(spaces.random_parameters(space, 200, seed=0)):
         check(space.architecture(parameters, SCALES[index % len(SCALES)]))
 
 
