@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from hwnas.datasets import Dataset
     from hwnas.device import Setting
-    from hwnas.formats import Format, Model, Ranges, Weights
+    from hwnas.formats import Model, Ranges, Weights
     from hwnas.graph import Graph
     from hwnas.module import Network
 
@@ -110,7 +110,7 @@ def _make(
     with artefact.writing(path.parent.parent):
         ranges: Ranges | None = None
         if setting.precision == "int8":
-            ranges, told = _calibrated(network, graph, written, setting, fitting, dataset, path, reading=reading)
+            ranges, told = calibrate(network, graph, fitting, dataset, setting, path, reading=reading)
             how |= told
         unchecked = _Made(path, setting, form, reading, graph, fitting, ranges, Checked(0, 0.0, 0.0, 0.0), how)
         write_bytes(path, _content(unchecked, setting, metadata))
@@ -182,31 +182,29 @@ def variant(path: Path, rewrite: str) -> Path:
     return path.with_name(f"{rewrite}.{path.name}")
 
 
-def _calibrated(
+def calibrate(
     network: "Network",
     graph: "Graph",
-    written: "Format",
-    setting: "Setting",
     weights: "Weights",
     dataset: "Dataset",
+    setting: "Setting",
     path: Path,
     *,
     reading: Reading,
 ) -> "tuple[Ranges, dict[str, Any]]":
-    """Return the ranges of the better method, and what a card says of it; files beside `path` are written for trying.
+    """Return an int8 file's ranges by the better method, and what a card says of it.
 
-    The better one is that whose logits are nearer to PyTorch's on further training images.
+    The better one is that whose logits are nearer to PyTorch's on further training images. Files beside `path` are
+    written for trying.
     """
     import numpy as np
     import torch
 
+    from hwnas import formats
     from hwnas.estimators.training import normalise
     from hwnas.files import write_bytes
 
-    lowered = written.lower(graph, without=setting.without)
-    write = partial(
-        written.write, lowered, weights, precision="int8", uint8_input=reading.uint8, without=setting.without
-    )
+    written = formats.get(setting.runtime, precision="int8")
     rows = spread(len(dataset.whole_train.labels), _CALIBRATION_IMAGES + _TRIED_IMAGES)
     pixels = dataset.whole_train.read(rows)
     calibrated = torch.zeros(len(rows), dtype=torch.bool)
@@ -214,9 +212,14 @@ def _calibrated(
     tried = pixels[~calibrated] if len(rows) > _CALIBRATION_IMAGES else pixels
     with torch.no_grad():
         wanted = network(normalise(tried, dataset)).numpy()
+    seen = reading.seen(pixels[calibrated].numpy())
+    lowered = written.lower(graph, without=setting.without)
+    write = partial(
+        written.write, lowered, weights, precision="int8", uint8_input=reading.uint8, without=setting.without
+    )
     found = {}
     for number, (method, share) in enumerate(_METHODS.items()):
-        ranges = written.calibrate(lowered, weights, reading.seen(pixels[calibrated].numpy()), share=share)
+        ranges = written.calibrate(lowered, weights, seen, share=share)
         if reading.input_range:
             ranges = {**ranges, lowered.layers[0].name: reading.input_range}
         file = path.with_name(f"{number}.{path.name}")  # one of its own: the runtime may still map the last one
