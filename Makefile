@@ -49,7 +49,7 @@ c++:
 
 # For the test of its fragment in Kotlin, which is skipped without it.
 kotlin:
-	command -v kotlinc >/dev/null || ./apt-install kotlin || true
+	command -v kotlinc >/dev/null && command -v java >/dev/null || ./apt-install kotlin default-jre-headless || true
 
 # For the tests of files in the runtime that boards in the field have, which are skipped without it: it takes numpy 1,
 # and there is none for a Python after 3.11.

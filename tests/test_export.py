@@ -598,7 +598,10 @@ class Interpreter(private val model: File, options: Options) : AutoCloseable {
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("kotlinc") is None, reason="no Kotlin compiler here: ./apt-install kotlin")
+@pytest.mark.skipif(
+    not (shutil.which("kotlinc") and shutil.which("java")),
+    reason="no Kotlin compiler and Java here: ./apt-install kotlin default-jre-headless",
+)
 def test_the_fragments_in_kotlin_compile_and_give_the_files_what_the_card_says(
     made: Exported, baked: Exported, tmp_path: Path
 ) -> None:
