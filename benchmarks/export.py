@@ -16,8 +16,9 @@ The last line is one JSON object: medians of ours / theirs (`ratio_fp32`, `ratio
 convolution, `ratio_int8`, `ratio_int8_unrewritten`, `ratio_int8_quantizer`, `ratio_onnx`, `tflite_over_onnx`;
 `rewrites`: of the networks to which each applies), `ratio_worst` of any network and peer, `int8_peer_failed`: how many
 the peer cannot convert, `max_relative_error_fp32`: of ours to PyTorch, by the largest output; and `networks`: for each
-its `ms`, `ratios`, the `noise` (how far the ratios of even and odd rounds differ), `errors` of each file and what the
-peers said (`failed`).
+its `ms`, `ratios`, the `noise` (how far the ratios of even and odd rounds differ), `errors` of each file, also from
+what PyTorch computes in float64 (`errors_exact`, with float32 PyTorch's own: `torch`), and what the peers said
+(`failed`). `error_beside_torch`: at most, the error of ours from float64 by that of float32 PyTorch.
 """
 
 import argparse
@@ -137,7 +138,7 @@ def write_ours(architecture: Architecture, folder: Path, count: int, seed: int) 
 
     from hwnas.module import deployed_weights
 
-    done = folder / "expected.npy"
+    done = folder / "exact.npy"
     if done.exists():
         return
     graph = architecture.graph
@@ -164,9 +165,11 @@ def write_ours(architecture: Architecture, folder: Path, count: int, seed: int) 
             write(theirs, (rewrite,))
     write_bytes(folder / "ours.onnx", onnx.write(onnx.lower(graph), weights))
     write_atomically(folder / "torch.onnx", lambda path: export_by_torch(network, path))
+    compared = torch.from_numpy(images[:COMPARED])
     with torch.no_grad():
-        expected = network(torch.from_numpy(images[:COMPARED])).numpy()
-    write_atomically(done, lambda path: save(path, expected))
+        expected, exact = network(compared).numpy(), network.double()(compared.double()).numpy()
+    write_atomically(folder / "expected.npy", lambda path: save(path, expected))
+    write_atomically(done, lambda path: save(path, exact))
 
 
 def save(path: Path, array: np.ndarray) -> None:
@@ -256,6 +259,7 @@ def figures(graph: Graph, folder: Path, rounds: int) -> dict[str, Any]:
         "ratios": {name: round(value, 4) for name, value in ratios.items()},
         "noise": noise,
         "errors": timed["errors"],
+        "errors_exact": timed["errors_exact"],
         "failed": {**said, **timed["failed"]},
         "has_7x7": any(layer.depthwise and layer.kernel == (7, 7) for layer in graph.layers),
     }
@@ -271,21 +275,28 @@ def ratio(ours: np.ndarray, theirs: np.ndarray) -> float:
 
 def time_files(folder: Path, files: list[str], rounds: int) -> dict[str, Any]:
     """Return each file's time in each round, in ms, and how far its outputs are from PyTorch's."""
-    images, expected = np.load(folder / "images.npy", mmap_mode="r")[:COMPARED], np.load(folder / "expected.npy")
+    images = np.load(folder / "images.npy", mmap_mode="r")[:COMPARED]
+    expected, exact = np.load(folder / "expected.npy"), np.load(folder / "exact.npy")
     models, errors, failed = {}, {}, {}
+    errors_exact = {"torch": error(expected, exact)}
     for name in files:
         try:
             models[name] = (load_onnx if name.endswith("onnx") else load_tflite)(folder / name)
-        except (ValueError, RuntimeError) as error:
-            failed[name] = str(error)
+        except (ValueError, RuntimeError) as refused:
+            failed[name] = str(refused)
             continue
         outputs = np.stack([models[name](image)[1] for image in images])
-        errors[name] = float(np.abs(outputs - expected).max() / np.abs(expected).max())
+        errors[name], errors_exact[name] = error(outputs, expected), error(outputs, exact)
     samples: dict[str, list[float]] = {name: [] for name in models}
     for number in range(rounds):
         for name in np.roll(list(models), number):
             samples[name].append(turn(models[name], images[0]))
-    return {"samples_ms": samples, "errors": errors, "failed": failed}
+    return {"samples_ms": samples, "errors": errors, "errors_exact": errors_exact, "failed": failed}
+
+
+def error(outputs: np.ndarray, expected: np.ndarray) -> float:
+    """Return the largest difference, by the largest of what is expected."""
+    return float(np.abs(outputs - expected).max() / np.abs(expected).max())
 
 
 Timed = Callable[[np.ndarray], tuple[float, np.ndarray]]  # an image [c, h, w] to seconds and logits
@@ -352,7 +363,8 @@ def summary(found: dict[str, Any]) -> dict[str, Any]:
 
     asked = [one for one in found.values() if "peer.tflite" in one["ms"] or one["failed"]]
     against = [one["ratios"][name] for one in found.values() for name in AGAINST_PEERS if name in one["ratios"]]
-    errors = [one["errors"][name] for one in found.values() for name in ("ours.tflite", "ours.onnx")]
+    fp32 = [(one, name) for one in found.values() for name in ("ours.tflite", "ours.onnx")]
+    beside_torch = [one["errors_exact"][name] / one["errors_exact"]["torch"] for one, name in fp32]
     return {
         "ratio_fp32": median("fp32"),
         "ratio_int8": median("int8"),
@@ -362,7 +374,8 @@ def summary(found: dict[str, Any]) -> dict[str, Any]:
         "int8_peer_failed": sum("peer.int8.tflite" not in one["ms"] for one in asked),
         "ratio_onnx": median("onnx"),
         "ratio_worst": max(against),
-        "max_relative_error_fp32": max(errors),
+        "max_relative_error_fp32": max(one["errors"][name] for one, name in fp32),
+        "error_beside_torch": round(max(beside_torch), 2),
         "tflite_over_onnx": median("tflite_over_onnx"),
         "rewrites": {name: median(name) for name in REWRITES},
         "networks": found,

@@ -3,7 +3,8 @@
 Each is trained as `hwnas train` trains winners, for fewer epochs; its weights are a safetensors file, and beside it
 JSON says which network it is and how accurate on the validation images. Called again, it goes on.
 
-    python benchmarks/trained_networks.py [--quick] [--folder runs/trained_networks] [--networks 32] [--device cpu]
+    python benchmarks/trained_networks.py [--quick] [--folder runs/trained_networks] [--networks 32] [--epochs 8]
+        [--filters 8,12,16,24] [--device cpu]
 
 The last line is one JSON object: {"networks", "accuracy": {"lowest", "median", "highest"}, "seconds"}.
 """
@@ -14,6 +15,7 @@ import multiprocessing
 import os
 import statistics
 import tempfile
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,7 +29,7 @@ from hwnas.spaces import random_parameters
 
 SPACES = ("pnas", "mbconv")
 FILTERS = (8, 12, 16, 24)
-EPOCHS, BATCH_SIZE = 8.0, 128
+BATCH_SIZE = 128
 
 
 class Wanted(NamedTuple):
@@ -48,10 +50,13 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs/trained_networks"))
     parser.add_argument("--keep", type=Path, help="keep what --quick trains in this folder")
     parser.add_argument("--networks", type=int, default=32)
+    parser.add_argument("--epochs", type=float, default=8.0)
+    parser.add_argument("--filters", default=",".join(map(str, FILTERS)), help="the widths, which take turns")
     parser.add_argument("--device", default="cpu", help="where to train: cpu or cuda")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="processes of one thread each")
     options = parser.parse_args()
-    count, epochs, images = (2, 1.0, 256) if options.quick else (options.networks, EPOCHS, None)
+    count, epochs, images = (2, 1.0, 256) if options.quick else (options.networks, options.epochs, None)
+    filters = [int(width) for width in options.filters.split(",")]
     os.environ["OMP_NUM_THREADS"] = "1"
     with (
         tempfile.TemporaryDirectory() as temporary,
@@ -61,7 +66,7 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         tasks = [
             pool.submit(trained, folder / f"{number:02d}", one)
-            for number, one in enumerate(wanted(count, epochs=epochs, images=images, device=options.device))
+            for number, one in enumerate(wanted(count, filters, epochs=epochs, images=images, device=options.device))
         ]
         with bar("training networks", len(tasks)) as progress:
             for _ in as_completed(tasks):
@@ -73,7 +78,7 @@ def main() -> None:
     print(json.dumps({"networks": len(found), "accuracy": shown, "seconds": seconds}))
 
 
-def wanted(count: int, *, epochs: float, images: int | None, device: str) -> list[Wanted]:
+def wanted(count: int, filters: Sequence[int], *, epochs: float, images: int | None, device: str) -> list[Wanted]:
     """Return the networks, of the spaces in turn, at several widths and depths."""
     drawn = {name: random_parameters(plugins.load("spaces", name), count, seed=0) for name in SPACES}
     return [
@@ -81,7 +86,7 @@ def wanted(count: int, *, epochs: float, images: int | None, device: str) -> lis
             space := SPACES[number % len(SPACES)],
             drawn[space][number],
             1 + number // 2 % 2,
-            FILTERS[number // 4 % len(FILTERS)],
+            filters[number // 4 % len(filters)],
             epochs,
             images,
             device,
