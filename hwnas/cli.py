@@ -36,8 +36,8 @@ from hwnas.listings import (
 from hwnas.pipeline import Ran
 from hwnas.profile import Profiled
 from hwnas.report import Reported
-from hwnas.search import Searched
 from hwnas.train import Winner
+from hwnas.trials import Searched
 
 if TYPE_CHECKING:
     from hwnas.scales import Largest

@@ -22,8 +22,9 @@ from hwnas.files import read_toml
 from hwnas.profile import Profiled, profile
 from hwnas.progress import say
 from hwnas.report import Reported, report
-from hwnas.search import Searched, search
+from hwnas.search import search
 from hwnas.train import Winner, train
+from hwnas.trials import Searched
 
 _SECTIONS: dict[str, Callable[..., Any]] = {"profile": profile, "search": search, "train": train, "export": export}
 _OF_NO_RUN = {"weights", "data", "resolution", "setting", "seed"}  # options of `export`, for published networks alone

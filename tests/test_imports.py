@@ -56,7 +56,7 @@ LAYERS = [  # a module may import those of lower layers, and of its own where th
         "quantised_training",
         "published",
     },
-    {"export_files", "winners"},
+    {"export_files", "winners", "trials"},
     {"profile", "search", "train", "export", "report", "describe", "table_verbs", "devices", "verify", "bench"},
     {"pipeline", "listings"},
     {"__init__"},

@@ -30,9 +30,10 @@ from hwnas.module import Network
 from hwnas.networks import Architecture, Scale
 from hwnas.report import report
 from hwnas.runs import Run, curve_of, front_of, repair_journal
-from hwnas.search import Searched, search
+from hwnas.search import search
 from hwnas.spaces import pnas
 from hwnas.strategies import _choosing, _rejecting
+from hwnas.trials import Searched
 
 MANY_FILTERS = (4, 5, 6, 7, 8, 10, 12)
 # gp takes seconds an ask, and both controllers are one class: tests/strategies has them all

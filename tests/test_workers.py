@@ -20,7 +20,8 @@ from optuna.trial import TrialState
 from hwnas import workers
 from hwnas.errors import BudgetError, HwnasError
 from hwnas.runs import Candidate, Leases, Run
-from hwnas.search import Searched, search
+from hwnas.search import search
+from hwnas.trials import Searched
 from hwnas.workers import supervise
 
 WORKERS = 4
