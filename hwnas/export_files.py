@@ -110,6 +110,7 @@ def _make(
     with artefact.writing(path.parent.parent):
         ranges: Ranges | None = None
         if setting.precision == "int8":
+            fitting = fitting if baked else equalised(network, fitting, dataset)
             ranges, told = calibrate(network, graph, fitting, dataset, setting, path, reading=reading)
             how |= told
         unchecked = _Made(path, setting, form, reading, graph, fitting, ranges, Checked(0, 0.0, 0.0, 0.0), how)
@@ -182,6 +183,26 @@ def variant(path: Path, rewrite: str) -> Path:
     return path.with_name(f"{rewrite}.{path.name}")
 
 
+def equalised(network: "Network", weights: "Weights", dataset: "Dataset") -> "Weights":
+    """Return weights that lose less in int8 and compute the same, by the images for calibration."""
+    from hwnas.equalisation import equalise
+    from hwnas.estimators.training import normalise
+
+    pixels, _ = _calibration_pixels(dataset)
+    return equalise(network, weights, normalise(pixels, dataset))
+
+
+def _calibration_pixels(dataset: "Dataset") -> "tuple[Tensor, Tensor]":
+    """Return training images, from all over, to calibrate on, and others to try methods on if there are any."""
+    import torch
+
+    rows = spread(len(dataset.whole_train.labels), _CALIBRATION_IMAGES + _TRIED_IMAGES)
+    pixels = dataset.whole_train.read(rows)
+    calibrated = torch.zeros(len(rows), dtype=torch.bool)
+    calibrated[spread(len(rows), _CALIBRATION_IMAGES)] = True
+    return pixels[calibrated], pixels[~calibrated] if len(rows) > _CALIBRATION_IMAGES else pixels
+
+
 def calibrate(
     network: "Network",
     graph: "Graph",
@@ -205,14 +226,10 @@ def calibrate(
     from hwnas.files import write_bytes
 
     written = formats.get(setting.runtime, precision="int8")
-    rows = spread(len(dataset.whole_train.labels), _CALIBRATION_IMAGES + _TRIED_IMAGES)
-    pixels = dataset.whole_train.read(rows)
-    calibrated = torch.zeros(len(rows), dtype=torch.bool)
-    calibrated[spread(len(rows), _CALIBRATION_IMAGES)] = True
-    tried = pixels[~calibrated] if len(rows) > _CALIBRATION_IMAGES else pixels
+    pixels, tried = _calibration_pixels(dataset)
     with torch.no_grad():
         wanted = network(normalise(tried, dataset)).numpy()
-    seen = reading.seen(pixels[calibrated].numpy())
+    seen = reading.seen(pixels.numpy())
     lowered = written.lower(graph, without=setting.without)
     write = partial(
         written.write, lowered, weights, precision="int8", uint8_input=reading.uint8, without=setting.without
@@ -229,7 +246,7 @@ def calibrate(
         found[method] = float(np.sqrt(np.mean((outputs - wanted) ** 2)) / (wanted.std() or 1.0)), ranges
     best = min(found, key=lambda method: found[method][0])
     errors = {method: round(error, 5) for method, (error, _) in found.items()}
-    told = {"images": int(calibrated.sum()), "of": "training set", "method": best, "rmse": errors}
+    told = {"images": len(pixels), "of": "training set", "method": best, "rmse": errors}
     return found[best][1], {"calibration": told}
 
 

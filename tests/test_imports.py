@@ -54,6 +54,7 @@ LAYERS = [  # a module may import those of lower layers, and of its own where th
         "short_training",
         "rewrites",
         "quantised_training",
+        "equalisation",
         "published",
     },
     {"export_files", "winners", "trials"},
