@@ -197,12 +197,21 @@ def _show_exported(exported: list[Exported]) -> None:
             batch = one.card.get("batch")
             each = f" an image, of a batch of {batch}," if batch else ""
             timed = f"{file['measured_ms']:.3f} ms{each} in {file['setting']}" if file["measured_ms"] else "not timed"
-            print(f"{one.folder}/{name}: {file['bytes'] / 1024:.0f} KiB, {timed}")
+            print(f"{one.folder}/{name}: {file['bytes'] / 1024:.0f} KiB, {timed}{_told_accuracy(file)}")
             for rewrite, found in file["rewrites"].items():
                 saved = "ratio" in found and (
                     f": {found['with_ms']:.3f} ms instead of {found['without_ms']:.3f} ms ({found['ratio']:.2f})"
                 )
                 print(f"  {rewrite} in {found['layers']} layers{saved or ''}")
+
+
+def _told_accuracy(file: dict[str, Any]) -> str:
+    """Return how accurate a file of reduced precision is; one of fp32 is as the network."""
+    if "accuracy" not in file:
+        return ""
+    tuned = file.get("fine_tuning")
+    how = f", fine-tuned, as it had lost {tuned['lost_before']:.2%}" if tuned and tuned["kept"] else ""
+    return f"; accuracy {file['accuracy']:.2%}, {file['agreement']:.1%} of PyTorch's classes{how}"
 
 
 def _show_reported(reported: Reported) -> None:
