@@ -193,11 +193,12 @@ def _show_exported(exported: list[Exported]) -> None:
         )
     print_table(["trial", "accuracy", "Mult-Adds M", "params k", "predicted ms", "measured ms", "cap ms"], rows)
     for one in exported:
-        for name, file in one.card["files"].items():
-            batch = one.card.get("batch")
+        card = one.card
+        for name, file in card["files"].items():
+            batch = card.get("batch")
             each = f" an image, of a batch of {batch}," if batch else ""
             timed = f"{file['measured_ms']:.3f} ms{each} in {file['setting']}" if file["measured_ms"] else "not timed"
-            print(f"{one.folder}/{name}: {file['bytes'] / 1024:.0f} KiB, {timed}{_told_accuracy(file)}")
+            print(f"{one.folder}/{name}: {file['bytes'] / 1024:.0f} KiB, {timed}{_told_accuracy(card, file)}")
             for rewrite, found in file["rewrites"].items():
                 saved = "ratio" in found and (
                     f": {found['with_ms']:.3f} ms instead of {found['without_ms']:.3f} ms ({found['ratio']:.2f})"
@@ -205,9 +206,9 @@ def _show_exported(exported: list[Exported]) -> None:
                 print(f"  {rewrite} in {found['layers']} layers{saved or ''}")
 
 
-def _told_accuracy(file: dict[str, Any]) -> str:
-    """Return how accurate a file of reduced precision is; one of fp32 is as the network."""
-    if "accuracy" not in file:
+def _told_accuracy(card: dict[str, Any], file: dict[str, Any]) -> str:
+    """Return how accurate a file of reduced precision is: one of fp32 is as the network, and random weights are not."""
+    if "accuracy" not in file or card["accuracy"]["test"] is None:
         return ""
     tuned = file.get("fine_tuning")
     how = f", fine-tuned, as it had lost {tuned['lost_before']:.2%}" if tuned and tuned["kept"] else ""
