@@ -52,7 +52,7 @@ class LayerCosts:
     kind: str
     kernel: tuple[int, int]
     stride: tuple[int, int]
-    dilation: int
+    dilation: tuple[int, int]
     groups: int
     shape: tuple[int, int, int]
     mult_adds: int
@@ -62,13 +62,14 @@ class LayerCosts:
     @property
     def operator(self) -> str:
         """The kind with what else matters: `depthwise 5x5/2`."""
+        from hwnas.graph import each_way
+
         if self.kind not in _WINDOWS:
             return self.kind
         depthwise = 1 < self.groups == self.shape[0]
-        down, across = self.stride
-        stride = "" if self.stride == (1, 1) else f"/{down}" if down == across else f"/{down}x{across}"
+        stride = "" if self.stride == (1, 1) else f"/{each_way(self.stride)}"
         parts = ["depthwise" if depthwise else self.kind, f"{self.kernel[0]}x{self.kernel[1]}{stride}"]
-        parts += [f"rate {self.dilation}"] * (self.dilation > 1)
+        parts += [f"rate {each_way(self.dilation)}"] * (self.dilation != (1, 1))
         parts += [f"{self.groups} groups"] * (self.groups > 1 and not depthwise)
         return " ".join(parts)
 

@@ -37,7 +37,7 @@ class Layer(NamedTuple):
     name: str
     kernel: tuple[int, int] = (1, 1)
     stride: tuple[int, int] = (1, 1)
-    dilation: int = 1
+    dilation: tuple[int, int] = (1, 1)
     groups: int = 1
     padding: Padding = "same"
     norm: bool = False  # a BatchNorm follows the convolution
@@ -119,15 +119,20 @@ def key(layer: Layer, input_shapes: Iterable[Shape]) -> str:
     """
     parts: list[str] = [layer.kind]
     if layer.kind in ("conv", "max_pool", "avg_pool"):
-        down, across = layer.stride
-        stride = f"/{down}" if down == across else f"/{down}x{across}"
-        parts.append(f"{layer.kernel[0]}x{layer.kernel[1]}{'' if layer.stride == (1, 1) else stride}")
-        parts += [f"d{layer.dilation}"] * (layer.dilation > 1)
+        stride = "" if layer.stride == (1, 1) else f"/{each_way(layer.stride)}"
+        parts.append(f"{layer.kernel[0]}x{layer.kernel[1]}{stride}")
+        parts += [f"d{each_way(layer.dilation)}"] * (layer.dilation != (1, 1))
         parts += [f"g{layer.groups}"] * (layer.groups > 1)
         parts += [layer.padding] * (layer.padding != "same")
     parts += [" + ".join("x".join(map(str, shape)) for shape in input_shapes), ">", "x".join(map(str, layer.shape))]
     parts += [layer.activation] * bool(layer.activation)
     return " ".join(parts)
+
+
+def each_way(pair: tuple[int, int]) -> str:
+    """Return `2`, or `1x2` where rows and columns differ."""
+    down, across = pair
+    return f"{down}" if down == across else f"{down}x{across}"
 
 
 def executed(graph: Graph) -> Iterator[tuple[str, Layer, tuple[Shape, ...]]]:
@@ -143,8 +148,9 @@ def pads(layer: Layer, input_shape: Shape) -> tuple[int, int, int, int]:
     if layer.padding == "valid":
         return (0, 0, 0, 0)
     sides: list[int] = []
-    for size, kernel, stride in zip(input_shape[1:], layer.kernel, layer.stride, strict=True):
-        reach = (kernel - 1) * layer.dilation + 1
+    along = zip(input_shape[1:], layer.kernel, layer.stride, layer.dilation, strict=True)
+    for size, kernel, stride, dilation in along:
+        reach = (kernel - 1) * dilation + 1
         if layer.padding == "symmetric":
             sides += [(reach - 1) // 2] * 2
         else:
@@ -242,7 +248,7 @@ class Builder:
                 name=name,
                 kernel=kernel,
                 stride=stride,
-                dilation=dilation,
+                dilation=(dilation, dilation),
                 groups=groups,
                 padding=padding,
                 norm=norm,

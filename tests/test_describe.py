@@ -104,13 +104,13 @@ def test_activations_alive_are_told_for_every_layer_and_their_peak_is_the_most(c
 
 
 def test_the_operator_of_a_layer_says_what_its_costs_depend_on() -> None:
-    def operator(kind: str = "conv", stride: tuple[int, int] = (1, 1), dilation: int = 1, groups: int = 1) -> str:
-        return LayerCosts(0, "", kind, (3, 3), stride, dilation, groups, (8, 4, 4), 0, 0, 0).operator
+    def operator(kind: str = "conv", stride: tuple[int, int] = (1, 1), rate: int = 1, groups: int = 1) -> str:
+        return LayerCosts(0, "", kind, (3, 3), stride, (rate, rate), groups, (8, 4, 4), 0, 0, 0).operator
 
     assert operator() == "conv 3x3"
     assert operator(stride=(2, 2)) == "conv 3x3/2"
     assert operator(stride=(1, 2)) == "conv 3x3/1x2"
-    assert operator(groups=8, dilation=2) == "depthwise 3x3 rate 2"
+    assert operator(groups=8, rate=2) == "depthwise 3x3 rate 2"
     assert operator(groups=2) == "conv 3x3 2 groups"
     assert operator("max_pool") == "max_pool 3x3"
     assert operator("add") == "add"

@@ -142,7 +142,7 @@ def window(graph: Graph, layer: Layer) -> dict[str, Any]:
 
 
 def _conv(writer: Writer, layer: Layer, inputs: list[str], output: str) -> None:
-    attributes = window(writer.graph, layer) | {"group": layer.groups, "dilations": [layer.dilation] * 2}
+    attributes = window(writer.graph, layer) | {"group": layer.groups, "dilations": [*layer.dilation]}
     writer.node("Conv", inputs + writer.layer_constants(layer), output, **attributes)
 
 

@@ -60,14 +60,14 @@ def _conv(writer: Writer, layer: Layer, inputs: list[int], output: int) -> None:
     options = schema.DepthwiseConv2DOptionsT() if depthwise else schema.Conv2DOptionsT()
     options.padding = padding
     options.strideH, options.strideW = layer.stride
-    options.dilationHFactor = options.dilationWFactor = layer.dilation
+    options.dilationHFactor, options.dilationWFactor = layer.dilation
     options.fusedActivationFunction = _fused(layer)
     if depthwise:
         options.depthMultiplier = layer.shape[0] // channels
     weight = weight.transpose((1, 2, 3, 0) if depthwise else (0, 2, 3, 1))
     constants = writer.constants(layer, value, weight, bias, axis=3 if depthwise else 0)
     code = Op.DEPTHWISE_CONV_2D if depthwise else Op.CONV_2D
-    version = 2 if depthwise and layer.dilation > 1 else 1
+    version = 2 if depthwise and layer.dilation != (1, 1) else 1
     writer.operator(code, [value, *constants], output, options, version=version)
 
 

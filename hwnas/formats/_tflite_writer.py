@@ -220,7 +220,7 @@ class Writer:
 
     def _read(self, layer: Layer, value: int, shape: Shape) -> int:
         """Return a value without the last rows and columns, where a window's stride leaves them out."""
-        reaches = ((size - 1) * layer.dilation + 1 for size in layer.kernel)
+        reaches = ((size - 1) * rate + 1 for size, rate in zip(layer.kernel, layer.dilation, strict=True))
         along = zip(shape[1:], layer.shape[1:], layer.stride, reaches, strict=True)
         height, width = (min(size, (outputs - 1) * stride + reach) for size, outputs, stride, reach in along)
         if (height, width) == shape[1:]:

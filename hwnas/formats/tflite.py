@@ -4,14 +4,12 @@ Activations are NHWC, so that nothing is transposed; the batch is fixed. BatchNo
 is the fused activation of the operator before it. Padding is TensorFlow's SAME or VALID, a PAD only where neither fits.
 Weights: convolution [out, height, width, in], depthwise [1, height, width, out], fully connected [out, in].
 
-XNNPACK has no fast kernel for a depthwise convolution of more than 25 taps. Such a one is written as the sum of up to
-four of rate 2 over its even and odd rows and columns: exact, and 4 to 9 times faster for 7x7. This and what int8 has
-beside it are REWRITES: a device on which one is slower is written for without it.
+XNNPACK has no fast kernel for a depthwise convolution of more than 25 taps. One of 7x7 is written as the sum of those
+over its rows 2 to 4, over 1 and 5 and over 0 and 6, which are dilated: exact, and 3 to 9 times faster. This and what
+int8 has beside it are REWRITES: a device on which one is slower is written for without it.
 """
 
 from collections.abc import Collection, Mapping
-from itertools import product
-from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -55,7 +53,7 @@ FACTS = {
 Precision = Literal["fp32", "fp16", "dynamic", "int8"]
 _WRITERS: dict[str, type[Writer]] = {"fp32": Writer, "fp16": Fp16Writer, "dynamic": DynamicWriter}
 _SPLIT = "split-depthwise"
-_TAPS = ".taps"  # in the name of a part of a split convolution, followed by the first row and column of its taps
+_TAPS = ".taps"  # in the name of a part of a split convolution, followed by the first row of its taps
 
 
 def lower(graph: Graph, *, without: Collection[str] = ()) -> Graph:
@@ -219,17 +217,18 @@ def _in_float32(numbers: "NDArray[Any]", detail: dict[str, Any]) -> "Array":
 def _splits(layer: Layer) -> bool:
     """Whether a layer is too large for the fast depthwise kernels, and its parts are not.
 
-    SAME puts the parts' taps where they were, if the kernel is odd, of rate 1 and larger than the stride by 2.
+    SAME puts the parts' taps where they were, if the kernel's rows are odd in number, and no part reaches less far
+    than the stride.
     """
-    fits = layer.depthwise and layer.padding == "same" and layer.dilation == 1
-    for size, stride in zip(layer.kernel, layer.stride, strict=True):
-        fits &= size == 1 or (size % 2 == 1 and size >= stride + 2)
-    return fits and prod(layer.kernel) > MOST_TAPS >= prod((size + 1) // 2 for size in layer.kernel)
+    rows, columns = layer.kernel
+    if not layer.depthwise or layer.padding != "same" or layer.dilation != (1, 1) or rows % 2 == 0:
+        return False
+    return rows * columns > MOST_TAPS >= 2 * columns and layer.stride[0] <= _central_rows(columns)
 
 
 REWRITES = {
     _SPLIT: Rewrite(
-        "a depthwise convolution of more than 25 taps as the sum of those over its even and odd taps",
+        "a depthwise convolution of more than 25 taps as the sum of those over its central rows, and pairs around them",
         ("fp32", "fp16", "dynamic", "int8"),
         _splits,
     ),
@@ -237,30 +236,40 @@ REWRITES = {
 }
 
 
+def _central_rows(columns: int) -> int:
+    """Return how many central rows a part has: as many as a fast kernel takes, and an odd number."""
+    return (MOST_TAPS // columns - 1) // 2 * 2 + 1
+
+
 def _parts(layer: Layer, position: int) -> list[Layer]:
-    """Return the convolutions over even and odd rows and columns, and their sum; `position` is the first one's."""
+    """Return the convolutions over pairs of rows, from the outside, and the central rows, and their sum.
+
+    `position` is the first one's.
+    """
+    rows, columns = layer.kernel
+    centre = _central_rows(columns)
     layers = []
-    for row, column in product(*(range(min(size, 2)) for size in layer.kernel)):
-        name = f"{layer.name}{_TAPS}{row}{column}"
-        kernel = (len(range(row, layer.kernel[0], 2)), len(range(column, layer.kernel[1], 2)))
-        layers.append(layer._replace(name=name, kernel=kernel, dilation=2, norm=False, activation="", path_drop=0.0))
+    for row in range((rows - centre) // 2 + 1):
+        kernel, rate = ((2, columns), rows - 1 - 2 * row) if row < (rows - centre) // 2 else ((centre, columns), 1)
+        part = layer._replace(name=f"{layer.name}{_TAPS}{row}", kernel=kernel, dilation=(rate, 1))
+        layers.append(part._replace(norm=False, activation="", path_drop=0.0))
     total = position
-    for part in range(position + 1, position + len(layers)):
-        layers.append(Layer("add", (total, part), layer.shape, f"{layer.name}.sum{part - position}"))
+    for at in range(position + 1, position + len(layers)):
+        layers.append(Layer("add", (total, at), layer.shape, f"{layer.name}.sum{at - position}"))
         total = position + len(layers) - 1
     layers[-1] = layers[-1]._replace(name=layer.name, activation=layer.activation, path_drop=layer.path_drop)
     return layers
 
 
 def _weights_of_parts(graph: Graph, weights: "Weights") -> "Weights":
-    """Return each part's taps, and with the first part the bias, of convolutions that were given weights as a whole."""
+    """Return each part's taps, with the central one the bias, of convolutions that were given weights as a whole."""
     found: Weights = {}
     for layer in graph.layers:
-        whole, _, start = layer.name.rpartition(_TAPS)
+        whole, _, row = layer.name.rpartition(_TAPS)
         if whole in weights:
-            weight, bias = weights[whole]
-            row, column = map(int, start)
-            found[layer.name] = (weight[:, :, row::2, column::2], bias if start == "00" else np.zeros_like(bias))
+            (weight, bias), rate = weights[whole], layer.dilation[0]
+            taps = weight[:, :, int(row) : weight.shape[2] - int(row) : rate]
+            found[layer.name] = (taps, bias if rate == 1 else np.zeros_like(bias))
     return found
 
 

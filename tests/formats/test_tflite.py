@@ -178,9 +178,9 @@ def test_depthwise_versions_and_multipliers(tmp_path: Path, multiplier: int) -> 
     assert relative_error(outputs, torch_output(module, inputs)) <= TOLERANCE
 
 
-@pytest.mark.parametrize(("kernel", "parts"), [((7, 7), 4), ((9, 9), 4), ((1, 27), 2), ((27, 1), 2)])
+@pytest.mark.parametrize(("kernel", "parts"), [((7, 7), 3), ((7, 5), 2), ((5, 7), 2), ((9, 7), 4), ((27, 1), 2)])
 def test_large_depthwise_convolutions_are_split_exactly(tmp_path: Path, kernel: tuple[int, int], parts: int) -> None:
-    for stride, size in product([(1, 1), (2, 2), (1, 2)], [(14, 14), (15, 10), (2, 3)]):
+    for stride, size in product([(1, 1), (2, 2), (1, 2), (3, 1)], [(14, 14), (15, 10), (2, 3)]):
         graph = windows((5, *size), kernel=kernel, stride=stride, groups=5, norm=True)
         graph = Graph((graph.layers[0], graph.layers[1]._replace(activation="relu")))
         lowered = tflite.lower(graph)
@@ -198,10 +198,11 @@ def test_large_depthwise_convolutions_are_split_exactly(tmp_path: Path, kernel: 
     "fields",
     [
         {"kernel": (5, 5)},
-        {"kernel": (11, 11)},  # its parts would be too large as well
+        {"kernel": (13, 13)},  # its parts would be too large as well
+        {"kernel": (8, 7)},
         {"kernel": (7, 7), "dilation": 2},
         {"kernel": (7, 7), "padding": "symmetric"},
-        {"kernel": (7, 7), "stride": (6, 6)},
+        {"kernel": (7, 7), "stride": (4, 1)},
     ],
 )
 def test_other_depthwise_convolutions_stay_whole(fields: dict[str, Any]) -> None:

@@ -243,7 +243,7 @@ def test_ranges_are_those_of_all_images_and_of_the_parts_of_split_convolutions()
     inputs = images(graph, count=5)
     ranges = tflite.calibrate(graph, random_weights(graph), inputs)
     assert ranges.keys() == {layer.name for layer in graph.layers}
-    assert len(graph.layers) == 1 + 4 + 3
+    assert len(graph.layers) == 1 + 3 + 2
     assert ranges["input"] == (inputs.min(), inputs.max())
     assert ranges["conv"][0] == 0.0
     assert all(ranges[layer.name][0] < 0 for layer in graph.layers[1:-1])
