@@ -1,7 +1,7 @@
 """What int8 costs on networks that were really trained: those of trained_networks.py, on Fashion-MNIST.
 
-Each is written in int8 for TFLite as `hwnas export` writes it, equalised, calibrated on 100 training images, the better
-of two methods by 200 others, and quantised by onnxruntime's `quantize_static` on the same 100 (per channel, min-max):
+Each is written in int8 for TFLite as `hwnas export` writes it, calibrated on 100 training images, equalised or not, the
+best method by 200 others, and quantised by onnxruntime's `quantize_static` on the same 100 (per channel, min-max):
 the root mean square error of the logits on 1,000 test images, in units of the logits' deviation, how often the class
 is that of PyTorch, and how accurate each is.
 
@@ -27,7 +27,7 @@ import torch
 from hwnas import datasets, formats, plugins
 from hwnas.device import Setting
 from hwnas.estimators.training import normalise
-from hwnas.export_files import calibrate, equalised
+from hwnas.export_files import calibrate
 from hwnas.inputs import Reading
 from hwnas.module import Network, deployed_weights
 from hwnas.networks import Scale
@@ -113,8 +113,9 @@ def tflite(network: Network, images: Images, folder: Path) -> Any:
     written, path = formats.get("tflite", precision="int8"), folder / "model.tflite"
     dataset, setting = images.dataset, Setting(runtime="tflite", precision="int8")
     reading = Reading("normalised", dataset.mean, dataset.std, "int8")
-    weights = equalised(network, deployed_weights(network), dataset)
-    ranges, _ = calibrate(network, network.graph, weights, dataset, setting, path, reading=reading)
+    weights, ranges, _ = calibrate(
+        network, network.graph, deployed_weights(network), dataset, setting, path, reading=reading
+    )
     path.write_bytes(written.write(written.lower(network.graph), weights, ranges=ranges))
     return written.load(path)(images.tested)
 

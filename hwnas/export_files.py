@@ -6,6 +6,7 @@ A file that computes something else is refused.
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -110,8 +111,9 @@ def _make(
     with artefact.writing(path.parent.parent):
         ranges: Ranges | None = None
         if setting.precision == "int8":
-            fitting = fitting if baked else equalised(network, fitting, dataset)
-            ranges, told = calibrate(network, graph, fitting, dataset, setting, path, reading=reading)
+            fitting, ranges, told = calibrate(
+                network, graph, fitting, dataset, setting, path, reading=reading, equalises=not baked
+            )
             how |= told
         unchecked = _Made(path, setting, form, reading, graph, fitting, ranges, Checked(0, 0.0, 0.0, 0.0), how)
         write_bytes(path, _content(unchecked, setting, metadata))
@@ -183,13 +185,55 @@ def variant(path: Path, rewrite: str) -> Path:
     return path.with_name(f"{rewrite}.{path.name}")
 
 
-def equalised(network: "Network", weights: "Weights", dataset: "Dataset") -> "Weights":
-    """Return weights that lose less in int8 and compute the same, by the images for calibration."""
+def calibrate(
+    network: "Network",
+    graph: "Graph",
+    weights: "Weights",
+    dataset: "Dataset",
+    setting: "Setting",
+    path: Path,
+    *,
+    reading: Reading,
+    equalises: bool = True,
+) -> "tuple[Weights, Ranges, dict[str, Any]]":
+    """Return an int8 file's weights and ranges by the best method, and what a card says of it.
+
+    The best one is that whose logits are nearest to PyTorch's on further training images. Unless the weights are to
+    stay as they are, each method is tried with equalised ones, too. Files beside `path` are written for trying.
+    """
+    import numpy as np
+    import torch
+
+    from hwnas import formats
     from hwnas.equalisation import equalise
     from hwnas.estimators.training import normalise
+    from hwnas.files import write_bytes
 
-    pixels, _ = _calibration_pixels(dataset)
-    return equalise(network, weights, normalise(pixels, dataset))
+    written = formats.get(setting.runtime, precision="int8")
+    pixels, tried = _calibration_pixels(dataset)
+    with torch.no_grad():
+        wanted = network(normalise(tried, dataset)).numpy()
+    seen = reading.seen(pixels.numpy())
+    lowered = written.lower(graph, without=setting.without)
+    write = partial(written.write, lowered, precision="int8", uint8_input=reading.uint8, without=setting.without)
+    ways = {"": weights} | (
+        {"equalised, ": equalise(network, weights, normalise(pixels, dataset))} if equalises else {}
+    )
+    found: dict[str, tuple[float, Weights, Ranges]] = {}
+    for (way, tried_weights), (method, share) in product(ways.items(), _METHODS.items()):
+        ranges = written.calibrate(lowered, tried_weights, seen, share=share)
+        if reading.input_range:
+            ranges = {**ranges, lowered.layers[0].name: reading.input_range}
+        file = path.with_name(f"{len(found)}.{path.name}")  # one of its own: the runtime may still map the last one
+        write_bytes(file, write(tried_weights, ranges=ranges))
+        outputs = written.load(file)(reading.read(tried.numpy()))
+        file.unlink()
+        error = float(np.sqrt(np.mean((outputs - wanted) ** 2)) / (wanted.std() or 1.0))
+        found[f"{way}{method}"] = error, tried_weights, ranges
+    best = min(found, key=lambda method: found[method][0])
+    errors = {method: round(error, 5) for method, (error, _, _) in found.items()}
+    told = {"images": len(pixels), "of": "training set", "method": best, "rmse": errors}
+    return *found[best][1:], {"calibration": told}
 
 
 def _calibration_pixels(dataset: "Dataset") -> "tuple[Tensor, Tensor]":
@@ -201,53 +245,6 @@ def _calibration_pixels(dataset: "Dataset") -> "tuple[Tensor, Tensor]":
     calibrated = torch.zeros(len(rows), dtype=torch.bool)
     calibrated[spread(len(rows), _CALIBRATION_IMAGES)] = True
     return pixels[calibrated], pixels[~calibrated] if len(rows) > _CALIBRATION_IMAGES else pixels
-
-
-def calibrate(
-    network: "Network",
-    graph: "Graph",
-    weights: "Weights",
-    dataset: "Dataset",
-    setting: "Setting",
-    path: Path,
-    *,
-    reading: Reading,
-) -> "tuple[Ranges, dict[str, Any]]":
-    """Return an int8 file's ranges by the better method, and what a card says of it.
-
-    The better one is that whose logits are nearer to PyTorch's on further training images. Files beside `path` are
-    written for trying.
-    """
-    import numpy as np
-    import torch
-
-    from hwnas import formats
-    from hwnas.estimators.training import normalise
-    from hwnas.files import write_bytes
-
-    written = formats.get(setting.runtime, precision="int8")
-    pixels, tried = _calibration_pixels(dataset)
-    with torch.no_grad():
-        wanted = network(normalise(tried, dataset)).numpy()
-    seen = reading.seen(pixels.numpy())
-    lowered = written.lower(graph, without=setting.without)
-    write = partial(
-        written.write, lowered, weights, precision="int8", uint8_input=reading.uint8, without=setting.without
-    )
-    found = {}
-    for number, (method, share) in enumerate(_METHODS.items()):
-        ranges = written.calibrate(lowered, weights, seen, share=share)
-        if reading.input_range:
-            ranges = {**ranges, lowered.layers[0].name: reading.input_range}
-        file = path.with_name(f"{number}.{path.name}")  # one of its own: the runtime may still map the last one
-        write_bytes(file, write(ranges=ranges))
-        outputs = written.load(file)(reading.read(tried.numpy()))
-        file.unlink()
-        found[method] = float(np.sqrt(np.mean((outputs - wanted) ** 2)) / (wanted.std() or 1.0)), ranges
-    best = min(found, key=lambda method: found[method][0])
-    errors = {method: round(error, 5) for method, (error, _) in found.items()}
-    told = {"images": len(pixels), "of": "training set", "method": best, "rmse": errors}
-    return found[best][1], {"calibration": told}
 
 
 def spread(length: int, most: int) -> "Tensor":
