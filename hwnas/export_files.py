@@ -216,9 +216,9 @@ def calibrate(
     seen = reading.seen(pixels.numpy())
     lowered = written.lower(graph, without=setting.without)
     write = partial(written.write, lowered, precision="int8", uint8_input=reading.uint8, without=setting.without)
-    ways = {"": weights} | (
-        {"equalised, ": equalise(network, weights, normalise(pixels, dataset))} if equalises else {}
-    )
+    ways = {"": weights}
+    if equalises:
+        ways["equalised, "] = equalise(network, weights, normalise(pixels, dataset))
     found: dict[str, tuple[float, Weights, Ranges]] = {}
     for (way, tried_weights), (method, share) in product(ways.items(), _METHODS.items()):
         ranges = written.calibrate(lowered, tried_weights, seen, share=share)
