@@ -7,16 +7,19 @@ and beside two of ours without the rewrites for XNNPACK, one by our own writer (
 litert-quantizer (`int8_quantizer`); our .onnx beside that of `torch.onnx.export` (`onnx`); our .tflite beside our .onnx
 (`tflite_over_onnx`), and ours beside ours without one rewrite each (`fp32 split-depthwise`, ...). The files of a
 network take turns; a file's time is the lower quartile, over the rounds, of the shortest of a few calls, in time of the
-processor: all is computed in the calling thread, so that other programs add less. The peers are installed in an
-environment made in the folder. Files and figures of each network are kept in --folder; called again, it goes on.
+processor: all is computed in the calling thread, so that other programs add less. A ratio is the median of those in
+several processes one after the other: where a runtime's memory lies makes a file up to a seventh slower as long as its
+process lives. The peers are installed in an environment made in the folder. Files and figures of each network are kept
+in --folder; called again, it goes on.
 
-    python benchmarks/export.py [--quick] [--folder F] [--networks A,B] [--rounds 30] [--images 100]
+    python benchmarks/export.py [--quick] [--folder F] [--networks A,B] [--processes 5] [--rounds 12]
+        [--images 100]
 
 The last line is one JSON object: medians of ours / theirs (`ratio_fp32`, `ratio_fp32_7x7`: with a 7x7 depthwise
 convolution, `ratio_int8`, `ratio_int8_unrewritten`, `ratio_int8_quantizer`, `ratio_onnx`, `tflite_over_onnx`;
 `rewrites`: of the networks to which each applies), `ratio_worst` of any network and peer, `int8_peer_failed`: how many
 the peer cannot convert, `max_relative_error_fp32`: of ours to PyTorch, by the largest output; and `networks`: for each
-its `ms`, `ratios`, the `noise` (how far the ratios of even and odd rounds differ), `errors` of each file, also from
+its `ms`, `ratios`, the `noise` (how far the ratios of two processes differ, at most), `errors` of each file, also from
 what PyTorch computes in float64 (`errors_exact`, with float32 PyTorch's own: `torch`), and what the peers said
 (`failed`). `error_beside_torch`: at most, the error of ours from float64 by that of float32 PyTorch.
 """
@@ -86,14 +89,16 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="two tiny networks and no installed peers: under a minute")
     parser.add_argument("--folder", type=Path, default=Path("runs/export"))
     parser.add_argument("--networks", default="", help="only these, as in pnas-32-0,mobilenet-v2")
-    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--processes", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=12, help="in each process")
     parser.add_argument("--images", type=int, default=100, help="that int8 files are calibrated on")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) if options.quick else options.folder.absolute()
         wanted = tiny_networks() if options.quick else networks()
         names = options.networks.split(",") if options.networks else list(wanted)
-        rounds, count = (3, BATCH) if options.quick else (options.rounds, options.images)
+        processes, rounds = (2, 3) if options.quick else (options.processes, options.rounds)
+        count = BATCH if options.quick else options.images
         with bar("writing", len(names)) as writing:
             for name in names:
                 writing.describe(name)
@@ -105,7 +110,7 @@ def main() -> None:
         with bar("timing", len(names)) as timing:
             for name in names:
                 timing.describe(name)
-                found[name] = figures(wanted[name].graph, folder / name, rounds)
+                found[name] = figures(wanted[name].graph, folder / name, processes, rounds)
                 timing.advance()
     print(json.dumps(summary(found)))
 
@@ -237,40 +242,38 @@ def install_peers(environment: Path) -> Path:
     return python
 
 
-def figures(graph: Graph, folder: Path, rounds: int) -> dict[str, Any]:
-    """Return a network's figures; its files are timed, in a process of their own, unless they are."""
+def figures(graph: Graph, folder: Path, processes: int, rounds: int) -> dict[str, Any]:
+    """Return a network's figures; its files are timed, in processes of their own, unless they are."""
     path, files = folder / "figures.json", [name for name in FILES if (folder / name).exists()]
     timed = dict(read_json(path, what="a network's figures")) if path.exists() else {}
-    if timed.get("files") != files or timed.get("rounds") != rounds:
-        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-            timed = {"files": files, "rounds": rounds, **pool.submit(time_files, folder, files, rounds).result()}
+    asked = {"files": files, "processes": processes, "rounds": rounds}
+    if {name: timed.get(name) for name in asked} != asked:
+        found = []
+        for _ in range(processes):
+            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+                found.append(pool.submit(time_files, folder, files, rounds).result())
+        timed = {**asked, **found[0], "samples_ms": [one["samples_ms"] for one in found]}
         write_json(path, timed)
-    samples = {name: np.array(values) for name, values in timed["samples_ms"].items()}
+    quartiles = {  # [processes]
+        name: np.quantile([one[name] for one in timed["samples_ms"]], 0.25, axis=1) for name in timed["samples_ms"][0]
+    }
     peer = folder / "peer.json"
     said = dict(read_json(peer, what="what the peers said")) if peer.exists() else {}
     ratios, noise = {}, {}
     for name, (ours, theirs) in RATIOS.items():
-        if {ours, theirs} <= samples.keys():
-            ratios[name] = ratio(samples[ours], samples[theirs])
-            even, odd = (ratio(samples[ours][start::2], samples[theirs][start::2]) for start in (0, 1))
-            noise[name] = round(abs(even / odd - 1), 3)
+        if {ours, theirs} <= quartiles.keys():
+            each = quartiles[ours] / quartiles[theirs]
+            ratios[name] = round(float(np.median(each)), 4)
+            noise[name] = round(float(each.max() / each.min()) - 1, 3)
     return {
-        "ms": {name: round(quartile(values), 4) for name, values in samples.items()},
-        "ratios": {name: round(value, 4) for name, value in ratios.items()},
+        "ms": {name: round(float(np.median(values)), 4) for name, values in quartiles.items()},
+        "ratios": ratios,
         "noise": noise,
         "errors": timed["errors"],
         "errors_exact": timed["errors_exact"],
         "failed": {**said, **timed["failed"]},
         "has_7x7": any(layer.depthwise and layer.kernel == (7, 7) for layer in graph.layers),
     }
-
-
-def quartile(values: np.ndarray) -> float:
-    return float(np.quantile(values, 0.25))
-
-
-def ratio(ours: np.ndarray, theirs: np.ndarray) -> float:
-    return quartile(ours) / quartile(theirs)
 
 
 def time_files(folder: Path, files: list[str], rounds: int) -> dict[str, Any]:
