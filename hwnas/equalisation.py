@@ -9,6 +9,7 @@ goes to the weights of the convolution that reads them (as in SmoothQuant: Xiao 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -69,8 +70,6 @@ def _pairs(graph: Graph) -> Iterator[_Pair]:
 
 def _factors(widths: "NDArray[Any]") -> "NDArray[Any]":
     """Return what each channel is multiplied by, given its largest magnitude; 1 for the widest."""
-    import numpy as np
-
     widest = widths.max()
     if not widest > 0:
         return np.ones_like(widths)

@@ -248,10 +248,10 @@ def _parts(layer: Layer, position: int) -> list[Layer]:
     """
     rows, columns = layer.kernel
     centre = _central_rows(columns)
+    pairs = [(2, rows - 1 - 2 * row) for row in range((rows - centre) // 2)]
     layers = []
-    for row in range((rows - centre) // 2 + 1):
-        kernel, rate = ((2, columns), rows - 1 - 2 * row) if row < (rows - centre) // 2 else ((centre, columns), 1)
-        part = layer._replace(name=f"{layer.name}{_TAPS}{row}", kernel=kernel, dilation=(rate, 1))
+    for row, (taken, rate) in enumerate([*pairs, (centre, 1)]):
+        part = layer._replace(name=f"{layer.name}{_TAPS}{row}", kernel=(taken, columns), dilation=(rate, 1))
         layers.append(part._replace(norm=False, activation="", path_drop=0.0))
     total = position
     for at in range(position + 1, position + len(layers)):
