@@ -24,10 +24,10 @@ from typing import Any
 import numpy as np
 import optuna
 
-from hwnas import plugins
-from hwnas.results import Results, ResultsCandidates
-from hwnas.strategies import Context, make_sampler
-from hwnas.strategies._rejecting import RejectingSampler
+from hwnas.benching.results import Results, ResultsCandidates
+from hwnas.searching.strategies import Context, make_sampler
+from hwnas.searching.strategies._rejecting import RejectingSampler
+from hwnas.support import plugins
 
 CHOICES, OPTIONS, ASKS = 6, 5, 60
 

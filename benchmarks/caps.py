@@ -25,13 +25,13 @@ from typing import Any
 import numpy as np
 
 import hwnas
-from hwnas.costs import CostModel
 from hwnas.errors import HwnasError
-from hwnas.files import read_json, write_json
-from hwnas.latency import LatencyTable
-from hwnas.networks import ladder
-from hwnas.runs import Run
+from hwnas.latency.costs import CostModel
+from hwnas.latency.table import LatencyTable
+from hwnas.network.scale import ladder
+from hwnas.runs.run import Run
 from hwnas.spaces import pnas, random_parameters
+from hwnas.support.files import read_json, write_json
 
 SIDE, CHANNELS, CLASSES = 32, 3, 10
 LADDER = {  # filters in steps of about a tenth, so that a target can be used

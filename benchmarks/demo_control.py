@@ -14,7 +14,7 @@ import statistics
 from pathlib import Path
 
 import hwnas
-from hwnas.runs import Run
+from hwnas.runs.run import Run
 
 STRATEGIES = ("progressive", "random")
 SPACE = {"cells": (1,), "filters": (4, 6, 8, 12, 16)}

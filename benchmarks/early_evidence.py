@@ -24,11 +24,13 @@ from typing import Any
 import numpy as np
 from surrogates import Level, parameters_of
 
-from hwnas import datasets, plugins, proxies, pruners, surrogates
-from hwnas.curves import Curve, Look, extrapolate
-from hwnas.networks import Scale
-from hwnas.ranks import spearman
+from hwnas import datasets
+from hwnas.network.scale import Scale
+from hwnas.runs.front import spearman
+from hwnas.searching import proxies, pruners, surrogates
 from hwnas.spaces import pnas
+from hwnas.support import plugins
+from hwnas.training.curves import Curve, Look, extrapolate
 
 EPOCHS, SHOWN = 2.0, (0.25, 0.5, 1.0)
 FINISHED, BUDGETS = (5, 20, 80), (10, 20, 40)

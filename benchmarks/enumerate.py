@@ -19,11 +19,12 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import numpy as np
 
-from hwnas.cell import canonical_keys
-from hwnas.costs import CostModel
-from hwnas.graph import executed
-from hwnas.latency import LatencyTable, Measurement
-from hwnas.networks import Scale
+from hwnas.latency.costs import CostModel
+from hwnas.latency.measurement import Measurement
+from hwnas.latency.table import LatencyTable
+from hwnas.network.cell import canonical_keys
+from hwnas.network.graph import executed
+from hwnas.network.scale import Scale
 from hwnas.spaces import pnas
 
 SCALE = Scale(2, 24, 32, 10)

@@ -42,19 +42,21 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import numpy as np
 
-from hwnas import known, rewrites
-from hwnas.cell import Block, Cell
-from hwnas.device import Setting
-from hwnas.files import read_json, write_atomically, write_bytes, write_json
+from hwnas.device.device import Setting
 from hwnas.formats import onnx, tflite
-from hwnas.graph import Graph
-from hwnas.networks import Architecture, Scale
-from hwnas.networks.cells import CellNetwork
-from hwnas.progress import bar
+from hwnas.formats._rewrites import places
+from hwnas.network.architecture import Architecture
+from hwnas.network.cell import Block, Cell
+from hwnas.network.graph import Graph
+from hwnas.network.kinds.cells import CellNetwork
+from hwnas.network.published import PUBLISHED, published_network
+from hwnas.network.scale import Scale
 from hwnas.spaces import mbconv, pnas, random_parameters
+from hwnas.support.files import read_json, write_atomically, write_bytes, write_json
+from hwnas.support.progress import bar
 
 if TYPE_CHECKING:
-    from hwnas.module import Network
+    from hwnas.training.module import Network
 
 RATIOS = {  # ours, theirs
     "fp32": ("ours.tflite", "peer.tflite"),
@@ -124,7 +126,7 @@ def networks() -> dict[str, Architecture]:
         for number, parameters in enumerate(random_parameters(space, len(scales), seed=seed)):
             scale = Scale(*scales[number], side, 10 if side == 32 else 1000, skeleton=skeleton)
             found[f"{name}-{side}-{number}"] = space.architecture(parameters, scale)
-    return found | {name: known.get(name) for name in known.NAMES}
+    return found | {name: published_network(name) for name in PUBLISHED}
 
 
 def tiny_networks() -> dict[str, Architecture]:
@@ -141,7 +143,7 @@ def write_ours(architecture: Architecture, folder: Path, count: int, seed: int) 
     import torch
     from safetensors.torch import save_file
 
-    from hwnas.module import deployed_weights
+    from hwnas.training.module import deployed_weights
 
     done = folder / "exact.npy"
     if done.exists():
@@ -166,7 +168,7 @@ def write_ours(architecture: Architecture, folder: Path, count: int, seed: int) 
     write("whole.tflite", tflite.REWRITES)  # which litert-quantizer quantises
     for ours, theirs, rewrite in REWRITES.values():
         precision = "int8" if ".int8." in ours else "fp32"
-        if rewrite in rewrites.places(graph, Setting(runtime="tflite", precision=precision)):
+        if rewrite in places(graph, Setting(runtime="tflite", precision=precision)):
             write(theirs, (rewrite,))
     write_bytes(folder / "ours.onnx", onnx.write(onnx.lower(graph), weights))
     write_atomically(folder / "torch.onnx", lambda path: export_by_torch(network, path))
@@ -187,7 +189,7 @@ def random_network(graph: Graph, images: Any, seed: int) -> "Network":
     import torch
     from torch import nn
 
-    from hwnas.module import Network
+    from hwnas.training.module import Network
 
     torch.manual_seed(seed)
     network = Network(graph)

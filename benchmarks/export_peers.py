@@ -22,9 +22,9 @@ from litert_quantizer.utils import qsv_utils, tfl_interpreter_utils
 from safetensors.torch import load_file
 from torch import nn
 
-from hwnas.files import read_json, write_json
-from hwnas.module import Network
-from hwnas.networks import Architecture
+from hwnas.network.architecture import Architecture
+from hwnas.support.files import read_json, write_json
+from hwnas.training.module import Network
 
 
 def main() -> None:

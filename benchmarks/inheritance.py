@@ -23,7 +23,7 @@ import numpy as np
 from surrogates import parameters_of
 from train_cells import CHOSEN, CONDITIONS, dataset, extend, read, settings_of
 
-from hwnas.ranks import kendall, spearman
+from hwnas.runs.front import kendall, spearman
 from hwnas.spaces import pnas
 
 SHORT = 0.5  # epochs
@@ -63,8 +63,9 @@ def train(row: dict[str, str], conditions: dict[str, Any]) -> dict[str, Any]:
     """Train one cell for a short while both ways, and its parent for as long as the table's cells."""
     import torch
 
-    from hwnas.estimators import training
-    from hwnas.networks import Scale
+    from hwnas.network.scale import Scale
+    from hwnas.searching.estimators.training import evaluate
+    from hwnas.training.weights import in_common
 
     torch.set_num_threads(conditions["threads"])
     data = dataset(conditions["data"], conditions["data_seed"])
@@ -76,21 +77,21 @@ def train(row: dict[str, str], conditions: dict[str, Any]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder) / "parent.safetensors"
         long = settings_of(conditions, epochs=conditions["epochs"])
-        training.evaluate(pnas.architecture(parent, scale), data, long, keep=weights)
-        inherited = training.evaluate(network, data, short, initial=weights).accuracy
-        shared = training.in_common(network, weights) / training.in_common(network, kept(network, folder))
-    scratch = training.evaluate(network, data, short).accuracy
+        evaluate(pnas.architecture(parent, scale), data, long, keep=weights)
+        inherited = evaluate(network, data, short, initial=weights).accuracy
+        shared = in_common(network, weights) / in_common(network, kept(network, folder))
+    scratch = evaluate(network, data, short).accuracy
     figures = {"accuracy": float(row["accuracy"]), "scratch": scratch, "inherited": inherited, "shared": shared}
     return {**{name: row[name] for name in CHOSEN}, **{name: round(value, 5) for name, value in figures.items()}}
 
 
 def kept(network: Any, folder: str) -> Path:
     """Return a file with weights of a network's own names and shapes."""
-    from hwnas.estimators import training
-    from hwnas.module import Network
+    from hwnas.training.module import Network
+    from hwnas.training.weights import save_weights
 
     path = Path(folder) / "own.safetensors"
-    training.save_weights(Network(network.graph), path)
+    save_weights(Network(network.graph), path)
     return path
 
 

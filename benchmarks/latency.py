@@ -22,7 +22,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from hwnas.profile import profile
+from hwnas.verbs.profile import profile
 
 SETTINGS = ("tflite-fp32-1t", "tflite-int8-1t", "onnx-fp32-1t")
 CASES = [f"{setting}/{space}" for setting in SETTINGS for space in ("pnas", "mbconv")]

@@ -24,14 +24,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from hwnas import datasets, formats, plugins
-from hwnas.device import Setting
-from hwnas.estimators.training import normalise
-from hwnas.export_files import calibrate
-from hwnas.inputs import Reading
-from hwnas.module import Network, deployed_weights
-from hwnas.networks import Scale
-from hwnas.progress import bar
+from hwnas import datasets, formats
+from hwnas.artefacts.writing import calibrate
+from hwnas.device.device import Setting
+from hwnas.formats._inputs import Reading
+from hwnas.network.scale import Scale
+from hwnas.support import plugins
+from hwnas.support.progress import bar
+from hwnas.training.batches import normalise
+from hwnas.training.module import Network, deployed_weights
 
 CALIBRATED, TESTED = 100, 1000
 

@@ -35,9 +35,9 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import numpy as np
 
 import hwnas
-from hwnas import plugins
-from hwnas.bench import Case, compare, read_run
-from hwnas.results import Results, ResultsCandidates
+from hwnas.benching.cases import Case, compare, read_run
+from hwnas.benching.results import Results, ResultsCandidates
+from hwnas.support import plugins
 
 QUANTILES = {"p10": 0.10, "p25": 0.25, "p50": 0.50, "p75": 0.75}
 STATED = ("50", "100", "200", "500")

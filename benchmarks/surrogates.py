@@ -30,10 +30,11 @@ from typing import Any
 
 import numpy as np
 
-from hwnas import plugins, surrogates
-from hwnas.ranks import kendall, spearman
+from hwnas.runs.front import kendall, spearman
+from hwnas.searching import surrogates
+from hwnas.searching.surrogates import Evaluated
 from hwnas.spaces import pnas
-from hwnas.surrogates import Evaluated
+from hwnas.support import plugins
 
 FEW, SELECTED, ROUNDS = 20, 20, 10
 DEVIATIONS = (0, 0.5, 1, 2)

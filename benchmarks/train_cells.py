@@ -30,9 +30,9 @@ from typing import Any
 
 import numpy as np
 
-from hwnas.files import write_json
-from hwnas.progress import bar
 from hwnas.spaces import pnas
+from hwnas.support.files import write_json
+from hwnas.support.progress import bar
 
 SECOND_LEVEL, THIRD_LEVEL, REPEATED, SEEDS = 300, 150, 40, 3
 LOOKS = (0.25, 0.5, 1.0)  # epochs
@@ -144,8 +144,9 @@ def train(cell: dict[str, Any], seed: int, conditions: dict[str, Any]) -> dict[s
     """Train one cell and return its row."""
     import torch
 
-    from hwnas.estimators import Watch, training
-    from hwnas.networks import Scale
+    from hwnas.network.scale import Scale
+    from hwnas.training import loop as training
+    from hwnas.training.curves import Watch
 
     torch.set_num_threads(conditions["threads"])
     data = dataset(conditions["data"], conditions["data_seed"])
@@ -167,7 +168,7 @@ def train(cell: dict[str, Any], seed: int, conditions: dict[str, Any]) -> dict[s
 
 def settings_of(conditions: dict[str, Any], *, epochs: float, seed: int = 0) -> Any:
     """Return how a search trains its proxies, where and how precisely the conditions say."""
-    from hwnas.estimators import training
+    from hwnas.training import loop as training
 
     settings = training.search_settings(epochs=epochs, images_per_epoch=conditions["images_per_epoch"], seed=seed)
     return dataclasses.replace(settings, device=conditions["device"], precision=conditions["precision"])

@@ -22,10 +22,10 @@ from typing import Any, NamedTuple
 
 from train_cells import dataset
 
-from hwnas import plugins
-from hwnas.files import write_json
-from hwnas.progress import bar
 from hwnas.spaces import random_parameters
+from hwnas.support import plugins
+from hwnas.support.files import write_json
+from hwnas.support.progress import bar
 
 SPACES = ("pnas", "mbconv")
 FILTERS = (8, 12, 16, 24)
@@ -99,8 +99,9 @@ def trained(path: Path, one: Wanted) -> dict[str, Any]:
     """Train a network, unless its file is there, and return what is known of it."""
     import torch
 
-    from hwnas.estimators import training
-    from hwnas.networks import Scale
+    from hwnas.network.scale import Scale
+    from hwnas.searching.estimators.training import evaluate
+    from hwnas.training.settings import final_settings
 
     torch.set_num_threads(1)
     described = path.with_suffix(".json")
@@ -109,10 +110,8 @@ def trained(path: Path, one: Wanted) -> dict[str, Any]:
     data = dataset("fashion-mnist", 0)
     scale = Scale(one.cells, one.filters, data.resolution, len(data.classes), data.channels)
     network = plugins.load("spaces", one.space).architecture(one.parameters, scale)
-    settings = training.final_settings(
-        epochs=one.epochs, images_per_epoch=one.images, batch_size=BATCH_SIZE, device=one.device
-    )
-    result = training.evaluate(network, data, settings, keep=path.with_suffix(".safetensors"))
+    settings = final_settings(epochs=one.epochs, images_per_epoch=one.images, batch_size=BATCH_SIZE, device=one.device)
+    result = evaluate(network, data, settings, keep=path.with_suffix(".safetensors"))
     figures = {"accuracy": round(result.accuracy, 5), "seconds": round(result.seconds, 1)}
     found = {**one._asdict(), **figures, "torch": torch.__version__}
     write_json(described, found)

@@ -1,5 +1,5 @@
 """`python -m hwnas` is the command line."""
 
-from hwnas.cli import main
+from hwnas.cli.main import main
 
 main()

@@ -8,13 +8,14 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from hwnas import plugins
-from hwnas.cell import Block, Branch, Cell
-from hwnas.graph import Builder, Graph, Padding, Window
-from hwnas.module import Network
-from hwnas.networks import Architecture, Scale
-from hwnas.networks.cells import CellNetwork
+from hwnas.network.architecture import Architecture
+from hwnas.network.cell import Block, Branch, Cell
+from hwnas.network.graph import Builder, Graph, Padding, Window
+from hwnas.network.kinds.cells import CellNetwork
+from hwnas.network.scale import Scale
 from hwnas.spaces import enas_macro, pnas, random_parameters
+from hwnas.support import plugins
+from hwnas.training.module import Network
 
 OPERATIONS = (
     "identity",

@@ -14,13 +14,13 @@ import pytest
 from adbd import Phone
 from tiny_models import write_tflite
 
-from hwnas.device import Device, Setting, load_device
+from hwnas.device.device import Device, Setting, load_device
+from hwnas.device.runner import Job
+from hwnas.device.transports import adb, open_transport
+from hwnas.device.transports._benchmark_model import Report, ToolError, command, read
 from hwnas.errors import DeviceError, InputError
-from hwnas.graph import Builder
-from hwnas.measure import Conditions, Timed, read_conditions, time_models, write_models
-from hwnas.runner import Job
-from hwnas.transports import adb, open_transport
-from hwnas.transports._benchmark_model import Report, ToolError, command, read
+from hwnas.latency.measure import Conditions, Timed, read_conditions, time_models, write_models
+from hwnas.network.graph import Builder
 
 TFLITE = Setting(runtime="tflite")
 GETPROP = 'case "$1" in ro.product.model) echo "Pixel 8";; ro.board.platform) echo zuma;; esac'

@@ -15,12 +15,13 @@ import numpy as np
 import pytest
 from optuna.samplers import BaseSampler
 
-from hwnas import bench, plugins
-from hwnas.bench import Benched
+from hwnas.benching.cases import Benched
+from hwnas.benching.results import Results, ResultsCandidates
+from hwnas.benching.table_search import search_table
 from hwnas.errors import BudgetError, InputError, UnknownNameError
-from hwnas.results import Results, ResultsCandidates
-from hwnas.strategies import ExhaustedError
-from hwnas.table_search import search_table
+from hwnas.searching.strategies import ExhaustedError
+from hwnas.support import plugins
+from hwnas.verbs.bench import bench
 
 OPTUNAS = ["tpe", "nsga2"]
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hwnas.cell import Block, Cell, all_blocks, canonical, canonical_keys, decode, distinct, encode, extend
 from hwnas.errors import InputError
+from hwnas.network.cell import Block, Cell, all_blocks, canonical, canonical_keys, decode, distinct, encode, extend
 from hwnas.spaces import pnas
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from hwnas import correction
-from hwnas.correction import TERMS, Correction, fit_correction
+from hwnas.latency import correction
+from hwnas.latency.correction import TERMS, Correction, fit_correction
 
 
 def terms_of(sums: np.ndarray, operators: np.ndarray) -> np.ndarray:

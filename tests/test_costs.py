@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 from networks import random_cells
 
-from hwnas.budget import Budget
-from hwnas.cell import encode
-from hwnas.costs import CostModel, Costs, largest_measured
 from hwnas.errors import BudgetError, TableError
-from hwnas.graph import executed
-from hwnas.latency import LatencyTable, Measurement, TimedNetwork
-from hwnas.networks import Scale
-from hwnas.networks.cells import CellNetwork
+from hwnas.latency.budget import Budget
+from hwnas.latency.costs import CostModel, Costs, largest_measured
+from hwnas.latency.measurement import Measurement, TimedNetwork
+from hwnas.latency.table import LatencyTable
+from hwnas.network.cell import encode
+from hwnas.network.graph import executed
+from hwnas.network.kinds.cells import CellNetwork
+from hwnas.network.scale import Scale
 from hwnas.spaces import pnas
 
 SCALES = [Scale(cells, filters, 12, 10, 1) for cells in (1, 2) for filters in (4, 6)]

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from hwnas.curves import Curve, Look, extrapolate
+from hwnas.training.curves import Curve, Look, extrapolate
 
 
 def curve(loss: float, *, end: float | None = None, number: int = 0) -> Curve:

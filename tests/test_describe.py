@@ -9,14 +9,16 @@ import pytest
 from conftest import FILTERS
 from typer.testing import CliRunner
 
-from hwnas import formats, plugins
-from hwnas.cli import app
-from hwnas.describe import Described, DescribedSpace, LayerCosts, describe, read_architecture
+from hwnas import formats
+from hwnas.cli.main import app
 from hwnas.errors import BudgetError, InputError, TableError, UnknownNameError
 from hwnas.formats import tflite
-from hwnas.networks import Architecture, Scale
-from hwnas.networks.cells import CellNetwork
+from hwnas.network.architecture import Architecture
+from hwnas.network.kinds.cells import CellNetwork
+from hwnas.network.scale import Scale
 from hwnas.spaces import pnas, random_parameters
+from hwnas.support import plugins
+from hwnas.verbs.describe import Described, DescribedSpace, LayerCosts, describe, read_architecture
 
 PNASNET_5_MOBILE = """
 [scale]

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 import hwnas
-from hwnas import measure
-from hwnas.cli import app
-from hwnas.device import load_device
-from hwnas.devices import FoundDevice
+from hwnas.cli.main import app
+from hwnas.device.device import load_device
 from hwnas.errors import DeviceError, InputError, UnknownNameError
+from hwnas.latency import measure
+from hwnas.verbs.devices import FoundDevice
 
 
 @pytest.fixture(autouse=True)

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from conftest import write_images
 
-from hwnas.latency import LatencyTable
-from hwnas.runs import Run
+from hwnas.latency.table import LatencyTable
+from hwnas.runs.run import Run
 
 HWNAS = [sys.executable, "-m", "hwnas"]
 SPACE = ["--cells", "1", "--filters", "4"]

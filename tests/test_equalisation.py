@@ -11,12 +11,13 @@ from hypothesis import given
 from networks import TOLERANCE, chosen_networks, graphs, images, network, relative_error, repeatable, torch_output
 from numpy.typing import NDArray
 
-from hwnas import datasets, export_files, formats
-from hwnas.device import Setting
-from hwnas.equalisation import _pairs, equalise
-from hwnas.graph import Builder, Graph
-from hwnas.module import Network, deployed_weights
-from hwnas.networks import Architecture
+from hwnas import datasets, formats
+from hwnas.artefacts import writing as export_files
+from hwnas.device.device import Setting
+from hwnas.network.architecture import Architecture
+from hwnas.network.graph import Builder, Graph
+from hwnas.training.equalisation import _pairs, equalise
+from hwnas.training.module import Network, deployed_weights
 
 SPREAD = torch.logspace(0, 3, 8)
 

@@ -26,25 +26,33 @@ from safetensors.torch import load_file, save_file
 from tiny_models import WRITERS
 
 import hwnas
-from hwnas import artefact, cli, datasets, export_files, export_texts, formats, measure, quantised_training
-from hwnas.artefact import Checked
+from hwnas import datasets, formats
+from hwnas.artefacts import files as artefact
+from hwnas.artefacts import texts as export_texts
+from hwnas.artefacts import writing as export_files
+from hwnas.artefacts.exporting import Exported, _setting_for, _time_files
+from hwnas.artefacts.files import FILES, Checked
+from hwnas.artefacts.writing import refuse_other_outputs, spread, write_checked
+from hwnas.cli import main as cli
 from hwnas.datasets.folder import _decode
-from hwnas.device import Device, Setting
+from hwnas.device.device import Device, Setting
 from hwnas.errors import ExportError, HwnasError, InputError
-from hwnas.estimators.training import accuracy, normalise
-from hwnas.export import _FILES, Exported, _setting_for, _time_files
-from hwnas.export_files import refuse_other_outputs, spread, write_checked
-from hwnas.files import write_json
 from hwnas.formats import tflite
-from hwnas.inputs import Form, Input
-from hwnas.latency import Measurement, OtherCosts
-from hwnas.measure import Timed
-from hwnas.module import Network
-from hwnas.networks import Architecture, Scale
-from hwnas.runs import SearchSettings
+from hwnas.formats._inputs import Form, Input
+from hwnas.latency import measure
+from hwnas.latency.measure import Timed
+from hwnas.latency.measurement import Measurement, OtherCosts
+from hwnas.network.architecture import Architecture
+from hwnas.network.scale import Scale
+from hwnas.runs.settings import SearchSettings
 from hwnas.spaces import pnas, random_parameters
+from hwnas.support.files import write_json
+from hwnas.training import fine_tuning as quantised_training
+from hwnas.training.batches import normalise
+from hwnas.training.loop import accuracy
+from hwnas.training.module import Network
 
-MODELS = tuple(_FILES)
+MODELS = tuple(FILES)
 FP32, INT8 = Setting(runtime="tflite"), Setting(runtime="tflite", precision="int8", threads=2)
 
 
@@ -120,7 +128,7 @@ def test_int8_takes_the_calibration_that_is_nearer_to_pytorch(
     write_images(tmp_path / "images.npz", train=train)
     data = datasets.load(f"npz:{tmp_path / 'images.npz'}")
     module = network(pnas.architecture(random_parameters(pnas, 1, seed=0)[0], Scale(1, 4, 8, 3, 1)).graph)
-    setting = Setting(runtime=_FILES[name][0], precision="int8")
+    setting = Setting(runtime=FILES[name][0], precision="int8")
     calibration = write_checked(module, data, tmp_path, {name: setting}, {})[name]["calibration"]
     assert calibration["method"] in ("min-max", "equalised, min-max")
     assert calibration["images"] == min(train, 100)

@@ -10,12 +10,13 @@ from ai_edge_litert.interpreter import Interpreter
 from networks import TOLERANCE, network, relative_error, torch_output
 from numpy.typing import NDArray
 
-from hwnas import formats, plugins
+from hwnas import formats
 from hwnas.errors import InputError
 from hwnas.formats import tflite
-from hwnas.graph import Builder, Graph
-from hwnas.inputs import NAME, Input, Reading, checked_form
-from hwnas.module import deployed_weights
+from hwnas.formats._inputs import NAME, Input, Reading, checked_form
+from hwnas.network.graph import Builder, Graph
+from hwnas.support import plugins
+from hwnas.training.module import deployed_weights
 
 FILES = [(name, precision) for name in plugins.names("formats") for precision in formats.get(name).FACTS]
 MEAN, STD = (0.5, 0.45, 0.3), (0.2, 0.25, 0.125)

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hwnas.errors import TableError
-from hwnas.latency import LatencyTable, Measurement, TimedNetwork
-from hwnas.tables import check_conditions
+from hwnas.latency.measurement import Measurement, TimedNetwork
+from hwnas.latency.table import LatencyTable
+from hwnas.latency.where import check_conditions
 
 milliseconds = st.floats(1e-6, 1e6, allow_nan=False)
 measurements = st.builds(

@@ -10,14 +10,16 @@ from typing import Any
 import pytest
 from tiny_models import WRITERS, write_onnx, write_tflite
 
-from hwnas import measure
-from hwnas.device import Device, Setting
+from hwnas.device.device import Device, Setting
+from hwnas.device.transports import local
 from hwnas.errors import DeviceError, InputError
-from hwnas.latency import LatencyTable, Measurement, OtherCosts
-from hwnas.measure import Conditions, Timed, read_conditions, time_models
-from hwnas.networks import Architecture, Scale
+from hwnas.latency import measure
+from hwnas.latency.measure import Conditions, Timed, read_conditions, time_models
+from hwnas.latency.measurement import Measurement, OtherCosts
+from hwnas.latency.table import LatencyTable
+from hwnas.network.architecture import Architecture
+from hwnas.network.scale import Scale
 from hwnas.spaces import pnas, random_parameters
-from hwnas.transports import local
 
 TFLITE = Setting(runtime="tflite")
 HOST = Device(name="here", settings=(TFLITE, Setting(runtime="onnx")))

@@ -9,13 +9,14 @@ from networks import architectures, images, network, repeatable, torch_output
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from hwnas.cell import Block, Cell
 from hwnas.errors import InputError
-from hwnas.graph import Builder, Graph, Layer, one_layer
-from hwnas.module import Network, deployed_weights
-from hwnas.networks import Architecture, Scale
-from hwnas.networks.cells import CellNetwork
-from hwnas.spaces import mbconv
+from hwnas.network.architecture import Architecture
+from hwnas.network.cell import Block, Cell
+from hwnas.network.graph import Builder, Graph, Layer, one_layer
+from hwnas.network.kinds.cells import CellNetwork
+from hwnas.network.published import mobilenet_v2
+from hwnas.network.scale import Scale
+from hwnas.training.module import Network, deployed_weights
 
 CELL = Cell((Block(("separable_3x3", 1), ("separable_5x5", 1)), Block(("max_pool_3x3", 2), ("identity", 0))))
 
@@ -233,6 +234,6 @@ def test_an_auxiliary_head_is_not_deployed() -> None:
 def test_an_auxiliary_head_needs_a_place() -> None:
     with pytest.raises(InputError, match="5x5 pixels or more before its last reduction; got 4x4"):
         Network(CellNetwork(CELL, Scale(1, 4, 8, 7)).graph, auxiliary=True)
-    chain = mbconv.mobilenet_v2(classes=10).graph
+    chain = mobilenet_v2(classes=10).graph
     with pytest.raises(InputError, match="a network of cells"):
         Network(chain, auxiliary=True)

@@ -2,21 +2,21 @@
 
 import pytest
 
-from hwnas import known
-from hwnas.cell import Cell
 from hwnas.errors import InputError, UnknownNameError
-from hwnas.graph import fuse_relu, key, one_layer, pads
-from hwnas.known import NASNET_A, NASNET_A_REDUCTION, PNASNET_5
-from hwnas.networks import Architecture, Scale
-from hwnas.networks.cells import CellNetwork
-from hwnas.ops import steps
+from hwnas.network.architecture import Architecture
+from hwnas.network.cell import Cell
+from hwnas.network.graph import fuse_relu, key, one_layer, pads
+from hwnas.network.kinds.cells import CellNetwork
+from hwnas.network.ops import steps
+from hwnas.network.published import NASNET_A, NASNET_A_REDUCTION, PNASNET_5, published_network
+from hwnas.network.scale import Scale
 from hwnas.spaces import pnas
 
 
 @pytest.mark.parametrize(
     ("architecture", "parameters", "mult_adds"),
     [
-        pytest.param(known.get("pnasnet-5-mobile"), 5.1e6, 588e6, id="PNASNet-5 mobile"),
+        pytest.param(published_network("pnasnet-5-mobile"), 5.1e6, 588e6, id="PNASNet-5 mobile"),
         pytest.param(
             CellNetwork(PNASNET_5, Scale(4, 216, 331, 1000, skeleton="imagenet", stem_multiplier=3)),
             86.1e6,
@@ -25,7 +25,7 @@ from hwnas.spaces import pnas
         ),
         pytest.param(CellNetwork(PNASNET_5, Scale(3, 48, 32, 10)), 3.2e6, 574.9e6, id="PNASNet-5 CIFAR"),
         pytest.param(
-            known.get("nasnet-a-mobile"),
+            published_network("nasnet-a-mobile"),
             5.3e6,
             564e6,
             id="NASNet-A mobile",
@@ -137,12 +137,12 @@ def test_unused_blocks_do_not_matter_to_optunas_parameters() -> None:
     ],
 )
 def test_known_networks_have_torchvisions_parameters(name: str, parameters: int, mult_adds: int | None) -> None:
-    graph = known.get(name).graph
+    graph = published_network(name).graph
     assert graph.parameters == parameters
     assert mult_adds is None or graph.mult_adds == mult_adds
-    assert known.get(name, resolution=32, classes=10).graph.output_shape == (10, 1, 1)
+    assert published_network(name, resolution=32, classes=10).graph.output_shape == (10, 1, 1)
 
 
 def test_an_unknown_network_lists_the_known_ones() -> None:
     with pytest.raises(UnknownNameError, match="mobilenet-v2, mobilenet-v3-large"):
-        known.get("mobilenet-v4")
+        published_network("mobilenet-v4")

@@ -12,17 +12,21 @@ from matplotlib.patches import Circle, FancyBboxPatch
 from matplotlib.transforms import Affine2D
 from networks import random_cells
 
-from hwnas import cell_picture, network_picture, pictures, plugins
-from hwnas.cell import Block, Cell
-from hwnas.cell_picture import CellLayout
 from hwnas.errors import InputError
-from hwnas.networks import Architecture, Scale
-from hwnas.networks.cells import CellNetwork
-from hwnas.networks.chain import Chain, InvertedResidual
-from hwnas.networks.macro import MacroLayer, MacroNetwork
-from hwnas.pictures import Box
-from hwnas.runs import Candidate, front_of
-from hwnas.spaces import mbconv, random_parameters
+from hwnas.network.architecture import Architecture
+from hwnas.network.cell import Block, Cell
+from hwnas.network.kinds.cells import CellNetwork
+from hwnas.network.kinds.chain import Chain, InvertedResidual
+from hwnas.network.kinds.macro import MacroLayer, MacroNetwork
+from hwnas.network.published import mobilenet_v2, mobilenet_v3_large, mobilenet_v3_small
+from hwnas.network.scale import Scale
+from hwnas.pages import cell_picture, network_picture, pictures
+from hwnas.pages.cell_picture import CellLayout
+from hwnas.pages.pictures import Box
+from hwnas.runs.front import front_of
+from hwnas.runs.trial import Candidate
+from hwnas.spaces import random_parameters
+from hwnas.support import plugins
 
 CHAIN = Cell(tuple(Block(("conv_1x7_7x1", state), ("identity", state)) for state in range(1, 6)))
 FLAT = Cell((Block(("separable_5x5", 0), ("max_pool_3x3", 1)),) * 5)
@@ -178,7 +182,7 @@ LONG = Chain(16, tuple(InvertedResidual(16, 3 + at % 7, 1, 40, squeezed=8) for a
 FULL = MacroNetwork(
     tuple(MacroLayer("separable_5x5_single", tuple(range(at))) for at in range(12)), Scale(4, 8, 32, 10)
 )
-LARGE = [LONG, FULL, mbconv.mobilenet_v2(), mbconv.mobilenet_v3_large(), mbconv.mobilenet_v3_small()]
+LARGE = [LONG, FULL, mobilenet_v2(), mobilenet_v3_large(), mobilenet_v3_small()]
 
 
 @pytest.mark.parametrize("architecture", LARGE, ids=["long", "full", "v2", "v3 large", "v3 small"])
@@ -206,7 +210,7 @@ def test_branches_that_are_joined_or_zero_are_shown_as_such() -> None:
 
 
 def test_the_picture_of_a_chain_shows_every_block_and_every_addition() -> None:
-    chain = mbconv.mobilenet_v3_large()
+    chain = mobilenet_v3_large()
     layout = network_picture.layout_chain(chain)
     labels = [box.label for box in layout.boxes]
     assert labels[:3] == ["stem\n3×3 /2", "3×3\ne1", "3×3 /2\ne4"]

@@ -12,11 +12,12 @@ from ai_edge_litert.interpreter import Interpreter
 from test_tables import CONDITIONS
 
 import hwnas
-from hwnas import measure
-from hwnas.latency import LatencyTable, Measurement, OtherCosts
-from hwnas.measure import Timed
+from hwnas.latency import measure
+from hwnas.latency.measure import Timed
+from hwnas.latency.measurement import Measurement, OtherCosts
+from hwnas.latency.table import LatencyTable
 
-VERB = importlib.import_module("hwnas.profile")  # hwnas.profile is the function
+VERB = importlib.import_module("hwnas.latency.profiling")
 TABLE = Path("latency_tables/host/tflite-fp32-1t.json")
 TINY: dict[str, Any] = {"setting": "tflite-fp32-1t", "cells": (1,), "filters": (4,), "resolution": (8,), "classes": 3}
 

@@ -1,6 +1,6 @@
 import pytest
 
-from hwnas.progress import bar
+from hwnas.support.progress import bar
 
 
 def test_without_a_terminal_a_line_says_now_and_then_how_long_it_takes(capsys: pytest.CaptureFixture[str]) -> None:

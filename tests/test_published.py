@@ -13,14 +13,17 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import hwnas
-from hwnas import datasets, formats, known, measure, pretrained, published
-from hwnas.artefact import read_check
-from hwnas.cli import _show_exported
+from hwnas import datasets, formats
+from hwnas.artefacts import pretrained, published
+from hwnas.artefacts.exporting import Exported
+from hwnas.artefacts.files import read_check
+from hwnas.cli.main import _show_exported
 from hwnas.errors import InputError, UnknownNameError
-from hwnas.export import Exported
-from hwnas.latency import Measurement, OtherCosts
-from hwnas.measure import Timed
-from hwnas.networks.chain import Chain
+from hwnas.latency import measure
+from hwnas.latency.measure import Timed
+from hwnas.latency.measurement import Measurement, OtherCosts
+from hwnas.network.kinds.chain import Chain
+from hwnas.network.published import PUBLISHED, published_network
 
 NAME = "mobilenet-v3-small"
 CLASSES = 3
@@ -133,7 +136,7 @@ def load(weights: str, folder: Path, name: str = NAME) -> Any:
 
 
 def test_hwnas_own_weights_come_with_its_padding_and_the_normalisation_of_the_data(tmp_path: Path) -> None:
-    architecture = known.get(NAME, resolution=64, classes=CLASSES)
+    architecture = published_network(NAME, resolution=64, classes=CLASSES)
     own = network(architecture.graph)
     save_file(own.state_dict(), tmp_path / "weights.safetensors")
     record, found, dataset = load(str(tmp_path / "weights.safetensors"), tmp_path)
@@ -231,9 +234,9 @@ def test_an_unknown_setting_is_found_before_anything_is_read() -> None:
         hwnas.export(NAME, weights="random", data="cifar10", setting="tflite-fp64-1t")
 
 
-@pytest.mark.parametrize("name", known.NAMES)
+@pytest.mark.parametrize("name", PUBLISHED)
 def test_every_published_network_is_for_any_data(name: str) -> None:
-    graph = known.get(name, resolution=64, classes=7, channels=1).graph
+    graph = published_network(name, resolution=64, classes=7, channels=1).graph
     assert graph.layers[0].shape == (1, 64, 64)
     assert graph.output_shape[0] == 7
-    assert isinstance(known.get(name), Chain) == name.startswith("mobilenet")
+    assert isinstance(published_network(name), Chain) == name.startswith("mobilenet")

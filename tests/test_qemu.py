@@ -15,17 +15,18 @@ from test_transports import TransportContract
 from tiny_models import WRITERS, write_onnx
 
 import hwnas
-from hwnas import formats, plugins, spaces
-from hwnas.artefact import Check, sha256
-from hwnas.device import Device, Setting, load_device
+from hwnas import formats, spaces
+from hwnas.artefacts.files import Check, sha256
+from hwnas.device.device import Device, Setting, load_device
+from hwnas.device.transports import Transport, _qemu_sysroot, open_transport, qemu
 from hwnas.errors import DeviceError, InputError
-from hwnas.graph import Graph
-from hwnas.latency import LatencyTable
-from hwnas.measure import Computed, compute_models, read_conditions, time_models
-from hwnas.networks import Scale
-from hwnas.spaces.mbconv import mobilenet_v2
-from hwnas.transports import Transport, _qemu_sysroot, open_transport, qemu
-from hwnas.verify import _compare, verify_files
+from hwnas.latency.measure import Computed, compute_models, read_conditions, time_models
+from hwnas.latency.table import LatencyTable
+from hwnas.network.graph import Graph
+from hwnas.network.published import mobilenet_v2
+from hwnas.network.scale import Scale
+from hwnas.support import plugins
+from hwnas.verbs.verify import _compare, verify_files
 
 EMULATED = load_device("arm64-qemu")
 HOST = load_device("host")
@@ -102,7 +103,7 @@ class TestUnderEmulation:
     @pytest.mark.skipif(SSHD is None, reason="no sshd here: ./apt-install openssh-server")
     def test_behind_sshd_it_is_a_board_that_is_profiled(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         for name in ("_ROUNDS", "_MOST_ROUNDS"):
-            monkeypatch.setattr(importlib.import_module("hwnas.profile"), name, 2)  # a single pass
+            monkeypatch.setattr(importlib.import_module("hwnas.latency.profiling"), name, 2)  # a single pass
         monkeypatch.chdir(tmp_path)
         server = Server(tmp_path)
         try:

@@ -10,11 +10,12 @@ from conftest import write_images
 from networks import network
 from numpy.typing import NDArray
 
-from hwnas import datasets, quantised_training
+from hwnas import datasets
 from hwnas.formats import tflite
-from hwnas.graph import Builder, Graph
-from hwnas.inputs import Reading
-from hwnas.module import deployed_weights
+from hwnas.formats._inputs import Reading
+from hwnas.network.graph import Builder, Graph
+from hwnas.training import fine_tuning as quantised_training
+from hwnas.training.module import deployed_weights
 
 
 def small() -> Graph:

@@ -16,19 +16,24 @@ from networks import random_cells
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import TrialState
 
-from hwnas import known, operator_costs
-from hwnas.cell import Block, Cell, encode
-from hwnas.costs import CostModel
 from hwnas.errors import InputError
 from hwnas.formats import tflite
-from hwnas.graph import key
-from hwnas.latency import LatencyTable, Measurement
-from hwnas.networks import Scale
-from hwnas.networks.cells import CellNetwork
-from hwnas.operator_costs import Operators, cost_model, latency_by_operator
-from hwnas.report import agreement_of, report
-from hwnas.runs import Run, front_of, make_settings
+from hwnas.latency import by_operator as operator_costs
+from hwnas.latency.by_operator import Operators, cost_model, latency_by_operator
+from hwnas.latency.costs import CostModel
+from hwnas.latency.measurement import Measurement
+from hwnas.latency.table import LatencyTable
+from hwnas.network.cell import Block, Cell, encode
+from hwnas.network.graph import key
+from hwnas.network.kinds.cells import CellNetwork
+from hwnas.network.published import PUBLISHED
+from hwnas.network.scale import Scale
+from hwnas.pages.report import agreement_of
+from hwnas.runs.front import front_of
+from hwnas.runs.run import Run
+from hwnas.runs.settings import make_settings
 from hwnas.spaces import pnas
+from hwnas.verbs.report import report
 
 SETTING = "tflite-fp32-1t"
 CAP_MS = 1.5
@@ -217,7 +222,7 @@ def write_card(run: Run, trial: int, *, measured_ms: float = 1.31, **changes: An
 def move_to(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Work in a folder, which is then the only place where latency tables are looked for."""
     monkeypatch.chdir(folder)
-    monkeypatch.setattr("hwnas.device._SHIPPED", ())
+    monkeypatch.setattr("hwnas.device.device._SHIPPED", ())
     return folder
 
 
@@ -446,7 +451,7 @@ def test_a_broken_latency_table_is_no_reason_to_have_no_report(home: Path) -> No
     table = home / "latency_tables" / "host" / f"{SETTING}.json"
     table.parent.mkdir(parents=True)
     table.write_text("{")
-    model, why = cost_model(run.settings)
+    model, why = cost_model(run.settings.device, run.settings.setting)
     assert model is None
     assert f"{SETTING}.json must be a latency table in JSON" in why
 
@@ -566,7 +571,7 @@ def test_published_networks_of_the_same_device_and_data_are_on_one_plot_with_the
     write_published("mobilenet-v3-small", trial=3)  # of a run that is called so
     page, text = page_of(run)
     names = [cells[0] for cells in page.rows]
-    assert [name for name in names if name in known.NAMES] == ["mobilenet-v2", "pnasnet-5-mobile"]
+    assert [name for name in names if name in PUBLISHED] == ["mobilenet-v2", "pnasnet-5-mobile"]
     assert page.row("mobilenet-v2")[:3] == ["224", "88.00", "21.500"]
     (figure,) = re.findall(r'<svg class="tested".*?</svg>', text, re.DOTALL)
     assert "mobilenet-v2, 224" in figure

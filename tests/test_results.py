@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hwnas.benching.results import Results, ResultsCandidates, hypervolumes
 from hwnas.errors import BudgetError, InputError
-from hwnas.results import Results, ResultsCandidates, hypervolumes
 
 TABLE = """kernel,op,seen,truth,ms,flops
 3,conv,0.80,0.90,2.0,5

@@ -9,13 +9,16 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from networks import images, network, torch_output
 
-from hwnas import formats, measure, rewrites
-from hwnas.device import Device, Setting
+from hwnas import formats
+from hwnas.device.device import Device, Setting
 from hwnas.formats import tflite
-from hwnas.graph import Builder, Graph
-from hwnas.latency import Measurement, OtherCosts
-from hwnas.measure import Timed
-from hwnas.module import deployed_weights
+from hwnas.formats._rewrites import rewritten_layers, without_rewrite
+from hwnas.latency import measure
+from hwnas.latency.measure import Timed
+from hwnas.latency.measurement import Measurement, OtherCosts
+from hwnas.latency.rewrite_worth import measure_rewrites
+from hwnas.network.graph import Builder, Graph
+from hwnas.training.module import deployed_weights
 
 INT8 = Setting(runtime="tflite", precision="int8")
 OPERATORS = {code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
@@ -68,12 +71,12 @@ def test_without_a_rewrite_there_are_the_layers_own_operators_which_compute_the_
 
 def test_a_rewrite_counts_where_the_setting_has_it_and_it_applies() -> None:
     found = {"split-depthwise": 2, "quantize-for-relu": 2, "convolution-for-average": 1, "arithmetic-for-hard-swish": 1}
-    assert rewrites.places(all_rewritten(), INT8) == found
-    assert rewrites.places(all_rewritten(), Setting(runtime="tflite")) == {"split-depthwise": 2}
-    assert rewrites.places(all_rewritten(), rewrites.without(Setting(runtime="tflite"), "split-depthwise")) == {}
-    assert rewrites.places(all_rewritten(), Setting(runtime="onnx")) == {}
+    assert rewritten_layers(all_rewritten(), INT8) == found
+    assert rewritten_layers(all_rewritten(), Setting(runtime="tflite")) == {"split-depthwise": 2}
+    assert rewritten_layers(all_rewritten(), without_rewrite(Setting(runtime="tflite"), "split-depthwise")) == {}
+    assert rewritten_layers(all_rewritten(), Setting(runtime="onnx")) == {}
     b = Builder((4, 9, 9))
-    assert rewrites.places(b.finish(b.window("conv", 0, name="it", filters=4)), INT8) == {}
+    assert rewritten_layers(b.finish(b.window("conv", 0, name="it", filters=4)), INT8) == {}
 
 
 def test_its_worth_is_the_median_over_the_rounds_and_a_few_networks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,7 +91,7 @@ def test_its_worth_is_the_median_over_the_rounds_and_a_few_networks(monkeypatch:
             yield Timed(name, Measurement(rounds), OtherCosts())
 
     monkeypatch.setattr(measure, "time_models", time_models)
-    found = rewrites.measure(Device(name="here", settings=(INT8,)), INT8, [all_rewritten()] * 6)
+    found = measure_rewrites(Device(name="here", settings=(INT8,)), INT8, [all_rewritten()] * 6)
     assert found == dict.fromkeys(tflite.REWRITES, pytest.approx((1 / 3 + 1 / 4) / 2))
     assert len(asked) == 4
 

@@ -20,8 +20,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_models import WRITERS, write_onnx, write_tflite
 
-from hwnas import runner
-from hwnas.latency import Measurement
+from hwnas.device import runner
+from hwnas.latency.measurement import Measurement
 
 RUNNER = Path(runner.__file__)
 CALLS = 5  # of a model of 1 ms in a turn: 2 ms of warm-up, and 3 timed

@@ -7,13 +7,13 @@ from math import inf
 import pytest
 from networks import random_cells
 
-from hwnas.budget import Budget
-from hwnas.cell import Block, Cell
-from hwnas.correction import Prediction
 from hwnas.errors import BudgetError, InputError
-from hwnas.networks import Scale, all_scales
-from hwnas.networks.cells import CellNetwork
-from hwnas.scales import largest, scale_costs
+from hwnas.latency.budget import Budget
+from hwnas.latency.correction import Prediction
+from hwnas.latency.largest_scale import largest, scale_costs
+from hwnas.network.cell import Block, Cell
+from hwnas.network.kinds.cells import CellNetwork
+from hwnas.network.scale import Scale, all_scales
 
 CELLS = [
     Cell((Block(("max_pool_3x3", 0), ("separable_3x3", 1)), Block(("zero", 0), ("avg_pool_3x3", 2)))),

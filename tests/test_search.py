@@ -18,22 +18,31 @@ from conftest import FILTERS, pretend_table
 from optuna.trial import FrozenTrial, TrialState
 from scipy.stats import kendalltau, spearmanr
 
-from hwnas import formats, measure, plugins, proxies, pruners
-from hwnas.cell import canonical_keys
-from hwnas.curves import Curve, Look
+from hwnas import formats
 from hwnas.errors import BudgetError, ExportError, InputError, TableError, TrainingError, UnknownNameError
-from hwnas.estimators import Estimate, Progress, Watch, size, training
-from hwnas.files import locked
-from hwnas.graph import Builder, Graph, executed
-from hwnas.latency import LatencyTable, Measurement
-from hwnas.module import Network
-from hwnas.networks import Architecture, Scale
-from hwnas.report import report
-from hwnas.runs import Run, curve_of, front_of, repair_journal
-from hwnas.search import search
+from hwnas.latency import measure
+from hwnas.latency.measurement import Measurement
+from hwnas.latency.table import LatencyTable
+from hwnas.network.architecture import Architecture
+from hwnas.network.cell import canonical_keys
+from hwnas.network.graph import Builder, Graph, executed
+from hwnas.network.scale import Scale
+from hwnas.runs.front import front_of
+from hwnas.runs.run import Run
+from hwnas.runs.study import repair_journal
+from hwnas.runs.trial import curve_of
+from hwnas.searching import proxies, pruners
+from hwnas.searching.estimators import Estimate, size, training
+from hwnas.searching.loop import Searched
+from hwnas.searching.strategies import _choosing, _rejecting
 from hwnas.spaces import pnas
-from hwnas.strategies import _choosing, _rejecting
-from hwnas.trials import Searched
+from hwnas.support import plugins
+from hwnas.support.files import locked
+from hwnas.training.curves import Curve, Look, Progress, Watch
+from hwnas.training.module import Network
+from hwnas.training.weights import save_weights
+from hwnas.verbs.report import report
+from hwnas.verbs.search import search
 
 MANY_FILTERS = (4, 5, 6, 7, 8, 10, 12)
 # gp takes seconds an ask, and both controllers are one class: tests/strategies has them all
@@ -346,7 +355,7 @@ def test_proxies_inherit_from_the_trained_one_with_most_in_common(
 
     def evaluate(architecture: Any, *arguments: Any, initial: Path | None, keep: Path, **options: Any) -> Estimate:
         begun.append((initial, keep))
-        training.save_weights(Network(architecture.graph), keep)
+        save_weights(Network(architecture.graph), keep)
         return pretend_accuracy(architecture, *arguments, **options)
 
     monkeypatch.setattr(training, "evaluate", evaluate)

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hwnas.latency import LatencyTable, Measurement
-from hwnas.slowness import fit_slowness
+from hwnas.latency.measurement import Measurement
+from hwnas.latency.slowness import fit_slowness
+from hwnas.latency.table import LatencyTable
 
 ROUNDS, MODELS = 6, 12
 

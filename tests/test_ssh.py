@@ -20,10 +20,10 @@ from test_measure import take
 from test_transports import TransportContract
 from tiny_models import write_onnx
 
-from hwnas.device import Device, Setting
+from hwnas.device.device import Device, Setting
+from hwnas.device.transports import Transport, _ssh_keeper, open_transport, ssh
 from hwnas.errors import DeviceError, InputError
-from hwnas.measure import time_models
-from hwnas.transports import Transport, _ssh_keeper, open_transport, ssh
+from hwnas.latency.measure import time_models
 
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 pytestmark = [

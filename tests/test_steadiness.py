@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from hwnas.latency import LatencyTable, Measurement, Session
-from hwnas.steadiness import judge
+from hwnas.latency.measurement import Measurement
+from hwnas.latency.steadiness import judge
+from hwnas.latency.table import LatencyTable, Session
 
 CONDITIONS = {"temperature_c": 41.0, "frequency_mhz": [1800.0, 1500.0], "governor": "performance"}
 SESSION = Session(

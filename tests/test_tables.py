@@ -12,16 +12,18 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 import hwnas
-from hwnas import measure, table_verbs
-from hwnas.cli import app
-from hwnas.device import load_device
+from hwnas.cli.main import app
+from hwnas.device.device import load_device
 from hwnas.errors import DeviceError, InputError, TableError, UnknownNameError
-from hwnas.latency import LatencyTable, Measurement, OtherCosts, Session, TimedNetwork
-from hwnas.measure import Conditions, read_conditions
-from hwnas.networks import Scale
-from hwnas.networks.cells import CellNetwork
+from hwnas.latency import measure
+from hwnas.latency.measure import Conditions, read_conditions
+from hwnas.latency.measurement import Measurement, OtherCosts, TimedNetwork
+from hwnas.latency.table import LatencyTable, Session
+from hwnas.latency.where import find_tables, one_table_path, table_paths
+from hwnas.network.kinds.cells import CellNetwork
+from hwnas.network.scale import Scale
 from hwnas.spaces import pnas
-from hwnas.tables import find_tables, one_table_path, table_paths
+from hwnas.verbs.tables import kind_of
 
 CONDITIONS = Conditions(
     **{
@@ -339,12 +341,12 @@ def test_broken_rewrites_are_named(tmp_path: Path, rewrites: Any) -> None:
 
 @given(key=st.text())
 def test_every_key_has_a_kind(key: str) -> None:
-    assert table_verbs.kind_of(key)
+    assert kind_of(key)
 
 
 @given(words=st.lists(st.sampled_from(["conv", ">", "g4", "g", "gx", "8x4x4", "relu"])))
 def test_keys_that_are_cut_have_a_kind_too(words: list[str]) -> None:
-    assert table_verbs.kind_of(" ".join(words))
+    assert kind_of(" ".join(words))
 
 
 def test_the_prediction_error_is_shown_or_why_there_is_none(workplace: Path) -> None:

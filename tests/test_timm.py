@@ -9,10 +9,10 @@ from timm.models.nasnet import nasnetalarge
 from timm.models.pnasnet import pnasnet5large
 from torch import Tensor, nn
 
-from hwnas.known import NASNET_A, NASNET_A_REDUCTION, PNASNET_5
-from hwnas.module import Network
-from hwnas.networks import Scale
-from hwnas.networks.cells import CellNetwork
+from hwnas.network.kinds.cells import CellNetwork
+from hwnas.network.published import NASNET_A, NASNET_A_REDUCTION, PNASNET_5
+from hwnas.network.scale import Scale
+from hwnas.training.module import Network
 
 PEERS = {"pnasnet5large": pnasnet5large, "nasnetalarge": nasnetalarge}
 _SEPARABLE = {

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from hwnas.device import Device, Setting
+from hwnas.device.device import Device, Setting
+from hwnas.device.transports import Transport, open_transport
 from hwnas.errors import DeviceError, InputError, UnknownNameError
-from hwnas.transports import Transport, open_transport
 
 IS_ALIVE = """
 import os, sys, time

@@ -7,11 +7,12 @@ import pytest
 from conftest import FILTERS, pretend_table
 
 from hwnas import spaces
-from hwnas.costs import CostModel
-from hwnas.latency import LatencyTable, Measurement
-from hwnas.networks import ladder
+from hwnas.latency.costs import CostModel
+from hwnas.latency.measurement import Measurement
+from hwnas.latency.table import LatencyTable
+from hwnas.latency.validation import Validation, validate
+from hwnas.network.scale import ladder
 from hwnas.spaces import pnas
-from hwnas.validation import Validation, validate
 
 SCALES = ladder((1,), FILTERS, (8,), classes=3, channels=1)
 

@@ -14,12 +14,13 @@ import pytest
 from test_export import MODELS, trained_run
 
 import hwnas
-from hwnas import artefact, formats
-from hwnas.artefact import Check, compare, read_check
+from hwnas import formats
+from hwnas.artefacts import files as artefact
+from hwnas.artefacts.files import Check, compare_logits, read_check
+from hwnas.cli.show import show_verified
 from hwnas.errors import ExportError, HwnasError, InputError
-from hwnas.files import write_json
-from hwnas.listings import show_verified
-from hwnas.verify import Verified
+from hwnas.support.files import write_json
+from hwnas.verbs.verify import Verified
 
 FINE = Verified("model", "host", "tflite-fp32-1t", 0.0, None, None, True, 64, 1e-6, 1.0, 0.9)
 
@@ -69,7 +70,7 @@ def test_each_file_is_compared_with_what_pytorch_computed(made: Path) -> None:
 
 def test_no_torch_is_imported(made: Path) -> None:
     code = (
-        "import sys, hwnas; from hwnas.listings import show_verified; "
+        "import sys, hwnas; from hwnas.cli.show import show_verified; "
         f"found = hwnas.verify({str(made)!r}, device='host'); show_verified(found); "
         f"assert len(found) == {len(MODELS)} and all(one.check_error is not None for one in found); "
         "print('torch' in sys.modules, 'torchvision' in sys.modules)"
@@ -185,7 +186,7 @@ def test_what_is_fine(changes: dict[str, Any], fine: bool) -> None:
 def test_logits_are_compared_relative_to_the_largest_and_by_class() -> None:
     wanted = np.array([[0.0, 4.0], [1.0, 0.5], [2.0, 1.0]], np.float32)
     found = np.array([[0.0, 4.0], [0.5, 1.0], [2.0, 1.0]], np.float32)
-    checked = compare(found, wanted, np.array([1, 1, 1]))
+    checked = compare_logits(found, wanted, np.array([1, 1, 1]))
     assert (checked.images, checked.max_relative_error) == (3, 0.125)
     assert checked.agreement == pytest.approx(2 / 3)
     assert checked.accuracy == pytest.approx(2 / 3)

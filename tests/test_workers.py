@@ -17,12 +17,14 @@ import pytest
 from conftest import FILTERS
 from optuna.trial import TrialState
 
-from hwnas import workers
 from hwnas.errors import BudgetError, HwnasError
-from hwnas.runs import Candidate, Leases, Run
-from hwnas.search import search
-from hwnas.trials import Searched
-from hwnas.workers import supervise
+from hwnas.runs.run import Run
+from hwnas.runs.study import Leases
+from hwnas.runs.trial import Candidate
+from hwnas.searching import workers
+from hwnas.searching.loop import Searched
+from hwnas.searching.workers import supervise
+from hwnas.verbs.search import search
 
 WORKERS = 4
 KILLS = 10

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
-from hwnas import plugins
 from hwnas.errors import InputError
+from hwnas.support import plugins
 
 if TYPE_CHECKING:
     from torch import Tensor

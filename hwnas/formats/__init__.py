@@ -20,9 +20,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
-from hwnas import plugins
 from hwnas.errors import ExportError
-from hwnas.graph import Graph, Layer, Shape, executed, pads
+from hwnas.network import Graph, Layer, Shape, executed, pads
+from hwnas.support import plugins
 
 if TYPE_CHECKING:
     import numpy as np
@@ -297,3 +297,14 @@ def unloadable(path: Path, error: Exception) -> ExportError:
     return ExportError(
         f"{path} must be a model that its runtime can load; got: {error}. Write it again: hwnas export RUN"
     )
+
+
+# what other folders use of this one's files; here, as they read what is above
+from hwnas.formats._inputs import AS_USUAL as AS_USUAL  # noqa: E402
+from hwnas.formats._inputs import Form as Form  # noqa: E402
+from hwnas.formats._inputs import Input as Input  # noqa: E402
+from hwnas.formats._inputs import Reading as Reading  # noqa: E402
+from hwnas.formats._inputs import checked_form as checked_form  # noqa: E402
+from hwnas.formats._quantisation import Quantisation as Quantisation  # noqa: E402
+from hwnas.formats._rewrites import rewritten_layers as rewritten_layers  # noqa: E402
+from hwnas.formats._rewrites import without_rewrite as without_rewrite  # noqa: E402

@@ -19,7 +19,7 @@ from hwnas.errors import ExportError
 from hwnas.formats import input_name, layer_weights, output_name, pixels_in_windows
 from hwnas.formats._onnx_writer import Writer, window
 from hwnas.formats._quantisation import Quantisation
-from hwnas.graph import Graph, Layer, fuse_relu
+from hwnas.network import Graph, Layer, fuse_relu
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

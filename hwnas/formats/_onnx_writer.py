@@ -7,7 +7,7 @@ import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from hwnas.formats import input_name, layer_weights, no_writer, output_name
-from hwnas.graph import Graph, Layer, pads
+from hwnas.network import Graph, Layer, pads
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -2,8 +2,6 @@
 
 from typing import NamedTuple
 
-import numpy as np
-
 
 class Quantisation(NamedTuple):
     """A tensor's 8-bit numbers q stand for step x (q - zero_point)."""
@@ -14,6 +12,8 @@ class Quantisation(NamedTuple):
     @classmethod
     def of(cls, low: float, high: float, *, lowest: int) -> "Quantisation":
         """Return the one whose 256 numbers, from `lowest` on, span a range and 0, which must be exact."""
+        import numpy as np
+
         low, high = min(low, 0.0), max(high, 0.0)
         step = float(np.float32((high - low) / 255))
         if step < np.finfo(np.float32).tiny:

@@ -16,7 +16,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from hwnas.formats._tflite_writer import Op, Writer
-from hwnas.graph import Layer
+from hwnas.network import Layer
 
 if TYPE_CHECKING:
     from hwnas.formats import Array

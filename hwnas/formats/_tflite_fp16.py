@@ -11,7 +11,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from hwnas.errors import ExportError
 from hwnas.formats._tflite_writer import Writer
-from hwnas.graph import Layer
+from hwnas.network import Layer
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -19,7 +19,7 @@ from hwnas.errors import ExportError
 from hwnas.formats import Rewrite, input_name, pixels_in_windows
 from hwnas.formats._quantisation import Quantisation
 from hwnas.formats._tflite_writer import MOST_TAPS, Op, Writer, depthwise
-from hwnas.graph import Graph, Layer, Shape
+from hwnas.network import Graph, Layer, Shape
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -15,7 +15,7 @@ import flatbuffers
 import numpy as np
 
 from hwnas.errors import ExportError
-from hwnas.graph import Graph
+from hwnas.network import Graph
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

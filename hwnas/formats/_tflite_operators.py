@@ -7,7 +7,7 @@ from ai_edge_litert import schema_py_generated as schema
 from hwnas.errors import ExportError
 from hwnas.formats import layer_weights, no_writer
 from hwnas.formats._tflite_writer import ACTIVATIONS, Op, Writer
-from hwnas.graph import Layer
+from hwnas.network import Layer
 
 FUSES_RELU = frozenset({"conv", "max_pool", "avg_pool", "add", "mul", "linear"})
 _FUSED = {

@@ -12,7 +12,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from hwnas.formats import input_name, output_name, pixels_in_windows
-from hwnas.graph import Graph, Layer, Shape, pads
+from hwnas.network import Graph, Layer, Shape, pads
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

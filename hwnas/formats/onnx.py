@@ -19,7 +19,7 @@ from hwnas.formats import Model, Rewrite, batches, check_calibration, not_writte
 from hwnas.formats._onnx_int8 import SCALES, Int8Writer
 from hwnas.formats._onnx_writer import Writer
 from hwnas.formats._quantisation import Quantisation
-from hwnas.graph import Graph, fuse_relu
+from hwnas.network import Graph, fuse_relu
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -36,7 +36,7 @@ from hwnas.formats._tflite_int8 import REWRITES as INT8_REWRITES
 from hwnas.formats._tflite_int8 import Int8Writer
 from hwnas.formats._tflite_operators import FUSES_RELU, add_layers
 from hwnas.formats._tflite_writer import MOST_TAPS, Writer
-from hwnas.graph import Graph, Layer, fuse_relu
+from hwnas.network import Graph, Layer, fuse_relu
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

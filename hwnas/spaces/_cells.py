@@ -6,10 +6,7 @@ from functools import cached_property
 from itertools import combinations, combinations_with_replacement
 from typing import TYPE_CHECKING, Any
 
-from hwnas import ops
-from hwnas.cell import Block, Branch, Cell, Combination, Concat
-from hwnas.networks import Scale
-from hwnas.networks.cells import CellNetwork
+from hwnas.network import Block, Branch, Cell, CellNetwork, Combination, Concat, Scale, ops
 
 if TYPE_CHECKING:
     from optuna.distributions import CategoricalDistribution

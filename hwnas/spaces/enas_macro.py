@@ -7,8 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from hwnas.errors import InputError
-from hwnas.networks import Scale
-from hwnas.networks.macro import MacroLayer, MacroNetwork
+from hwnas.network import MacroLayer, MacroNetwork, Scale
 
 if TYPE_CHECKING:
     from optuna.distributions import CategoricalDistribution

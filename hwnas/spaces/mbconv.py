@@ -12,12 +12,11 @@ from collections.abc import Iterator, Mapping
 from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from hwnas.graph import Activation, Padding
-from hwnas.networks import Scale
-from hwnas.networks.chain import Chain, InvertedResidual
+from hwnas.network import Activation, Chain, InvertedResidual, Scale
 
 if TYPE_CHECKING:
     from optuna.distributions import CategoricalDistribution
+from hwnas.network import divisible_by_8
 
 KERNELS = (3, 5, 7)
 EXPANSIONS = (3, 4, 6)
@@ -109,100 +108,3 @@ def _chain(stages: list[list[str]], scale: Scale) -> Chain:
 
 
 _PARTS = dict(zip(OPERATIONS, product(KERNELS, EXPANSIONS, SQUEEZES), strict=True))
-
-
-def divisible_by_8(channels: float) -> int:
-    """Round channels to a multiple of 8, at least 8, and not below nine tenths (MobileNetV2's own rule)."""
-    rounded = max(8, int(channels + 4) // 8 * 8)
-    return rounded + 8 if rounded < 0.9 * channels else rounded
-
-
-def mobilenet_v2(*, width: float = 1.0, resolution: int = 224, classes: int = 1000, padding: Padding = "same") -> Chain:
-    """Return MobileNetV2 (Sandler et al., 2018, table 2); torchvision's has the padding "symmetric"."""
-    rows = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
-    stem = channels = divisible_by_8(32 * width)
-    blocks = []
-    for expansion, at_width_1, depth, stride in rows:
-        for position in range(depth):
-            filters = divisible_by_8(at_width_1 * width)
-            blocks.append(
-                InvertedResidual(filters, 3, stride if position == 0 else 1, channels * expansion, activation="relu6")
-            )
-            channels = filters
-    return Chain(
-        stem=stem,
-        blocks=tuple(blocks),
-        head=divisible_by_8(1280 * max(1.0, width)),
-        resolution=resolution,
-        classes=classes,
-        activation="relu6",
-        padding=padding,
-        norm_epsilon=1e-5,
-    )
-
-
-_Row = tuple[int, int, int, bool, Activation, int]
-_V3_LARGE: tuple[
-    _Row, ...
-] = (  # kernel, expanded, filters, squeeze-and-excite, activation, stride: Howard et al., 2019, table 1
-    (3, 16, 16, False, "relu", 1),
-    (3, 64, 24, False, "relu", 2),
-    (3, 72, 24, False, "relu", 1),
-    (5, 72, 40, True, "relu", 2),
-    (5, 120, 40, True, "relu", 1),
-    (5, 120, 40, True, "relu", 1),
-    (3, 240, 80, False, "hard_swish", 2),
-    (3, 200, 80, False, "hard_swish", 1),
-    (3, 184, 80, False, "hard_swish", 1),
-    (3, 184, 80, False, "hard_swish", 1),
-    (3, 480, 112, True, "hard_swish", 1),
-    (3, 672, 112, True, "hard_swish", 1),
-    (5, 672, 160, True, "hard_swish", 2),
-    (5, 960, 160, True, "hard_swish", 1),
-    (5, 960, 160, True, "hard_swish", 1),
-)
-_V3_SMALL: tuple[_Row, ...] = (  # table 2
-    (3, 16, 16, True, "relu", 2),
-    (3, 72, 24, False, "relu", 2),
-    (3, 88, 24, False, "relu", 1),
-    (5, 96, 40, True, "hard_swish", 2),
-    (5, 240, 40, True, "hard_swish", 1),
-    (5, 240, 40, True, "hard_swish", 1),
-    (5, 120, 48, True, "hard_swish", 1),
-    (5, 144, 48, True, "hard_swish", 1),
-    (5, 288, 96, True, "hard_swish", 2),
-    (5, 576, 96, True, "hard_swish", 1),
-    (5, 576, 96, True, "hard_swish", 1),
-)
-
-
-def mobilenet_v3_large(*, resolution: int = 224, classes: int = 1000, padding: Padding = "same") -> Chain:
-    """Return MobileNetV3-Large (Howard et al., 2019, table 1); torchvision's has the padding "symmetric"."""
-    return _mobilenet_v3(_V3_LARGE, 1280, resolution, classes, padding)
-
-
-def mobilenet_v3_small(*, resolution: int = 224, classes: int = 1000, padding: Padding = "same") -> Chain:
-    """Return MobileNetV3-Small (Howard et al., 2019, table 2); torchvision's has the padding "symmetric"."""
-    return _mobilenet_v3(_V3_SMALL, 1024, resolution, classes, padding)
-
-
-def _mobilenet_v3(
-    rows: tuple[_Row, ...],
-    hidden: int,
-    resolution: int,
-    classes: int,
-    padding: Padding,
-) -> Chain:
-    blocks = tuple(
-        InvertedResidual(filters, kernel, stride, expanded, activation, divisible_by_8(expanded / 4) if squeeze else 0)
-        for kernel, expanded, filters, squeeze, activation, stride in rows
-    )
-    return Chain(
-        stem=16,
-        blocks=blocks,
-        head=6 * blocks[-1].filters,
-        hidden=hidden,
-        resolution=resolution,
-        classes=classes,
-        padding=padding,
-    )

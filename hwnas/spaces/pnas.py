@@ -8,14 +8,24 @@ from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from hwnas.cell import Block, Branch, Cell, all_blocks, canonical, decode, distinct, extend
-from hwnas.networks import Architecture, Scale
-from hwnas.networks.cells import CellNetwork
+from hwnas.network import (
+    Architecture,
+    Block,
+    Branch,
+    Cell,
+    CellNetwork,
+    Scale,
+    all_blocks,
+    canonical,
+    decode,
+    distinct,
+    extend,
+)
 
 if TYPE_CHECKING:
     from optuna.distributions import CategoricalDistribution
 
-    from hwnas.cell import Codes
+    from hwnas.network.cell import Codes
 
 OPERATIONS = (
     "separable_3x3",

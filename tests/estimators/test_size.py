@@ -4,16 +4,18 @@ from typing import Any, cast
 
 from networks import random_cells
 
-from hwnas import estimators, plugins
-from hwnas.networks import Architecture, Scale
-from hwnas.networks.cells import CellNetwork
+from hwnas.network.architecture import Architecture
+from hwnas.network.kinds.cells import CellNetwork
+from hwnas.network.scale import Scale
+from hwnas.searching.estimators import get
+from hwnas.support import plugins
 
 CELLS = random_cells(20, seed=0)
 
 
 def figure(architecture: Architecture, *, seed: int = 0) -> float:
     without_data = cast(Any, None)
-    return estimators.get("size").estimate(architecture, without_data, epochs=1, images=None, seed=seed).accuracy
+    return get("size").estimate(architecture, without_data, epochs=1, images=None, seed=seed).accuracy
 
 
 def at(filters: int) -> list[float]:
@@ -31,4 +33,4 @@ def test_the_choice_has_an_effect_of_its_own_that_comes_from_the_seed() -> None:
 
 
 def test_only_training_gives_accuracies_without_a_caveat() -> None:
-    assert [name for name in plugins.names("estimators") if not estimators.get(name).CAVEAT] == ["training"]
+    assert [name for name in plugins.names("estimators") if not get(name).CAVEAT] == ["training"]

@@ -18,16 +18,22 @@ from networks import repeatable
 from safetensors.torch import load_file
 from torch import Tensor
 
-from hwnas.cell import Block, Cell
-from hwnas.curves import Look
 from hwnas.datasets import Dataset
 from hwnas.datasets._shared import TensorImages
 from hwnas.errors import InputError, TrainingError
-from hwnas.estimators import Watch, _batches, _hardware, training
-from hwnas.estimators.training import Progress, Trained, TrainingSettings
-from hwnas.module import Network
-from hwnas.networks import Scale
-from hwnas.networks.cells import CellNetwork
+from hwnas.network.cell import Block, Cell
+from hwnas.network.kinds.cells import CellNetwork
+from hwnas.network.scale import Scale
+from hwnas.searching.estimators.training import evaluate
+from hwnas.training import batches as _batches
+from hwnas.training import hardware as _hardware
+from hwnas.training import loop as training
+from hwnas.training.batches import normalise
+from hwnas.training.curves import Look, Progress, Watch
+from hwnas.training.loop import Trained
+from hwnas.training.module import Network
+from hwnas.training.settings import TrainingSettings
+from hwnas.training.weights import in_common, inherit, save_weights
 
 CELL = Cell((Block(("separable_3x3", 1), ("max_pool_3x3", 0)),))
 SIDE = 8
@@ -149,7 +155,7 @@ def test_where_there_is_no_place_for_an_auxiliary_head_it_is_said() -> None:
 
 
 def test_a_separable_problem_is_learnt() -> None:
-    estimate = training.evaluate(ARCHITECTURE, DATA, PLAIN)
+    estimate = evaluate(ARCHITECTURE, DATA, PLAIN)
     assert estimate.accuracy > 0.95
     assert estimate.images_seen == 6 * 64
     assert estimate.seconds > 0
@@ -283,7 +289,7 @@ def test_short_epochs_take_new_images_until_all_are_used() -> None:
 def test_normalised_images_have_the_data_sets_mean_and_deviation() -> None:
     pixels = torch.tensor([[[[0, 255]], [[51, 102]]]], dtype=torch.uint8)
     data = dataset(mean=(0.5, 0.2), std=(0.5, 0.1))
-    assert training.normalise(pixels, data).tolist() == [[[[-1, 1]], [[0, pytest.approx(2)]]]]
+    assert normalise(pixels, data).tolist() == [[[[-1, 1]], [[0, pytest.approx(2)]]]]
 
 
 def shifts(pixels: Tensor, *, flip: bool) -> list[Tensor]:
@@ -329,7 +335,7 @@ def test_cutout_sets_a_square_to_the_mean(side: int, size: int, seed: int) -> No
 def test_nothing_is_augmented_unless_asked_for() -> None:
     pixels = images().read(torch.arange(8))
     plain = _batches.augmented(pixels, DATA, crop=False, cutout=0, seed=1)
-    assert torch.equal(plain, training.normalise(pixels, DATA))
+    assert torch.equal(plain, normalise(pixels, DATA))
 
 
 def test_batches_that_are_read_ahead_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -366,7 +372,7 @@ def test_measuring_leaves_the_network_as_it_is() -> None:
 
 def test_saved_weights_are_the_networks(tmp_path: Path) -> None:
     result = trained(PLAIN)
-    training.save_weights(result.network, tmp_path / "weights.safetensors")
+    save_weights(result.network, tmp_path / "weights.safetensors")
     network = Network(ARCHITECTURE.graph)
     network.load_state_dict(load_file(tmp_path / "weights.safetensors"))
     assert training.accuracy(network.eval(), DATA.test, DATA) == training.accuracy(result.network, DATA.test, DATA)
@@ -427,7 +433,7 @@ def test_a_look_stops_a_training(whole: Trained) -> None:
     assert stopped.stopped
     assert stopped.looks[-1].epoch == 1
     assert stopped.images_seen == 4 * EVERYTHING.batch_size
-    estimate = training.evaluate(ARCHITECTURE, DATA, EVERYTHING, watch=noted([], stop_after=1))
+    estimate = evaluate(ARCHITECTURE, DATA, EVERYTHING, watch=noted([], stop_after=1))
     assert estimate.stopped
     assert math.isnan(estimate.accuracy)
 
@@ -459,22 +465,22 @@ def test_the_images_that_are_looked_at_are_of_all_classes(monkeypatch: pytest.Mo
 
 def test_weights_of_the_same_name_and_shape_are_inherited(tmp_path: Path) -> None:
     parent = trained(PLAIN)
-    training.save_weights(parent.network, tmp_path / "parent")
+    save_weights(parent.network, tmp_path / "parent")
     other = CellNetwork(Cell((Block(("separable_3x3", 1), ("separable_3x3", 0)),)), ARCHITECTURE.scale)
     network, before = Network(other.graph), Network(other.graph).state_dict()
     theirs = parent.network.state_dict()
-    training.inherit(network, tmp_path / "parent")
+    inherit(network, tmp_path / "parent")
     common = 0
     for name, tensor in network.state_dict().items():
         fits = name in theirs and theirs[name].shape == tensor.shape
         assert torch.equal(tensor, theirs[name]) if fits else tensor.shape == before[name].shape
         common += tensor.numel() * fits
-    assert 0 < training.in_common(other, tmp_path / "parent") == common < sum(t.numel() for t in before.values())
-    assert training.in_common(ARCHITECTURE, tmp_path / "parent") == sum(t.numel() for t in theirs.values())
+    assert 0 < in_common(other, tmp_path / "parent") == common < sum(t.numel() for t in before.values())
+    assert in_common(ARCHITECTURE, tmp_path / "parent") == sum(t.numel() for t in theirs.values())
 
 
 def test_a_training_that_inherits_begins_better_and_is_taken_up_exactly(tmp_path: Path) -> None:
-    training.save_weights(trained(PLAIN).network, tmp_path / "parent")
+    save_weights(trained(PLAIN).network, tmp_path / "parent")
     few = dataclasses.replace(PLAIN, epochs=1, learning_rate=0.001)
 
     def begun(**options: Any) -> Trained:
@@ -671,7 +677,7 @@ def test_broken_checkpoints_are_refused(damage: str, tmp_path: Path) -> None:
     elif damage == "header":
         content[8:20] = bytes(12)
     elif damage == "other":
-        training.save_weights(trained(PLAIN).network, path)
+        save_weights(trained(PLAIN).network, path)
         content = bytearray(path.read_bytes())
     kept = {"empty": 0, "truncated": len(content) // 2}.get(damage, len(content))
     path.write_bytes(content[:kept])
@@ -680,7 +686,7 @@ def test_broken_checkpoints_are_refused(damage: str, tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_of_another_version_is_refused(tmp_path: Path) -> None:
-    from hwnas.estimators import _checkpoint
+    from hwnas.training import checkpoint as _checkpoint
 
     _checkpoint.save(tmp_path / "c", {}, {"version": 1})
     with pytest.raises(TrainingError, match=r"must be of version 2; .* is of version 1"):

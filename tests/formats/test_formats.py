@@ -20,13 +20,14 @@ from networks import (
     torch_output,
 )
 
-from hwnas import formats, plugins
+from hwnas import formats
 from hwnas.errors import ExportError, UnknownNameError
 from hwnas.formats import Format
-from hwnas.graph import Activation, Builder, Graph, Kind, Layer, Shape, Window, one_layer
-from hwnas.module import deployed_weights
-from hwnas.networks import Architecture
+from hwnas.network.architecture import Architecture
+from hwnas.network.graph import Activation, Builder, Graph, Kind, Layer, Shape, Window, one_layer
 from hwnas.spaces import mbconv
+from hwnas.support import plugins
+from hwnas.training.module import deployed_weights
 
 KERNELS = [(1, 1), (3, 3), (5, 5), (7, 7), (1, 7), (7, 1)]
 STRIDES = [(1, 1), (2, 2), (1, 2), (2, 1)]

@@ -12,10 +12,11 @@ from hypothesis import given
 from networks import TOLERANCE, graphs, images, network, relative_error, repeatable, torch_output
 from numpy.typing import NDArray
 
-from hwnas import formats, plugins
+from hwnas import formats
 from hwnas.formats import input_name, output_name
-from hwnas.graph import Graph, Layer
-from hwnas.module import Network, deployed_weights
+from hwnas.network.graph import Graph, Layer
+from hwnas.support import plugins
+from hwnas.training.module import Network, deployed_weights
 
 FLOAT = [(name, p) for name in plugins.names("formats") for p in formats.get(name).FACTS if p != "int8"]
 ROUNDING = {"fp16": 2**-10, "dynamic": 0.01}  # of a layer with weights: what it may add to the relative error

@@ -9,13 +9,14 @@ import torch
 from hypothesis import given
 from networks import TOLERANCE, architectures, images, network, relative_error, repeatable
 
-from hwnas.cell import Block, Cell
 from hwnas.formats import onnx as onnx_format
 from hwnas.formats import random_weights
-from hwnas.graph import Builder, Graph, Layer, one_layer
-from hwnas.module import deployed_weights
-from hwnas.networks import Architecture, Scale
-from hwnas.networks.cells import CellNetwork
+from hwnas.network.architecture import Architecture
+from hwnas.network.cell import Block, Cell
+from hwnas.network.graph import Builder, Graph, Layer, one_layer
+from hwnas.network.kinds.cells import CellNetwork
+from hwnas.network.scale import Scale
+from hwnas.training.module import deployed_weights
 
 CELL = Cell(
     (

@@ -15,13 +15,15 @@ from networks import images, network, torch_output
 from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
-from hwnas import formats, plugins, spaces
+from hwnas import formats, spaces
 from hwnas.errors import ExportError
 from hwnas.formats import made_up_ranges, random_weights
 from hwnas.formats import onnx as onnx_format
-from hwnas.graph import Builder, Graph, Layer, one_layer
-from hwnas.module import deployed_weights
-from hwnas.networks import Architecture, Scale
+from hwnas.network.architecture import Architecture
+from hwnas.network.graph import Builder, Graph, Layer, one_layer
+from hwnas.network.scale import Scale
+from hwnas.support import plugins
+from hwnas.training.module import deployed_weights
 
 STRIDES = [(1, 1), (2, 2), (1, 2), (2, 1)]
 SIZES = [(8, 8), (9, 9), (7, 10), (1, 1), (2, 3)]

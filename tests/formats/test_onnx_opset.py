@@ -10,13 +10,13 @@ import pytest
 from networks import TOLERANCE, images, network, relative_error
 from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
-from hwnas import plugins
 from hwnas.errors import ExportError
 from hwnas.formats import made_up_ranges, random_weights
 from hwnas.formats import onnx as onnx_format
-from hwnas.graph import Builder, Graph
-from hwnas.module import deployed_weights
-from hwnas.networks import Scale
+from hwnas.network.graph import Builder, Graph
+from hwnas.network.scale import Scale
+from hwnas.support import plugins
+from hwnas.training.module import deployed_weights
 
 LOADED = 26  # the highest opset that ONNX Runtime 1.31 loads
 

@@ -10,13 +10,14 @@ from ai_edge_litert.interpreter import Interpreter
 from hypothesis import given
 from networks import TOLERANCE, architectures, images, network, relative_error, repeatable, torch_output
 
-from hwnas.cell import Block, Cell
 from hwnas.errors import ExportError
 from hwnas.formats import random_weights, tflite
-from hwnas.graph import Builder, Graph, Layer, Shape, one_layer
-from hwnas.module import deployed_weights
-from hwnas.networks import Architecture, Scale
-from hwnas.networks.cells import CellNetwork
+from hwnas.network.architecture import Architecture
+from hwnas.network.cell import Block, Cell
+from hwnas.network.graph import Builder, Graph, Layer, Shape, one_layer
+from hwnas.network.kinds.cells import CellNetwork
+from hwnas.network.scale import Scale
+from hwnas.training.module import deployed_weights
 
 OPERATORS = {code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
 CELL = Cell(

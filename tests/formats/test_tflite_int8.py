@@ -12,13 +12,15 @@ from ai_edge_litert.interpreter import Interpreter
 from networks import images, network, torch_output
 from numpy.typing import NDArray
 
-from hwnas import formats, plugins, spaces
+from hwnas import formats, spaces
 from hwnas.errors import ExportError
 from hwnas.formats import made_up_ranges, random_weights, tflite
-from hwnas.graph import Builder, Graph, Layer, one_layer
-from hwnas.module import deployed_weights
-from hwnas.networks import Architecture, Scale
-from hwnas.spaces import mbconv
+from hwnas.network.architecture import Architecture
+from hwnas.network.graph import Builder, Graph, Layer, one_layer
+from hwnas.network.published import mobilenet_v2
+from hwnas.network.scale import Scale
+from hwnas.support import plugins
+from hwnas.training.module import deployed_weights
 
 OPERATORS = {code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
 STRIDES = [(1, 1), (2, 2), (1, 2), (2, 1)]
@@ -175,7 +177,7 @@ def test_what_is_timed_has_the_operators_of_what_is_shipped(space: str) -> None:
 
 
 def test_the_file_is_as_the_specification_says() -> None:
-    graph = tflite.lower(mbconv.mobilenet_v2(resolution=32).graph)
+    graph = tflite.lower(mobilenet_v2(resolution=32).graph)
     weights = random_weights(graph)
     model = model_of(tflite.write(graph, weights, ranges=made_up_ranges(graph)))
     (main,) = model.subgraphs

@@ -14,7 +14,7 @@ from networks import images
 
 from hwnas.errors import ExportError
 from hwnas.formats import made_up_ranges, random_weights, tflite
-from hwnas.graph import Builder, Graph
+from hwnas.network.graph import Builder, Graph
 
 GREY = {"hwnas_trial": "12", "classes": "cat,dög,a b", "mean": "0.5", "std": "0.25"}
 COLOURS = {**GREY, "mean": "0.5,0.4,0.3", "std": "0.2,0.25,0.125"}

@@ -11,12 +11,14 @@ from hypothesis import given
 from networks import TOLERANCE, architectures, images, relative_error, repeatable
 from numpy.typing import NDArray
 
-from hwnas import formats, plugins
+from hwnas import formats
 from hwnas.errors import ExportError
 from hwnas.formats import made_up_ranges, random_weights, tflite
-from hwnas.graph import Builder, Graph, Layer, one_layer
-from hwnas.networks import Architecture, Scale
+from hwnas.network.architecture import Architecture
+from hwnas.network.graph import Builder, Graph, Layer, one_layer
+from hwnas.network.scale import Scale
 from hwnas.spaces import mbconv
+from hwnas.support import plugins
 
 OPERATORS = {code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
 SCALES = [Scale(1, 24, 16, 10), Scale(1, 20, 17, 10, input_channels=1)]

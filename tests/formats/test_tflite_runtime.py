@@ -12,14 +12,14 @@ from networks import TOLERANCE, chosen_networks, graphs, images, network, repeat
 from test_export import MODELS, trained_run
 
 import hwnas
-from hwnas.device import Device, Setting
-from hwnas.files import write_text
+from hwnas.device.device import Device, Setting
 from hwnas.formats import random_weights, tflite
-from hwnas.graph import Graph
-from hwnas.module import deployed_weights
-from hwnas.networks import Architecture
-from hwnas.spaces import mbconv
-from hwnas.verify import verify_files
+from hwnas.network.architecture import Architecture
+from hwnas.network.graph import Graph
+from hwnas.network.published import mobilenet_v2
+from hwnas.support.files import write_text
+from hwnas.training.module import deployed_weights
+from hwnas.verbs.verify import verify_files
 
 PYTHON = Path(__file__).parents[2] / ".venv" / "tflite-runtime" / "bin" / "python"
 SETTING = Setting(runtime="tflite")
@@ -102,7 +102,7 @@ def lengthen_a_shape(data: bytearray) -> None:
 )
 def test_litert_verifies_the_flatbuffer_that_it_loads(spoil: Callable[[bytearray], None]) -> None:
     """Hence each file that a test loads has passed the verifier that the schema generates."""
-    graph = tflite.lower(mbconv.mobilenet_v2(width=0.35, resolution=33).graph)
+    graph = tflite.lower(mobilenet_v2(width=0.35, resolution=33).graph)
     data = bytearray(tflite.write(graph, random_weights(graph)))
     Interpreter(model_content=bytes(data)).allocate_tensors()
     assert schema.Model.ModelBufferHasIdentifier(data, 0)

@@ -5,12 +5,13 @@ import math
 import pytest
 import torch
 
-from hwnas import plugins, proxies
-from hwnas.cell import Block, Cell
-from hwnas.module import Network
-from hwnas.networks import Scale
-from hwnas.networks.cells import CellNetwork
-from hwnas.proxies import naswot
+from hwnas.network.cell import Block, Cell
+from hwnas.network.kinds.cells import CellNetwork
+from hwnas.network.scale import Scale
+from hwnas.searching import proxies
+from hwnas.searching.proxies import naswot
+from hwnas.support import plugins
+from hwnas.training.module import Network
 
 NAMES = plugins.names("proxies")
 SCALE = Scale(1, 8, 16, 10, 1)

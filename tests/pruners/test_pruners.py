@@ -1,7 +1,8 @@
 import pytest
 
-from hwnas import plugins, pruners
-from hwnas.curves import Curve, Look
+from hwnas.searching import pruners
+from hwnas.support import plugins
+from hwnas.training.curves import Curve, Look
 
 ACTIVE = [name for name in plugins.names("pruners") if name != "none"]
 

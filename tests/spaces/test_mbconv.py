@@ -9,18 +9,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from networks import repeatable
 
+from hwnas.artefacts.pretrained import load_in_order
 from hwnas.errors import InputError
-from hwnas.module import Network
-from hwnas.networks import Architecture, Scale
-from hwnas.networks.chain import Chain
-from hwnas.pretrained import load_in_order
+from hwnas.network.architecture import Architecture
+from hwnas.network.kinds.chain import Chain
+from hwnas.network.published import divisible_by_8, mobilenet_v2, mobilenet_v3_large, mobilenet_v3_small
+from hwnas.network.scale import Scale
 from hwnas.spaces import mbconv, random_parameters
+from hwnas.training.module import Network
 
 Make = Callable[..., Chain]
 PUBLISHED = {
-    "mobilenet_v2": (mbconv.mobilenet_v2, 3_504_872, 300.8e6),
-    "mobilenet_v3_large": (mbconv.mobilenet_v3_large, 5_483_032, 216.6e6),
-    "mobilenet_v3_small": (mbconv.mobilenet_v3_small, 2_542_856, 56.5e6),
+    "mobilenet_v2": (mobilenet_v2, 3_504_872, 300.8e6),
+    "mobilenet_v3_large": (mobilenet_v3_large, 5_483_032, 216.6e6),
+    "mobilenet_v3_small": (mobilenet_v3_small, 2_542_856, 56.5e6),
 }
 
 
@@ -60,13 +62,13 @@ def test_with_torchvisions_weights_the_outputs_are_torchvisions(name: str, resol
 @pytest.mark.parametrize("width", [0.35, 0.5, 0.75, 1.4])
 def test_mobilenet_v2_of_other_widths_is_torchvisions_too(width: float) -> None:
     theirs = trained("mobilenet_v2", width_mult=width)
-    ours = Network(mbconv.mobilenet_v2(width=width, resolution=32, classes=17).graph)
+    ours = Network(mobilenet_v2(width=width, resolution=32, classes=17).graph)
     load_in_order(ours, theirs.state_dict())
     assert sum(p.numel() for p in ours.parameters()) == sum(p.numel() for p in theirs.parameters())
 
 
 def test_weights_of_another_network_are_refused() -> None:
-    network = Network(mbconv.mobilenet_v2(resolution=32, classes=10).graph)
+    network = Network(mobilenet_v2(resolution=32, classes=10).graph)
     with pytest.raises(InputError, match=r"must be \(10, 1280\); got classifier.1.weight \(17, 1280\)"):
         load_in_order(network, trained("mobilenet_v2").state_dict())
     with pytest.raises(InputError, match="it has 262 tensors, got 210"):
@@ -82,7 +84,7 @@ def test_a_chain_survives_its_json(make: Make) -> None:
 @given(width=st.floats(1, 2000))
 @repeatable(100)
 def test_channels_are_rounded_to_8_by_a_tenth_at_most(width: float) -> None:
-    rounded = mbconv.divisible_by_8(width)
+    rounded = divisible_by_8(width)
     assert rounded % 8 == 0
     assert rounded >= 0.9 * width
     assert rounded <= max(8, width + 8)
@@ -102,7 +104,7 @@ def test_the_scale_limits_the_depth_and_sets_the_width() -> None:
     [
         ({"kind": "chain"}, "a chain must have stem, blocks"),
         ({"kind": "chain", "blocks": [{"filters": 3}]}, "a chain must have stem, blocks"),
-        ({**mbconv.mobilenet_v2().to_json(), "head": 0}, "head must be at least 1; got 0"),
+        ({**mobilenet_v2().to_json(), "head": 0}, "head must be at least 1; got 0"),
         ({"kind": "chian"}, "unknown kind of network 'chian'; known: cells, chain, macro"),
     ],
 )

@@ -16,10 +16,12 @@ from optuna.samplers import RandomSampler
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from hwnas import formats, plugins, spaces
-from hwnas.graph import executed
-from hwnas.module import Network
-from hwnas.networks import Architecture, Scale
+from hwnas import formats, spaces
+from hwnas.network.architecture import Architecture
+from hwnas.network.graph import executed
+from hwnas.network.scale import Scale
+from hwnas.support import plugins
+from hwnas.training.module import Network
 
 SCALES = [Scale(1, 6, 12, 7), Scale(1, 9, 16, 3), Scale(1, 4, 13, 4), Scale(2, 4, 17, 10, 1)]
 

@@ -10,7 +10,7 @@ from optuna.distributions import CategoricalDistribution
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
-from hwnas.strategies import Context, Parameters, make_sampler
+from hwnas.searching.strategies import Context, Parameters, make_sampler
 
 
 class Known:

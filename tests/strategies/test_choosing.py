@@ -5,7 +5,7 @@ from itertools import product
 import pytest
 from optuna.trial import TrialState
 
-from hwnas.strategies import ExhaustedError
+from hwnas.searching.strategies import ExhaustedError
 from strategies.known import Known, empty_study, propose
 
 REJECTING = ["controller", "controller-reinforce", "evolution", "random"]

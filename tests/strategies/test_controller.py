@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from hwnas.strategies import Context, _policy, make_sampler
-from hwnas.strategies._policy import Episode, Learning, Policy, Setup, learnt
+from hwnas.searching.strategies import Context, _policy, make_sampler
+from hwnas.searching.strategies._policy import Episode, Learning, Policy, Setup, learnt
 from strategies.known import Known, empty_study, median_best, propose, searched
 
 CONTROLLERS = ["controller", "controller-reinforce"]

@@ -5,9 +5,9 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from hwnas.strategies import ExhaustedError
-from hwnas.surrogates import _gaussian_process as process
-from hwnas.surrogates._gaussian_process import Kernel, Points, Posterior
+from hwnas.searching.strategies import ExhaustedError
+from hwnas.searching.surrogates import _gaussian_process as process
+from hwnas.searching.surrogates._gaussian_process import Kernel, Points, Posterior
 from strategies.known import Known, empty_study, propose, searched
 
 

@@ -8,11 +8,12 @@ import pytest
 from conftest import FILTERS, pretend_table
 from optuna.trial import TrialState
 
-from hwnas import plugins, spaces
-from hwnas.budget import Budget
-from hwnas.costs import CostModel
-from hwnas.networks import ladder
-from hwnas.strategies._candidates import SpaceCandidates
+from hwnas import spaces
+from hwnas.latency.budget import Budget
+from hwnas.latency.costs import CostModel
+from hwnas.network.scale import ladder
+from hwnas.searching.candidates import SpaceCandidates
+from hwnas.support import plugins
 from strategies.known import empty_study, propose
 
 STRATEGIES = plugins.names("strategies")

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
-from hwnas import plugins, surrogates
-from hwnas.ranks import spearman
+from hwnas.runs.front import spearman
+from hwnas.searching import surrogates
+from hwnas.searching.surrogates import Evaluated, Surrogate
+from hwnas.searching.surrogates._features import features
 from hwnas.spaces import pnas
-from hwnas.surrogates import Evaluated, Surrogate
-from hwnas.surrogates._features import features
+from hwnas.support import plugins
 
 NAMES = plugins.names("surrogates")
 OPERATIONS = len(pnas.OPERATIONS)

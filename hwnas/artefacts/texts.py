@@ -1,0 +1,47 @@
+"""What an artefact says of itself, written from its card: README.md, with fragments in C++ and Kotlin, and run.py."""
+
+from collections.abc import Iterable
+from typing import Any
+
+
+def readme(card: dict[str, Any]) -> str:
+    """Return README.md; its fragments read the fastest TFLite file, or where there is none the ONNX file."""
+    name = fragments_file(card)
+    return _render("export_readme.md.jinja", card=card, file_name=name, file=card["files"][name])
+
+
+def run_script(card: dict[str, Any]) -> str:
+    """Return run.py, which classifies an image with numpy, Pillow and a runtime."""
+    return _render("export_run.py.jinja", card=card)
+
+
+def fragments_file(card: dict[str, Any]) -> str:
+    """Return the name of the fastest TFLite file by what was measured, of the first where there is none such."""
+    files: dict[str, dict[str, Any]] = card["files"]
+    fitting = [name for name in files if files[name]["runtime"] == "tflite"] or list(files)
+    return min(fitting, key=lambda name: files[name]["measured_ms"] or float("inf"))
+
+
+def float32(number: float) -> str:
+    """Return a number as a float literal of C++ and Kotlin: 0.25f, with all digits that float32 tells apart."""
+    digits = f"{number:.9g}"
+    return f"{digits}f" if "." in digits or "e" in digits else f"{digits}.0f"
+
+
+def _dims(shape: Iterable[int | str]) -> str:
+    return f"[{', '.join(map(str, shape))}]"
+
+
+def _render(template: str, **values: Any) -> str:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("hwnas.artefacts"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,
+    )
+    environment.filters |= {"repr": repr, "float32": float32, "dims": _dims}
+    text: str = environment.get_template(template).render(values)
+    return text

@@ -1,0 +1,91 @@
+"""Devices: what devices/NAME.toml says of a machine, and where such files and latency tables are looked for.
+
+A device's settings (runtime, precision, threads) each have a latency table of their own.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
+
+from hwnas.errors import InputError, UnknownNameError
+from hwnas.support import read_toml
+
+_PACKAGE = Path(__file__).parent.parent
+_SHIPPED = (_PACKAGE / "_shipped", _PACKAGE.parent)  # in a wheel; in a checkout
+
+
+class Setting(BaseModel):
+    """How models are run on a device: one latency table belongs to each setting."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    runtime: str
+    precision: Literal["fp32", "fp16", "dynamic", "int8"] = "fp32"
+    threads: int = Field(default=1, ge=1)
+    without: tuple[str, ...] = ()  # rewrites that are slower there, as its table was measured to say
+
+    @property
+    def name(self) -> str:
+        """The setting's name, as in `tflite-fp32-1t`: runtime, precision, number of threads."""
+        return f"{self.runtime}-{self.precision}-{self.threads}t"
+
+
+class Device(BaseModel):
+    """A machine that models are timed on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    description: str = ""
+    transport: str = "local"
+    python: str = ""  # the interpreter that runs hwnas/runner.py there; empty: this one (local) or python3
+    address: str = ""  # ssh: user@host or host
+    port: int = Field(default=22, ge=1, le=65535)  # ssh
+    known_hosts: Path = Path("~/.ssh/known_hosts")  # ssh: the file of host keys
+    key: Path | None = None  # ssh: the user's private key; none: the agent's keys and the usual files
+    folder: str = ""  # ssh, adb: where files are put there; empty: its temporary folder, /data/local/tmp
+    serial: str = ""  # adb: which phone; empty: the only one that is attached
+    adb: str = "adb"  # adb: the command
+    benchmark_model: str = ""  # adb: TFLite's tool, a path here (it is pushed) or on the phone
+    cores: tuple[NonNegativeInt, ...] = ()  # adb: to pin to; empty: all
+    settings: tuple[Setting, ...] = Field(min_length=1)
+
+    def setting(self, name: str | None = None, *, threads: int | None = None) -> Setting:
+        """Return the setting of that name (the first one without a name), with another number of threads if given.
+
+        Raises UnknownNameError, which lists the device's settings, and InputError for fewer than one thread.
+        """
+        known = {setting.name: setting for setting in self.settings}
+        if name is not None and name not in known:
+            raise UnknownNameError(f"setting of device {self.name}", name, known)
+        chosen = self.settings[0] if name is None else known[name]
+        if threads is None:
+            return chosen
+        if threads < 1:
+            raise InputError(f"threads must be at least 1; got {threads}")
+        return chosen.model_copy(update={"threads": threads})
+
+
+def folders(kind: Literal["devices", "latency_tables"]) -> list[Path]:
+    """Return where files of this kind are looked for: the user's own folder first, then those that hwnas ships."""
+    found = [Path.cwd() / kind, *(root / kind for root in _SHIPPED)]
+    return [folder for folder in dict.fromkeys(found) if folder.is_dir()]
+
+
+def load_device(name: str) -> Device:
+    """Read devices/NAME.toml, or the file itself where `name` is a path that ends in .toml.
+
+    Raises UnknownNameError, which lists the known devices, and InputError for a file that is not a device's.
+    """
+    known = {path.stem: path for folder in reversed(folders("devices")) for path in folder.glob("*.toml")}
+    path = Path(name) if name.endswith(".toml") else known.get(name)
+    if path is None or not path.is_file():
+        raise UnknownNameError("device", name, known, hint="A device is a file devices/NAME.toml")
+    try:
+        device = Device.model_validate(read_toml(path, what="a device's file"))
+    except ValidationError as error:
+        raise InputError(f"a device's file must be TOML with name, transport and settings; {path}: {error}") from None
+    if device.name != path.stem:
+        raise InputError(f"a device's name must be its file's name; {path} says {device.name!r}")
+    return device

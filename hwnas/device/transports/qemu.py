@@ -1,0 +1,34 @@
+"""An Arm processor that this machine emulates with qemu-user: files stay where they are, the runner is a child process.
+
+What is computed there is what an Arm computes, and executed instructions are counted. Time means nothing.
+"""
+
+import os
+from pathlib import Path
+
+from hwnas.device.device import Device
+from hwnas.device.transports import local
+from hwnas.device.transports._qemu_sysroot import Sysroot
+
+EMULATED = True
+
+
+class Transport(local.Transport):
+    """See hwnas.transports.Transport; raises DeviceError where the sysroot has to be made first."""
+
+    def __init__(self, device: Device) -> None:
+        super().__init__(device.model_copy(update={"python": str(sysroot(device).python)}))
+
+
+def set_up(device: Device) -> Path:
+    """Make the device's sysroot, unless it is there; return its folder. Raises DeviceError where that fails."""
+    made = sysroot(device)
+    made.make()
+    return made.folder
+
+
+def sysroot(device: Device) -> Sysroot:
+    """Return the device's sysroot: in its folder, or else in the user's cache."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    folder = Path(device.folder) if device.folder else cache / "hwnas" / device.name
+    return Sysroot(device.name, folder.expanduser().absolute())

@@ -1,0 +1,391 @@
+"""Measures on the device every operator that a space can need, and some whole networks: fills a latency table."""
+
+import dataclasses
+import random
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hwnas import spaces
+from hwnas.support import Bar, bar, plugins, say
+
+if TYPE_CHECKING:
+    from hwnas.device import Device, Setting
+    from hwnas.latency.measure import Conditions, Timed
+    from hwnas.latency.measurement import Measurement
+    from hwnas.latency.steadiness import Steadiness
+    from hwnas.latency.table import LatencyTable, Session
+    from hwnas.latency.validation import Validation
+    from hwnas.network import Architecture, Graph, Scale
+
+_SAVING = 0.05  # share of the time that the table may be saved in
+_ROUNDS_A_PASS = 2
+_ROUNDS = 6  # that an operator needs
+_NETWORK_ROUNDS = 10  # that a whole network needs, each of which weighs more
+_MOST_ROUNDS = 12  # that an entry gets whose rounds disagree by more than this share
+_MAX_SPREAD = 0.1
+_HELD_OUT = "held-out network"
+_OTHER_SEED = 1_000_003  # far from the seeds that people choose
+_CHUNK = 256  # models that one process of the runner times
+
+
+@dataclass(frozen=True, slots=True)
+class Profiled:
+    """What `profile` did to one table; `error` is the prediction's, as a share, on networks it was not fitted to."""
+
+    device: str
+    setting: str
+    table: str
+    entries: int
+    measured_now: int
+    unstable: int
+    networks: int
+    median_spread: float
+    canary_ms: float | None
+    error: float
+    steadiness: "Steadiness"
+    validation: "Validation | None"
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What is to be measured of every setting."""
+
+    space: str
+    scales: "Sequence[Scale]"
+    networks: int  # to fit to
+    held_out: int
+    seed: int
+    max_wait: float
+
+    def session(self, conditions: dict[str, Any]) -> "Session":
+        """Return what the table is to remember of it, as it begins."""
+        from hwnas.latency.table import Session
+
+        scales = [dataclasses.asdict(scale) for scale in self.scales]
+        return Session(
+            space=self.space,
+            scales={name: list(dict.fromkeys(scale[name] for scale in scales)) for name in scales[0]},
+            networks=self.networks,
+            seed=self.seed,
+            held_out=self.held_out,
+            held_out_seed=self.seed + _OTHER_SEED,
+            before=conditions,
+            after=conditions,
+        )
+
+
+def profile_setting(device: "Device", setting: "Setting", task: Task, fresh: bool, unstable: bool) -> Profiled:
+    """Measure a device in one setting: fill its latency table."""
+    from hwnas.latency.costs import CostModel
+    from hwnas.latency.steadiness import judge
+    from hwnas.latency.validation import validate
+
+    started = time.monotonic()
+    table = _table_to_fill(device, setting, fresh)
+    say(f"profiling {device.name} in setting {setting.name}, into {table.path}")
+    _choose_rewrites(device, table, task)
+    setting = table.measured_in
+    graphs, architectures = _wanted(table, task)
+    if unstable:
+        _forget_unstable(table, graphs, architectures)
+    before = len(table.entries)
+    _measure(device, setting, table, graphs, architectures, task)
+    model = CostModel(table, task.scales)
+    spreads = sorted(entry.spread for entry in table.entries.values())
+    return Profiled(
+        device=device.name,
+        setting=setting.name,
+        table=str(table.path),
+        entries=len(table.entries),
+        measured_now=len(table.entries) - before,
+        unstable=sum(entry.unstable for entry in table.entries.values()),
+        networks=len(table.networks),
+        median_spread=spreads[len(spreads) // 2],
+        canary_ms=table.canary_ms,
+        error=model.correction.error,
+        steadiness=judge(table),
+        validation=validate(model),
+        seconds=time.monotonic() - started,
+    )
+
+
+def _table_to_fill(device: "Device", setting: "Setting", fresh: bool) -> "LatencyTable":
+    """Return the user's own table if it fits the device as it is now, or a new one."""
+    from hwnas.latency.measure import read_conditions
+    from hwnas.latency.table import LatencyTable
+    from hwnas.latency.where import check_conditions, own_path
+
+    path = own_path(device, setting)
+    conditions = read_conditions(device, setting)
+    if path.exists() and fresh:
+        path.replace(path.with_suffix(f".{time.strftime('%Y%m%dT%H%M%S')}.old"))
+    if path.exists():
+        table = LatencyTable.read(path)
+        check_conditions(table, conditions.fingerprint)
+        return table
+    return LatencyTable(path, device.name, setting.model_dump(), dataclasses.asdict(conditions))
+
+
+def _choose_rewrites(device: "Device", table: "LatencyTable", task: Task) -> None:
+    """Time networks with and without each rewrite, and leave out what is slower: once, before anything is measured."""
+    from hwnas.formats import rewritten_layers
+    from hwnas.latency.rewrite_worth import measure_rewrites
+
+    setting = table.measured_in
+    if table.entries or table.rewrites:
+        return
+    graphs = [network.graph for network in random_networks(task.space, task.scales, task.networks, seed=task.seed)]
+    asked = {name for graph in graphs for name in rewritten_layers(graph, setting)}
+    if not asked:
+        return
+    say(f"timing a few networks with and without {', '.join(sorted(asked))}")
+    table.choose(measure_rewrites(device, setting, graphs))
+    table.save()
+    for name, ratio in sorted(table.rewrites.items()):
+        say(f"{name}: {ratio:.2f} of the time without it{', so it is left out' if ratio > 1 else ''}")
+
+
+def _wanted(table: "LatencyTable", task: Task) -> "tuple[dict[str, Graph], dict[str, Architecture]]":
+    """Return what is to be measured, by name: lowered graphs, and the architectures of those that are whole networks.
+
+    An operator's name is its key in the table, its graph that layer alone; those of networks that are to be held out
+    begin with `_HELD_OUT`.
+    """
+    from hwnas import formats
+    from hwnas.network import executed, one_layer
+
+    setting = table.measured_in
+    runtime = formats.get(setting.runtime, precision=setting.precision)
+    lower = partial(runtime.lower, without=setting.without)
+    graphs: dict[str, Graph] = {}
+    cover = list(dict.fromkeys(chain.from_iterable(map(plugins.load("spaces", task.space).cover, task.scales))))
+    with bar("listing the operators", len(cover)) as listing:
+        for architecture in cover:
+            for name, layer, shapes in executed(lower(architecture.graph)):
+                if name not in graphs:
+                    graphs[name] = one_layer(layer, shapes)
+            listing.advance()
+    fitted = random_networks(task.space, task.scales, task.networks, seed=task.seed)
+    others = random_networks(task.space, task.scales, task.held_out, seed=task.seed + _OTHER_SEED)
+    architectures = {f"network {index}": architecture for index, architecture in enumerate(fitted)}
+    architectures |= {f"{_HELD_OUT} {i}": other for i, other in enumerate(others) if other not in fitted}
+    graphs |= {name: lower(architecture.graph) for name, architecture in architectures.items()}
+    return graphs, architectures
+
+
+def _forget_unstable(
+    table: "LatencyTable", graphs: "Mapping[str, Graph]", architectures: "Mapping[str, Architecture]"
+) -> None:
+    """Drop what is about to be measured, and is in the table with rounds that disagree."""
+    wanted = [architecture.to_json() for architecture in architectures.values()]
+    table.entries = {key: entry for key, entry in table.entries.items() if not (entry.unstable and key in graphs)}
+    table.networks = [n for n in table.networks if not (n.measurement.unstable and n.architecture in wanted)]
+
+
+class _Watch:
+    """Listens to what the device tells while it is measured, and keeps it in the table, as its last session."""
+
+    def __init__(self, table: "LatencyTable", task: Task) -> None:
+        self.task = task
+        self.pace: dict[str, float] = {}
+        self._table, self._earlier = table, list(table.sessions)
+        self._session: Session | None = None
+
+    def conditions(self, now: "Conditions") -> None:
+        """Take note of the conditions, before and after some models."""
+        from hwnas.device import throttled
+
+        told = dataclasses.asdict(now)
+        session = self._session or self.task.session(told)
+        self._keep(
+            dataclasses.replace(
+                session,
+                after=told,
+                others_busy=max(filter(None, (session.others_busy, now.others_busy)), default=now.others_busy),
+                throttled=throttled(session.before, told) or session.throttled,
+            )
+        )
+
+    def wait(self, seconds: float, reason: str) -> None:
+        """Say once that the device is given pauses, and count them."""
+        if self._session is None:
+            return
+        if not self._session.waited_s:
+            say(f"{reason}: it is given pauses, for {self.task.max_wait:.0%} of the time at most (--max-wait)")
+        self._keep(dataclasses.replace(self._session, waited_s=self._session.waited_s + seconds))
+
+    def _keep(self, session: "Session") -> None:
+        self._session = session
+        self._table.sessions = [*self._earlier, session]
+
+
+def _measure(
+    device: "Device",
+    setting: "Setting",
+    table: "LatencyTable",
+    graphs: "Mapping[str, Graph]",
+    architectures: "Mapping[str, Architecture]",
+    task: Task,
+) -> None:
+    """Time what lacks rounds, in passes over all of it, so that each entry's rounds are spread over the whole time."""
+    watch, done, started = _Watch(table, task), 0, time.monotonic()
+    with bar("measuring", 1) as measuring, tempfile.TemporaryDirectory(prefix="hwnas-") as folder:
+        written = _Written(graphs, setting, Path(folder))
+        for number in range(_MOST_ROUNDS // _ROUNDS_A_PASS):
+            left = {name: _passes_left(table, name, architectures) for name in graphs}
+            due = [name for name, turns in left.items() if turns]
+            random.Random(task.seed + number).shuffle(due)
+            if number == 0:
+                _announce(due, sum(left.values()), architectures)
+            measuring.describe(f"{len(due)} operators and networks, pass {number + 1}")
+            measuring.at(done, total=done + sum(left.values()))
+            for chunk in _chunks(due):
+                _measure_chunk(device, setting, table, written.files(chunk), architectures, measuring, watch)
+                if number == 0 and chunk[0] == due[0]:
+                    seconds = (time.monotonic() - started) * (sum(left.values()) / len(chunk) - 1)
+                    say(f"at this device's pace that takes {_duration(seconds)} more")
+            done += len(due)
+
+
+def _announce(due: Sequence[str], turns: int, architectures: "Mapping[str, Architecture]") -> None:
+    """Say what will be measured, and how long it takes at least."""
+    from hwnas.device import Job
+
+    if not due:
+        say("the table has all of it: nothing is measured")
+        return
+    networks = sum(name in architectures for name in due)
+    least = turns * _ROUNDS_A_PASS * (Job.warmup_ms + Job.min_ms) / 1e3
+    say(
+        f"to measure: {len(due) - networks} operators in {_ROUNDS} rounds and {networks} whole networks in "
+        f"{_NETWORK_ROUNDS}, more where they disagree; {_duration(least)} at least"
+    )
+
+
+def _duration(seconds: float) -> str:
+    """Return a time in words, to two digits or so."""
+    for size, unit in ((3600.0, "h"), (60.0, "min")):
+        if seconds >= 1.5 * size:
+            return f"{seconds / size:.2g} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def _measure_chunk(
+    device: "Device",
+    setting: "Setting",
+    table: "LatencyTable",
+    files: Mapping[str, Path],
+    architectures: "Mapping[str, Architecture]",
+    measuring: Bar,
+    watch: _Watch,
+) -> None:
+    """Time one chunk, adding to the table's entries and saving it again and again."""
+    from hwnas.latency.measure import time_models
+
+    with _saved(table) as save:
+        timings = time_models(
+            device,
+            setting,
+            files,
+            rounds=_ROUNDS_A_PASS,
+            attempts=1,
+            max_wait=watch.task.max_wait,
+            pace=watch.pace,
+            on_conditions=watch.conditions,
+            on_wait=watch.wait,
+        )
+        for timed in timings:
+            _add(table, timed, architectures)
+            measuring.advance()
+            save()
+
+
+def _found(table: "LatencyTable", name: str, architectures: "Mapping[str, Architecture]") -> "Measurement | None":
+    """Return what the table has of an operator or a whole network."""
+    if name not in architectures:
+        return table.entries.get(name)
+    return table.network(architectures[name].to_json())
+
+
+def _add(table: "LatencyTable", timed: "Timed", architectures: "Mapping[str, Architecture]") -> None:
+    """Add rounds to an entry; one that stays spread after all its rounds is marked unstable."""
+    name = timed.name
+    merged = timed.measurement.after(_found(table, name, architectures))
+    done = len(merged.rounds_ms) >= _MOST_ROUNDS
+    merged = dataclasses.replace(merged, unstable=merged.spread > _MAX_SPREAD and done)
+    if name in architectures:
+        held_out = name.startswith(_HELD_OUT)
+        table.set_network(architectures[name].to_json(), merged, held_out=held_out, other=timed.other)
+    else:
+        table.entries[name] = merged
+
+
+def _passes_left(table: "LatencyTable", name: str, architectures: "Mapping[str, Architecture]") -> int:
+    """Return how many more passes an entry needs: until it has its rounds, and more of them where they disagree."""
+    measurement = _found(table, name, architectures)
+    rounds = len(measurement.rounds_ms) if measurement else 0
+    wanted = _NETWORK_ROUNDS if name in architectures else _ROUNDS
+    if measurement and rounds >= wanted and measurement.spread > _MAX_SPREAD:
+        wanted = _MOST_ROUNDS
+    return max(0, wanted - rounds) // _ROUNDS_A_PASS
+
+
+def random_networks(space: str, scales: "Sequence[Scale]", count: int, *, seed: int) -> "list[Architecture]":
+    """Return random networks of a space, each at a random scale."""
+    chooser = random.Random(seed)
+    plugin = plugins.load("spaces", space)
+    chosen = spaces.random_parameters(plugin, count, seed=seed)
+    return [plugin.architecture(parameters, chooser.choice(scales)) for parameters in chosen]
+
+
+def _chunks(names: Sequence[str]) -> Iterator[list[str]]:
+    left = iter(names)
+    while chunk := list(islice(left, _CHUNK)):
+        yield chunk
+
+
+@contextmanager
+def _saved(table: "LatencyTable") -> Iterator[Callable[[], None]]:
+    """Save the table when the block ends, however it ends; and when what is given is called, unless that was just now.
+
+    A large table takes long to save: the next time comes when that is no more than `_SAVING` of the time.
+    """
+    due = 0.0
+
+    def save() -> None:
+        nonlocal due
+        started = time.monotonic()
+        if started >= due:
+            table.save()
+            due = started + (time.monotonic() - started) / _SAVING
+
+    try:
+        yield save
+    finally:
+        table.save()
+
+
+class _Written:
+    """Models as files, written when they are first asked for and kept for all passes."""
+
+    def __init__(self, graphs: "Mapping[str, Graph]", setting: "Setting", folder: Path) -> None:
+        self._graphs, self._setting, self._folder = graphs, setting, folder
+        self._files: dict[str, Path] = {}
+
+    def files(self, names: Sequence[str]) -> dict[str, Path]:
+        """Return the files of these models, by their names."""
+        from hwnas.latency.measure import write_models
+
+        if missing := {name: self._graphs[name] for name in names if name not in self._files}:
+            part = self._folder / str(len(self._files))
+            part.mkdir()
+            self._files |= write_models(missing, self._setting, part)
+        return {name: self._files[name] for name in names}

@@ -1,0 +1,125 @@
+"""How steady a device was while it was measured, in words, and what to do where it was not: the end of `profile`."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from hwnas.latency.table import LatencyTable, Session
+
+_DRIFT = 0.25  # of the slowest tenth of the rounds
+_UNSTABLE = 0.05  # of the entries
+_BUSY = 0.1  # of all cores, by other programs
+
+
+@dataclass(frozen=True, slots=True)
+class Steadiness:
+    """What a device told of itself while a table was filled; pairs are before and after the last call of `profile`.
+
+    `drift` is how much slower than in the device's faster minutes the canary was in the slowest tenth of all rounds
+    (None without a canary), `unstable` the share of entries whose rounds disagree to the end, `others_busy` the most of
+    all cores' time that other programs took, `frequency_mhz` that of the slowest core in use. `reasons` say why the
+    device was not steady, `remedies` what to do.
+    """
+
+    drift: float | None
+    unstable: float
+    others_busy: float | None = None
+    throttled: str = ""
+    waited_s: float = 0.0
+    temperature_c: tuple[float | None, float | None] = (None, None)
+    frequency_mhz: tuple[float | None, float | None] = (None, None)
+    governor: tuple[str | None, str | None] = (None, None)
+    reasons: list[str] = field(default_factory=list)
+    remedies: list[str] = field(default_factory=list)
+
+    @property
+    def figures(self) -> str:
+        """What was seen, reason or not."""
+        pairs = [
+            _pair("{:.0f} °C", self.temperature_c),
+            _pair("{:.0f} MHz", self.frequency_mhz),
+            _pair("governor {}", self.governor),
+        ]
+        waited = [f"waited {self.waited_s:.0f} s for it"] * (self.waited_s >= 1)
+        drift = [] if self.drift is None else [f"slower by {self.drift:.0%} or more in a tenth of the rounds"]
+        return ", ".join([*drift, f"{self.unstable:.1%} of the entries unstable", *filter(None, pairs), *waited])
+
+    def __str__(self) -> str:
+        if not self.reasons:
+            return f"the device was steady: {self.figures}"
+        todo = "".join(f"\n  {remedy}" for remedy in self.remedies)
+        return f"the device was unsteady: {'; '.join(self.reasons)} ({self.figures}). What helps:{todo}"
+
+
+def judge(table: LatencyTable) -> Steadiness:
+    """Return how steady the device of a table was; what is not in tables of earlier versions is unknown."""
+    unstable = sum(entry.unstable for entry in table.entries.values()) / max(1, len(table.entries))
+    session = table.sessions[-1] if table.sessions else None
+    drift = table.drift
+    found = list(_reasons(drift, unstable, session))
+    reasons = [reason for reason, _ in found]
+    remedies = list(dict.fromkeys(remedy for _, remedy in found)) + [f"then type: {again(table)}"] * bool(found)
+    if session is None:
+        return Steadiness(drift, unstable, reasons=reasons, remedies=remedies)
+    return Steadiness(
+        drift=drift,
+        unstable=unstable,
+        others_busy=session.others_busy,
+        throttled=session.throttled,
+        waited_s=session.waited_s,
+        temperature_c=(session.before.get("temperature_c"), session.after.get("temperature_c")),
+        frequency_mhz=(_slowest(session.before), _slowest(session.after)),
+        governor=(session.before.get("governor"), session.after.get("governor")),
+        reasons=reasons,
+        remedies=remedies,
+    )
+
+
+def again(table: LatencyTable) -> str:
+    """Return the command that measures unstable entries again; all, where none is or their space is unknown."""
+    command = f"hwnas profile {table.device} --setting {table.measured_in.name}"
+    if not table.sessions:
+        return f"{command} --fresh"
+    last = table.sessions[-1]
+    measured = [*table.entries.values(), *(network.measurement for network in table.networks)]
+    which = "--unstable" if any(one.unstable for one in measured) else "--fresh"
+    skeleton = "".join(f" --skeleton {name}" for name in last.scales.get("skeleton", [])[:1])
+    return (
+        f"{command} --space {last.space} --cells {_listed(last, 'cells')} --filters {_listed(last, 'filters')} "
+        f"--resolution {_listed(last, 'resolution')} --channels {_listed(last, 'input_channels')} "
+        f"--classes {_listed(last, 'classes')}{skeleton} --networks {last.networks} --validate {last.held_out} "
+        f"--seed {last.seed} {which}"
+    )
+
+
+def _listed(session: Session, name: str) -> str:
+    return ",".join(map(str, session.scales.get(name, [])))
+
+
+def _reasons(drift: float | None, unstable: float, session: Session | None) -> Iterator[tuple[str, str]]:
+    """Yield why a device was not steady, and what to do about each."""
+    busy = (session and session.others_busy) or 0.0
+    if session and session.throttled:
+        supply = "under-voltage" in session.throttled
+        remedy = "give it a stronger power supply" if supply else "cool it: a fan, out of its case, off the charger"
+        yield f"it throttled: {session.throttled}", remedy
+    if busy > _BUSY:
+        yield f"other programs took up to {busy:.0%} of its cores", "stop other programs (`top` lists them)"
+    drifts = (drift or 0.0) > _DRIFT
+    if not drifts and unstable <= _UNSTABLE:
+        return
+    remedy = "measure when nothing else runs, also on the machine that a virtual one shares"
+    governor = session.after.get("governor") if session else None
+    if governor not in (None, "performance"):
+        remedy = f"fix its clock: the governor is {governor}; `cpupower frequency-set -g performance`"
+    yield "its speed changed too much" if drifts else "too many entries are unstable", remedy
+
+
+def _slowest(conditions: dict[str, Any]) -> float | None:
+    return min(conditions.get("frequency_mhz") or [], default=None)
+
+
+def _pair(words: str, pair: tuple[Any, Any]) -> str:
+    """Return what was before and after in words; once where it is the same, nothing where it is unknown."""
+    told = list(dict.fromkeys(words.format(value) for value in pair if value is not None))
+    return " before, ".join(told) + " after" * (len(told) > 1)

@@ -1,0 +1,103 @@
+"""Where latency tables are, by device and setting, and whether one was measured under the conditions at hand."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hwnas.device import Device, Setting, folders
+from hwnas.errors import InputError, TableError, UnknownNameError
+from hwnas.latency.measurement import Measurement
+from hwnas.latency.table import LatencyTable
+
+
+def own_path(device: Device, setting: Setting) -> Path:
+    """Return where `profile` writes: ./latency_tables/NAME/SETTING.json."""
+    return Path.cwd() / "latency_tables" / device.name / f"{setting.name}.json"
+
+
+def open_table(device: Device, setting: Setting) -> LatencyTable:
+    """Read the table of a device's setting, the user's own before one that hwnas ships.
+
+    Raises TableError, with the command that makes one, where there is none.
+    """
+    if path := _path(device, setting):
+        return LatencyTable.read(path)
+    raise TableError(
+        f"device {device.name} must be profiled in setting {setting.name} first; there is no "
+        f"latency_tables/{device.name}/{setting.name}.json. Type: hwnas profile {device.name} --setting {setting.name}"
+    )
+
+
+def _path(device: Device, setting: Setting) -> Path | None:
+    paths = (folder / device.name / f"{setting.name}.json" for folder in folders("latency_tables"))
+    return next((path for path in paths if path.is_file()), None)
+
+
+def find_table(device: Device, setting: Setting) -> LatencyTable | None:
+    """Read the table of a device's setting, as `open_table`, if there is one."""
+    path = _path(device, setting)
+    return LatencyTable.read(path) if path else None
+
+
+def as_measured(device: Device, setting: Setting) -> Setting:
+    """Return a setting with the rewrites that its table was measured without, if there is one."""
+    table = find_table(device, setting)
+    return setting.model_copy(update={"without": table.measured_in.without}) if table else setting
+
+
+def stated_ms(measurement: Measurement, table: LatencyTable | None) -> float:
+    """Return the latency that hwnas states of a measurement: at the canary of its setting's table, if there is one.
+
+    So what was measured at other times, by a search and by an export, is held against the same cap.
+    """
+    return table.stated_ms(measurement) if table else measurement.ms
+
+
+def find_tables() -> list[Path]:
+    """Return every latency_tables/NAME/SETTING.json: the user's own, then those that hwnas ships."""
+    return [path for folder in folders("latency_tables") for path in sorted(folder.glob("*/*.json"))]
+
+
+def table_paths(what: str, setting: str | None = None) -> list[Path]:
+    """Return the files that `what` stands for: a file itself, or the tables of DEVICE or DEVICE/SETTING.
+
+    Where the user's own folder and the shipped one both have a table, it is the user's own.
+    Raises UnknownNameError, which lists the known tables.
+    """
+    if what.endswith(".json"):
+        return [Path(what)]
+    device, _, named = what.partition("/")
+    wanted = setting or named
+    known = {(path.parent.name, path.stem): path for path in reversed(find_tables())}
+    chosen = [path for (name, stem), path in sorted(known.items()) if name == device and stem == (wanted or stem)]
+    if not chosen:
+        raise UnknownNameError(
+            "latency table",
+            f"{device}/{wanted}" if wanted else device,
+            ("/".join(names) for names in known),
+            hint=f"Type: hwnas profile {device}{f' --setting {wanted}' if wanted else ''}",
+        )
+    return chosen
+
+
+def one_table_path(what: str, setting: str | None = None) -> Path:
+    """Return the one file that `what` stands for; raises InputError where a device has several."""
+    paths = table_paths(what, setting)
+    if len(paths) > 1:
+        names = ", ".join(f"{what}/{path.stem}" for path in paths)
+        raise InputError(f"one table must be named; {what} has {len(paths)}. Type one of {names} instead of {what}")
+    return paths[0]
+
+
+def check_conditions(table: LatencyTable, now: Mapping[str, Any]) -> None:
+    """Raise TableError, naming the fields, where a table's conditions are not those of the device now."""
+    differing = [
+        f"{name} was {table.conditions.get(name)!r} and is {value!r}"
+        for name, value in now.items()
+        if table.conditions.get(name) != value
+    ]
+    if differing:
+        raise TableError(
+            f"{table.path} was measured under other conditions: {'; '.join(differing)}. "
+            f"Measure anew: hwnas profile {table.device} --fresh"
+        )

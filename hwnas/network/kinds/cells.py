@@ -1,0 +1,219 @@
+"""Networks of cells (NASNet, PNAS, AmoebaNet, ENAS, DARTS): the walk from two cells and a scale to the graph.
+
+Conventions, with which the published parameters and Mult-Adds come out (PNAS, section 3; NASNet, section 3 and appendix
+A; TensorFlow slim's implementation of both): every cell squeezes h[l-1] to F filters (ReLU, 1x1, BatchNorm), and h[l-2]
+where its channels differ, by factorised reduction where its size differs; the first cell reads the stem twice, squeezed
+as h[l-1] and as it is as h[l-2]; filters double at each stride-2 cell; the ImageNet stem is a stride-2 3x3 convolution
+without padding and two stride-2 stem cells. A branch that reads another number of channels than F gives F: convolutions
+do, pooling is followed by 1x1 and BatchNorm.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from hwnas.errors import InputError
+from hwnas.network import ops
+from hwnas.network.architecture import Architecture
+from hwnas.network.cell import Block, Branch, Cell
+from hwnas.network.graph import Builder, Graph
+from hwnas.network.scale import Scale
+
+
+@dataclass(frozen=True, slots=True)
+class CellNetwork(Architecture):
+    """A normal cell, a reduction cell (without one the normal cell with stride 2) and the scale."""
+
+    normal: Cell
+    scale: Scale
+    reduction: Cell | None = None
+
+    @property
+    def size(self) -> str:
+        """N, F and the resolution."""
+        return str(self.scale)
+
+    @property
+    def choice(self) -> str:
+        """The cells, in words."""
+        return f"{self.normal} | reduction: {self.reduction}" if self.reduction else str(self.normal)
+
+    @property
+    def cells(self) -> Mapping[str, Cell]:
+        """The cells by their role; a reduction cell where it is another."""
+        return {"normal": self.normal} | ({"reduction": self.reduction} if self.reduction else {})
+
+    def walk(self) -> Graph:
+        """Walk the network from the image to the logits.
+
+        Raises InputError where the image is too small for the strides.
+        """
+        return _Walk(self).run()
+
+    def at(self, scale: Scale) -> "CellNetwork":
+        """Return the same cells at another scale."""
+        return replace(self, scale=scale)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the architecture as JSON values."""
+        reduction = self.reduction.to_json() if self.reduction else None
+        return {"scale": asdict(self.scale), "normal": self.normal.to_json(), "reduction": reduction}
+
+
+def read(value: Mapping[str, Any]) -> CellNetwork:
+    """Read what `to_json` wrote.
+
+    Raises InputError for anything else.
+    """
+    try:
+        scale = Scale(**value["scale"])
+        reduction = value.get("reduction")
+        return CellNetwork(Cell.from_json(value["normal"]), scale, Cell.from_json(reduction) if reduction else None)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"an architecture must have a scale and a normal cell; {error}") from None
+
+
+class _Walk:
+    def __init__(self, architecture: CellNetwork) -> None:
+        self.architecture = architecture
+        self.scale = scale = architecture.scale
+        self.builder = Builder((scale.input_channels, scale.resolution, scale.resolution))
+
+    def run(self) -> Graph:
+        b, scale = self.builder, self.scale
+        plan = self._plan()
+        previous = current = self._stem()
+        auxiliary = None
+        for index, (filters, stride, reads_reduction) in enumerate(plan):
+            name = f"cell{index}"
+            if stride == 2 and not reads_reduction:
+                auxiliary = current  # in the end the last output before the last reduction (NASNet, appendix A.7)
+            output = self._cell(name, (previous, current), filters, stride, (index + 1) / len(plan))
+            if stride == 2 and scale.skip_reduction_input and not reads_reduction:
+                current = output
+            else:
+                previous, current = current, output
+        features = b.mean(b.relu(current), name="pool")
+        return b.finish(b.linear(features, scale.classes, name="classifier"), auxiliary=auxiliary)
+
+    def _stem(self) -> int:
+        scale = self.scale
+        if scale.skeleton == "cifar":
+            filters = round((scale.stem_multiplier or 3) * scale.filters)
+            return self.builder.window("conv", 0, name="stem", filters=filters, kernel=(3, 3), norm=True)
+        filters = round((scale.stem_multiplier or 1) * 32)
+        return self.builder.window(
+            "conv", 0, name="stem", filters=filters, kernel=(3, 3), stride=(2, 2), norm=True, padding="valid"
+        )
+
+    def _plan(self) -> list[tuple[int, int, bool]]:
+        """Return each cell's filters, its stride, and whether it is a stem cell."""
+        scale = self.scale
+        stem = [(max(1, scale.filters // 4), 2, True), (max(1, scale.filters // 2), 2, True)]
+        cells = stem if scale.skeleton == "imagenet" else []
+        extra = (scale.reductions or ("extra" if self.architecture.reduction else "inline")) == "extra"
+        for stage in range(3):
+            filters = scale.filters * 2**stage
+            if stage and extra:
+                cells.append((filters, 2, False))
+            for position in range(scale.cells):
+                inline = stage > 0 and position == 0 and not extra
+                cells.append((filters, 2 if inline else 1, False))
+        return cells
+
+    def _cell(self, name: str, inputs: tuple[int, int], filters: int, stride: int, depth: float) -> int:
+        cell = self.architecture.reduction if stride == 2 and self.architecture.reduction else self.architecture.normal
+        read = {source for block in cell.blocks for _, source in (block.left, block.right)} | set(cell.output_states)
+        states = list(inputs)
+        if 1 in read:
+            states[1] = self._squeeze(inputs[1], filters, f"{name}.prev")
+        if 0 in read and inputs[0] != inputs[1]:  # the first cell reads the stem as it is
+            states[0] = self._fit(inputs[0], inputs[1], filters, f"{name}.prev_prev")
+        for index, block in enumerate(cell.blocks):
+            states.append(self._block(states, block, filters, stride, f"{name}.block{index + 1}", depth))
+        outputs = [self._reduced(states[s], filters, stride, f"{name}.out{s}", s < 2) for s in cell.output_states]
+        if isinstance(cell.concat, str):  # no order was asked for: fewer operators differ
+            outputs.sort(key=lambda value: self.builder.shape(value)[0])
+        return self.builder.concat(outputs, name=name)
+
+    def _block(self, states: list[int], block: Block, filters: int, stride: int, name: str, depth: float) -> int:
+        left = self._branch(states, block.left, filters, stride, f"{name}.left", depth)
+        right = self._branch(states, block.right, filters, stride, f"{name}.right", depth)
+        if block.combination == "concat":
+            return self.builder.concat([left, right], name=name)
+        return self.builder.add(left, right, name=name)
+
+    def _reduced(self, value: int, filters: int, stride: int, name: str, is_input: bool) -> int:
+        """Bring a cell's input that is also its output to the size of the blocks."""
+        return factorised_reduction(self.builder, value, filters, name) if is_input and stride == 2 else value
+
+    def _squeeze(self, value: int, filters: int, name: str) -> int:
+        return self.builder.window("conv", self.builder.relu(value), name=name, filters=filters, norm=True)
+
+    def _fit(self, value: int, reference: int, filters: int, name: str) -> int:
+        """Bring h[l-2] to the size of h[l-1] and to F filters."""
+        shape, target = self.builder.shape(value), self.builder.shape(reference)
+        if shape[1:] != target[1:]:
+            return factorised_reduction(self.builder, value, filters, name)
+        return value if shape[0] == filters else self._squeeze(value, filters, name)
+
+    def _branch(self, states: list[int], branch: Branch, filters: int, stride: int, name: str, depth: float) -> int:
+        operation, source = branch
+        value = states[source]
+        stride = stride if source < 2 else 1
+        if operation == ops.ZERO:
+            height, width = (-(-size // stride) for size in self.builder.shape(value)[1:])
+            return self.builder.zero((filters, height, width), name=name)
+        if operation == ops.IDENTITY:
+            if stride == 1 and self.builder.shape(value)[0] == filters:
+                return value
+            value = self.builder.relu(value)
+            value = self.builder.window("conv", value, name=name, filters=filters, stride=(stride, stride), norm=True)
+        else:
+            value = run_steps(self.builder, value, operation, filters=filters, stride=stride, name=name)
+            if self.builder.shape(value)[0] != filters:  # a pooling of the raw stem
+                value = self.builder.window("conv", value, name=f"{name}.fit", filters=filters, norm=True)
+        self.builder.drop_path(value, depth)
+        return value
+
+
+def factorised_reduction(builder: Builder, value: int, filters: int, name: str, *, relu: bool = True) -> int:
+    """Halve the size: two 1x1 convolutions of stride 2, one a row and a column further (NASNet, appendix A.4)."""
+    b = builder
+    first = b.relu(value) if relu else value
+    second = b.shift(first, name=f"{name}.shift")
+    halves = (("path1", first, filters // 2), ("path2", second, filters - filters // 2))
+    paths = [
+        b.window("conv", source, name=f"{name}.{path}", filters=share, stride=(2, 2), norm=True)
+        for path, source, share in halves
+        if share
+    ]
+    return b.concat(paths, name=name)
+
+
+def run_steps(builder: Builder, value: int, operation: str, *, filters: int, stride: int, name: str) -> int:
+    """Add the layers of an operation other than `identity` and `zero`; return its output."""
+    for index, step in enumerate(ops.steps(operation)):
+        value = _step(builder, step, value, filters, stride, f"{name}.{index}")
+    return value
+
+
+def _step(builder: Builder, step: ops.Step, value: int, filters: int, stride: int, name: str) -> int:
+    if step.kind == "relu":
+        return builder.relu(value)
+    down, across = (stride if strided else 1 for strided in step.strided)
+    if step.kind in ("max_pool", "avg_pool"):
+        return builder.window(step.kind, value, name=name, kernel=step.kernel, stride=(down, across))
+    depthwise = step.kind == "depthwise"
+    channels = builder.shape(value)[0]
+    return builder.window(
+        "conv",
+        value,
+        name=name,
+        filters=channels if depthwise else max(1, filters // step.squeeze),
+        kernel=step.kernel,
+        stride=(down, across),
+        dilation=step.dilation,
+        groups=channels if depthwise else 1,
+        norm=step.norm,
+    )

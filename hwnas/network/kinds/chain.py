@@ -1,0 +1,152 @@
+"""Chains of inverted residual blocks: MobileNetV2 and V3, MnasNet, ProxylessNAS, FBNet, Once-for-all.
+
+A block is 1x1 to the expanded channels, depthwise, squeeze-and-excite, 1x1 to the filters, with BatchNorm after each
+convolution; the input is added where it has the output's shape (MobileNetV2, Sandler et al., 2018, section 3.3;
+MobileNetV3, Howard et al., 2019, sections 4 and 5). The layers come in the order in which torchvision's MobileNets list
+their weights.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from hwnas.errors import InputError
+from hwnas.network.architecture import Architecture
+from hwnas.network.graph import Activation, Builder, Graph, Padding
+
+
+@dataclass(frozen=True, slots=True)
+class InvertedResidual:
+    """One block; without an expansion where `expanded` are the channels of its input.
+
+    `filters` are the output's channels, `expanded` those of the depthwise convolution, `squeezed` those between the two
+    convolutions of squeeze-and-excite: none with 0.
+    """
+
+    filters: int
+    kernel: int
+    stride: int
+    expanded: int
+    activation: Activation = "relu"
+    squeezed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("filters", "kernel", "stride", "expanded"):
+            if getattr(self, name) < 1:
+                raise InputError(f"a block's {name} must be at least 1; got {getattr(self, name)}")
+
+    def __str__(self) -> str:
+        squeeze = f" se{self.squeezed}" if self.squeezed else ""
+        stride = f"/{self.stride}" if self.stride > 1 else ""
+        return f"{self.kernel}x{self.kernel}{stride} e{self.expanded}{squeeze} {self.filters}"
+
+
+@dataclass(frozen=True, slots=True)
+class Chain(Architecture):
+    """A 3x3 stem, blocks, a 1x1 head, average pooling, a hidden layer if `hidden` is not 0, and the classifier."""
+
+    stem: int  # filters
+    blocks: tuple[InvertedResidual, ...]
+    head: int  # filters
+    resolution: int
+    classes: int
+    hidden: int = 0  # units
+    activation: Activation = "hard_swish"  # of stem, head and hidden layer
+    stem_stride: int = 2
+    input_channels: int = 3
+    padding: Padding = "same"
+    norm_epsilon: float = 1e-3
+
+    def __post_init__(self) -> None:
+        for name in ("stem", "head", "resolution", "classes", "input_channels", "stem_stride"):
+            if getattr(self, name) < 1:
+                raise InputError(f"chain: {name} must be at least 1; got {getattr(self, name)}")
+
+    @property
+    def size(self) -> str:
+        """The resolution."""
+        return f"{self.resolution}x{self.resolution}"
+
+    @property
+    def choice(self) -> str:
+        """The blocks, in words."""
+        return f"stem {self.stem}; {'; '.join(map(str, self.blocks))}; head {self.head}"
+
+    def walk(self) -> Graph:
+        """Walk the network from the image to the logits; raises InputError where the image is too small."""
+        b = Builder((self.input_channels, self.resolution, self.resolution))
+        value = self._conv(b, 0, self.stem, "stem", kernel=3, stride=self.stem_stride, activation=self.activation)
+        for index, block in enumerate(self.blocks):
+            value = self._block(b, value, block, f"block{index}")
+        value = self._conv(b, value, self.head, "head", activation=self.activation)
+        value = b.mean(value, name="pool")
+        if self.hidden:
+            value = b.activation(b.linear(value, self.hidden, name="hidden"), self.activation)
+        return b.finish(b.linear(value, self.classes, name="classifier"), norm_epsilon=self.norm_epsilon)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the architecture as JSON values."""
+        return {"kind": "chain", **asdict(self), "blocks": [asdict(block) for block in self.blocks]}
+
+    def _block(self, b: Builder, value: int, block: InvertedResidual, name: str) -> int:
+        found, channels = value, b.shape(value)[0]
+        if block.expanded != channels:
+            found = self._conv(b, found, block.expanded, f"{name}.expand", activation=block.activation)
+        found = self._conv(
+            b,
+            found,
+            block.expanded,
+            f"{name}.depthwise",
+            kernel=block.kernel,
+            stride=block.stride,
+            groups=block.expanded,
+            activation=block.activation,
+        )
+        if block.squeezed:
+            found = _squeeze_and_excite(b, found, block.squeezed, f"{name}.squeeze")
+        found = self._conv(b, found, block.filters, f"{name}.project")
+        return b.add(value, found, name=name) if b.shape(value) == b.shape(found) else found
+
+    def _conv(
+        self,
+        b: Builder,
+        value: int,
+        filters: int,
+        name: str,
+        *,
+        kernel: int = 1,
+        stride: int = 1,
+        groups: int = 1,
+        activation: Activation | None = None,
+    ) -> int:
+        value = b.window(
+            "conv",
+            value,
+            name=name,
+            filters=filters,
+            kernel=(kernel, kernel),
+            stride=(stride, stride),
+            groups=groups,
+            padding=self.padding,
+            norm=True,
+        )
+        return b.activation(value, activation) if activation else value
+
+
+def _squeeze_and_excite(b: Builder, value: int, squeezed: int, name: str) -> int:
+    """Multiply each channel by a factor from the means of all (Hu et al., 2018; MobileNetV3, section 5.3)."""
+    means = b.mean(value, name=f"{name}.mean")
+    reduced = b.relu(b.window("conv", means, name=f"{name}.reduce", filters=squeezed, bias=True))
+    factors = b.window("conv", reduced, name=f"{name}.restore", filters=b.shape(value)[0], bias=True)
+    return b.mul(value, b.activation(factors, "hard_sigmoid"), name=name)
+
+
+def read(value: Mapping[str, Any]) -> Chain:
+    """Read what `to_json` wrote; raises InputError for anything else."""
+    try:
+        blocks = tuple(InvertedResidual(**block) for block in value["blocks"])
+        return Chain(**{**value, "blocks": blocks})
+    except (KeyError, TypeError) as error:
+        raise InputError(
+            f"a chain must have stem, blocks, head, resolution and classes, as `hwnas describe` prints; {error}"
+        ) from None

@@ -1,0 +1,73 @@
+"""How large a network is made of what was chosen: N, F and the resolution, and the scales that a search has."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from hwnas.errors import InputError
+
+Skeleton = Literal["cifar", "imagenet"]
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How large a network is made of what was chosen.
+
+    `cells` is N, the normal cells of each of three stages, `filters` is F, `resolution` the side of the input (pixels).
+    The stem has stem_multiplier x F filters (cifar) or stem_multiplier x 32 (imagenet). With reductions "inline" the
+    first cell of stages 2 and 3 has stride 2 (3N cells); with "extra" a reduction cell precedes them (3N + 2).
+    What N and F are in networks that are not made of cells, their spaces say.
+    """
+
+    cells: int
+    filters: int
+    resolution: int
+    classes: int
+    input_channels: int = 3
+    skeleton: Skeleton = "cifar"
+    stem_multiplier: float | None = None
+    reductions: Literal["inline", "extra"] | None = None
+    skip_reduction_input: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("cells", "filters", "resolution", "classes", "input_channels"):
+            if getattr(self, name) < 1:
+                raise InputError(f"scale: {name} must be at least 1; got {getattr(self, name)}")
+        if self.skeleton not in ("cifar", "imagenet"):
+            raise InputError(f'scale: skeleton must be "cifar" or "imagenet"; got {self.skeleton!r}')
+
+    def with_filters(self, filters: int) -> "Scale":
+        """Return the same scale with other filters F."""
+        return replace(self, filters=filters)
+
+    def __str__(self) -> str:
+        return f"N={self.cells} F={self.filters} {self.resolution}x{self.resolution}"
+
+
+def all_scales(
+    scale: Scale, *, cells: Sequence[int], filters: Sequence[int], resolutions: Sequence[int]
+) -> tuple[Scale, ...]:
+    """Return the scale with every N, resolution and F in place of its own."""
+    numbers, sides, widths = (sorted(set(values)) for values in (cells, resolutions, filters))
+    return tuple(replace(scale, cells=n, filters=f, resolution=side) for n in numbers for side in sides for f in widths)
+
+
+_LARGE = 96  # pixels: from this resolution on the skeleton is ImageNet's
+
+
+def ladder(
+    cells: Sequence[int],
+    filters: Sequence[int],
+    resolutions: Sequence[int],
+    *,
+    classes: int,
+    channels: int,
+    skeleton: Skeleton | None = None,
+) -> tuple[Scale, ...]:
+    """Return the scales that a search chooses from; without `skeleton` it is ImageNet's if all have 96 pixels or more.
+
+    Once for all resolutions, so that they differ in nothing else.
+    """
+    chosen: Skeleton = skeleton or ("imagenet" if min(resolutions) >= _LARGE else "cifar")
+    smallest = Scale(min(cells), min(filters), min(resolutions), classes, channels, chosen)
+    return all_scales(smallest, cells=cells, filters=filters, resolutions=resolutions)

@@ -1,0 +1,11 @@
+from . import network_picture as network_picture
+from . import pictures as pictures
+from .pictures import COLOURS as COLOURS
+from .pictures import SERIES as SERIES
+from .pictures import STYLE as STYLE
+from .pictures import png as png
+from .pictures import svg as svg
+from .report import View as View
+from .report import render_page as render_page
+from .winners import read_published as read_published
+from .winners import read_winners as read_winners

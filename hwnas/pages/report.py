@@ -1,0 +1,242 @@
+"""The page of a run: what it shows, and its HTML."""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hwnas.pages.winners import read_published, read_winners
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from hwnas.runs import Candidate, Run
+    from hwnas.searching import LevelTruth
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How well latency was predicted: the shares of networks within 5 and 10 %, and Spearman's rank correlation."""
+
+    networks: int
+    within_5: float
+    within_10: float
+    spearman: float | None
+
+
+class View:
+    """Everything that the page shows."""
+
+    def __init__(self, run: "Run", export_folder: Path) -> None:
+        from optuna.trial import TrialState
+
+        from hwnas.errors import InputError
+        from hwnas.runs import candidate_of, front_of
+
+        self.run, self.settings, self.name = run, run.settings, run.name
+        self.study = run.study()
+        self.trials = self.study.get_trials(deepcopy=False)
+        self.candidates = [candidate_of(trial) for trial in self.trials if trial.state == TrialState.COMPLETE]
+        if not self.candidates:
+            raise InputError(f"{run.folder} has no trained trial yet. Type: hwnas search --out {run.folder}")
+        self.front = front_of(self.candidates)
+        self.winners = read_winners(run, self.candidates, export_folder)
+        self.published = read_published(run.settings, export_folder)
+        self.untrained = len(list(run.folder.glob("winners/*/"))) - len(self.winners)
+
+    @property
+    def verdict(self) -> str:
+        """The result in a sentence or two."""
+        cap = f"the cap of {self.settings.max_latency_ms:g} ms"
+        best = max(self.front, key=lambda candidate: candidate.accuracy)
+        if not self.winners:
+            return (
+                f"{_count(len(self.candidates), 'candidate')} trained under {cap}; the best has "
+                f"{_percent(best.accuracy)} % on the validation part at {best.latency_ms:.3f} ms"
+                f"{'' if best.measured else ' (predicted)'}. No winner is trained yet."
+            )
+        inside = [winner for winner in self.winners if winner.latency_ms <= self.settings.max_latency_ms]
+        known = "" if all(w.candidate.measured or w.exported_ms is not None for w in inside) else ", by prediction"
+        some = str(len(inside)) if len(inside) == len(self.winners) else f"{len(inside)} of {len(self.winners)}"
+        sentence = f"{some} winner{'s' * (len(self.winners) > 1)} under {cap}{known}"
+        accuracies = [winner.record.test_accuracy for winner in inside if winner.record.test_accuracy is not None]
+        return (
+            f"{sentence}; the best has {_percent(max(accuracies))} % on the test set." if accuracies else f"{sentence}."
+        )
+
+    @property
+    def stopped(self) -> "list[Candidate]":
+        """The candidates whose training was stopped before its end."""
+        return [candidate for candidate in self.candidates if candidate.stopped_after is not None]
+
+    @property
+    def surrogate_truth(self) -> "list[LevelTruth]":
+        """How true the surrogate of a progressive search was, level by level."""
+        from hwnas.searching import surrogate_truth
+
+        return surrogate_truth(self.study)
+
+    @property
+    def caveat(self) -> str:
+        """What must be said with the figures of the run's estimator, if anything."""
+        from hwnas.searching.estimators import get
+
+        return get(self.settings.estimator).CAVEAT
+
+    @property
+    def left_out(self) -> list[tuple[str, int]]:
+        """Why trials were not trained, and how many for each reason."""
+        from optuna.trial import TrialState
+
+        why = [t.user_attrs.get("left_out", "no reason noted") for t in self.trials if t.state == TrialState.PRUNED]
+        counted = Counter(re.sub(r"\btrial \d+", "an earlier trial", str(reason)) for reason in why)
+        return counted.most_common()
+
+    @property
+    def unfinished(self) -> int:
+        """How many trials are running, failed or were cut off."""
+        return sum(not trial.state.is_finished() or trial.state.name == "FAIL" for trial in self.trials)
+
+    @property
+    def period(self) -> tuple[str, str]:
+        """When the first trial began and the last one ended."""
+        began = [trial.datetime_start for trial in self.trials if trial.datetime_start]
+        ended = [trial.datetime_complete for trial in self.trials if trial.datetime_complete]
+        first, last = min(began, default=None), max(ended, default=None)
+        return f"{first:%Y-%m-%d %H:%M}" if first else "", f"{last:%Y-%m-%d %H:%M}" if last else ""
+
+    @property
+    def timed(self) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
+        """Predicted and measured milliseconds of what was timed: inside the caps, and over one."""
+        from optuna.trial import TrialState
+
+        inside: list[tuple[float, float]] = []
+        over: list[tuple[float, float]] = []
+        for trial in self.trials:
+            predicted, measured = (trial.user_attrs.get(name) for name in ("predicted_ms", "measured_ms"))
+            if predicted is not None and measured is not None:
+                (over if trial.state == TrialState.PRUNED else inside).append((predicted, measured))
+        return inside, over
+
+    @property
+    def agreement(self) -> Agreement | None:
+        """How well the latencies of the timed networks were predicted."""
+        pairs = [*self.timed[0], *self.timed[1]]
+        return agreement_of(pairs) if pairs else None
+
+    def front_figure(self) -> "Figure":
+        """Return the picture of the front."""
+        from hwnas.pages import pictures
+
+        winners = {winner.record.trial for winner in self.winners}
+        return pictures.front_figure(self.candidates, self.front, winners=winners, cap_ms=self.settings.max_latency_ms)
+
+    @property
+    def tested(self) -> list[tuple[str, float, float, bool]]:
+        """Names, latencies and test accuracies of exported winners and published networks; whether it is a winner."""
+        own = [(f"trial {w.record.trial}", w.exported_ms, w.record.test_accuracy, True) for w in self.winners]
+        setting = self.settings.setting
+        others = [(f"{c.run}, {c.data.resolution}", c.ms(setting), c.accuracy["test"], False) for c in self.published]
+        found = (*own, *others)
+        return [(name, ms, share, is_own) for name, ms, share, is_own in found if ms is not None and share is not None]
+
+    def tested_figure(self) -> "Figure":
+        """Return the picture of exported winners beside published networks."""
+        from hwnas.pages import pictures
+
+        return pictures.tested_figure(self.tested, cap_ms=self.settings.max_latency_ms)
+
+    def agreement_figure(self) -> "Figure":
+        """Return the picture of measured over predicted latencies."""
+        from hwnas.pages import pictures
+
+        return pictures.agreement_figure(*self.timed)
+
+    def history_figures(self) -> "dict[str, Figure]":
+        """Return pictures of the winners' training by epoch: of the loss and of accuracies, where there are some."""
+        from hwnas.pages import pictures
+
+        histories = {winner.record.trial: winner.record.history for winner in self.winners}
+        entries = [entry for history in histories.values() if len(history) > 1 for entry in history]
+        quantities = dict.fromkeys(key for entry in entries for key in entry if "loss" in key or "accuracy" in key)
+        return {name: pictures.history_figure(histories, quantity=name) for name in quantities}
+
+
+def agreement_of(pairs: Sequence[tuple[float, float]]) -> Agreement:
+    """Return how well milliseconds were predicted; `pairs` are (predicted, measured)."""
+    import numpy as np
+
+    from hwnas.runs import spearman
+
+    predicted, measured = np.array(pairs, dtype=float).T
+    errors = np.abs(measured / predicted - 1)
+    return Agreement(
+        networks=len(pairs),
+        within_5=float((errors <= 0.05).mean()),
+        within_10=float((errors <= 0.10).mean()),
+        spearman=spearman(predicted, measured),
+    )
+
+
+# --- the page ---
+
+
+def render_page(view: View) -> str:
+    """Return the page as HTML."""
+    from importlib.metadata import version
+
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    from hwnas.pages import network_picture, pictures
+
+    def picture(figure: "Figure", prefix: str, title: str) -> Markup:
+        return Markup(pictures.inline_svg(figure, prefix=prefix, title=title))  # text in a figure is escaped
+
+    environment = Environment(
+        loader=PackageLoader("hwnas.pages"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(number=_number, percent=_percent, setting=_setting_text, label=_label)
+    return environment.get_template("report.html.jinja").render(
+        view=view,
+        picture=picture,
+        network_figure=network_picture.network_figure,
+        colours=pictures.css_variables,
+        version=version("hwnas"),
+    )
+
+
+def _number(value: float | None, digits: int = 0, *, per: float = 1) -> str:
+    """Write a number with fixed digits and thin spaces between thousands; a dash where it is not known."""
+    return "–" if value is None else f"{value / per:,.{digits}f}".replace(",", "\u202f")
+
+
+def _percent(value: float | None, digits: int = 1) -> str:
+    return "–" if value is None else f"{100 * value:.{digits}f}"
+
+
+def _label(name: str) -> str:
+    """Write a setting's name for people: the unit in brackets."""
+    return re.sub(r" ms$", " (ms)", name.replace("_", " "))
+
+
+def _setting_text(value: object) -> str:
+    if value is None or value == "":
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.10g}"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_setting_text, value))
+    return str(value)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"

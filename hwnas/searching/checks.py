@@ -1,0 +1,82 @@
+"""What a search could fail of later, found before its first trial."""
+
+from collections.abc import Iterator
+from itertools import chain
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from hwnas import spaces
+from hwnas.errors import ExportError
+from hwnas.support import plugins, say
+
+if TYPE_CHECKING:
+    from hwnas.device import Device, Setting
+    from hwnas.latency import CostModel
+    from hwnas.network import Architecture, Scale
+    from hwnas.runs import SearchSettings
+
+
+def check_writes(settings: "SearchSettings", setting: "Setting") -> None:
+    """Raise ExportError for an operation of the space that the runtime lacks; say which others' files lack one.
+
+    One scale of each resolution is looked at: cells and filters are no operations.
+    """
+    from hwnas import formats
+
+    space = plugins.load("spaces", settings.space)
+    scales = {scale.resolution: scale for scale in reversed(settings.scales)}
+    graphs = [architecture.graph for scale in scales.values() for architecture in space.cover(scale)]
+    formats.check_writes(setting.runtime, graphs, precision=setting.precision)
+    for runtime in (name for name in plugins.names("formats") if name != setting.runtime):
+        try:
+            formats.check_writes(runtime, graphs)
+        except ExportError as error:
+            say(f"hwnas export will refuse files of the runtime {runtime}: {error}")
+
+
+def costs_of_run(settings: "SearchSettings", device: "Device", setting: "Setting") -> "CostModel":
+    """Return the costs of the space on the device; raises TableError where there is no table."""
+    from hwnas.latency import CostModel, open_table
+
+    table = open_table(device, setting)
+    space = plugins.load("spaces", settings.space)
+    return CostModel(table, settings.scales, operations=space.OPERATIONS if spaces.grows(space) else ())
+
+
+def check_table(model: "CostModel", settings: "SearchSettings", device: "Device", setting: "Setting") -> None:
+    """Raise TableError where the table was measured under other conditions, or lacks entries that the space needs."""
+    from hwnas.latency import check_conditions, read_conditions
+    from hwnas.network import executed
+
+    if not settings.predicted:
+        check_conditions(model.table, read_conditions(device, setting).fingerprint)
+    space = plugins.load("spaces", settings.space)
+    command = (
+        f"hwnas profile {device.name} --setting {setting.name} --space {settings.space} "
+        f"--cells {','.join(map(str, settings.cells))} --filters {','.join(map(str, settings.filters))} "
+        f"--resolution {','.join(map(str, settings.resolution))} --channels {settings.channels} "
+        f"--classes {settings.classes}{f' --skeleton {settings.skeleton}' if settings.skeleton else ''}"
+    )
+    for architecture in dict.fromkeys(chain.from_iterable(map(space.cover, settings.scales))):  # each once
+        model.table.require((name for name, _, _ in executed(model.lower(architecture))), command=command)
+
+
+def check_reachable(model: "CostModel", settings: "SearchSettings") -> None:
+    """Raise BudgetError where not one of the space's small networks fits the caps at any scale.
+
+    As a rule one does at the smallest scale: then the others, of which there are many to walk, need no look.
+    """
+    space = plugins.load("spaces", settings.space)
+    smallest = model.walked([network] for network in _small_networks(space, model.scales[0]))
+    if (smallest.largest(settings.budget, target_ms=settings.max_latency_ms) < 0).all():
+        networks = zip(*(_small_networks(space, scale) for scale in model.scales), strict=False)
+        model.check_reachable(model.walked(networks), settings.budget)
+
+
+def _small_networks(space: ModuleType, scale: "Scale") -> "Iterator[Architecture]":
+    """Yield the cells of one block, or the networks that cover a space whose cells do not grow."""
+    if not spaces.grows(space):
+        yield from space.cover(scale)
+        return
+    for code in space.first_level():
+        yield space.architecture(space.parameters(code[None]), scale)

@@ -1,0 +1,66 @@
+"""Estimators, one file each: from an architecture to its accuracy.
+
+An estimator is a module with
+    CAVEAT                       what must be said with its figures; empty where they are accuracies
+    estimate(architecture, dataset, *, epochs, images, seed, checkpoint, on_progress, watch, initial,
+             keep) -> Estimate
+
+`images` are those of an epoch, without it all. What is long goes on from the file `checkpoint`, if it exists, and can
+be watched: it is looked at before its end, and stopped where that promises nothing. What has weights writes them to the
+file `keep`, and begins with those of another network, from the file `initial`, as far as they fit.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, cast
+
+from hwnas.support import plugins
+from hwnas.training import Look
+
+if TYPE_CHECKING:
+    from hwnas.datasets import Dataset
+    from hwnas.network import Architecture
+from hwnas.training import Progress, Watch
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A candidate's accuracy on the validation part, a share, and what it took.
+
+    Where it was `stopped` the accuracy is not a number.
+    """
+
+    accuracy: float
+    seconds: float
+    images_seen: int
+    looks: tuple[Look, ...] = ()
+    stopped: bool = False
+
+
+class Estimator(Protocol):
+    """What a module of this folder is."""
+
+    CAVEAT: str
+
+    def estimate(
+        self,
+        architecture: "Architecture",
+        dataset: "Dataset",
+        *,
+        epochs: float,
+        images: int | None,
+        seed: int,
+        checkpoint: Path | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+        watch: Watch | None = None,
+        initial: Path | None = None,
+        keep: Path | None = None,
+    ) -> Estimate:
+        """Say how accurate an architecture is; raises TrainingError where that cannot be said of it."""
+        ...
+
+
+def get(name: str) -> Estimator:
+    """Return the estimator of that name; raises UnknownNameError, which lists the known ones."""
+    return cast(Estimator, plugins.load("estimators", name))

@@ -1,0 +1,82 @@
+"""Trains a candidate for a short while."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hwnas.searching.estimators import Estimate
+from hwnas.training import (
+    Progress,
+    Watch,
+)
+
+if TYPE_CHECKING:
+    from hwnas.datasets import Dataset
+    from hwnas.network import Architecture
+from hwnas.training import TrainingSettings, accuracy, save_weights, search_settings, train
+
+CAVEAT = ""
+
+
+def estimate(
+    architecture: "Architecture",
+    dataset: "Dataset",
+    *,
+    epochs: float,
+    images: int | None,
+    seed: int,
+    checkpoint: Path | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+    watch: Watch | None = None,
+    initial: Path | None = None,
+    keep: Path | None = None,
+) -> Estimate:
+    """Train a search's candidate for a short while; returns and raises what `evaluate` does."""
+    settings = search_settings(epochs=epochs, images_per_epoch=images, seed=seed)
+    return evaluate(
+        architecture,
+        dataset,
+        settings,
+        checkpoint=checkpoint,
+        on_progress=on_progress,
+        watch=watch,
+        initial=initial,
+        keep=keep,
+    )
+
+
+def evaluate(
+    architecture: "Architecture",
+    dataset: "Dataset",
+    settings: TrainingSettings,
+    *,
+    checkpoint: Path | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+    watch: Watch | None = None,
+    initial: Path | None = None,
+    keep: Path | None = None,
+) -> Estimate:
+    """Train an architecture on the data set's training part and measure it on the validation part.
+
+    Raises InputError where the architecture and the data do not fit, and TrainingError.
+    """
+    trained = train(
+        architecture,
+        dataset.train,
+        dataset,
+        settings,
+        checkpoint=checkpoint,
+        on_progress=on_progress,
+        watch=watch,
+        initial=initial,
+    )
+    if keep is not None:
+        save_weights(trained.network, keep)
+    return Estimate(
+        math.nan if trained.stopped else accuracy(trained.network, dataset.validation, dataset),
+        seconds=trained.seconds,
+        images_seen=trained.images_seen,
+        looks=trained.looks,
+        stopped=trained.stopped,
+    )

@@ -1,0 +1,73 @@
+"""Search strategies, one file each: `sampler(context, *, seed)` returns an Optuna sampler.
+
+A sampler reads its state from the study and nothing else; `search` makes it anew for every trial, with a seed of the
+run's seed and the trial's number, so that a search that was stopped goes on as if it had not been. What it may know
+beside the study, and beside what it proposes, are `Candidates`: which of them fit the caps costs no evaluation.
+"""
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from hwnas.support import plugins
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from optuna.distributions import CategoricalDistribution
+    from optuna.samplers import BaseSampler
+
+    Array = NDArray[np.float64]
+    Flags = NDArray[np.bool_]
+
+Parameters = Mapping[str, Any]  # what a trial chose, by name
+
+
+class Candidates(Protocol):
+    """What a strategy chooses from, and what is known of a choice before it is evaluated."""
+
+    def distributions(self) -> "dict[str, CategoricalDistribution]":
+        """Return what every trial chooses from: constant names and choices."""
+        ...
+
+    def fits(self, chosen: Sequence[Parameters]) -> "Flags":
+        """Say of each [n] whether it is predicted to fit the caps."""
+        ...
+
+    def identity(self, chosen: Parameters) -> Hashable:
+        """Return what is equal for choices that are the same candidate."""
+        ...
+
+    def known_costs(self, chosen: Sequence[Parameters]) -> "Array":
+        """Return what is known before an evaluation [n, costs]: first of the latency, or of what the cap is on."""
+        ...
+
+    def every(self) -> Sequence[Parameters] | None:
+        """Return all candidates inside the caps, where they can be listed."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a strategy may know beside the study: what there is to choose from, and how much is to be done.
+
+    `scores` are those of zero-cost proxies [n, proxies], where they are wanted: they take a moment for each candidate.
+    """
+
+    candidates: Candidates
+    trials: int
+    surrogate: str = "lstm"
+    scores: "Callable[[Sequence[Parameters]], Array] | None" = None
+
+
+class ExhaustedError(Exception):
+    """A strategy has no candidate left; `search` ends and says so."""
+
+
+class NotYetError(Exception):
+    """What a strategy proposes next depends on trials that still run; `search` waits for them and asks again."""
+
+
+def make_sampler(name: str, context: Context, *, seed: int) -> "BaseSampler":
+    """Return the sampler of the strategy of that name; raises UnknownNameError, which lists the known ones."""
+    return cast("BaseSampler", plugins.load("strategies", name).sampler(context, seed=seed))

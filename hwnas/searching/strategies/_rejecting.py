@@ -1,0 +1,70 @@
+"""Optuna's samplers among candidates of which many are over a cap: what does not fit is drawn again, not told.
+
+Their models grow slower with every trial of the study, so that thousands of rejected ones would stall them.
+"""
+
+from typing import Any
+
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler, RandomSampler
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from hwnas.searching.strategies import Candidates, ExhaustedError
+from hwnas.searching.strategies._choosing import identities
+
+_MOST = 1000  # draws an ask
+_OWN_DRAWS = 5  # of the sampler; then they are uniform: one that has settled proposes what is known for ever
+
+
+class RejectingSampler(BaseSampler):
+    """Draws from another sampler until a candidate fits and is not known; `rejected` counts the others."""
+
+    def __init__(self, sampler: BaseSampler, candidates: Candidates, *, seed: int, most: int = _MOST) -> None:
+        self._sampler, self._uniform = sampler, RandomSampler(seed=seed)
+        self._candidates, self._most = candidates, most
+        self.rejected = 0
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        """Let the other sampler prepare."""
+        self._sampler.before_trial(study, trial)
+
+    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Any) -> None:
+        """Let the other sampler see what the trial has come to."""
+        self._sampler.after_trial(study, trial, state, values)
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """Return all distributions: candidates are judged as a whole."""
+        return dict(self._candidates.distributions())
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Return a candidate; raises ExhaustedError after `most` draws without one."""
+        others = [t for t in study.get_trials(deepcopy=False) if t.number != trial.number]
+        known = identities(study, self._candidates, [t for t in others if search_space.keys() <= t.params.keys()])
+        for number in range(self._most):
+            sampler = self._sampler if number < _OWN_DRAWS else self._uniform
+            chosen = _draw(sampler, study, trial, search_space)
+            if self._candidates.fits([chosen])[0] and self._candidates.identity(chosen) not in known:
+                return chosen
+            self.rejected += 1
+        raise ExhaustedError(f"{self._most} candidates in a row were over the cap or known")
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """Refuse: a parameter by itself cannot be judged."""
+        raise ValueError(f"whole candidates are drawn; {param_name!r} is not of them")
+
+
+def _draw(
+    sampler: BaseSampler, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+) -> dict[str, Any]:
+    """Return what a sampler chooses, as a trial would put it together."""
+    space = sampler.infer_relative_search_space(study, trial)
+    chosen = sampler.sample_relative(study, trial, space)
+    return {
+        name: chosen[name] if name in chosen else sampler.sample_independent(study, trial, name, distribution)
+        for name, distribution in search_space.items()
+    }

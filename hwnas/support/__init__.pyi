@@ -1,0 +1,12 @@
+from . import files as files
+from . import plugins as plugins
+from .files import locked as locked
+from .files import read_json as read_json
+from .files import read_toml as read_toml
+from .files import write_atomically as write_atomically
+from .files import write_bytes as write_bytes
+from .files import write_json as write_json
+from .files import write_text as write_text
+from .progress import Bar as Bar
+from .progress import bar as bar
+from .progress import say as say

@@ -1,0 +1,95 @@
+"""A training's checkpoint: one safetensors file, whose header also carries the state as JSON and a checksum of both.
+
+One file, renamed once: tensors and JSON belong together whenever the process is killed.
+"""
+
+import json
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from hwnas.errors import TrainingError
+from hwnas.support import write_atomically
+
+_VERSION = 2
+_NETWORK, _MOMENTUM = "network.", "momentum."
+
+
+def save(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+    """Write a checkpoint atomically; `state` are JSON values."""
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    text = json.dumps({"version": _VERSION, **state}, allow_nan=False)
+    metadata = {"state": text, "crc32": str(_checksum(plain, text))}
+    write_atomically(path, lambda temporary: save_file(plain, temporary, metadata=metadata))
+
+
+def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the tensors (on the CPU) and the state of a checkpoint.
+
+    Raises TrainingError where it is broken, or of another version of hwnas.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is no mapping)
+        text = metadata["state"]
+        if int(metadata["crc32"]) != _checksum(tensors, text):
+            raise _broken(path, "its checksum does not fit")
+        state: dict[str, Any] = json.loads(text)
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise _broken(path, repr(error)) from None
+    if state.get("version") != _VERSION:
+        raise TrainingError(
+            f"a checkpoint must be of version {_VERSION}; {path} is of version {state.get('version')!r}; go on with "
+            "the version of hwnas that wrote it, or delete it to train anew"
+        )
+    return tensors, state
+
+
+def tensors_of(network: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Return a network's parameters and buffers, and its momentum, by name."""
+    tensors = {f"{_NETWORK}{name}": tensor for name, tensor in network.state_dict().items()}
+    for name, parameter in network.named_parameters():
+        if (momentum := optimizer.state[parameter].get("momentum_buffer")) is not None:
+            tensors[f"{_MOMENTUM}{name}"] = momentum
+    return tensors
+
+
+def restore(network: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Put `tensors_of` back, on the network's device and in its memory format."""
+    own = {name.removeprefix(_NETWORK): tensor for name, tensor in tensors.items() if name.startswith(_NETWORK)}
+    network.load_state_dict(own)
+    for name, parameter in network.named_parameters():
+        if (momentum := tensors.get(f"{_MOMENTUM}{name}")) is not None:
+            optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter.detach()).copy_(momentum)
+
+
+def check_same(path: Path, saved: Any, wanted: Any, *, field: str = "") -> None:
+    """Raise TrainingError that names the first field in which a checkpoint differs from what is to be trained now."""
+    if isinstance(saved, dict) and isinstance(wanted, dict):
+        for name in dict.fromkeys((*wanted, *saved)):
+            inner = f"{field}.{name}" if field else name
+            check_same(path, saved.get(name, "nothing"), wanted.get(name, "nothing"), field=inner)
+    elif saved != wanted:
+        raise TrainingError(
+            f"a training that is taken up again must be the same; {path} was begun with {field} = {saved}, and now "
+            f"it is {wanted}; go back to {saved}, or delete {path} to train anew"
+        )
+
+
+def _broken(path: Path, why: str) -> TrainingError:
+    return TrainingError(f"{path} must be a whole checkpoint; it is broken ({why}); delete it to train anew")
+
+
+def _checksum(tensors: Mapping[str, Tensor], text: str) -> int:
+    checksum = zlib.crc32(text.encode())
+    for name in sorted(tensors):
+        content = tensors[name].reshape(-1).view(torch.uint8).numpy().data
+        checksum = zlib.crc32(content, zlib.crc32(name.encode(), checksum))
+    return checksum

@@ -1,0 +1,408 @@
+"""The one training loop: short, of a search's proxies (`evaluate`), and long, of its winners (`hwnas train`).
+
+SGD with Nesterov momentum, a linear warm-up and cosine decay to 0 (PNAS, section 5.1; Loshchilov & Hutter, 2017).
+Every random choice comes from the seed and the step's number, so a training that was cut off at any step and taken up
+again ends with the very weights of one that was not (on the CPU with the same number of threads).
+"""
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hwnas.errors import InputError, TrainingError
+from hwnas.training import checkpoint as _checkpoint
+from hwnas.training import hardware as _hardware
+from hwnas.training.batches import Order, augmented, normalise, random_seed
+from hwnas.training.curves import Look, Progress, Watch
+from hwnas.training.hardware import Hardware, interrupts_held, keep_freed_memory, own_random_state
+from hwnas.training.module import Network
+
+if TYPE_CHECKING:
+    from hwnas.datasets import Dataset, Images
+    from hwnas.network import Architecture
+from hwnas.training.settings import TrainingSettings
+from hwnas.training.weights import inherit
+
+_SMOOTHING = 0.95  # of the loss that is shown
+_NUMBERS = (
+    "step",
+    "seconds",
+    "loss",
+    "epoch_loss",
+    "epoch_began",
+    "look_loss",
+    "looked_at",
+)  # of a training, beside its tensors
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A trained network, in eval mode on the device that it was trained on.
+
+    `seconds` are those of training, over all the times it was taken up. `history` has an entry for each epoch: epoch,
+    step, loss (the epoch's mean), learning_rate, seconds. Where it was `stopped`, the last look says at which epoch.
+    """
+
+    network: Network
+    seconds: float
+    images_seen: int
+    history: list[dict[str, float]]
+    looks: tuple[Look, ...] = ()
+    stopped: bool = False
+
+
+def train(
+    architecture: "Architecture",
+    images: "Images",
+    dataset: "Dataset",
+    settings: TrainingSettings,
+    *,
+    checkpoint: Path | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+    watch: Watch | None = None,
+    initial: Path | None = None,
+    clock: Callable[[], float] = time.monotonic,
+    save_every_s: float = 60.0,
+) -> Trained:
+    """Train an architecture on `images`, normalised by the data set's statistics and flipped where it says so.
+
+    With `checkpoint`, training is saved there after each epoch, every `save_every_s` and on the first Ctrl-C, and goes
+    on from there if the file exists. With `watch` it is looked at, and may be stopped then; the steps are the same
+    ones. With `initial` it begins with the weights of another network, where they have the same names and shapes.
+
+    Raises InputError where the architecture and the data do not fit, TrainingError where the loss is not finite and
+    where the checkpoint is broken or of another training.
+    """
+    _check_fits(architecture, images, dataset)
+    hardware = _hardware.choose(settings.device, precision=settings.precision, channels_last=settings.channels_last)
+    with own_random_state(hardware.device), interrupts_held() as interrupted:
+        training = _Training(architecture, images, dataset, settings, hardware, watch, clock)
+        if initial is not None:
+            inherit(training.network, initial)
+        if checkpoint is not None and checkpoint.exists():
+            training.resume(checkpoint)
+        for ended_epoch in training.run():
+            stopping = interrupted.is_set()
+            due = ended_epoch or stopping or training.seconds_unsaved() >= save_every_s
+            if checkpoint is not None and due:
+                training.save(checkpoint)
+            if on_progress and (progress := training.progress()):
+                on_progress(progress)
+            if stopping:
+                raise KeyboardInterrupt
+        return training.result()
+
+
+@torch.no_grad()
+def logits(
+    network: Network, images: "Images", dataset: "Dataset", *, batch_size: int = 256, indices: Tensor | None = None
+) -> Tensor:
+    """Return the network's logits, float32 [n, classes] on the CPU; computed on the network's device.
+
+    They are of all images, or of those at `indices`, int64 [n].
+    """
+    indices = torch.arange(len(images.labels)) if indices is None else indices
+    was_training = network.training
+    device = next(network.parameters()).device
+    network.eval()
+    outputs = [
+        network(normalise(images.read(batch).to(device), dataset)).float().cpu()
+        for batch in torch.split(indices, batch_size)
+    ]
+    network.train(was_training)
+    return torch.cat(outputs)
+
+
+def accuracy(
+    network: Network, images: "Images", dataset: "Dataset", *, batch_size: int = 256, indices: Tensor | None = None
+) -> float:
+    """Return the share of images, of all or of those at `indices`, whose class is the network's first choice."""
+    chosen = logits(network, images, dataset, batch_size=batch_size, indices=indices).argmax(1)
+    labels = images.labels if indices is None else images.labels[indices]
+    return float((chosen == labels).double().mean())
+
+
+def learning_rate_at(step: int, steps: int, settings: TrainingSettings) -> float:
+    """Return the learning rate of a step: a linear rise over the warm-up, then a cosine to 0 after the last step."""
+    warm_up = round(settings.warm_up * steps)
+    if step < warm_up:
+        return settings.learning_rate * (step + 1) / (warm_up + 1)
+    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm_up) / (steps - warm_up)))
+
+
+def make_optimizer(network: nn.Module, settings: TrainingSettings) -> torch.optim.SGD:
+    """Return SGD whose weight decay leaves out what has one dimension: biases and BatchNorm's gamma and beta."""
+    decayed = [parameter for parameter in network.parameters() if parameter.dim() > 1]
+    others = [parameter for parameter in network.parameters() if parameter.dim() <= 1]
+    return torch.optim.SGD(
+        [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}],
+        lr=settings.learning_rate,
+        momentum=settings.momentum,
+        nesterov=settings.momentum > 0,
+        foreach=True,
+    )
+
+
+def _check_fits(architecture: "Architecture", images: "Images", dataset: "Dataset") -> None:
+    graph = architecture.graph
+    wanted = (graph.output_shape[0], *graph.layers[0].shape[:2])
+    got = (len(dataset.classes), dataset.channels, dataset.resolution)
+    if wanted != got:
+        raise InputError(
+            f"an architecture must be of its data's classes, channels and resolution; it has {wanted}, "
+            f"{dataset.name} has {got}; search again with this data set"
+        )
+    if len(images.labels) < 2:
+        raise InputError(f"training needs two images or more; {dataset.name} has {len(images.labels)}; add some")
+
+
+def _check_every(device: torch.device) -> int:
+    """Return after how many steps to look at the loss: a look makes the CPU wait for an accelerator."""
+    return 1 if device.type == "cpu" else 20
+
+
+class _Training:
+    """One training between its steps; `step` of them are done."""
+
+    def __init__(
+        self,
+        architecture: "Architecture",
+        images: "Images",
+        dataset: "Dataset",
+        settings: TrainingSettings,
+        hardware: Hardware,
+        watch: Watch | None,
+        clock: Callable[[], float],
+    ) -> None:
+        self.architecture, self.images, self.dataset = architecture, images, dataset
+        self.settings, self.hardware, self.watch, self.clock = settings, hardware, watch, clock
+        self.batch_size = min(settings.batch_size, len(images.labels))
+        self.epoch_images = settings.images_per_epoch or len(images.labels)
+        self.steps = max(1, math.ceil(settings.epochs * self.epoch_images / self.batch_size - 1e-9))
+        self.look_steps = {self._step_of(epoch) for epoch in watch.epochs} if watch else set()
+        self.order = Order(images.labels, seed=settings.seed)
+        torch.manual_seed(random_seed(settings.seed, 1))
+        network = Network(
+            architecture.graph, dropout_rate=settings.dropout_rate, auxiliary=settings.auxiliary_weight > 0
+        ).train()
+        self.network = network.to(hardware.device).to(memory_format=hardware.memory_format)
+        self.model = torch.compile(self.network) if settings.compile else self.network
+        self.optimizer = make_optimizer(self.network, settings)
+        self.scaler = torch.amp.GradScaler(hardware.device.type, enabled=hardware.autocast is torch.float16)
+        self.step = 0
+        self.seconds = 0.0
+        self.loss = 0.0  # smoothed
+        self.epoch_loss = 0.0  # the sum over the epoch's steps
+        self.epoch_began = 0  # at this step
+        self.history: list[dict[str, float]] = []
+        self.looks: list[Look] = []
+        self.look_loss = 0.0  # the sum over the steps since the last look
+        self.looked_at = 0  # at this step
+        self.stopped = False
+        self._unread: list[Tensor] = []  # losses of the last steps, on the device
+        self._saved = clock()
+        if hardware.device.type == "cpu":
+            keep_freed_memory()
+
+    def run(self) -> Iterator[bool]:
+        """Do the steps that are left, or until a look stops them; after each say whether it ended an epoch."""
+        self._first, self._seconds_before, begun = self.step, self.seconds, self.clock()
+        every = _check_every(self.hardware.device)
+        for pixels, labels in self._batches():
+            if self._is_to_stop():
+                break
+            self._unread.append(self._train_step(pixels, labels))
+            self.step += 1
+            self.seconds = self._seconds_before + self.clock() - begun
+            ended, look_due = self._ends_epoch(), self.step in self.look_steps
+            if ended or look_due or len(self._unread) >= every:
+                self._read_losses()
+            if ended:
+                self._end_epoch()
+            if look_due:
+                self._look()
+            yield ended
+
+    def _step_of(self, epoch: float) -> int:
+        """Return the step with which so many epochs are done."""
+        return max(1, math.ceil(epoch * self.epoch_images / self.batch_size - 1e-9))
+
+    def _look(self) -> None:
+        """Note what the training shows now, unless it is done."""
+        if self.step == self.steps:
+            return
+        loss = self.look_loss / (self.step - self.looked_at)
+        self.looks.append(Look(self._epochs_done(), loss, self.seconds, self._share_of_some()))
+        self.look_loss, self.looked_at = 0.0, self.step
+
+    def _share_of_some(self) -> float | None:
+        """Return the accuracy on as many validation images as are wanted, the same ones for all candidates."""
+        if self.watch is None or not self.watch.images:
+            return None
+        labels = self.dataset.validation.labels
+        some = Order(labels, seed=0).indices(0, min(self.watch.images, len(labels)))
+        return accuracy(self.network, self.dataset.validation, self.dataset, indices=some)
+
+    def _is_to_stop(self) -> bool:
+        """Say whether the look at the last step, if there was one, stops the training."""
+        looked = self.watch is not None and self.looks and self.looked_at == self.step
+        self.stopped = bool(looked and self.watch and self.watch.stops(self.looks[-1]))
+        return self.stopped
+
+    def progress(self) -> Progress | None:
+        """Return how far this is, or nothing while losses are still being computed."""
+        if self._unread:
+            return None
+        images = (self.step - self._first) * self.batch_size
+        speed = images / max(self.seconds - self._seconds_before, 1e-9)
+        return Progress(self.step, self.steps, self._epochs_done(), self.loss, speed)
+
+    def _train_step(self, pixels: Tensor, labels: Tensor) -> Tensor:
+        """Take one step; return its loss without waiting for it."""
+        settings, device = self.settings, self.hardware.device
+        torch.manual_seed(random_seed(settings.seed, 2, self.step))  # for dropout and path dropping
+        self.network.path_drop_rate = settings.path_drop_rate * (self.step + 1) / self.steps
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate_at(self.step, self.steps, settings)
+        inputs = augmented(
+            pixels.to(device, non_blocking=True),
+            self.dataset,
+            crop=settings.augment,
+            cutout=settings.cutout,
+            seed=random_seed(settings.seed, 3, self.step),
+        ).contiguous(memory_format=self.hardware.memory_format)
+        autocast = self.hardware.autocast
+        with torch.autocast(device.type, autocast, enabled=autocast is not None):
+            outputs = self.model(inputs)
+        loss = self._loss(outputs.float(), labels.to(device, non_blocking=True))
+        self.optimizer.zero_grad()
+        torch.autograd.backward(self.scaler.scale(loss))
+        if settings.clip_gradient_norm is not None:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip_gradient_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return loss.detach()
+
+    def _loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """Return the loss of logits [n, classes], or of those and an auxiliary head's, [2, n, classes]."""
+        if outputs.dim() == 2:
+            return F.cross_entropy(outputs, labels, label_smoothing=self.settings.label_smoothing)
+        logits, auxiliary = outputs
+        return self._loss(logits, labels) + self.settings.auxiliary_weight * self._loss(auxiliary, labels)
+
+    def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Read the batches of the steps that are left; where an accelerator computes, one batch ahead."""
+        steps = range(self.step, self.steps)
+        if self.hardware.device.type == "cpu":
+            yield from map(self._read_batch, steps)
+            return
+        with ThreadPoolExecutor(1) as reader:
+            coming = reader.submit(self._read_batch, self.step)
+            for step in steps:
+                batch = coming.result()
+                if step + 1 < self.steps:
+                    coming = reader.submit(self._read_batch, step + 1)
+                yield batch
+
+    def _read_batch(self, step: int) -> tuple[Tensor, Tensor]:
+        indices = self.order.indices(step * self.batch_size, self.batch_size)
+        return self.images.read(indices), self.images.labels[indices]
+
+    def _read_losses(self) -> None:
+        """Wait for the losses of the last steps and count them; raise TrainingError where one is not finite."""
+        losses: list[float] = torch.stack(self._unread).tolist() if self._unread else []
+        for step, loss in enumerate(losses, start=self.step - len(losses) + 1):
+            if not math.isfinite(loss):
+                raise self._not_finite(f"got {loss} at step {step} of {self.steps}")
+            self.loss = loss if step == 1 else _SMOOTHING * self.loss + (1 - _SMOOTHING) * loss
+            self.epoch_loss += loss
+            self.look_loss += loss
+        self._unread.clear()
+
+    def _not_finite(self, got: str) -> TrainingError:
+        remedies = ["lower the learning rate", "raise the warm-up", "clip the gradient's norm"]
+        remedies += ["take fp32"] * (self.hardware.autocast is not None)
+        return TrainingError(
+            f"the loss must stay finite; {got}, with a learning rate of {self.settings.learning_rate:g}; "
+            f"{', or '.join(remedies)}"
+        )
+
+    def _epochs_done(self) -> float:
+        return min(self.step * self.batch_size / self.epoch_images, self.settings.epochs)
+
+    def _ends_epoch(self) -> bool:
+        seen = self.step * self.batch_size
+        before = seen - self.batch_size
+        return self.step == self.steps or seen // self.epoch_images > before // self.epoch_images
+
+    def _end_epoch(self) -> None:
+        done = self._epochs_done()
+        self.history.append(
+            {
+                "epoch": done if self.step == self.steps else math.floor(done),
+                "step": self.step,
+                "loss": self.epoch_loss / (self.step - self.epoch_began),
+                "learning_rate": self.optimizer.param_groups[0]["lr"],
+                "seconds": self.seconds,
+            }
+        )
+        self.epoch_loss, self.epoch_began = 0.0, self.step
+
+    def seconds_unsaved(self) -> float:
+        """Return how long ago the last checkpoint was written, or training begun."""
+        return self.clock() - self._saved
+
+    def _identity(self) -> dict[str, Any]:
+        """Return what must be the same for a checkpoint to be taken up, as JSON values."""
+        data = self.dataset
+        identity = {
+            "architecture": self.architecture.to_json(),
+            "settings": self.settings.to_json(),
+            "data": {"name": data.name, "images": len(self.images.labels), "mean": data.mean, "std": data.std},
+        }
+        as_json: dict[str, Any] = json.loads(json.dumps(identity))
+        return as_json
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint; raises TrainingError, and leaves the last one, where a loss was not finite."""
+        self._read_losses()
+        numbers = {name: getattr(self, name) for name in _NUMBERS}
+        state = {
+            "training": self._identity(),
+            "history": self.history,
+            "looks": [asdict(look) for look in self.looks],
+            "scaler": self.scaler.state_dict(),
+            **numbers,
+        }
+        _checkpoint.save(path, _checkpoint.tensors_of(self.network, self.optimizer), state)
+        self._saved = self.clock()
+
+    def resume(self, path: Path) -> None:
+        """Go on from a checkpoint; raises TrainingError where it is broken or of another training."""
+        tensors, state = _checkpoint.load(path)
+        _checkpoint.check_same(path, state["training"], self._identity())
+        _checkpoint.restore(self.network, self.optimizer, tensors)
+        for name in _NUMBERS:
+            setattr(self, name, state[name])
+        self.history = state["history"]
+        self.looks = [Look(**look) for look in state["looks"]]
+        if state["scaler"]:
+            self.scaler.load_state_dict(state["scaler"])
+
+    def result(self) -> Trained:
+        """Return the trained network; raises TrainingError where its weights are not finite."""
+        if not all(bool(parameter.isfinite().all()) for parameter in self.network.parameters()):
+            raise self._not_finite("the last step made weights that are not")
+        self.network.auxiliary = None
+        seen = self.step * self.batch_size
+        return Trained(self.network.eval(), self.seconds, seen, self.history, tuple(self.looks), self.stopped)

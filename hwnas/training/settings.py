@@ -1,0 +1,77 @@
+"""How a network is trained: the settings, with their measured defaults."""
+
+import math
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from hwnas.errors import InputError
+from hwnas.training.hardware import PRECISIONS
+
+if TYPE_CHECKING:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSettings:
+    """How a network is trained; `search_settings` and `final_settings` hold the measured defaults.
+
+    `images_per_epoch` is the length of an epoch, without it that of the whole set; shorter epochs take ever new images
+    until the set is used up. `warm_up` is a share of the steps, `cutout` a side in pixels, `path_drop_rate` the rate at
+    the end, `auxiliary_weight` that of an auxiliary head's loss (NASNet: 0.4). `channels_last` is chosen by the device
+    where it is None. Raises InputError for values out of range.
+    """
+
+    epochs: float = 60
+    images_per_epoch: int | None = None
+    batch_size: int = 128
+    learning_rate: float = 0.1
+    warm_up: float = 0.05
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    label_smoothing: float = 0.1
+    clip_gradient_norm: float | None = None
+    augment: bool = True
+    cutout: int = 0
+    path_drop_rate: float = 0.0
+    dropout_rate: float = 0.0
+    auxiliary_weight: float = 0.0
+    seed: int = 0
+    device: str = "auto"
+    precision: str = "auto"
+    channels_last: bool | None = None
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        rules = {
+            "epochs": (0 < self.epochs < math.inf, "above 0"),
+            "images_per_epoch": (self.images_per_epoch is None or self.images_per_epoch > 0, "above 0, or left out"),
+            "batch_size": (self.batch_size > 1, "at least 2"),
+            "learning_rate": (0 < self.learning_rate <= 1000, "above 0, and at most 1000"),
+            "weight_decay": (0 <= self.weight_decay < math.inf, "0 or above"),
+            "clip_gradient_norm": (self.clip_gradient_norm is None or self.clip_gradient_norm > 0, "above 0"),
+            "auxiliary_weight": (0 <= self.auxiliary_weight < math.inf, "0 or above"),
+            "cutout": (self.cutout >= 0, "0 or above"),
+            "seed": (self.seed >= 0, "0 or above"),
+            "precision": (self.precision in ("auto", *PRECISIONS), "auto, fp32, bf16 or fp16"),
+        }
+        for name in ("warm_up", "momentum", "label_smoothing", "path_drop_rate", "dropout_rate"):
+            rules[name] = (0 <= getattr(self, name) < 1, "from 0 to below 1")
+        for name, (holds, rule) in rules.items():
+            if not holds:
+                raise InputError(f"training: {name} must be {rule}; got {getattr(self, name)}")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the settings as JSON values."""
+        return asdict(self)
+
+
+def search_settings(*, epochs: float = 2, images_per_epoch: int | None = 6000, seed: int = 0) -> TrainingSettings:
+    """Return settings for the short training of proxies: small steps and no augmentation.
+
+    A random cell, trained on 12,000 images of Fashion-MNIST, came to 84.5 % with batches of 32 and 78.5 % with 128;
+    with batches of 64 it came to 82.6 %, and to 78.3 % with augmentation.
+    """
+    return TrainingSettings(epochs=epochs, images_per_epoch=images_per_epoch, batch_size=32, augment=False, seed=seed)
+
+
+final_settings = TrainingSettings  # its defaults are for the long training of winners, on the whole training set

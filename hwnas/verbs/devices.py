@@ -1,0 +1,346 @@
+"""`hwnas devices`: lists the devices that can be profiled, reaches each, says what is missing; adds new ones."""
+
+import json
+import sys
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_origin
+
+import typer
+
+from hwnas.errors import HwnasError, InputError
+from hwnas.support import plugins
+
+if TYPE_CHECKING:
+    from hwnas.device import Device, Setting
+    from hwnas.latency import Conditions
+
+_REMEDIES = {  # by what hwnas/runner.py says is missing: the package to install
+    "numpy, which cannot be imported": "numpy",
+    "onnxruntime, which cannot be imported": "onnxruntime",
+    "ai_edge_litert or tflite_runtime": "ai-edge-litert",
+}
+_SETTING_RULE = "settings are written RUNTIME-PRECISION-THREADSt, with commas between, such as tflite-fp32-1t"
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class FoundSetting:
+    """One setting of a device: its latency table if it has one, whether it runs now, and what to do next.
+
+    `reached` is None where it was not tried; `runtime` is that which was found; `missing` says why it cannot run, or
+    why its table cannot be used.
+    """
+
+    name: str
+    table: str | None = None
+    reached: bool | None = None
+    runtime: str = ""
+    missing: str = ""
+    next: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundDevice:
+    """A file devices/NAME.toml; `problem` says what is wrong with one that cannot be read."""
+
+    name: str
+    path: str
+    transport: str = ""
+    description: str = ""
+    settings: tuple[FoundSetting, ...] = ()
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AddedDevice:
+    """The file of a new device."""
+
+    name: str
+    path: str
+    settings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SetUpDevice:
+    """An emulated device that can be used, and the folder of what it needs."""
+
+    name: str
+    folder: str
+
+
+def devices(
+    *,
+    reach: Annotated[bool, typer.Option("--reach/--no-reach", help="try each device and setting")] = True,
+    patience_s: Annotated[float, typer.Option(help="seconds that a setting has to answer")] = 30.0,
+) -> list[FoundDevice]:
+    """List the devices, with their settings and tables; reach each, and say what is missing and what to type next.
+
+    Raises InputError for a patience that is not above 0. A try that does not answer goes on in a thread that ends with
+    the process.
+    """
+    from hwnas.device import folders
+
+    if not patience_s > 0:
+        raise InputError(f"--patience-s must be above 0; got {patience_s:g}")
+    paths: dict[str, Path] = {}
+    for folder in folders("devices"):
+        for path in sorted(folder.glob("*.toml")):
+            paths.setdefault(path.stem, path)  # the user's own comes first
+    return [_found(path, patience_s if reach else None) for path in paths.values()]
+
+
+def devices_add(
+    name: Annotated[str | None, typer.Argument(help="the new device's name: a-z, 0-9, - and _")] = None,
+    *,
+    transport: Annotated[str | None, typer.Option(help="how it is reached", show_default="local")] = None,
+    setting: Annotated[
+        str | None, typer.Option(help="its settings, the first one being the default: tflite-fp32-1t,onnx-fp32-1t")
+    ] = None,
+    python: Annotated[
+        str | None, typer.Option(help="its interpreter, with numpy and the runtime", show_default="this one or python3")
+    ] = None,
+    description: Annotated[str | None, typer.Option(help="a line for people")] = None,
+    set: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="another field of the file; may be repeated")
+    ] = None,
+    ask: Annotated[
+        bool | None, typer.Option("--ask/--no-ask", help="ask for what is missing", show_default="in a terminal")
+    ] = None,
+) -> AddedDevice:
+    """Write ./devices/NAME.toml from the options, asking for what is missing.
+
+    Raises InputError for a file that exists, for fields that a device has not, and for what is missing where nobody
+    can be asked; UnknownNameError, which lists the known ones, for another transport or runtime.
+    """
+    given = {"name": name, "transport": transport, "setting": setting, "python": python, "description": description}
+    fields = {**{key: value for key, value in given.items() if value is not None}, **_pairs(set or [])}
+    if ask if ask is not None else sys.stdin.isatty() and sys.stderr.isatty():
+        _ask_for_missing(fields)
+    for key, example in {"name": "hwnas devices add NAME", "setting": "--setting tflite-fp32-1t"}.items():
+        if not fields.get(key):
+            raise InputError(f"a device must have a {key}; got none. Add it: {example}")
+    device = _device(fields)
+    path = Path.cwd() / "devices" / f"{device.name}.toml"
+    _write(device, path)
+    return AddedDevice(device.name, str(path), tuple(one.name for one in device.settings))
+
+
+def devices_setup(
+    name: Annotated[str, typer.Argument(help="a device that is emulated here")] = "arm64-qemu",
+) -> SetUpDevice:
+    """Make what an emulated device needs on this machine, once; a second call goes on where the first one stopped.
+
+    Raises InputError for a device that needs nothing, and DeviceError, with what to do, where a step fails.
+    """
+    from hwnas.device import load_device
+
+    device = load_device(name)
+    transport = plugins.load("transports", device.transport)
+    if not hasattr(transport, "set_up"):
+        raise InputError(f"only emulated devices are set up; {name} has transport {device.transport}")
+    return SetUpDevice(device.name, str(transport.set_up(device)))
+
+
+def _found(path: Path, patience_s: float | None) -> FoundDevice:
+    from hwnas.device import load_device
+
+    try:
+        device = load_device(str(path))
+    except HwnasError as error:
+        return FoundDevice(path.stem, str(path), problem=str(error))
+    settings: list[FoundSetting] = []
+    for setting in device.settings:
+        found = _with_table(device, setting)
+        if patience_s is None:
+            settings.append(found)
+            continue
+        try:
+            settings.append(_reached(device, setting, found, patience_s))
+        except TimeoutError:
+            settings.append(_silent(device, found, patience_s))
+            patience_s = None  # the other settings would not answer either
+    return FoundDevice(device.name, str(path), device.transport, device.description, tuple(settings))
+
+
+def _with_table(device: "Device", setting: "Setting") -> FoundSetting:
+    from hwnas.device.transports import is_emulated
+    from hwnas.latency import table_paths
+
+    if is_emulated(device):
+        return FoundSetting(setting.name, next=f"hwnas verify export/RUN/TRIAL --device {device.name}")
+    try:
+        (path,) = table_paths(device.name, setting.name)
+    except InputError:
+        return FoundSetting(setting.name, next=f"hwnas profile {device.name} --setting {setting.name}")
+    return FoundSetting(setting.name, str(path))
+
+
+def _reached(device: "Device", setting: "Setting", found: FoundSetting, patience_s: float) -> FoundSetting:
+    """Try a setting; return with it what is missing, or whether its table fits. Raises TimeoutError."""
+    from hwnas.latency import read_conditions
+
+    try:
+        conditions = _within(patience_s, lambda: read_conditions(device, setting))
+    except HwnasError as error:
+        return replace(found, reached=False, missing=str(error), next=_remedy(str(error), device))
+    problem, command = _table_problem(device, setting, found, conditions)
+    return replace(found, reached=True, runtime=conditions.runtime_version, missing=problem, next=command)
+
+
+def _silent(device: "Device", found: FoundSetting, patience_s: float) -> FoundSetting:
+    missing = f"device {device.name} must answer within {patience_s:g} s; nothing came"
+    remedy = f"see that it is on and connected, then: hwnas devices --patience-s {4 * patience_s:g}"
+    return replace(found, reached=False, missing=missing, next=remedy)
+
+
+def _table_problem(
+    device: "Device", setting: "Setting", found: FoundSetting, conditions: "Conditions"
+) -> tuple[str, str]:
+    """Return what is wrong with a setting's table, and the command that makes it right; nothing for a good one."""
+    from hwnas.latency import LatencyTable, check_conditions
+
+    if found.table is None:
+        return "", found.next
+    try:
+        check_conditions(LatencyTable.read(Path(found.table)), conditions.fingerprint)
+    except HwnasError as error:
+        return str(error), f"hwnas profile {device.name} --setting {setting.name} --fresh"
+    return "", ""
+
+
+def _within(seconds: float, call: Callable[[], T]) -> T:
+    """Return what a call returns; raises TimeoutError after `seconds`, leaving it to a thread that nobody waits for."""
+    from concurrent.futures import Future
+    from threading import Thread
+
+    outcome: Future[T] = Future()
+
+    def work() -> None:
+        try:
+            outcome.set_result(call())
+        except BaseException as error:  # noqa: BLE001  it is raised in the caller's thread
+            outcome.set_exception(error)
+
+    Thread(target=work, daemon=True).start()
+    return outcome.result(timeout=seconds)
+
+
+def _remedy(error: str, device: "Device") -> str:
+    """Return what to type where a device lacks something."""
+    package = next((package for words, package in _REMEDIES.items() if words in error), None)
+    python = device.python or (sys.executable if device.transport == "local" else "python3")
+    if package is None:
+        return "when that is mended: hwnas devices"
+    there = "" if device.transport == "local" else f"on {device.name}: "
+    return f"{there}{python} -m pip install {package}"
+
+
+def _pairs(texts: list[str]) -> dict[str, str]:
+    pairs = dict(text.partition("=")[::2] for text in texts if "=" in text)
+    if len(pairs) < len(texts):
+        raise InputError(f"--set takes KEY=VALUE, each key once; got {', '.join(texts)}")
+    return pairs
+
+
+def _ask_for_missing(fields: dict[str, str]) -> None:
+    """Ask on the terminal for what is not given yet."""
+    questions = {
+        "name": ("name of the device", None),
+        "transport": (f"transport ({', '.join(plugins.names('transports'))})", "local"),
+        "setting": (f"settings (runtimes: {', '.join(plugins.names('formats'))})", "tflite-fp32-1t"),
+        "python": ("its Python; empty for this one, or python3", ""),
+        "description": ("description", ""),
+    }
+    for key, (question, default) in questions.items():
+        if key not in fields:
+            fields[key] = typer.prompt(question, default=default, show_default=bool(default), err=True)
+    others = ", ".join(key for key in _device_fields() if key not in {*fields, "settings"})
+    while answer := typer.prompt(
+        f"another field, KEY=VALUE ({others}); empty to end", default="", show_default=False, err=True
+    ):
+        fields.update(_pairs([answer]))
+
+
+def _device_fields() -> list[str]:
+    from hwnas.device import Device
+
+    return list(Device.model_fields)
+
+
+def _device(fields: Mapping[str, str]) -> "Device":
+    """Return the device with these fields, `setting` being the names of its settings."""
+    from pydantic import ValidationError
+
+    from hwnas.device import Device
+
+    values: dict[str, Any] = {key: _value(key, text) for key, text in fields.items() if key != "setting"}
+    values["settings"] = [_setting(name.strip()) for name in fields["setting"].split(",")]
+    try:
+        device = Device.model_validate(values)
+    except ValidationError as error:
+        reasons = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+        known = ", ".join(_device_fields())
+        raise InputError(f"a device must have fields that fit; {reasons}. The fields: {known}") from None
+    plugins.load("transports", device.transport)
+    return device
+
+
+def _value(key: str, text: str) -> Any:
+    """Return a field's value: text, which pydantic turns into a number where it must be one, or a list."""
+    from hwnas.device import Device
+
+    field = Device.model_fields.get(key)
+    if field is None or get_origin(field.annotation) not in (tuple, list):
+        return text
+    return [part.strip() for part in text.strip("[] ").split(",") if part.strip()]
+
+
+def _setting(name: str) -> "Setting":
+    from pydantic import ValidationError
+
+    from hwnas.device import Setting
+
+    runtime, precision, threads = [*name.rsplit("-", 2), "", ""][:3]
+    if not precision or not threads.endswith("t"):
+        raise InputError(f"{_SETTING_RULE}; got {name!r}")
+    try:
+        setting = Setting(runtime=runtime, precision=precision, threads=threads[:-1])  # type: ignore[arg-type]
+    except ValidationError as error:
+        raise InputError(f"{_SETTING_RULE}; got {name!r}: {error.errors()[0]['msg']}") from None
+    plugins.load("formats", setting.runtime)
+    return setting
+
+
+def _write(device: "Device", path: Path) -> None:
+    """Write a device's file, which must be read back as it is."""
+    from hwnas.support import write_text
+
+    if path.exists():
+        raise InputError(f"a new device's file must not exist; {path} does. Edit it, or choose another name")
+    values = device.model_dump(mode="json", exclude_defaults=True, exclude={"settings"})
+    lines = [f"{key} = {_toml(value)}" for key, value in {**values, "transport": device.transport}.items()]
+    for setting in device.settings:
+        lines += [
+            "",
+            "[[settings]]",
+            *(f"{key} = {_toml(value)}" for key, value in setting.model_dump(mode="json").items() if value != []),
+        ]
+    text = "\n".join(lines) + "\n"
+    try:
+        same = type(device).model_validate(tomllib.loads(text.encode().decode())) == device
+    except ValueError:  # of TOML, of pydantic and of UTF-8
+        same = False
+    if not same:
+        raise InputError(
+            f"a device's fields must be text that TOML can hold; got {values!r}. Leave out special characters"
+        )
+    write_text(path, text)
+
+
+def _toml(value: Any) -> str:
+    """Return text, a number, a truth value or a list in TOML, which writes all but one character as JSON does."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

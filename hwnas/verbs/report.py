@@ -1,0 +1,49 @@
+"""`hwnas report`: one self-contained HTML page of a run, and the picture of its front, from the run's folder alone.
+
+Neither the device nor the data set is needed: figures come from the study, the winners' records, the artefacts' cards
+and, for the latency by operator, the latency table. What is not there yet is said in its place, with what to type.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hwnas.verbs._options import RunFolder
+
+if TYPE_CHECKING:
+    pass
+from hwnas.pages import View, render_page
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """The files that `report` wrote: the page, and its first picture by itself."""
+
+    page: str
+    front_png: str
+    front_svg: str
+
+
+def report(
+    run: RunFolder,
+    *,
+    export_folder: Annotated[str, typer.Option(help="where `hwnas export` wrote to: its --out")] = "export",
+) -> Reported:
+    """Write a run's report: one HTML page with its front, its winners and its settings, and the front as a picture.
+
+    Raises InputError where nothing was trained yet, and for a winner's or artefact's file that cannot be read.
+    """
+    from hwnas.pages import pictures
+    from hwnas.runs import Run
+    from hwnas.support import write_bytes, write_text
+
+    opened = Run.open(run)
+    view = View(opened, Path(export_folder))
+    written = Reported(*(str(opened.folder / name) for name in ("report.html", "front.png", "front.svg")))
+    front = view.front_figure()
+    write_bytes(Path(written.front_png), pictures.png(front))
+    write_text(Path(written.front_svg), pictures.svg(front))
+    write_text(Path(written.page), render_page(view))
+    return written
