@@ -1,0 +1,13 @@
+from .front import front_of as front_of
+from .front import kendall as kendall
+from .front import ranking as ranking
+from .front import spearman as spearman
+from .run import Run as Run
+from .settings import SearchSettings as SearchSettings
+from .settings import make_settings as make_settings
+from .study import Leases as Leases
+from .trial import Candidate as Candidate
+from .trial import candidate_of as candidate_of
+from .trial import curve_of as curve_of
+from .trial import timed_networks as timed_networks
+from .winner import Record as Record
