@@ -7,7 +7,13 @@ from .settings import SearchSettings as SearchSettings
 from .settings import make_settings as make_settings
 from .study import Leases as Leases
 from .trial import Candidate as Candidate
-from .trial import candidate_of as candidate_of
-from .trial import curve_of as curve_of
-from .trial import timed_networks as timed_networks
 from .winner import Record as Record
+from .front import pareto_front as pareto_front
+from .trial import TARGET as TARGET
+from .trial import Deployed as Deployed
+from .trial import OpenTrial as OpenTrial
+from .trial import ShortlyTrained as ShortlyTrained
+from .trial import Stopped as Stopped
+from .trial import TrialRecord as TrialRecord
+from .trials import Trials as Trials
+from .trial import scale_of as scale_of

@@ -1,18 +1,10 @@
 """A trained winner: winner.json of its folder in a run."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
-
-from hwnas.latency import Operators, cost_model, latency_by_operator
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from hwnas.latency import CostModel
-    from hwnas.network import Architecture
-    from hwnas.runs.run import Run
-    from hwnas.runs.settings import SearchSettings
-    from hwnas.runs.trial import Candidate
+    pass
 
 
 @dataclass(frozen=True, slots=True)
