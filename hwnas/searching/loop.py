@@ -9,7 +9,6 @@ trained, is decided by one of them at a time; a device is asked by one at a time
 meanwhile where the device is the machine that trains: latencies are those of a search with one process.
 """
 
-import json
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -351,9 +350,8 @@ class Search:
         from hwnas.runs import timed_networks
 
         timed = timed_networks(self.study.get_trials(deepcopy=False))
-        known = {_text(network.architecture): network.measurement for network in timed}
-        texts = [_text(network.to_json()) for network in networks]
-        return {place: known[text] for place, text in enumerate(texts) if text in known}
+        known = {network.architecture: network.measurement for network in timed}
+        return {place: known[network] for place, network in enumerate(networks) if network in known}
 
     def _measure(self, trial: "optuna.Trial", network: "Architecture") -> "Measurement":
         """Time a network whole on the device now, once nobody else does that, and keep it in the trial."""
@@ -366,7 +364,7 @@ class Search:
             measurement = time_network(
                 network.graph, self.device, self.setting, table=self.table_costs.table, seed=self.settings.seed
             )
-            timed = TimedNetwork(network.to_json(), measurement).to_json()
+            timed = TimedNetwork(network, measurement).to_json()
             trial.set_user_attr("timed", [*trial.user_attrs.get("timed", ()), timed])
         return measurement
 
@@ -425,8 +423,3 @@ def work(folder: str, *, since: int) -> None:
     setting = costs.table.measured_in
     with run.leases() as leases:
         Search(run, device, setting, costs, leases, since=since).evaluate()
-
-
-def _text(architecture: dict[str, Any]) -> str:
-    """Return an architecture's JSON as one text, equal for equal ones: what is read back has lists for tuples."""
-    return json.dumps(architecture, sort_keys=True)
