@@ -106,7 +106,7 @@ def test_between_measured_scales_the_ratio_is_interpolated_and_beyond_them_kept(
 def test_networks_that_a_search_measured_correct_the_model_and_leave_the_tables_own_as_it_is(model: CostModel) -> None:
     cells = random_cells(20, seed=3)
     networks = [CellNetwork(cell, SCALES[-1]) for cell in cells]
-    others = [TimedNetwork(network.to_json(), timed(1.5 * model.predict(network).ms)) for network in networks[:-1]]
+    others = [TimedNetwork(network, timed(1.5 * model.predict(network).ms)) for network in networks[:-1]]
     before = model.predict(networks[-1]).ms
     assert model.corrected_by(others).predict(networks[-1]).ms == pytest.approx(1.5 * before, rel=0.02)
     assert model.predict(networks[-1]).ms == before

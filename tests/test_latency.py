@@ -11,7 +11,11 @@ from hwnas.errors import TableError
 from hwnas.latency.measurement import Measurement, TimedNetwork
 from hwnas.latency.table import LatencyTable
 from hwnas.latency.where import check_conditions
+from hwnas.network.kinds.cells import CellNetwork
+from hwnas.network.published import PNASNET_5
+from hwnas.network.scale import Scale
 
+NETWORK = CellNetwork(PNASNET_5, Scale(1, 4, 8, 3))
 milliseconds = st.floats(1e-6, 1e6, allow_nan=False)
 measurements = st.builds(
     Measurement, st.lists(st.lists(milliseconds, min_size=1).map(tuple), min_size=1).map(tuple), st.booleans()
@@ -26,7 +30,7 @@ def table(path: Path) -> LatencyTable:
         setting,
         {"cpu": "a", "cores": 2},
         {"add": Measurement(((1.0, 2.0, 3.0), (2.0, 2.0, 9.0)))},
-        [TimedNetwork({"normal": {}}, Measurement(((5.0,),)))],
+        [TimedNetwork(NETWORK, Measurement(((5.0,),)))],
     )
 
 

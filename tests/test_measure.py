@@ -231,7 +231,7 @@ def table_of(networks: list[Architecture], *, ms: float) -> LatencyTable:
     """Return a table in which the networks take ms, 2 ms, ... with the canary at 0.1 ms."""
     table = LatencyTable(Path("table.json"), "here", {}, {})
     for number, network in enumerate(networks, start=1):
-        table.set_network(network.to_json(), Measurement(((number * ms,),), canary_ms=(0.1,)))
+        table.set_network(network, Measurement(((number * ms,),), canary_ms=(0.1,)))
     return table
 
 
@@ -242,7 +242,7 @@ class Slows:
     """
 
     def __init__(self, table: LatencyTable) -> None:
-        self.ms = {json.dumps(one.architecture): table.stated_ms(one.measurement) for one in table.networks}
+        self.ms = {json.dumps(one.architecture.to_json()): table.stated_ms(one.measurement) for one in table.networks}
         self.asked: list[str] = []
 
     def time_models(self, device: Device, setting: Setting, models: Mapping[str, Path], **_: Any) -> list[Timed]:

@@ -9,17 +9,18 @@ import pytest
 from conftest import SETTING, pretend_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from networks import chosen_networks
 from typer.testing import CliRunner
 
 import hwnas
 from hwnas.cli.main import app
 from hwnas.device.device import load_device
 from hwnas.errors import DeviceError, InputError, TableError, UnknownNameError
-from hwnas.latency import measure
 from hwnas.latency.measure import Conditions, read_conditions
 from hwnas.latency.measurement import Measurement, OtherCosts, TimedNetwork
 from hwnas.latency.table import LatencyTable, Session
 from hwnas.latency.where import find_tables, one_table_path, table_paths
+from hwnas.network.architecture import UnreadableArchitecture
 from hwnas.network.kinds.cells import CellNetwork
 from hwnas.network.scale import Scale
 from hwnas.spaces import pnas
@@ -57,12 +58,22 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )
+
+
+def unreadable(value: dict[str, Any]) -> UnreadableArchitecture:
+    return UnreadableArchitecture(value, InputError("why"))
+
+
 sizes = st.none() | st.integers(0, 2**60)
 durations = st.none() | st.floats(0, 1e9)
 other_costs = st.builds(OtherCosts, sizes, sizes, durations, durations)
 networks = st.lists(
     st.builds(
-        TimedNetwork, st.dictionaries(st.text(), json_values, max_size=3), measurements, st.booleans(), other_costs
+        TimedNetwork,
+        st.dictionaries(st.text(), json_values, max_size=3).map(unreadable) | chosen_networks(),
+        measurements,
+        st.booleans(),
+        other_costs,
     ),
     max_size=3,
 )
@@ -92,8 +103,8 @@ def session(**changes: Any) -> Session:
     return Session(**{"space": "pnas", "scales": scales, **drawn, **changes})
 
 
-def a_network(filters: int = 4) -> dict[str, Any]:
-    return CellNetwork(pnas.cells(pnas.first_level())[0], Scale(1, filters, 8, 3, 1)).to_json()
+def a_network(filters: int = 4) -> CellNetwork:
+    return CellNetwork(pnas.cells(pnas.first_level())[0], Scale(1, filters, 8, 3, 1))
 
 
 def change(path: Path, **changes: Any) -> Path:
@@ -217,7 +228,7 @@ def test_a_file_that_is_not_there_is_a_tables_error_with_the_command(tmp_path: P
 def test_a_table_from_before_there_were_sessions_and_other_costs_is_read(path: Path) -> None:
     content = json.loads(path.read_text())
     assert content.pop("sessions") == []
-    content["networks"] = [{"architecture": a_network(), "rounds_ms": [[1.0]]}]
+    content["networks"] = [{"architecture": a_network().to_json(), "rounds_ms": [[1.0]]}]
     path.write_text(json.dumps(content))
     table = LatencyTable.read(path)
     assert (table.sessions, table.networks) == ([], [TimedNetwork(a_network(), timed(1.0))])
@@ -366,7 +377,7 @@ def test_held_out_networks_are_reported_with_how_they_were_drawn_and_the_noise(w
     table = pretend_table(workplace)
     for filters, held_out in ((4, False), (6, False), (4, True), (6, True)):
         cell = pnas.cells(pnas.first_level())[1 + held_out]
-        architecture = CellNetwork(cell, Scale(1, filters, 8, 3, 1)).to_json()
+        architecture = CellNetwork(cell, Scale(1, filters, 8, 3, 1))
         table.set_network(architecture, timed(filters, filters), held_out=held_out)
     table.sessions = [session(), session(), session(held_out=0)]
     table.save()
@@ -390,7 +401,7 @@ def test_other_costs_of_whole_networks_are_shown(tmp_path: Path) -> None:
     table = new_table(tmp_path / "table.json")
     table.set_network(a_network(4), timed(1.0), other=OtherCosts(2048, 10240, 3.0, 4.0))
     table.set_network(a_network(6), timed(2.0), held_out=True, other=OtherCosts(4096))
-    table.networks.append(TimedNetwork({"kind": "magic"}, timed(3.0)))
+    table.networks.append(TimedNetwork(unreadable({"kind": "magic"}), timed(3.0)))
     table.save()
     (shown,) = hwnas.tables_show(str(table.path), entries=True)
     assert shown.typical == OtherCosts(2048, 10240, 3.0, 4.0)
@@ -438,7 +449,7 @@ def answers(monkeypatch: pytest.MonkeyPatch, answer: Conditions | DeviceError) -
             raise answer
         return answer
 
-    monkeypatch.setattr(measure, "read_conditions", read)
+    monkeypatch.setattr("hwnas.latency.read_conditions", read)
 
 
 def test_a_fine_table_is_said_to_fit_this_machine_or_not(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -487,7 +498,7 @@ def test_a_check_looks_at_the_networks_and_the_place(tmp_path: Path, monkeypatch
         f"it is of device host in setting {SETTING}. Move it to latency_tables/host/{SETTING}.json" in checked.problem
     )
     table = new_table(tmp_path / "table.json")
-    table.networks = [TimedNetwork(a_network(), timed(1.0)), TimedNetwork({"kind": "magic"}, timed(1.0))]
+    table.networks = [TimedNetwork(a_network(), timed(1.0)), TimedNetwork(unreadable({"kind": "magic"}), timed(1.0))]
     table.save()
     (checked,) = hwnas.tables_check([str(table.path)])
     assert "table.json: network 1 must be an architecture" in checked.problem

@@ -26,7 +26,7 @@ def table_with_networks(folder: Path, *, noise: float, held_out: int = 40, law: 
         architecture = pnas.architecture(parameters, SCALES[index % len(SCALES)])
         ms = law * sum(ms for _, ms in model.layer_ms(architecture))
         rounds = tuple((float(ms * np.exp(noise * random.standard_normal())),) for _ in range(6))
-        table.set_network(architecture.to_json(), Measurement(rounds), held_out=index < held_out)
+        table.set_network(architecture, Measurement(rounds), held_out=index < held_out)
     return table
 
 

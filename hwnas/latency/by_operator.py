@@ -61,8 +61,7 @@ def cost_model(device: str, setting: str) -> "tuple[CostModel | None, str]":
             except TableError as error:
                 return None, str(error)
     return None, (
-        f"there is no latency_tables/{name}/{setting}.json here. "
-        f"Type: hwnas profile {device} --setting {setting}"
+        f"there is no latency_tables/{name}/{setting}.json here. Type: hwnas profile {device} --setting {setting}"
     )
 
 

@@ -145,8 +145,7 @@ class CostModel:
     def correction(self) -> Correction:
         """The correction fitted to the table's timed networks, but for those that are held out, and to further ones."""
         networks = [network for network in (*self.table.networks, *self._further) if not network.held_out]
-        architectures = [Architecture.from_json(network.architecture) for network in networks]
-        terms = np.array([self._total(architecture)[:_TERMS] for architecture in architectures])
+        terms = np.array([self._total(network.architecture)[:_TERMS] for network in networks])
         measured = np.array([self.table.stated_ms(network.measurement) for network in networks])
         return fit_correction(terms, measured)
 

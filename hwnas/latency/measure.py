@@ -243,9 +243,10 @@ def time_beside(
     references = _references(table) if table else {}
     with tempfile.TemporaryDirectory(prefix="hwnas-") as folder:
         written = formats.get(setting.runtime)
-        networks = {name: Architecture.from_json(json.loads(name)) for name in references}
-        graphs = {name: written.lower(network.graph, without=setting.without) for name, network in networks.items()}
-        files = {**models, **write_models(graphs, setting, Path(folder), seed=seed)}
+        lowered = {
+            name: written.lower(network.graph, without=setting.without) for name, (network, _) in references.items()
+        }
+        files = {**models, **write_models(lowered, setting, Path(folder), seed=seed)}
         timings = time_models(
             device,
             setting,
@@ -258,7 +259,9 @@ def time_beside(
         timed = {one.name: one for one in timings}
     if not references or table is None or table.canary_ms is None:
         return list(timed.values())
-    ratios = [[ms / references[name] for ms in timed[name].measurement.round_medians_ms] for name in references]
+    ratios = [
+        [ms / known_ms for ms in timed[name].measurement.round_medians_ms] for name, (_, known_ms) in references.items()
+    ]
     canary_ms = tuple(table.canary_ms * statistics.median(one_round) for one_round in zip(*ratios, strict=True))
     told = [timed[name] for name in models]
     return [
@@ -266,15 +269,17 @@ def time_beside(
     ]
 
 
-def _references(table: LatencyTable) -> dict[str, float]:
-    """Return architectures, as JSON, and their latencies in ms: some of the faster half of the table's networks."""
+def _references(table: LatencyTable) -> "dict[str, tuple[Architecture, float]]":
+    """Return networks by their JSON, with their latencies in ms: some of the faster half of those of the table."""
     steady = [
         network for network in table.networks if network.measurement.canary_ms and not network.measurement.unstable
     ]
     if len(steady) < 2 * _REFERENCES:
         return {}
-    known = sorted((table.stated_ms(network.measurement), json.dumps(network.architecture)) for network in steady)
-    return {name: ms for ms, name in known[: len(known) // 2][:: len(known) // 2 // _REFERENCES][:_REFERENCES]}
+    by_name = {json.dumps(network.architecture.to_json()): network for network in steady}
+    known = sorted((table.stated_ms(network.measurement), name) for name, network in by_name.items())
+    chosen = known[: len(known) // 2][:: len(known) // 2 // _REFERENCES][:_REFERENCES]
+    return {name: (by_name[name].architecture, ms) for ms, name in chosen}
 
 
 @runtime_checkable

@@ -10,7 +10,8 @@ from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from hwnas.errors import TableError
+from hwnas.errors import InputError, TableError
+from hwnas.network import Architecture, UnreadableArchitecture
 
 _QUOTED = 100  # characters of a broken entry in an error
 
@@ -112,7 +113,7 @@ class OtherCosts:
 class TimedNetwork:
     """A whole network that was timed on the device: corrects the sum of its operators, or, held out, judges that."""
 
-    architecture: dict[str, Any]
+    architecture: Architecture
     measurement: Measurement
     held_out: bool = False
     other: OtherCosts = OtherCosts()
@@ -120,11 +121,19 @@ class TimedNetwork:
     def to_json(self) -> dict[str, Any]:
         """Return the network as JSON values, from which `from_json` makes an equal one."""
         known = {name: cost for name, cost in asdict(self.other).items() if cost is not None}
-        return {"architecture": self.architecture, "held_out": self.held_out, **_to_json(self.measurement), **known}
+        return {
+            "architecture": self.architecture.to_json(),
+            "held_out": self.held_out,
+            **_to_json(self.measurement),
+            **known,
+        }
 
     @classmethod
     def from_json(cls, value: Any, place: str) -> "TimedNetwork":
-        """Check and read what `to_json` wrote; raises TableError, in which `place` names the file and the entry."""
+        """Check and read what `to_json` wrote; raises TableError, in which `place` names the file and the entry.
+
+        An architecture that cannot be read is an `UnreadableArchitecture`.
+        """
         architecture = _architecture(value, place)
         measurement = _from_json(value, place)
         return cls(architecture, measurement, value.get("held_out", False), _other_costs(value, place))
@@ -173,7 +182,7 @@ def _short(value: Any) -> str:
     return words if len(words) <= _QUOTED else f"{words[:_QUOTED]}..."
 
 
-def _architecture(value: Any, place: str) -> dict[str, Any]:
+def _architecture(value: Any, place: str) -> Architecture:
     architecture = value.get("architecture") if isinstance(value, dict) else None
     if not isinstance(architecture, dict):
         raise TableError(f"{place} must have an architecture; delete it and run `hwnas profile` to measure others")
@@ -182,7 +191,10 @@ def _architecture(value: Any, place: str) -> dict[str, Any]:
             f"{place} must have held_out, true or false; got {held_out!r}. "
             "Delete it and run `hwnas profile` to measure others"
         )
-    return architecture
+    try:
+        return Architecture.from_json(architecture)
+    except InputError as error:
+        return UnreadableArchitecture(architecture, error)
 
 
 @cache

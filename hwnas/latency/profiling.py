@@ -185,7 +185,7 @@ def _forget_unstable(
     table: "LatencyTable", graphs: "Mapping[str, Graph]", architectures: "Mapping[str, Architecture]"
 ) -> None:
     """Drop what is about to be measured, and is in the table with rounds that disagree."""
-    wanted = [architecture.to_json() for architecture in architectures.values()]
+    wanted = set(architectures.values())
     table.entries = {key: entry for key, entry in table.entries.items() if not (entry.unstable and key in graphs)}
     table.networks = [n for n in table.networks if not (n.measurement.unstable and n.architecture in wanted)]
 
@@ -312,7 +312,7 @@ def _found(table: "LatencyTable", name: str, architectures: "Mapping[str, Archit
     """Return what the table has of an operator or a whole network."""
     if name not in architectures:
         return table.entries.get(name)
-    return table.network(architectures[name].to_json())
+    return table.network(architectures[name])
 
 
 def _add(table: "LatencyTable", timed: "Timed", architectures: "Mapping[str, Architecture]") -> None:
@@ -323,7 +323,7 @@ def _add(table: "LatencyTable", timed: "Timed", architectures: "Mapping[str, Arc
     merged = dataclasses.replace(merged, unstable=merged.spread > _MAX_SPREAD and done)
     if name in architectures:
         held_out = name.startswith(_HELD_OUT)
-        table.set_network(architectures[name].to_json(), merged, held_out=held_out, other=timed.other)
+        table.set_network(architectures[name], merged, held_out=held_out, other=timed.other)
     else:
         table.entries[name] = merged
 

@@ -22,6 +22,7 @@ from hwnas.latency.measurement import (
     _to_json,
     lower_quartile,
 )
+from hwnas.network import Architecture
 from hwnas.support import write_text
 
 _VERSION = 1
@@ -106,13 +107,13 @@ class LatencyTable:
         measured = [*self.entries.values(), *(network.measurement for network in self.networks)]
         return [ms for one in measured for ms in one.canary_ms]
 
-    def network(self, architecture: dict[str, Any]) -> Measurement | None:
+    def network(self, architecture: Architecture) -> Measurement | None:
         """Return what was measured of a whole network, if anything."""
         return next((n.measurement for n in self.networks if n.architecture == architecture), None)
 
     def set_network(
         self,
-        architecture: dict[str, Any],
+        architecture: Architecture,
         measurement: Measurement,
         *,
         held_out: bool = False,

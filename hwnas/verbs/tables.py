@@ -17,7 +17,7 @@ from hwnas.errors import HwnasError, InputError, TableError
 from hwnas.verbs._options import SettingName
 
 if TYPE_CHECKING:
-    from hwnas.latency import LatencyTable, OtherCosts, Steadiness, TimedNetwork, Validation
+    from hwnas.latency import LatencyTable, OtherCosts, Steadiness, Validation
 from hwnas.latency import Difference, check_comparable, differences_of, merge_into
 
 _LARGEST = 10  # differences that `diff` lists
@@ -283,23 +283,13 @@ def _network_row(number: int, table: "LatencyTable") -> NetworkEntry:
     network = table.networks[number]
     measured = network.measurement
     return NetworkEntry(
-        name=f"{number}: {_size(network)}",
+        name=f"{number}: {network.architecture.size}",
         ms=table.stated_ms(measured),
         spread=measured.spread,
         held_out=network.held_out,
         unstable=measured.unstable,
         other=network.other,
     )
-
-
-def _size(network: "TimedNetwork") -> str:
-    """Return a network's size in words; how it is broken where it is no architecture."""
-    from hwnas.network import Architecture
-
-    try:
-        return Architecture.from_json(network.architecture).size
-    except HwnasError as error:
-        return str(error)
 
 
 def _typical(costs: "list[OtherCosts]") -> "OtherCosts | None":
@@ -368,16 +358,14 @@ def _check_place(table: "LatencyTable") -> None:
 
 
 def _check_networks(table: "LatencyTable") -> None:
-    from hwnas.network import Architecture
+    from hwnas.network import UnreadableArchitecture
 
     for number, network in enumerate(table.networks):
-        try:
-            Architecture.from_json(network.architecture)
-        except HwnasError as error:
+        if isinstance(network.architecture, UnreadableArchitecture):
             raise TableError(
-                f"{table.path}: network {number} must be an architecture: {error}. Delete its line, then "
-                f"`hwnas profile {table.device}` measures another"
-            ) from None
+                f"{table.path}: network {number} must be an architecture: {network.architecture.size}. "
+                f"Delete its line, then `hwnas profile {table.device}` measures another"
+            )
 
 
 def _fits_now(table: "LatencyTable") -> tuple[bool | None, str]:
