@@ -30,15 +30,12 @@ class View:
     """Everything that the page shows."""
 
     def __init__(self, run: "Run", export_folder: Path) -> None:
-        from optuna.trial import TrialState
-
         from hwnas.errors import InputError
-        from hwnas.runs import candidate_of, front_of
+        from hwnas.runs import front_of
 
         self.run, self.settings, self.name = run, run.settings, run.name
-        self.study = run.study()
-        self.trials = self.study.get_trials(deepcopy=False)
-        self.candidates = [candidate_of(trial) for trial in self.trials if trial.state == TrialState.COMPLETE]
+        self.trials = run.trials()
+        self.candidates = [record.candidate for record in self.trials.in_state("trained")]
         if not self.candidates:
             raise InputError(f"{run.folder} has no trained trial yet. Type: hwnas search --out {run.folder}")
         self.front = front_of(self.candidates)
@@ -76,7 +73,7 @@ class View:
         """How true the surrogate of a progressive search was, level by level."""
         from hwnas.searching import surrogate_truth
 
-        return surrogate_truth(self.study)
+        return surrogate_truth(self.trials)
 
     @property
     def caveat(self) -> str:
@@ -87,37 +84,34 @@ class View:
 
     @property
     def left_out(self) -> list[tuple[str, int]]:
-        """Why trials were not trained, and how many for each reason."""
-        from optuna.trial import TrialState
-
-        why = [t.user_attrs.get("left_out", "no reason noted") for t in self.trials if t.state == TrialState.PRUNED]
-        counted = Counter(re.sub(r"\btrial \d+", "an earlier trial", str(reason)) for reason in why)
+        """Why trials were not trained to their end, and how many for each reason."""
+        why = [record.left_out for record in self.trials.records if record.left_out]
+        counted = Counter(re.sub(r"\btrial \d+", "an earlier trial", reason) for reason in why)
         return counted.most_common()
 
     @property
     def unfinished(self) -> int:
         """How many trials are running, failed or were cut off."""
-        return sum(not trial.state.is_finished() or trial.state.name == "FAIL" for trial in self.trials)
+        settled = ("trained", "left out")
+        return sum(record.state not in settled and not record.left_out for record in self.trials.records)
 
     @property
     def period(self) -> tuple[str, str]:
         """When the first trial began and the last one ended."""
-        began = [trial.datetime_start for trial in self.trials if trial.datetime_start]
-        ended = [trial.datetime_complete for trial in self.trials if trial.datetime_complete]
+        began = [record.began for record in self.trials.records if record.began]
+        ended = [record.ended_at for record in self.trials.records if record.ended_at]
         first, last = min(began, default=None), max(ended, default=None)
         return f"{first:%Y-%m-%d %H:%M}" if first else "", f"{last:%Y-%m-%d %H:%M}" if last else ""
 
     @property
     def timed(self) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
         """Predicted and measured milliseconds of what was timed: inside the caps, and over one."""
-        from optuna.trial import TrialState
-
         inside: list[tuple[float, float]] = []
         over: list[tuple[float, float]] = []
-        for trial in self.trials:
-            predicted, measured = (trial.user_attrs.get(name) for name in ("predicted_ms", "measured_ms"))
-            if predicted is not None and measured is not None:
-                (over if trial.state == TrialState.PRUNED else inside).append((predicted, measured))
+        for record in self.trials.records:
+            if record.deployed is not None and record.measured_ms is not None:
+                pairs = over if record.left_out and record.scale is None else inside
+                pairs.append((record.deployed.predicted_ms, record.measured_ms))
         return inside, over
 
     @property

@@ -128,7 +128,8 @@ class TrialRecord:
     @property
     def candidate(self) -> Candidate:
         """The candidate of a trained trial."""
-        assert self.deployed is not None and self.values is not None  # or it would not be trained
+        assert self.deployed is not None  # or it would not be trained
+        assert self.values is not None
         return Candidate(
             trial=self.number,
             architecture=self.deployed.architecture,
@@ -179,9 +180,7 @@ class TrialRecord:
                 scale=noted.scale,
                 left_out=noted.left_out,
                 ended=noted.ended,
-                looks=tuple(
-                    map(_look_reader().validate_python, _numbered(attributes, _LOOK, before=_LOOKS_BEFORE))
-                ),
+                looks=tuple(map(_look_reader().validate_python, _numbered(attributes, _LOOK, before=_LOOKS_BEFORE))),
                 stopped=noted.stopped,
                 parent=noted.parent,
                 parent_is_chosen="parent" in attributes,
@@ -326,9 +325,7 @@ class _Noted:
         """The network, if there is one yet."""
         if self.architecture is None:
             return None
-        return Deployed(
-            self.architecture, self.mult_adds, self.parameters, self.predicted_ms, self.predicted_error
-        )
+        return Deployed(self.architecture, self.mult_adds, self.parameters, self.predicted_ms, self.predicted_error)
 
     @property
     def training(self) -> ShortlyTrained | None:

@@ -95,10 +95,10 @@ class Trials:
             self.records[number] = record
         else:
             self.records.append(record)
-        for network in record.measurements[len(earlier) :]:
-            self._measurements.setdefault(network.architecture, network.measurement)
+        for timed in record.measurements[len(earlier) :]:
+            self._measurements.setdefault(timed.architecture, timed.measurement)
             self.measured += 1
-        network = record.deployed and record.deployed.architecture
+        network = record.deployed.architecture if record.deployed else None
         if record.claimed is not None:
             self._claims.setdefault(record.claimed, number)
         elif network is not None and self._claims.get(network) == number:  # it came to nothing: another one may try

@@ -88,9 +88,7 @@ class Evaluation:
             return
         self.trial.tell(*values)
         after = f"stopped after {record.stopped.epoch:g} epochs, would come to about " if record.stopped else ""
-        say(
-            f"trial {record.number}: {after}{values[0]:.4f} at {values[1]:.3f} ms, {record.deployed.architecture.name}"
-        )
+        say(f"trial {record.number}: {after}{values[0]:.4f} at {values[1]:.3f} ms, {record.deployed.architecture.name}")
 
     def _values(self) -> tuple[float, float] | None:
         """Return accuracy and latency in ms of the trial's network; where it is not trained, note why."""
@@ -139,7 +137,8 @@ class Evaluation:
 
     def _claimed(self, record: "TrialRecord") -> tuple[int, float]:
         """Return what `_deployed` did when the trial was evaluated before it was cut off."""
-        assert record.scale is not None and record.deployed is not None  # it has claimed a network
+        assert record.scale is not None  # it has claimed a network
+        assert record.deployed is not None
         if self._settings.predicted:
             return record.scale, record.deployed.predicted_ms
         measurement = self._trials.refresh().measurement(record.deployed.architecture)
@@ -208,9 +207,7 @@ class Evaluation:
         excesses = self._settings.budget.excesses(
             latency_ms=0.0, mult_adds=network.mult_adds, parameters=network.parameters
         )
-        self.trial.deploy(
-            network, excesses={**excesses, "latency": excess}, measured_ms=measured_ms, left_out=left_out
-        )
+        self.trial.deploy(network, excesses={**excesses, "latency": excess}, measured_ms=measured_ms, left_out=left_out)
 
     def _claim(self, at: int) -> bool:
         """Note the scale at which the trial's network is trained, unless another trial has that network: say which."""

@@ -67,7 +67,7 @@ class Search:
         self.since = self._first_number() if since is None else since
         self._table_costs = costs
         self._costs: tuple[int, CostModel] = 0, costs  # of how many measured networks, and corrected by these
-        self._levels_told = 0
+        self._plans = 0  # of a progressive search, when it was last told how true the surrogate is
 
     def run(self, workers: int, on_trained: Callable[[int], None]) -> None:
         """Search, as `evaluate`, with so many processes; `on_trained` is told how many candidates are trained."""
@@ -84,7 +84,7 @@ class Search:
             with self.run_folder.deciding():
                 evaluation = self._cut_off() or self._new()
                 is_chosen = evaluation is not None and self._choose(evaluation)
-            self._tell_truth()
+                self._tell_truth()
             if evaluation is not None and is_chosen:
                 evaluation.finish()
                 self.leases.release(evaluation.trial.number)
@@ -94,12 +94,17 @@ class Search:
                 return
 
     def _tell_truth(self) -> None:
-        """Say how true the surrogate has been at levels that have ended since."""
-        from hwnas.searching.truth import ended_levels
+        """Keep in the study how true the surrogate has been, and say so of levels that have ended since."""
+        from hwnas.searching.truth import ended_levels, keep_truth, known_levels, plan_count
 
-        for level in ended_levels(self.trials, after=self._levels_told):
-            self._levels_told += 1
-            say(str(level))
+        if self._plans == (count := plan_count(self.trials)):
+            return
+        self._plans = count
+        known, ended = known_levels(self.trials.study), ended_levels(self.trials.refresh())
+        if len(ended) > known:
+            keep_truth(self.trials.study, ended)
+            for level in ended[known:]:
+                say(str(level))
 
     def result(self) -> Searched:
         """Return what the search has come to."""

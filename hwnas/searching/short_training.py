@@ -51,9 +51,7 @@ class ShortTraining:
         trial.trained(ShortlyTrained(estimate.seconds, estimate.images_seen, accuracy, seed), stopped)
         return accuracy
 
-    def _estimate(
-        self, trial: "OpenTrial", proxy: "Architecture", dataset: "Dataset", checkpoint: Path
-    ) -> Estimate:
+    def _estimate(self, trial: "OpenTrial", proxy: "Architecture", dataset: "Dataset", checkpoint: Path) -> Estimate:
         settings = self._run.settings
         with bar(f"training trial {trial.number}", 1) as steps:
 
@@ -84,7 +82,7 @@ class ShortTraining:
             return None
         record = trial.record
         if not record.parent_is_chosen:
-            parent = KeptWeights.of(self._trials, self._weights).most_in_common(proxy)
+            parent = self._kept.most_in_common(proxy)
             trial.inherited(parent)
             return None if parent is None else self._weights(parent)
         return None if record.parent is None else self._weights(record.parent)

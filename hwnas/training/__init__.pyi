@@ -23,7 +23,7 @@ from .module import deployed_weights as deployed_weights
 from .settings import TrainingSettings as TrainingSettings
 from .settings import final_settings as final_settings
 from .settings import search_settings as search_settings
+from .weights import file_shapes as file_shapes
 from .weights import in_common as in_common
 from .weights import save_weights as save_weights
-from .weights import file_shapes as file_shapes
 from .weights import tensor_shapes as tensor_shapes

@@ -7,7 +7,7 @@ beside the study, and beside what it proposes, are `Candidates`: which of them f
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol
 
 from hwnas.support import plugins
 

@@ -29,7 +29,7 @@ class PlanItem:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How many candidates to evaluate, and `items`, candidates in the order of their turn; `blocks` where cells grow."""
+    """How many candidates to evaluate, and `items`, candidates in their order; `blocks` where cells grow."""
 
     quota: int
     items: list[PlanItem]

@@ -13,7 +13,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 if TYPE_CHECKING:
-    from hwnas.searching.strategies import Candidates
+    from hwnas.searching.strategies import Candidates, Parameters
 
 _by_study: "WeakKeyDictionary[Study, Seen]" = WeakKeyDictionary()
 
@@ -41,7 +41,7 @@ class Seen:
         seen._refresh(study, candidates)
         return seen
 
-    def word(self, parameters: "dict[str, Hashable]") -> tuple[Hashable, ...]:
+    def word(self, parameters: "Parameters") -> tuple[Hashable, ...]:
         """Return a choice as it is in `choices`."""
         return tuple(parameters[name] for name in self._names)
 

@@ -13,7 +13,6 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 from optuna.study import Study
-from optuna.trial import FrozenTrial, TrialState
 
 from hwnas.searching.strategies import Candidates, Parameters
 from hwnas.searching.strategies._seen import Seen

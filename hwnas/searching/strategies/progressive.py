@@ -211,7 +211,7 @@ class GrowingSampler(PlanSampler):
         keys = canonical_keys(np.concatenate([theirs, codes]), operations=self._operations)
         cells = np.unique(keys, return_inverse=True)[1]
         targets = self._candidates.targets
-        scales = [-1 if (scale := scale_of(t)) is None else scale for t in tried]
+        scales = [-1 if (claimed := scale_of(t)) is None else claimed for t in tried]
         same_network = _pairs(cells, scales, scale, size=len(self._candidates.costs.scales) + 1)
         at = [targets.index(t.params[TARGET]) for t in tried]
         return same_network | _pairs(cells, at, np.arange(len(targets)), size=len(targets))
