@@ -420,6 +420,6 @@ def work(folder: str, *, since: int) -> None:
     run = Run.open(folder)
     device = load_device(run.settings.device)
     costs = costs_of_run(run.settings, device, device.setting(run.settings.setting, threads=run.settings.threads))
-    setting = costs.table.measured_in
+    setting = costs.table.setting
     with run.leases() as leases:
         Search(run, device, setting, costs, leases, since=since).evaluate()
