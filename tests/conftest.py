@@ -12,6 +12,8 @@ import torch
 from hypothesis import settings
 
 from hwnas import formats
+from hwnas.device.device import Setting
+from hwnas.latency.conditions import Conditions
 from hwnas.latency.measurement import Measurement
 from hwnas.latency.table import LatencyTable
 from hwnas.network.graph import executed
@@ -56,8 +58,9 @@ def pretend_table(
     resolutions: tuple[int, ...] = (8,),
 ) -> LatencyTable:
     """Write a table for the host in which every operator of the tiny space has some latency."""
-    setting = {"runtime": "tflite", "precision": "fp32", "threads": 1}
-    table = LatencyTable(folder / "latency_tables" / "host" / f"{SETTING}.json", "host", setting, {})
+    table = LatencyTable(
+        folder / "latency_tables" / "host" / f"{SETTING}.json", "host", Setting(runtime="tflite"), Conditions()
+    )
     for name in _operators(space, cells, filters, resolutions):
         table.entries[name] = Measurement(((0.001 + zlib.crc32(name.encode()) % 1000 / 1e5,),))
     table.save()

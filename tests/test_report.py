@@ -16,10 +16,12 @@ from networks import random_cells
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import TrialState
 
+from hwnas.device.device import Setting
 from hwnas.errors import InputError
 from hwnas.formats import tflite
 from hwnas.latency import by_operator as operator_costs
 from hwnas.latency.by_operator import Operators, cost_model, latency_by_operator
+from hwnas.latency.conditions import Conditions
 from hwnas.latency.costs import CostModel
 from hwnas.latency.measurement import Measurement
 from hwnas.latency.table import LatencyTable
@@ -165,8 +167,9 @@ def make_run(folder: Path, *, measured: bool = True, **changes: Any) -> Run:
 
 def write_table(folder: Path) -> CostModel:
     """Write a latency table of made-up entries for all candidates."""
-    setting = {"runtime": "tflite", "precision": "fp32", "threads": 1}
-    table = LatencyTable(folder / "latency_tables" / "host" / f"{SETTING}.json", "host", setting, {})
+    table = LatencyTable(
+        folder / "latency_tables" / "host" / f"{SETTING}.json", "host", Setting(runtime="tflite"), Conditions()
+    )
     for architecture in ARCHITECTURES:
         graph = tflite.lower(architecture.graph)
         for layer in graph.layers:
@@ -335,8 +338,7 @@ def test_operators_are_named_by_what_they_are_for() -> None:
     normal = Cell((Block(("separable_3x3", 0), ("max_pool_3x3", 1)),))
     reduction = Cell((Block(("separable_5x5", 0), ("identity", 1)), Block(("conv_1x7_7x1", 2), ("avg_pool_3x3", 0))))
     architecture = CellNetwork(normal, SCALE, reduction)
-    setting = {"runtime": "onnx", "precision": "fp32", "threads": 1}
-    table = LatencyTable(Path("table.json"), "host", setting, {})
+    table = LatencyTable(Path("table.json"), "host", Setting(runtime="onnx"), Conditions())
     model = CostModel(table, (), operations=())
     graph = model.lower(architecture)
     for layer in graph.layers:

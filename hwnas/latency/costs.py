@@ -119,7 +119,7 @@ class CostModel:
         self.table = table
         self.scales = tuple(scales)
         self.operations = tuple(operations)
-        self._format = formats.get(table.setting["runtime"])
+        self._format = formats.get(table.setting.runtime)
         self._found: dict[str, tuple[float, ...]] = {}  # the terms of the table's entries that were asked for
         self._totals: dict[Architecture, Array] = {}
         self._branches: dict[tuple[Scale, bool, bool], tuple[Array, Array]] = {}
@@ -128,7 +128,7 @@ class CostModel:
 
     def lower(self, architecture: Architecture) -> Graph:
         """Return the layers that the table's runtime executes."""
-        return self._format.lower(architecture.graph, without=self.table.measured_in.without)
+        return self._format.lower(architecture.graph, without=self.table.setting.without)
 
     def predict(self, architecture: Architecture) -> Prediction:
         """Return the predicted latency of one network.

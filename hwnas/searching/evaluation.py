@@ -186,7 +186,7 @@ class Evaluation:
                 return known
             table = self._evaluator.table_costs.table
             measurement = time_network(
-                network.graph, self._evaluator.device, table.measured_in, table=table, seed=self._settings.seed
+                network.graph, self._evaluator.device, table.setting, table=table, seed=self._settings.seed
             )
             self.trial.measured(TimedNetwork(network, measurement))
         return measurement

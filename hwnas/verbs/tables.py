@@ -256,7 +256,7 @@ def _shown(table: "LatencyTable", with_rows: bool) -> ShownTable:
         device=table.device,
         setting=_setting_name(table),
         problem=problem,
-        conditions=table.conditions,
+        conditions=table.conditions.to_json(),
         entries=dict(Counter(map(kind_of, table.entries)).most_common()),
         networks=len(table.networks),
         held_out=sum(network.held_out for network in table.networks),
@@ -331,7 +331,7 @@ def _predictions(table: "LatencyTable") -> "tuple[float | None, Validation | Non
 
 
 def _setting_name(table: "LatencyTable") -> str:
-    return table.measured_in.name
+    return table.setting.name
 
 
 def _checked(path: Path) -> CheckedTable:
@@ -377,7 +377,7 @@ def _fits_now(table: "LatencyTable") -> tuple[bool | None, str]:
         device = load_device(table.device)
         if device.transport != "local":
             return None, f"whether it fits {device.name} as it is now: hwnas devices"
-        now = read_conditions(device, table.measured_in).fingerprint
+        now = read_conditions(device, table.setting).fingerprint
     except HwnasError as error:
         return None, str(error)
     try:

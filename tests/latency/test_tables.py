@@ -14,9 +14,10 @@ from typer.testing import CliRunner
 
 import hwnas
 from hwnas.cli.main import app
-from hwnas.device.device import load_device
+from hwnas.device.device import Setting, load_device
 from hwnas.errors import DeviceError, InputError, TableError, UnknownNameError
-from hwnas.latency.measure import Conditions, read_conditions
+from hwnas.latency.conditions import Conditions
+from hwnas.latency.measure import read_conditions
 from hwnas.latency.measurement import Measurement, OtherCosts, TimedNetwork
 from hwnas.latency.table import LatencyTable, Session
 from hwnas.latency.where import find_tables, one_table_path, table_paths
@@ -27,15 +28,7 @@ from hwnas.spaces import pnas
 from hwnas.verbs.tables import kind_of
 
 CONDITIONS = Conditions(
-    **{
-        **dict.fromkeys(Conditions.__dataclass_fields__),
-        "cpu": "abacus",
-        "cores": 2,
-        "arch": "wood",
-        "runtime": "tflite",
-        "runtime_version": "ai-edge-litert 2.3.0",
-        "threads": 1,
-    }
+    cpu="abacus", cores=2, arch="wood", runtime="tflite", runtime_version="ai-edge-litert 2.3.0", threads=1
 )
 
 with_files = settings(deadline=None, max_examples=50)  # files are flushed to the disk
@@ -80,9 +73,14 @@ networks = st.lists(
 
 
 def new_table(path: Path, entries: dict[str, Measurement] | None = None, **changes: Any) -> LatencyTable:
-    conditions = dataclasses.asdict(dataclasses.replace(CONDITIONS, **changes))
-    setting = {"runtime": "tflite", "precision": "fp32", "threads": 1}
-    return LatencyTable(path, "host", setting, conditions, entries if entries is not None else {"add": timed(1.0, 2.0)})
+    conditions = CONDITIONS.model_copy(update=changes)
+    return LatencyTable(
+        path,
+        "host",
+        Setting(runtime="tflite"),
+        conditions,
+        entries if entries is not None else {"add": timed(1.0, 2.0)},
+    )
 
 
 def saved(path: Path, entries: dict[str, Measurement] | None = None, **changes: Any) -> str:
@@ -98,7 +96,7 @@ def timed(*ms: float) -> Measurement:
 def session(**changes: Any) -> Session:
     """Return a session of two scales, which held six networks out."""
     scales = {"cells": [1], "filters": [4, 6], "resolution": [8], "classes": [3], "input_channels": [1]}
-    conditions = {"temperature_c": 40.0, "governor": "performance"}
+    conditions = Conditions(temperature_c=40.0, governor="performance")
     drawn = {"networks": 8, "seed": 0, "held_out": 6, "held_out_seed": 7, "before": conditions, "after": conditions}
     return Session(**{"space": "pnas", "scales": scales, **drawn, **changes})
 
@@ -131,11 +129,7 @@ def test_any_entries_and_networks_survive_the_file(
     written.networks = networks
     written.sessions = [session(), session(seed=1)]
     written.save()
-    assert LatencyTable.read(written.path) == dataclasses.replace(written, conditions=as_json(written.conditions))
-
-
-def as_json(value: Any) -> Any:
-    return json.loads(json.dumps(value))
+    assert LatencyTable.read(written.path) == written
 
 
 @with_files
@@ -261,8 +255,8 @@ def test_other_costs_that_are_none_are_refused_with_the_network(path: Path, name
         ({}, "'sessions' is missing or of a wrong type"),
         ([3], "session 0 must have the fields of a session: .*got 3"),
         ([{"space": "pnas"}], "session 0 must have the fields of a session: scales: Field required"),
-        ([dataclasses.asdict(session(waited_s=-1.0))], "waited_s: .*got -1.0"),
-        ([dataclasses.asdict(session(seed="0"))], "seed: .*got '0'"),
+        ([session(waited_s=-1.0).to_json()], "waited_s: .*got -1.0"),
+        ([session(seed="0").to_json()], "seed: .*got '0'"),
     ],
 )
 def test_a_broken_session_is_refused_by_field(path: Path, sessions: Any, reason: str) -> None:
@@ -331,13 +325,13 @@ def test_a_table_is_shown_with_its_kinds_and_stability(tmp_path: Path) -> None:
 def test_what_rewrites_are_worth_is_kept_and_shown(tmp_path: Path) -> None:
     path = Path(saved(tmp_path / "table.json", {"add 4x4x4 + 4x4x4 > 4x4x4": timed(1.0)}))
     table = LatencyTable.read(path)
-    assert table.measured_in.without == ()
+    assert table.setting.without == ()
     table.choose({"split-depthwise": 0.3})
     table.choose({"quantize-for-relu": 1.2})
     table.save()
     read = LatencyTable.read(path)
     assert read.rewrites == {"split-depthwise": 0.3, "quantize-for-relu": 1.2}
-    assert read.measured_in.without == ("quantize-for-relu",)
+    assert read.setting.without == ("quantize-for-relu",)
     said = " ".join(CliRunner().invoke(app, ["tables", "show", str(path)]).output.split())
     assert "rewrites, with / without: split-depthwise 0.30, quantize-for-relu 1.20 (left out)" in said
 
@@ -456,7 +450,7 @@ def test_a_fine_table_is_said_to_fit_this_machine_or_not(path: Path, monkeypatch
     answers(monkeypatch, CONDITIONS)
     (checked,) = hwnas.tables_check([str(path)])
     assert (checked.fine, checked.fits_now) == (True, True)
-    answers(monkeypatch, dataclasses.replace(CONDITIONS, cpu="slide rule"))
+    answers(monkeypatch, CONDITIONS.model_copy(update={"cpu": "slide rule"}))
     (checked,) = hwnas.tables_check([str(path)])
     assert (checked.fine, checked.fits_now) == (True, False)
     assert "cpu was 'abacus' and is 'slide rule'" in checked.remark
@@ -470,8 +464,7 @@ def test_a_table_that_was_taken_here_and_now_fits(tmp_path: Path) -> None:
     host = load_device("host")
     path = tmp_path / "table.json"
     now = read_conditions(host, host.setting(SETTING))
-    setting = host.setting(SETTING).model_dump()
-    LatencyTable(path, "host", setting, dataclasses.asdict(now), {"add": timed(1.0)}).save()
+    LatencyTable(path, "host", host.setting(SETTING), now, {"add": timed(1.0)}).save()
     (checked,) = hwnas.tables_check([str(path)])
     assert (checked.fine, checked.fits_now) == (True, True)
 
@@ -615,7 +608,7 @@ def test_tables_of_another_device_or_setting_do_not_merge(tmp_path: Path, head: 
 def test_what_changes_from_minute_to_minute_does_not_keep_tables_apart(tmp_path: Path) -> None:
     a, b = saved(tmp_path / "a.json", load=0.1, date="2026"), saved(tmp_path / "b.json", load=0.2, date="2027")
     hwnas.tables_merge(a, b, out=b)
-    assert LatencyTable.read(Path(b)).conditions["date"] == "2026"
+    assert LatencyTable.read(Path(b)).conditions.date == "2026"
 
 
 def test_merging_writes_over_nothing_but_the_two(tmp_path: Path) -> None:

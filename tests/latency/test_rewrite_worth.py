@@ -14,7 +14,7 @@ from hwnas.device.device import Device, Setting
 from hwnas.formats import tflite
 from hwnas.formats._rewrites import rewritten_layers, without_rewrite
 from hwnas.latency import measure
-from hwnas.latency.measure import Timed
+from hwnas.latency.lines import Timed
 from hwnas.latency.measurement import Measurement, OtherCosts
 from hwnas.latency.rewrite_worth import measure_rewrites
 from hwnas.network.graph import Builder, Graph

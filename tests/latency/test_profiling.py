@@ -1,7 +1,7 @@
 """Profiling on a pretended device: what it says, what the table remembers, what is measured again."""
 
-import dataclasses
 import importlib
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
-from test_tables import CONDITIONS
 
 import hwnas
 from hwnas.latency import measure
-from hwnas.latency.measure import Timed
+from hwnas.latency.conditions import Conditions
+from hwnas.latency.lines import Timed
 from hwnas.latency.measurement import Measurement, OtherCosts
 from hwnas.latency.table import LatencyTable
+from latency.test_tables import CONDITIONS
 
 VERB = importlib.import_module("hwnas.latency.profiling")
 TABLE = Path("latency_tables/host/tflite-fp32-1t.json")
@@ -36,7 +37,7 @@ class Pretended:
         self.compared: list[set[str]] = []  # a network with all rewrites, and without each
         self.rewritten_ms = 0.5
 
-    def conditions(self, *_: Any) -> measure.Conditions:
+    def conditions(self, *_: Any) -> Conditions:
         return self.told.pop(0) if len(self.told) > 1 else self.told[0]
 
     def time_models(self, device: Any, setting: Any, models: Mapping[str, Path], **options: Any) -> Iterator[Timed]:
@@ -87,14 +88,14 @@ def test_it_says_first_what_it_will_do_and_then_how_long_that_takes(
 
 
 def test_the_table_remembers_from_what_networks_were_drawn_and_how_the_device_was(device: Pretended) -> None:
-    hot = dataclasses.replace(CONDITIONS, temperature_c=70.0, others_busy=0.3, clock_limit=0.5)
-    device.told = [dataclasses.replace(CONDITIONS, temperature_c=40.0, clock_limit=1.0), hot, CONDITIONS]
+    hot = CONDITIONS.model_copy(update={"temperature_c": 70.0, "others_busy": 0.3, "clock_limit": 0.5})
+    device.told = [CONDITIONS.model_copy(update={"temperature_c": 40.0, "clock_limit": 1.0}), hot, CONDITIONS]
     (done,) = hwnas.profile("host", **TINY, networks=3, validate=1, seed=5)
     (session,) = LatencyTable.read(TABLE).sessions
     assert (session.space, session.networks, session.seed, session.held_out) == ("pnas", 3, 5, 1)
     assert session.held_out_seed != session.seed
     assert (session.scales["cells"], session.scales["filters"], session.scales["resolution"]) == ([1], [4], [8])
-    assert (session.before["temperature_c"], session.after["temperature_c"]) == (40.0, None)
+    assert (session.before.temperature_c, session.after.temperature_c) == (40.0, None)
     assert (session.others_busy, session.throttled) == (0.3, "its clock is limited to 50%")
     assert "it throttled: its clock is limited to 50%" in done.steadiness.reasons
     hwnas.profile("host", **TINY, networks=3, validate=1, seed=5)
@@ -161,13 +162,13 @@ def test_a_rewrite_that_is_slower_on_the_device_is_left_out_for_good(
     hwnas.profile(**TINY, networks=8)
     table = LatencyTable.read(TABLE)
     assert table.rewrites == {"split-depthwise": rewritten_ms}
-    assert table.measured_in.without == slower
+    assert table.setting.without == slower
     assert any(" 7x7 g" in key for key in table.entries) == bool(slower)
     assert len(device.compared) == 4
     (searched,) = hwnas.profile(**{**TINY, "cells": (2,)}, networks=8)
     assert searched.measured_now
     assert len(device.compared) == 4  # nor is it asked again
-    assert LatencyTable.read(TABLE).measured_in.without == slower
+    assert LatencyTable.read(TABLE).setting.without == slower
 
 
 def test_a_table_of_before_there_were_choices_keeps_its_rewrites(device: Pretended) -> None:
@@ -175,7 +176,9 @@ def test_a_table_of_before_there_were_choices_keeps_its_rewrites(device: Pretend
     hwnas.profile(**TINY, networks=8)
     table = LatencyTable.read(TABLE)
     table.rewrites = {}
-    table.setting.pop("without")
     table.save()
+    content = json.loads(TABLE.read_text())
+    assert content["setting"].pop("without") == ["split-depthwise"]
+    TABLE.write_text(json.dumps(content))
     hwnas.profile(**TINY, networks=9)
-    assert LatencyTable.read(TABLE).measured_in.without == ()
+    assert LatencyTable.read(TABLE).setting.without == ()

@@ -1,6 +1,5 @@
 """Timing models on a device: what arrives, and what is said when not everything does."""
 
-import dataclasses
 import json
 import subprocess
 from collections.abc import Generator, Iterator, Mapping
@@ -14,7 +13,9 @@ from hwnas.device.device import Device, Setting
 from hwnas.device.transports import local
 from hwnas.errors import DeviceError, InputError
 from hwnas.latency import measure
-from hwnas.latency.measure import Conditions, Timed, read_conditions, time_models
+from hwnas.latency.conditions import Conditions
+from hwnas.latency.lines import Timed
+from hwnas.latency.measure import read_conditions, time_models
 from hwnas.latency.measurement import Measurement, OtherCosts
 from hwnas.latency.table import LatencyTable
 from hwnas.network.architecture import Architecture
@@ -136,12 +137,12 @@ def test_conditions_are_read_without_models() -> None:
     conditions = read_conditions(HOST, Setting(runtime="tflite", threads=2))
     assert (conditions.runtime, conditions.threads) == ("tflite", 2)
     assert set(conditions.fingerprint) == {"cpu", "cores", "arch", "runtime", "runtime_version", "threads"}
-    assert Conditions.from_json(json.loads(json.dumps(dataclasses.asdict(conditions)))) == conditions
+    assert Conditions.of_runner(json.loads(json.dumps(conditions.to_json()))) == conditions
 
 
 def test_conditions_with_other_fields_are_refused() -> None:
     with pytest.raises(DeviceError, match="colour"):
-        Conditions.from_json({**CONDITIONS, "colour": "red"})
+        Conditions.of_runner({**CONDITIONS, "colour": "red"})
 
 
 def test_a_whole_script_is_read(script: type[Script], tmp_path: Path) -> None:
@@ -151,7 +152,7 @@ def test_a_whole_script_is_read(script: type[Script], tmp_path: Path) -> None:
     (one,) = time_models(HOST, TFLITE, models, on_conditions=seen.append)
     other = OtherCosts(models["a"].stat().st_size, 4096, load_ms=3.0, first_ms=4.0)
     assert one == Timed("a", Measurement(((1.0, 2.0),), unstable=True), other)
-    assert seen == [Conditions.from_json(CONDITIONS)] * 2
+    assert seen == [Conditions.of_runner(CONDITIONS)] * 2
 
 
 @pytest.mark.parametrize(
@@ -229,7 +230,7 @@ def test_pauses_are_told_and_the_pace_is_handed_on(script: type[Script], tmp_pat
 
 def table_of(networks: list[Architecture], *, ms: float) -> LatencyTable:
     """Return a table in which the networks take ms, 2 ms, ... with the canary at 0.1 ms."""
-    table = LatencyTable(Path("table.json"), "here", {}, {})
+    table = LatencyTable(Path("table.json"), "here", TFLITE, Conditions())
     for number, network in enumerate(networks, start=1):
         table.set_network(network, Measurement(((number * ms,),), canary_ms=(0.1,)))
     return table

@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 
+from hwnas.device.device import Setting
+from hwnas.latency.conditions import Conditions
 from hwnas.latency.measurement import Measurement
 from hwnas.latency.steadiness import judge
 from hwnas.latency.table import LatencyTable, Session
 
-CONDITIONS = {"temperature_c": 41.0, "frequency_mhz": [1800.0, 1500.0], "governor": "performance"}
+CONDITIONS = Conditions(temperature_c=41.0, frequency_mhz=(1800.0, 1500.0), governor="performance")
 SESSION = Session(
     space="pnas",
     scales={"cells": [1, 2], "filters": [4], "resolution": [28], "classes": [10], "input_channels": [1]},
@@ -19,7 +21,7 @@ SESSION = Session(
     held_out=0,
     held_out_seed=7,
     before=CONDITIONS,
-    after={**CONDITIONS, "temperature_c": 55.0},
+    after=CONDITIONS.model_copy(update={"temperature_c": 55.0}),
 )
 
 
@@ -29,9 +31,8 @@ def table(canary_ms: tuple[float, ...] = (1.0, 1.0), *, unstable: int = 0, **ses
         str(at): Measurement(((2.0,),) * len(canary_ms), canary_ms=canary_ms, unstable=at < unstable)
         for at in range(20)
     }
-    setting = {"runtime": "tflite", "precision": "fp32", "threads": 1}
     sessions = [dataclasses.replace(SESSION, **session)]
-    return LatencyTable(Path("table.json"), "pi", setting, {}, entries, [], sessions)
+    return LatencyTable(Path("table.json"), "pi", Setting(runtime="tflite"), Conditions(), entries, [], sessions)
 
 
 def test_a_steady_device_is_said_to_be_so_with_its_figures() -> None:
@@ -51,7 +52,7 @@ def test_a_steady_device_is_said_to_be_so_with_its_figures() -> None:
         ({"canary_ms": (1.0, 1.0, 1.3)}, "its speed changed too much", "measure when nothing else runs"),
         ({"unstable": 2}, "too many entries are unstable", "measure when nothing else runs"),
         (
-            {"unstable": 2, "after": {"governor": "powersave"}},
+            {"unstable": 2, "after": Conditions(governor="powersave")},
             "too many entries are unstable",
             "fix its clock: the governor is powersave; `cpupower frequency-set -g performance`",
         ),

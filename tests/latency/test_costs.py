@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from networks import random_cells
 
+from hwnas.device.device import Setting
 from hwnas.errors import BudgetError, TableError
 from hwnas.latency.budget import Budget
+from hwnas.latency.conditions import Conditions
 from hwnas.latency.costs import CostModel, Costs, largest_measured
 from hwnas.latency.measurement import Measurement, TimedNetwork
 from hwnas.latency.table import LatencyTable
@@ -28,8 +30,8 @@ def pretend_ms(name: str) -> float:
 
 @pytest.fixture(scope="module", params=["tflite", "onnx"])
 def model(request: pytest.FixtureRequest) -> CostModel:
-    setting = {"runtime": request.param, "precision": "fp32", "threads": 1}
-    table = LatencyTable(Path("table.json"), "host", setting, {})
+    setting = Setting(runtime=request.param)
+    table = LatencyTable(Path("table.json"), "host", setting, Conditions())
     costs = CostModel(table, SCALES, operations=pnas.OPERATIONS)
     for scale in SCALES:
         for architecture in pnas.cover(scale):
@@ -134,7 +136,7 @@ def test_an_impossible_cap_ends_with_the_smallest_latency_that_the_space_can_rea
 
 
 def test_a_missing_entry_is_an_error_that_names_it_and_the_command(model: CostModel) -> None:
-    table = LatencyTable(Path("empty.json"), "host", model.table.setting, {})
+    table = LatencyTable(Path("empty.json"), "host", model.table.setting, Conditions())
     empty = CostModel(table, SCALES, operations=pnas.OPERATIONS)
     with pytest.raises(TableError, match=r"empty\.json has no entry 'conv .*hwnas profile host"):
         empty.of(pnas.first_level())

@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hwnas.device.device import Setting
+from hwnas.latency.conditions import Conditions
 from hwnas.latency.measurement import Measurement
 from hwnas.latency.slowness import fit_slowness
 from hwnas.latency.table import LatencyTable
@@ -58,7 +60,7 @@ def test_without_a_canary_nothing_is_known() -> None:
 def test_a_table_states_what_its_models_took_in_rounds_made_equally_fast(tmp_path: Path) -> None:
     models, _ = measured(0.02, canary_noise=0.2)
     entries = {str(number): model for number, model in enumerate(models)}
-    table = LatencyTable(tmp_path / "table.json", "host", {}, {}, entries)
+    table = LatencyTable(tmp_path / "table.json", "host", Setting(runtime="tflite"), Conditions(), entries)
     ratios = [table.ms(key) / entry.at(table.canary_ms) for key, entry in entries.items()]
     one, *others = [table.ms(key) / np.median(np.array(entry.round_medians_ms)) for key, entry in entries.items()]
     assert others == pytest.approx([one] * len(others), rel=0.05)
