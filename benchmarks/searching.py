@@ -189,7 +189,7 @@ def pretend(folder: Path, cells: tuple[int, ...], filters: tuple[int, ...]) -> N
     from hwnas import formats
     from hwnas.device import Setting
     from hwnas.latency import LatencyTable, Measurement, TimedNetwork
-    from hwnas.latency.measure import Conditions
+    from hwnas.latency.conditions import Conditions
     from hwnas.latency.profiling import random_networks
     from hwnas.network import executed, ladder, layer_mult_adds
     from hwnas.spaces import pnas
