@@ -10,4 +10,7 @@ from .trial import Candidate as Candidate
 from .trial import candidate_of as candidate_of
 from .trial import curve_of as curve_of
 from .trial import timed_networks as timed_networks
-from .winner import Record as Record
+from .winner import DataRecord as DataRecord
+from .winner import NetworkField as NetworkField
+from .winner import WinnerFolder as WinnerFolder
+from .winner import WinnerRecord as WinnerRecord

@@ -10,3 +10,5 @@ from .files import write_text as write_text
 from .progress import Bar as Bar
 from .progress import bar as bar
 from .progress import say as say
+from .records import FileRecord as FileRecord
+from .records import Record as Record
