@@ -14,7 +14,7 @@ from hwnas import datasets
 from hwnas.formats import tflite
 from hwnas.formats._inputs import Reading
 from hwnas.network.graph import Builder, Graph
-from hwnas.training import fine_tuning as quantised_training
+from hwnas.training import fine_tuning
 from hwnas.training.module import deployed_weights
 
 
@@ -42,21 +42,21 @@ def file_outputs(weights: Any, ranges: Any, images: NDArray[np.float32], path: P
 def test_it_rounds_as_the_file_does_and_comes_nearer_to_the_network(
     data: datasets.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(quantised_training, "_RATE", 0.001)
+    monkeypatch.setattr(fine_tuning, "_RATE", 0.001)
     module = network(small())
     weights, lowered = deployed_weights(module), tflite.lower(small(), without=tuple(tflite.REWRITES))
     reading = Reading("normalised", data.mean, data.std)
     images = reading.seen(data.whole_train.read(torch.arange(300)).numpy())
     with torch.no_grad():
         weights["classifier"][1][:] -= module(torch.from_numpy(images)).mean(0).numpy()  # so that classes differ
-    quantised_training._take(module, {"classifier": weights["classifier"]})
+    fine_tuning._take(module, {"classifier": weights["classifier"]})
     ranges = dict(tflite.calibrate(lowered, weights, images))
     ranges["first"] = (0.0, 100 * ranges["first"][1])  # far too wide: few steps are left
     with torch.no_grad():
         wanted = module(torch.from_numpy(images)).numpy()
-    tuned = quantised_training.fine_tune(module, lowered, weights, ranges, data, reading=reading, steps=100)
-    rounded = quantised_training._Rounded(lowered, ranges)
-    quantised_training._take(rounded, tuned)
+    tuned = fine_tuning.fine_tune(module, lowered, weights, ranges, data, reading=reading, steps=100)
+    rounded = fine_tuning._Rounded(lowered, ranges)
+    fine_tuning._take(rounded, tuned)
     with torch.no_grad():
         own = rounded(torch.from_numpy(images)).numpy()
     before, after = (file_outputs(w, ranges, images, tmp_path / f"{i}.tflite") for i, w in enumerate((weights, tuned)))
@@ -70,7 +70,7 @@ def test_it_rounds_as_the_file_does_and_comes_nearer_to_the_network(
 def test_it_goes_on_from_a_checkpoint_and_begins_anew_where_that_is_another_networks(
     data: datasets.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(quantised_training, "_SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr(fine_tuning, "_SAVE_EVERY_S", 0.0)
     module, path = network(small()), tmp_path / "checkpoint.safetensors"
     weights, lowered = deployed_weights(module), tflite.lower(small(), without=tuple(tflite.REWRITES))
     reading = Reading("normalised", data.mean, data.std)
@@ -82,7 +82,7 @@ def test_it_goes_on_from_a_checkpoint_and_begins_anew_where_that_is_another_netw
             if step == stop:
                 raise KeyboardInterrupt
 
-        quantised_training.fine_tune(
+        fine_tuning.fine_tune(
             module, lowered, weights, ranges, data, reading=reading, steps=6, checkpoint=path, on_step=on_step
         )
 
