@@ -25,7 +25,7 @@ _FREEDOM = 1.0  # prior deviation of the slope, in units of the expected error f
 class Epoch:
     """A finished epoch of a training, or the part with which it ended: the steps and seconds so far, the mean loss."""
 
-    epoch: float
+    epoch: int | float  # written as it is
     step: int
     loss: float
     learning_rate: float  # of the last step

@@ -102,10 +102,16 @@ def _begin_anew(folder: "WinnerFolder", record: "WinnerRecord", settings: "Train
     from hwnas.training import checkpoint
 
     before, now = record.training.to_json(), settings.to_json()
-    changes = ", ".join(f"{name} {before[name]} (now {now[name]})" for name in now if before[name] != now[name])
+    changes = ", ".join(
+        f"{name} {_in_words(before[name])} (now {_in_words(now[name])})" for name in now if before[name] != now[name]
+    )
     say(f"trial {record.trial} was trained with {changes}: it is trained anew, and replaced when that is done")
     if folder.checkpoint.exists() and checkpoint.settings_in(folder.checkpoint) == before:
         folder.checkpoint.unlink()
+
+
+def _in_words(setting: object) -> str:
+    return f"{setting:g}" if isinstance(setting, float) else str(setting)
 
 
 def _train_to_the_end(

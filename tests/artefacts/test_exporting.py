@@ -569,6 +569,32 @@ def test_the_fragments_in_kotlin_compile_and_give_the_files_what_the_card_says(
 # What is refused, and what is left behind then.
 
 
+def test_a_winner_that_is_refused_does_not_keep_the_other_from_being_exported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, out = trained_run(tmp_path, 3, 5, 8), str(tmp_path / "export")
+    cut_in_half(run / "winners" / "0003" / "weights.safetensors")
+    (run / "winners" / "0008" / "winner.json").write_text("{}")
+    with pytest.raises(ExportError, match=r"trial 0003: .*\ntrial 0008: .*winner.json is not") as refused:
+        hwnas.export(str(run), out=out, files=["model.onnx"])
+    (exported,) = refused.value.exported
+    assert isinstance(exported, Exported)
+    assert exported.card.trial == 5
+    assert Path(exported.folder, "model.onnx").is_file()
+    command = ["hwnas", "export", str(run), "--out", out, "--files", "model.onnx"]
+    for option in ([], ["--json"]):
+        monkeypatch.setattr(sys, "argv", [*command, *option])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        printed = capsys.readouterr()
+        assert ended.value.code == 1
+        assert "hwnas: trial 0003: " in printed.err
+        if option:
+            assert [one["card"]["trial"] for one in json.loads(printed.out)] == [5]
+        else:
+            assert "0005/model.onnx" in printed.out
+
+
 def names_in(folder: Path) -> set[str]:
     return {path.name for path in folder.rglob("*")} if folder.exists() else set()
 

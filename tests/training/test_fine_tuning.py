@@ -67,7 +67,7 @@ def test_it_rounds_as_the_file_does_and_comes_nearer_to_the_network(
     assert lost_after < 0.5 * lost_before
 
 
-def test_it_goes_on_from_a_checkpoint_and_begins_anew_where_that_is_another_networks(
+def test_it_goes_on_from_a_checkpoint_as_if_it_had_not_stopped_and_begins_anew_where_that_is_anothers(
     data: datasets.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fine_tuning, "_SAVE_EVERY_S", 0.0)
@@ -76,23 +76,32 @@ def test_it_goes_on_from_a_checkpoint_and_begins_anew_where_that_is_another_netw
     reading = Reading("normalised", data.mean, data.std)
     ranges = {layer.name: (-4.0, 4.0) for layer in lowered.layers}
 
-    def tune(steps: list[int], *, stop: int = 0) -> None:
+    def tune(steps: list[int], *, stop: int = 0) -> Any:
         def on_step(step: int) -> None:
             steps.append(step)
             if step == stop:
                 raise KeyboardInterrupt
 
-        fine_tuning.fine_tune(
+        return fine_tuning.fine_tune(
             module, lowered, weights, ranges, data, reading=reading, steps=6, checkpoint=path, on_step=on_step
         )
 
+    whole = tune([])
+    path.unlink()
     first: list[int] = []
     with pytest.raises(KeyboardInterrupt):
         tune(first, stop=4)
+    cut_off = path.read_bytes()
     second: list[int] = []
-    tune(second)
+    resumed = tune(second)
     assert (first, second) == ([1, 2, 3, 4], [4, 5, 6])  # what was not saved is done again
-    path.write_bytes(b"no checkpoint")
+    assert all(np.array_equal(a, b) for name in whole for a, b in zip(whole[name], resumed[name], strict=True))
+    path.write_bytes(cut_off)
+    ranges["second"] = (-3.0, 3.0)  # as of files that read something else
     third: list[int] = []
     tune(third)
     assert third == [1, 2, 3, 4, 5, 6]
+    path.write_bytes(b"no checkpoint")
+    fourth: list[int] = []
+    tune(fourth)
+    assert fourth == [1, 2, 3, 4, 5, 6]
