@@ -116,8 +116,8 @@ def _with_weights(published: Published, dataset: "Dataset") -> "tuple[Architectu
     weights = pretrained.read(path)
     try:
         if path.suffix == pretrained.OWN:
-            return architecture, pretrained.own(architecture, weights), dataset
-        architecture, network = pretrained.torchvisions(architecture, weights)
+            return architecture, pretrained.load_own(architecture, weights), dataset
+        architecture, network = pretrained.load_torchvisions(architecture, weights)
     except InputError as error:
         raise InputError(
             f"{path} must have the weights of {published.purpose.name} for the {classes} classes and {channels} "
