@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from hwnas.network import Architecture, Layer
 
 _OPERATORS = 12  # that are listed by themselves; the others are one line
-_SAME = 0.005  # two predictions that differ by less are the same
 _BRANCH = re.compile(r"(cell\d+)\.block(\d+)\.(left|right)\b")
 _REDUCTION = re.compile(r"\.path\d|\.(prev_prev|out\d+)concat")  # in a layer's name and kind
 _NAMES = {"relu": "ReLU", "mean": "global average pooling", "linear": "classifier", "add": "add", "concat": "concat"}
@@ -39,10 +38,6 @@ class Operators:
     def largest_share(self) -> float:
         """The longest bar's share."""
         return max(cost.share for cost in self.costs)
-
-    def has_changed(self, predicted_ms: float) -> bool:
-        """Say whether the table predicted something else when the network was chosen."""
-        return abs(self.predicted_ms / predicted_ms - 1) > _SAME
 
 
 def cost_model(device: str, setting: str) -> "tuple[CostModel | None, str]":

@@ -12,6 +12,7 @@ from hwnas.pages.winners import read_published, read_winners
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from hwnas.artefacts import Card
     from hwnas.runs import Candidate, Run
     from hwnas.searching import LevelTruth
 
@@ -39,9 +40,14 @@ class View:
         if not self.candidates:
             raise InputError(f"{run.folder} has no trained trial yet. Type: hwnas search --out {run.folder}")
         self.front = front_of(self.candidates)
-        self.winners = read_winners(run, self.candidates, export_folder)
-        self.published = read_published(run.settings, export_folder)
+        self.winners = read_winners(run, self.candidates, self.trials, export_folder)
+        self.published, self.unreadable_published = read_published(run.settings, export_folder)
         self.untrained = len(list(run.folder.glob("winners/*/"))) - len(self.winners)
+
+    @property
+    def unreadable(self) -> list[str]:
+        """Of each card that cannot be read, why, and what to type."""
+        return [winner.unreadable for winner in self.winners if winner.unreadable] + self.unreadable_published
 
     @property
     def verdict(self) -> str:
@@ -58,7 +64,7 @@ class View:
         known = "" if all(w.candidate.measured or w.exported_ms is not None for w in inside) else ", by prediction"
         some = str(len(inside)) if len(inside) == len(self.winners) else f"{len(inside)} of {len(self.winners)}"
         sentence = f"{some} winner{'s' * (len(self.winners) > 1)} under {cap}{known}"
-        accuracies = [winner.record.test_accuracy for winner in inside if winner.record.test_accuracy is not None]
+        accuracies = [winner.record.test_accuracy for winner in inside]
         return (
             f"{sentence}; the best has {_percent(max(accuracies))} % on the test set." if accuracies else f"{sentence}."
         )
@@ -130,11 +136,21 @@ class View:
     @property
     def tested(self) -> list[tuple[str, float, float, bool]]:
         """Names, latencies and test accuracies of exported winners and published networks; whether it is a winner."""
-        own = [(f"trial {w.record.trial}", w.exported_ms, w.record.test_accuracy, True) for w in self.winners]
-        setting = self.settings.setting
-        others = [(f"{c.run}, {c.data.resolution}", c.ms(setting), c.accuracy["test"], False) for c in self.published]
-        found = (*own, *others)
-        return [(name, ms, share, is_own) for name, ms, share, is_own in found if ms is not None and share is not None]
+        winners = [(f"trial {w.record.trial}", w.exported_ms, w.record.test_accuracy, True) for w in self.winners]
+        published = [
+            (f"{card.run}, {card.data.resolution}", self.published_ms(card), card.accuracy.test, False)
+            for card in self.published
+        ]
+        return [
+            (name, ms, share, is_winner)
+            for name, ms, share, is_winner in (*winners, *published)
+            if ms is not None and share is not None
+        ]
+
+    def published_ms(self, card: "Card") -> float | None:
+        """Return the measured latency of a published network in the run's setting."""
+        entry = card.file_in(self.settings.setting)
+        return entry.measured_ms if entry else None
 
     def tested_figure(self) -> "Figure":
         """Return the picture of exported winners beside published networks."""
@@ -148,14 +164,13 @@ class View:
 
         return pictures.agreement_figure(*self.timed)
 
-    def history_figures(self) -> "dict[str, Figure]":
-        """Return pictures of the winners' training by epoch: of the loss and of accuracies, where there are some."""
+    def history_figure(self) -> "Figure | None":
+        """Return the picture of the winners' loss by epoch, if one was trained for more than an epoch."""
         from hwnas.pages import pictures
 
         histories = {winner.record.trial: winner.record.history for winner in self.winners}
-        entries = [entry for history in histories.values() if len(history) > 1 for entry in history]
-        quantities = dict.fromkeys(key for entry in entries for key in entry if "loss" in key or "accuracy" in key)
-        return {name: pictures.history_figure(histories, quantity=name) for name in quantities}
+        is_curve = any(len(history) > 1 for history in histories.values())
+        return pictures.history_figure(histories) if is_curve else None
 
 
 def agreement_of(pairs: Sequence[tuple[float, float]]) -> Agreement:

@@ -16,4 +16,7 @@ from .trial import Stopped as Stopped
 from .trial import TrialRecord as TrialRecord
 from .trial import scale_of as scale_of
 from .trials import Trials as Trials
-from .winner import Record as Record
+from .winner import DataRecord as DataRecord
+from .winner import NetworkField as NetworkField
+from .winner import WinnerFolder as WinnerFolder
+from .winner import WinnerRecord as WinnerRecord

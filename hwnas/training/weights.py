@@ -25,11 +25,11 @@ def save_weights(network: Network, path: Path) -> None:
 @torch.no_grad()
 def inherit(network: nn.Module, path: Path) -> None:
     """Copy those weights and statistics of a file of `save_weights` that the network has, too, by name and shape."""
-    own = network.state_dict()
+    state = network.state_dict()
     with safe_open(path, framework="pt") as file:
         for name in file.keys():  # noqa: SIM118  (it is no mapping)
-            if name in own and list(own[name].shape) == file.get_slice(name).get_shape():
-                own[name].copy_(file.get_tensor(name))
+            if name in state and list(state[name].shape) == file.get_slice(name).get_shape():
+                state[name].copy_(file.get_tensor(name))
 
 
 def tensor_shapes(architecture: "Architecture") -> dict[str, tuple[int, ...]]:

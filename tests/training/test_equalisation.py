@@ -137,6 +137,7 @@ def test_export_equalises_where_that_is_nearer_to_pytorch(runtime: str, tmp_path
     data = datasets.load(f"npz:{tmp_path / 'images.npz'}")
     module, setting = with_unequal_channels(separable()), Setting(runtime=runtime, precision="int8")
     card = export_files.write_checked(module, data, tmp_path, {"model": setting}, {}, trusted=False)
-    calibration = card["model"]["calibration"]
-    assert calibration["method"].startswith("equalised, ")
-    assert calibration["rmse"]["equalised, min-max"] < 0.5 * calibration["rmse"]["min-max"]
+    calibration = card["model"].calibration
+    assert calibration is not None
+    assert calibration.method.startswith("equalised, ")
+    assert calibration.rmse["equalised, min-max"] < 0.5 * calibration.rmse["min-max"]

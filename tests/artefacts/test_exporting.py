@@ -4,7 +4,6 @@ The whole verb is in test_end_to_end.py.
 """
 
 import ast
-import copy
 import errno
 import json
 import re
@@ -13,7 +12,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,19 +22,24 @@ from networks import network
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from tiny_models import WRITERS
+from winners import MODELS, trained_run
 
 import hwnas
 from hwnas import datasets, formats
 from hwnas.artefacts import files as artefact
 from hwnas.artefacts import texts as export_texts
+from hwnas.artefacts import timing
 from hwnas.artefacts import writing as export_files
-from hwnas.artefacts.exporting import Exported, _setting_for, _time_files
-from hwnas.artefacts.files import FILES, Checked
+from hwnas.artefacts.card import Card, FileEntry
+from hwnas.artefacts.comparison import Comparison, compare_logits
+from hwnas.artefacts.exporting import Exported
+from hwnas.artefacts.files import FILES
+from hwnas.artefacts.source import Purpose
 from hwnas.artefacts.writing import refuse_other_outputs, spread, write_checked
 from hwnas.cli import main as cli
 from hwnas.datasets.folder import _decode
 from hwnas.device.device import Device, Setting
-from hwnas.errors import ExportError, HwnasError, InputError
+from hwnas.errors import ExportError, InputError
 from hwnas.formats import tflite
 from hwnas.formats._inputs import Form, Input
 from hwnas.latency import measure
@@ -44,21 +47,18 @@ from hwnas.latency.measure import Timed
 from hwnas.latency.measurement import Measurement, OtherCosts
 from hwnas.network.architecture import Architecture
 from hwnas.network.scale import Scale
-from hwnas.runs.settings import SearchSettings
 from hwnas.spaces import pnas, random_parameters
 from hwnas.support.files import write_json
-from hwnas.training import fine_tuning as quantised_training
-from hwnas.training.batches import normalise
+from hwnas.training import fine_tuning
 from hwnas.training.loop import accuracy
 from hwnas.training.module import Network
 
-MODELS = tuple(FILES)
 FP32, INT8 = Setting(runtime="tflite"), Setting(runtime="tflite", precision="int8", threads=2)
 
 
 def setting_for(runtime: str, precision: str, *, own: str = "tflite-fp32-1t", device: tuple[Setting, ...]) -> str:
-    run: Any = SimpleNamespace(settings=SimpleNamespace(setting=own, threads=int(own[-2])))
-    chosen = _setting_for(runtime, precision, Device(name="here", settings=device), run)
+    purpose = Purpose("a", "here", own, threads=int(own[-2]))
+    chosen = timing.setting_for(runtime, precision, Device(name="here", settings=device), purpose)
     return chosen.name if chosen else ""
 
 
@@ -79,8 +79,8 @@ def test_a_device_without_a_setting_for_int8_is_asked_for_it_all_the_same_and_on
     assert setting_for("onnx", "fp32", device=(FP32,)) == ""
 
 
-def checked(*, error: float = 0.0, agreement: float = 1.0) -> Checked:
-    return Checked(images=70, max_relative_error=error, agreement=agreement, accuracy=0.5)
+def checked(*, error: float = 0.0, agreement: float = 1.0) -> Comparison:
+    return Comparison(images=70, max_relative_error=error, agreement=agreement, accuracy=0.5)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def checked(*, error: float = 0.0, agreement: float = 1.0) -> Checked:
         ("int8", checked(agreement=float("nan")), "for nan%"),
     ],
 )
-def test_a_file_that_computes_something_else_is_refused(precision: str, found: Checked, words: str) -> None:
+def test_a_file_that_computes_something_else_is_refused(precision: str, found: Comparison, words: str) -> None:
     with pytest.raises(ExportError, match=words):
         refuse_other_outputs("model.tflite", precision, found)
 
@@ -108,14 +108,14 @@ def test_files_are_compared_on_all_test_images_and_calibrated_on_images_from_all
     data = datasets.load(f"npz:{tmp_path / 'images.npz'}")
     module = network(pnas.architecture(random_parameters(pnas, 1, seed=0)[0], Scale(1, 4, 8, 3, 1)).graph)
     card = write_checked(module, data, tmp_path, {"model.int8.tflite": INT8}, {})
-    assert card["model.int8.tflite"]["test_images"] == 130
-    assert card["model.int8.tflite"]["calibration"]["images"] == 100
-    assert card["model.int8.tflite"]["agreement"] > 0.9
+    assert card["model.int8.tflite"].test_images == 130
+    assert card["model.int8.tflite"].calibration.images == 100
+    assert card["model.int8.tflite"].agreement > 0.9
     assert spread(600, 100).tolist() == list(range(0, 600, 6))
     images = data.test.read(torch.arange(130)).numpy() / np.float32(255)
     outputs = tflite.load(tmp_path / "model.int8.tflite")((images - data.mean[0]) / data.std[0])
     found = float((outputs.argmax(1) == data.test.labels.numpy()).mean())
-    assert card["model.int8.tflite"]["accuracy"] == pytest.approx(found, abs=0.02)
+    assert card["model.int8.tflite"].accuracy == pytest.approx(found, abs=0.02)
 
 
 @pytest.mark.parametrize("train", [150, 80])
@@ -129,11 +129,12 @@ def test_int8_takes_the_calibration_that_is_nearer_to_pytorch(
     data = datasets.load(f"npz:{tmp_path / 'images.npz'}")
     module = network(pnas.architecture(random_parameters(pnas, 1, seed=0)[0], Scale(1, 4, 8, 3, 1)).graph)
     setting = Setting(runtime=FILES[name][0], precision="int8")
-    calibration = write_checked(module, data, tmp_path, {name: setting}, {})[name]["calibration"]
-    assert calibration["method"] in ("min-max", "equalised, min-max")
-    assert calibration["images"] == min(train, 100)
+    calibration = write_checked(module, data, tmp_path, {name: setting}, {})[name].calibration
+    assert calibration is not None
+    assert calibration.method in ("min-max", "equalised, min-max")
+    assert calibration.images == min(train, 100)
     for way in ("", "equalised, "):
-        assert calibration["rmse"][f"{way}min-max"] < 0.1 < calibration["rmse"][f"{way}half"]
+        assert calibration.rmse[f"{way}min-max"] < 0.1 < calibration.rmse[f"{way}half"]
 
 
 @pytest.mark.parametrize(
@@ -152,96 +153,14 @@ def test_a_file_over_the_cap_is_measured_once_more_and_all_rounds_count(
         return [Timed("model.tflite", Measurement(((next(found),),)), OtherCosts())]
 
     monkeypatch.setattr(measure, "time_models", time_models)
-    run: Any = SimpleNamespace(
-        settings=SimpleNamespace(setting=FP32.name, threads=1, predicted=False, max_latency_ms=1.0)
-    )
-    files = {"model.tflite": {"runtime": "tflite", "precision": "fp32"}}
-    _time_files(files, tmp_path, Device(name="here", settings=(FP32,)), run, images=images)
+    purpose = Purpose("a", "here", FP32.name, threads=1, cap_ms=1.0)
+    files = {"model.tflite": FileEntry(runtime="tflite", bytes=1)}
+    timed = timing.time_files(files, tmp_path, Device(name="here", settings=(FP32,)), purpose, images=images)
     assert len(asked) == calls
-    assert files["model.tflite"]["measured_ms"] == pytest.approx(stated_ms)
+    assert timed["model.tflite"].measured_ms == pytest.approx(stated_ms)
 
 
 # What is written beside the files.
-
-
-def fitted(module: Network, data: datasets.Dataset) -> dict[str, torch.Tensor]:
-    """Return a random network's weights, its BatchNorms and classifier (ridge regression) fitted to the test images."""
-    images = normalise(data.test.read(torch.arange(90)), data)
-    with torch.no_grad():
-        for _ in range(30):
-            module.train()(images)
-    seen: list[torch.Tensor] = []
-    hook = module.layers[-1].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].flatten(1).double()))
-    with torch.no_grad():
-        module.eval()(images)
-    hook.remove()
-    (features,) = seen
-    centred = features - features.mean(0)
-    targets = torch.nn.functional.one_hot(data.test.labels).double() - 1 / 3
-    spread = centred.T @ centred
-    fit = torch.linalg.solve(spread + 0.1 * spread.trace() / len(spread) * torch.eye(len(spread)), centred.T @ targets)
-    weights = module.state_dict()
-    weight, bias = list(weights)[-2:]
-    weights[weight] = 5 * fit.T.float().contiguous()
-    weights[bias] = -5 * (features.mean(0) @ fit).float()
-    return weights
-
-
-def trained_run(folder: Path) -> Path:
-    """Write a run whose one winner has random weights; its files are not timed."""
-    write_images(folder / "images.npz", train=300, test=90)
-    settings = SearchSettings(
-        device="host",
-        setting=FP32.name,
-        threads=1,
-        max_latency_ms=5.0,
-        data=f"npz:{folder / 'images.npz'}",
-        resolution=(8,),
-        channels=1,
-        classes=3,
-        validation=0.1,
-        space="pnas",
-        cells=(1,),
-        filters=(4,),
-        strategy="random",
-        surrogate="mlp",
-        trials=1,
-        targets=(1.0,),
-        proxy_filters=1.0,
-        images=None,
-        epochs=1.0,
-        seed=0,
-        predicted=True,
-        storage=None,
-    )
-    run = folder / "runs" / "a"
-    write_json(run / "settings.json", settings.model_dump(mode="json"))
-    architecture = pnas.architecture(random_parameters(pnas, 1, seed=0)[0], Scale(1, 4, 8, 3, 1))
-    data = settings.dataset(8)
-    weights = fitted(network(architecture.graph), data)
-    record = {
-        "version": 1,
-        "trial": 3,
-        "architecture": architecture.to_json(),
-        "training": {},
-        "data": {
-            "name": data.name,
-            "classes": ["dark, dim", "grey & 'plain'", "bright \N{SUN BEHIND CLOUD}"],
-            "mean": list(data.mean),
-            "std": list(data.std),
-            "resolution": 8,
-            "channels": 1,
-            "seed": 0,
-        },
-        "test_accuracy": 0.5,
-        "search_accuracy": 0.5,
-        "predicted_ms": 1.0,
-        "predicted_error": 0.1,
-        "versions": {},
-    }
-    write_json(run / "winners" / "0003" / "winner.json", record)
-    save_file(weights, run / "winners" / "0003" / "weights.safetensors")
-    return run
 
 
 @pytest.fixture(scope="module")
@@ -288,16 +207,16 @@ def test_run_py_reads_an_image_as_training_does_and_prints_what_each_file_comput
     made: Exported, tmp_path: Path
 ) -> None:
     folder = Path(shutil.copytree(made.folder, tmp_path / "copy"))
-    data = made.card["data"]
+    data = made.card.data
     best = set()
     for picture in pictures(tmp_path):
         pixels = _decode(picture, channels=1, resolution=8).astype(np.float32)[None]
         for name in MODELS if picture.name == "turned.png" else ("model.int8.tflite",):
-            model = formats.get(made.card["files"][name]["runtime"]).load(folder / name)
-            logits = model((pixels / 255 - np.float32(data["mean"][0])) / np.float32(data["std"][0]))[0].astype(float)
+            model = formats.get(made.card.files[name].runtime).load(folder / name)
+            logits = model((pixels / 255 - np.float32(data.mean[0])) / np.float32(data.std[0]))[0].astype(float)
             shares = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
             lines = run_script(folder, str(picture), "--model", name, "--threads", "2").splitlines()
-            assert [line[10:] for line in lines] == [data["classes"][place] for place in np.argsort(-shares)]
+            assert [line[10:] for line in lines] == [data.classes[place] for place in np.argsort(-shares)]
             printed = [float(line.split(" %")[0]) for line in lines]
             assert printed == pytest.approx(sorted(100 * shares, reverse=True), abs=0.011)
             best.add(lines[0][10:])
@@ -307,55 +226,55 @@ def test_run_py_reads_an_image_as_training_does_and_prints_what_each_file_comput
 def test_files_that_normalise_compute_what_pytorch_does_and_run_py_gives_them_what_they_read(
     made: Exported, baked: Exported, tmp_path: Path
 ) -> None:
-    assert made.card["input"] == "normalised"
-    number = {"pixels": "float32", "uint8": "uint8"}[baked.card["input"]]
+    assert made.card.input == "normalised"
+    number = {"pixels": "float32", "uint8": "uint8"}[baked.card.input]
     (picture,) = (path for path in pictures(tmp_path) if path.name == "turned.png")
     pixels = _decode(picture, channels=1, resolution=8).astype(np.float32)[None]
-    data = made.card["data"]
+    data = made.card.data
     model = tflite.load(Path(made.folder, "model.tflite"))
-    logits = model((pixels / 255 - np.float32(data["mean"][0])) / np.float32(data["std"][0]))[0].astype(float)
-    shares = dict(zip(data["classes"], 100 * np.exp(logits) / np.exp(logits).sum(), strict=True))
-    for name, entry in baked.card["files"].items():
+    logits = model((pixels / 255 - np.float32(data.mean[0])) / np.float32(data.std[0]))[0].astype(float)
+    shares = dict(zip(data.classes, 100 * np.exp(logits) / np.exp(logits).sum(), strict=True))
+    for name, entry in baked.card.files.items():
         dtype = "int8" if number != "uint8" and "int8" in name else number
-        assert entry["input"] == f"{'NCHW' if entry['runtime'] == 'onnx' else 'NHWC'} {dtype}"
-        assert entry["tensors"]["input"]["dtype"] == dtype
-        batch = baked.card["batch"] or ("batch" if name == "model.onnx" else 1)
-        assert [entry["tensors"][key]["shape"][0] for key in ("input", "output")] == [batch, batch]
-        assert entry["batch"] == (baked.card["batch"] or ("dynamic" if name == "model.onnx" else 1))
+        assert entry.input == f"{'NCHW' if entry.runtime == 'onnx' else 'NHWC'} {dtype}"
+        assert entry.tensors.input.dtype == dtype
+        batch = baked.card.batch or ("batch" if name == "model.onnx" else 1)
+        assert [tensor.shape[0] for tensor in (entry.tensors.input, entry.tensors.output)] == [batch, batch]
+        assert entry.batch == (baked.card.batch or ("dynamic" if name == "model.onnx" else 1))
         if name == "model.tflite":  # run.py has nothing that is of this file alone
             continue
         lines = run_script(Path(baked.folder), str(picture), "--model", name).splitlines()
         printed = {line[10:]: float(line.split(" %")[0]) for line in lines}
         assert printed == pytest.approx(shares, abs=3 if "int8" in name else 0.02)
     check = artefact.read_check(Path(baked.folder), baked.card)
-    for name, entry in baked.card["files"].items():
-        outputs = formats.get(entry["runtime"]).load(Path(baked.folder, name))(check.images(baked.card))
-        found = artefact.compare(outputs, check.logits, check.labels)
-        assert found.max_relative_error < (1e-5 if entry["precision"] == "fp32" else 0.2)
+    for name, entry in baked.card.files.items():
+        outputs = formats.get(entry.runtime).load(Path(baked.folder, name))(check.images(baked.card))
+        found = compare_logits(outputs, check.logits, check.labels)
+        assert found.max_relative_error < (1e-5 if entry.precision == "fp32" else 0.2)
 
 
 def test_an_artefact_of_another_input_is_not_taken_for_this_one(baked: Exported) -> None:
-    names, batch = list(baked.card["files"]), baked.card["batch"]
-    other: Input = "pixels" if baked.card["input"] == "uint8" else "uint8"
-    assert artefact.whole_card(Path(baked.folder), names, Form(baked.card["input"], batch)) == baked.card
+    names, batch = list(baked.card.files), baked.card.batch
+    other: Input = "pixels" if baked.card.input == "uint8" else "uint8"
+    assert artefact.whole_card(Path(baked.folder), names, Form(baked.card.input, batch)) == baked.card
     assert artefact.whole_card(Path(baked.folder), names, Form(other, batch)) is None
-    assert artefact.whole_card(Path(baked.folder), names, Form(baked.card["input"], 4)) is None
+    assert artefact.whole_card(Path(baked.folder), names, Form(baked.card.input, 4)) is None
     assert artefact.whole_card(Path(baked.folder), names) is None
 
 
 def test_the_texts_say_what_files_that_normalise_read(baked: Exported) -> None:
-    uint8 = baked.card["input"] == "uint8"
+    uint8 = baked.card.input == "uint8"
     text = " ".join(export_texts.readme(baked.card).split())
     stated = "uint8, from 0 to 255. The files" if uint8 else "float32, from 0 to 1: `pixel / 255`. The files"
     assert stated in text
-    for name in baked.card["files"]:
+    for name in baked.card.files:
         card = fastest(baked.card, name)
         if name == "model.onnx":
-            card["files"] = {name: card["files"][name]}
+            card = of_files(card, {name: card.files[name]})
         for code in fragments(card).values():
             assert not re.search("mean|deviation", code)
             assert ("255" in code) != uint8
-            assert ("List<Int>" in code or "std::vector<int>" in code) == (baked.card["batch"] == 3)
+            assert ("List<Int>" in code or "std::vector<int>" in code) == (baked.card.batch == 3)
             assert len(code.splitlines()) <= 30
 
 
@@ -409,25 +328,30 @@ def test_the_card_states_the_tensors_of_each_file(made: Exported) -> None:
             "input": interpreter.get_input_details(),
             "output": interpreter.get_output_details(),
         }.items():
-            stated = made.card["files"][name]["tensors"][key]
-            assert (stated["name"], stated["shape"]) == (detail["name"], detail["shape"].tolist())
-            assert stated["dtype"] == np.dtype(detail["dtype"]).name
-            numbers = (stated["scale"], stated["zero_point"])
+            stated = getattr(made.card.files[name].tensors, key)
+            assert (stated.name, stated.shape) == (detail["name"], tuple(detail["shape"]))
+            assert stated.dtype == np.dtype(detail["dtype"]).name
+            numbers = (stated.scale, stated.zero_point)
             assert numbers == (detail["quantization"] if "int8" in name else (None, None))
-    onnx = made.card["files"]["model.onnx"]["tensors"]
-    assert (onnx["input"]["name"], onnx["input"]["shape"]) == ("images", ["batch", 1, 8, 8])
-    assert (onnx["output"]["name"], onnx["output"]["shape"]) == ("logits", ["batch", 3])
+    onnx = made.card.files["model.onnx"].tensors
+    assert (onnx.input.name, onnx.input.shape) == ("images", ("batch", 1, 8, 8))
+    assert (onnx.output.name, onnx.output.shape) == ("logits", ("batch", 3))
 
 
-def fastest(card: dict[str, Any], name: str) -> dict[str, Any]:
+def of_files(card: Card, files: dict[str, FileEntry]) -> Card:
+    """Return a card of other files."""
+    return card.model_copy(update={"files": files})
+
+
+def fastest(card: Card, name: str) -> Card:
     """Return a card as if its files had been timed and one had been the fastest."""
-    found = copy.deepcopy(card)
-    for other, entry in found["files"].items():
-        entry["measured_ms"] = 0.5 if other == name else 0.9
-    return found
+    ms = {other: 0.5 if other == name else 0.9 for other in card.files}
+    return of_files(
+        card, {other: entry.model_copy(update={"measured_ms": ms[other]}) for other, entry in card.files.items()}
+    )
 
 
-def fragments(card: dict[str, Any]) -> dict[str, str]:
+def fragments(card: Card) -> dict[str, str]:
     """Return the code in a README's blocks that are no Python, by language."""
     blocks = re.findall(r"```(\w+)\n(.*?)```", export_texts.readme(card), re.DOTALL)
     return {language: code for language, code in blocks if language != "python"}
@@ -441,8 +365,7 @@ def test_the_fragments_are_for_the_fastest_tflite_file(made: Exported) -> None:
         assert all(name in code for code in found.values())
         assert all(len(code.splitlines()) <= 28 for code in found.values())
     assert export_texts.fragments_file(fastest(made.card, "model.onnx")) != "model.onnx"
-    only = copy.deepcopy(made.card)
-    only["files"] = {"model.onnx": only["files"]["model.onnx"]}
+    only = of_files(made.card, {"model.onnx": made.card.files["model.onnx"]})
     assert '{"images"}, *outputs[] = {"logits"}' in fragments(only)["cpp"]
 
 
@@ -454,7 +377,7 @@ def test_the_fragments_have_the_numbers_of_the_file(made: Exported) -> None:
         (scale, zero_point) = re.findall(r"value / ([0-9.e-]+)f\).*? \+ \((-?\d+)\)", code)[0]
         assert np.float32(scale) == np.float32(source["quantization"][0])
         assert int(zero_point) == source["quantization"][1]
-        for name, numbers in (("mean", card["data"]["mean"]), ("deviation", card["data"]["std"])):
+        for name, numbers in (("mean", card.data.mean), ("deviation", card.data.std)):
             (listed,) = re.findall(rf"{name}(?:\[\])? = (?:floatArrayOf\(|{{)(.*?)[)}}]", code)
             found = [np.float32(text.removesuffix("f")) for text in listed.split(", ")]
             assert found == [np.float32(number) for number in numbers]
@@ -537,24 +460,25 @@ def test_the_fragment_in_cpp_gives_files_that_normalise_pixels(baked: Exported, 
     check_cpp(baked, tmp_path, "model.int8.tflite", 1)
 
 
-def card_of(exported: Exported, name: str, channels: int) -> dict[str, Any]:
+def card_of(exported: Exported, name: str, channels: int) -> Card:
     """Return a card whose fragments read a file, with so many channels."""
     card = fastest(exported.card, name)
-    card["data"] |= {"channels": channels, "mean": [0.4, 0.5, 0.25][:channels], "std": [0.2, 0.25, 0.5][:channels]}
-    return card
+    statistics = {"mean": (0.4, 0.5, 0.25)[:channels], "std": (0.2, 0.25, 0.5)[:channels]}
+    data = card.data.model_copy(update={"channels": channels, **statistics})
+    return card.model_copy(update={"data": data})
 
 
-def check_given(values: str, card: dict[str, Any], name: str) -> None:
+def check_given(values: str, card: Card, name: str) -> None:
     """Compare what a fragment gives a file, of the pixels 0, 37, 74, ... modulo 256, with what the card says."""
-    data, source = card["data"], card["files"][name]["tensors"]["input"]
-    pixels = (np.arange(64 * data["channels"] * (card["batch"] or 1)) * 37 % 256).reshape(-1, data["channels"])
-    expected = pixels / 255 if card["input"] == "pixels" else (pixels / 255 - data["mean"]) / data["std"]
-    if source["dtype"] == "uint8":
+    data, source = card.data, card.files[name].tensors.input
+    pixels = (np.arange(64 * data.channels * (card.batch or 1)) * 37 % 256).reshape(-1, data.channels)
+    expected = pixels / 255 if card.input == "pixels" else (pixels / 255 - np.array(data.mean)) / np.array(data.std)
+    if source.dtype == "uint8":
         expected = pixels.astype(float)
-    elif source["scale"]:
-        expected = np.clip(np.rint(expected / source["scale"]) + source["zero_point"], -128, 127)
+    elif source.scale:
+        expected = np.clip(np.rint(expected / source.scale) + source.zero_point, -128, 127)
     found = np.array(values.split(), float)
-    assert np.abs(found - expected.ravel()).max() <= (1 if source["scale"] else 1e-5)  # a tie may fall either way
+    assert np.abs(found - expected.ravel()).max() <= (1 if source.scale else 1e-5)  # a tie may fall either way
     assert len(set(found)) > 20
 
 
@@ -566,11 +490,11 @@ def check_cpp(exported: Exported, tmp_path: Path, name: str, channels: int) -> N
         included = "#include <tensorflow/lite/interpreter.h>\n"
         content = PRETENDED if header == "interpreter.h" else included
         (tmp_path / "tensorflow" / "lite" / header).write_text(content)
-    main = MAIN if card["batch"] is None else MAIN_OF_MANY
+    main = MAIN if card.batch is None else MAIN_OF_MANY
     (tmp_path / "main.cc").write_text(fragments(card)["cpp"] + main)
-    images, source = card["batch"] or 1, card["files"][name]["tensors"]["input"]
+    images, source = card.batch or 1, card.files[name].tensors.input
     count = 64 * channels * images
-    defined = [f"-DCOUNT={count}", f"-DINPUT={source['dtype'].replace('32', '').replace('int8', 'int8_t')}"]
+    defined = [f"-DCOUNT={count}", f"-DINPUT={source.dtype.replace('32', '').replace('int8', 'int8_t')}"]
     compiler = ["c++", "-std=c++17", "-Wall", "-Werror", f"-I{tmp_path}", *defined, "main.cc", "-o", "main"]
     subprocess.run(compiler, cwd=tmp_path, check=True)
     done = subprocess.run([tmp_path / "main"], capture_output=True, text=True, check=True)
@@ -620,8 +544,8 @@ def test_the_fragments_in_kotlin_compile_and_give_the_files_what_the_card_says(
     sources = {"pretended.kt": PRETENDED_IN_KOTLIN, "main.kt": "import java.io.File\n\nfun main() {\n"}
     for number, (card, (_, name, _)) in enumerate(zip(cards, asked, strict=True)):
         sources[f"fragment{number}.kt"] = f"package fragment{number}\n\n{fragments(card)['kotlin']}"
-        count = 64 * card["data"]["channels"] * (card["batch"] or 1)
-        floats = str(card["files"][name]["tensors"]["input"]["dtype"] == "float32").lower()
+        count = 64 * card.data.channels * (card.batch or 1)
+        floats = str(card.files[name].tensors.input.dtype == "float32").lower()
         sources["main.kt"] += f"    org.tensorflow.lite.floats = {floats}\n"
         pixels = f"ByteArray({count}) {{ (it * 37 % 256).toByte() }}"
         sources["main.kt"] += f'    println(fragment{number}.classify({pixels}, File("{name}")))\n'
@@ -636,13 +560,39 @@ def test_the_fragments_in_kotlin_compile_and_give_the_files_what_the_card_says(
     lines = done.stdout.splitlines()
     for number, (card, (_, name, _)) in enumerate(zip(cards, asked, strict=True)):
         file, values, found = lines[3 * number : 3 * number + 3]
-        assert (file, found) == (name, "1" if card["batch"] is None else "[1, 2, 0]")
-        if card["files"][name]["tensors"]["input"]["dtype"] == "uint8":
+        assert (file, found) == (name, "1" if card.batch is None else "[1, 2, 0]")
+        if card.files[name].tensors.input.dtype == "uint8":
             values = " ".join(str(int(value) % 256) for value in values.split())  # Java's bytes have a sign
         check_given(values, card, name)
 
 
 # What is refused, and what is left behind then.
+
+
+def test_a_winner_that_is_refused_does_not_keep_the_other_from_being_exported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, out = trained_run(tmp_path, 3, 5, 8), str(tmp_path / "export")
+    cut_in_half(run / "winners" / "0003" / "weights.safetensors")
+    (run / "winners" / "0008" / "winner.json").write_text("{}")
+    with pytest.raises(ExportError, match=r"trial 0003: .*\ntrial 0008: .*winner.json is not") as refused:
+        hwnas.export(str(run), out=out, files=["model.onnx"])
+    (exported,) = refused.value.exported
+    assert isinstance(exported, Exported)
+    assert exported.card.trial == 5
+    assert Path(exported.folder, "model.onnx").is_file()
+    command = ["hwnas", "export", str(run), "--out", out, "--files", "model.onnx"]
+    for option in ([], ["--json"]):
+        monkeypatch.setattr(sys, "argv", [*command, *option])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        printed = capsys.readouterr()
+        assert ended.value.code == 1
+        assert "hwnas: trial 0003: " in printed.err
+        if option:
+            assert [one["card"]["trial"] for one in json.loads(printed.out)] == [5]
+        else:
+            assert "0005/model.onnx" in printed.out
 
 
 def names_in(folder: Path) -> set[str]:
@@ -720,7 +670,7 @@ def test_a_full_disk_leaves_the_artefact_that_was_there_and_nothing_half_written
             hwnas.export(str(run), out=str(out))
     assert names_in(out) == had
     assert artefact.whole_card(Path(before.folder), ["model.onnx"]) == before.card
-    assert len(hwnas.export(str(run), out=str(out))[0].card["files"]) == 3
+    assert len(hwnas.export(str(run), out=str(out))[0].card.files) == 3
 
 
 def test_an_artefact_that_cannot_be_replaced_is_put_back(tmp_path: Path) -> None:
@@ -754,18 +704,29 @@ def test_weights_that_are_broken_are_named_and_nothing_is_written(
 ) -> None:
     run = trained_run(tmp_path)
     spoil(run / "winners" / "0003" / "weights.safetensors")
-    with pytest.raises(ExportError, match=r"weights.safetensors must hold .*0003 and type `hwnas train` again"):
+    with pytest.raises(
+        ExportError, match=r"weights.safetensors must hold .*0003 and type: hwnas train .*runs/a --trial 3"
+    ):
         hwnas.export(str(run), out=str(tmp_path / "export"))
     assert names_in(tmp_path / "export") <= {"a"}
 
 
 @pytest.mark.parametrize(
-    ("content", "words"), [("[1]", "it lacks list"), ('{"trial": 3}', "it lacks arch"), ("{", "JSON")]
+    ("content", "words"),
+    [
+        ("[1]", "winner.json is not a winner's record: content: Input should be"),
+        ("{}", "winner.json is not a winner's record: version: Field required"),
+        ("{", "must be JSON; .*winner.json is not: "),
+        (
+            '{"version": 99}',
+            "winner.json: a winner's record must be of version 1 or older; got 99, which a newer hwnas wrote",
+        ),
+    ],
 )
 def test_a_broken_record_is_named(tmp_path: Path, content: str, words: str) -> None:
     run = trained_run(tmp_path)
     (run / "winners" / "0003" / "winner.json").write_text(content)
-    with pytest.raises(HwnasError, match=rf"winner's record.*{words}"):
+    with pytest.raises(ExportError, match=rf"{words}.*elete .* and type: hwnas train .*runs/a --trial 3"):
         hwnas.export(str(run), out=str(tmp_path / "export"))
 
 
@@ -812,14 +773,14 @@ def test_explain_times_each_file_without_each_of_its_rewrites(tmp_path: Path, mo
     names = ("model.tflite", "model.int8.tflite", "model.onnx")
     (plain,) = hwnas.export(str(run), files=names)
     (told,) = hwnas.export(str(run), files=names, explain=True)
-    expected = {name: entry["rewrites"].keys() for name, entry in plain.card["files"].items()}
+    expected = {name: entry.rewrites.keys() for name, entry in plain.card.files.items()}
     assert {"quantize-for-relu"} <= expected["model.int8.tflite"]
     assert not expected["model.onnx"]
-    for name, entry in told.card["files"].items():
-        assert entry["rewrites"].keys() == expected[name]
-        for rewrite, found in entry["rewrites"].items():
-            assert found["layers"] == plain.card["files"][name]["rewrites"][rewrite]["layers"] > 0
-            assert min(found["with_ms"], found["without_ms"], found["ratio"]) > 0
+    for name, entry in told.card.files.items():
+        assert entry.rewrites.keys() == expected[name]
+        for rewrite, found in entry.rewrites.items():
+            assert found.layers == plain.card.files[name].rewrites[rewrite].layers > 0
+            assert min(found.with_ms, found.without_ms, found.ratio) > 0
     assert names_in(Path(told.folder)) == names_in(Path(plain.folder))
     (again,) = hwnas.export(str(run), files=names, explain=True)
     assert again.card == told.card  # what is known is not measured again
@@ -830,18 +791,17 @@ def test_int8_that_loses_accuracy_is_fine_tuned_and_what_is_better_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most_lost: float
 ) -> None:
     monkeypatch.setattr(export_files, "_MOST_LOST", most_lost)
-    monkeypatch.setattr(quantised_training, "STEPS", 3)
+    monkeypatch.setattr(fine_tuning, "STEPS", 3)
     (exported,) = hwnas.export(str(trained_run(tmp_path)), out=str(tmp_path), files=("model.int8.tflite",))
-    entry = exported.card["files"]["model.int8.tflite"]
-    assert ("fine_tuning" in entry) == (most_lost < 0)
-    assert ("fine-tuned" in cli._told_accuracy(exported.card, entry)) == entry.get("fine_tuning", {}).get("kept", False)
+    entry = exported.card.files["model.int8.tflite"]
+    tuning = entry.fine_tuning
+    assert (tuning is not None) == (most_lost < 0)
+    assert ("fine-tuned" in cli._told_accuracy(exported.card, entry)) == bool(tuning and tuning.kept)
     assert {path.name for path in Path(exported.folder).iterdir() if "int8" in path.name} == {"model.int8.tflite"}
     assert not list(tmp_path.rglob("*fine-tuning*"))
-    if tuning := entry.get("fine_tuning"):
-        assert tuning["kept"] == (tuning["lost_after"] < tuning["lost_before"])
-        assert entry["accuracy"] == pytest.approx(
-            exported_accuracy(tmp_path) - min(tuning["lost_after"], tuning["lost_before"])
-        )
+    if tuning:
+        assert tuning.kept == (tuning.lost_after < tuning.lost_before)
+        assert entry.accuracy == pytest.approx(exported_accuracy(tmp_path) - min(tuning.lost_after, tuning.lost_before))
 
 
 def exported_accuracy(folder: Path) -> float:

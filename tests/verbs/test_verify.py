@@ -11,14 +11,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_export import MODELS, trained_run
+from winners import MODELS, trained_run
 
 import hwnas
 from hwnas import formats
 from hwnas.artefacts import files as artefact
-from hwnas.artefacts.files import Check, compare_logits, read_check
+from hwnas.artefacts.card import Card
+from hwnas.artefacts.comparison import compare_logits
+from hwnas.artefacts.files import Check, read_check
 from hwnas.cli.show import show_verified
-from hwnas.errors import ExportError, HwnasError, InputError
+from hwnas.errors import ExportError, InputError
 from hwnas.support.files import write_json
 from hwnas.verbs.verify import Verified
 
@@ -50,19 +52,19 @@ def card_of(folder: Path) -> dict[str, Any]:
 def test_each_file_is_compared_with_what_pytorch_computed(made: Path) -> None:
     verified = hwnas.verify(str(made), device="host")
     assert sorted(one.file for one in verified) == sorted(MODELS)
-    card = card_of(made)
+    card = Card.read(made / "card.json", again="")
     check = read_check(made, card)
     assert check.pixels.dtype == np.uint8
     assert check.pixels.shape == (64, 1, 8, 8)
     for one in verified:
         assert one.fine
-        assert one.check_images == card["check"]["images"] == 64
+        assert one.check_images == card.check.images == 64
         assert one.check_error is not None
         assert one.check_agreement is not None
         assert one.check_error < {"fp32": 1e-5, "fp16": 5e-3}.get(one.precision, 0.2)
         assert one.check_agreement >= (1.0 if one.precision == "fp32" else 0.9)
-        images = (check.pixels / 255 - card["data"]["mean"][0]) / card["data"]["std"][0]
-        model = formats.get(card["files"][one.file]["runtime"]).load(made / one.file)
+        images = (check.pixels / 255 - card.data.mean[0]) / card.data.std[0]
+        model = formats.get(card.files[one.file].runtime).load(made / one.file)
         found = model(images.astype(np.float32)).argmax(1)
         assert one.check_accuracy == pytest.approx((found == check.labels).mean(), abs=0.02)
     assert len(set(check.logits.argmax(1))) > 1
@@ -152,8 +154,8 @@ def test_files_that_compute_something_else_than_pytorch_did_are_not_fine(
     copied: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     card = card_of(copied)
-    check = read_check(copied, card)
-    card["check"] = Check(check.pixels, -check.logits, check.labels).write(copied / "check.npz")
+    check = read_check(copied, Card.read(copied / "card.json", again=""))
+    card["check"] = Check(check.pixels, -check.logits, check.labels).write(copied / "check.npz").to_json()
     write_json(copied / "card.json", card)
     verified = hwnas.verify(str(copied), device="host")
     assert not any(one.fine for one in verified)
@@ -202,7 +204,29 @@ def test_the_table_says_how_each_file_compares_with_pytorch(made: Path, capsys: 
     assert "not compared" in capsys.readouterr().out
 
 
-def test_an_artefact_of_a_hwnas_that_is_newer_or_broken_is_an_error_of_hwnas(tmp_path: Path) -> None:
-    (tmp_path / "card.json").write_text("{")
-    with pytest.raises(HwnasError, match="must be JSON"):
-        hwnas.verify(str(tmp_path), device="host")
+def broken(card: dict[str, Any]) -> str:
+    return "{"
+
+
+def newer(card: dict[str, Any]) -> str:
+    return json.dumps(card | {"version": 99})
+
+
+def without_accuracy(card: dict[str, Any]) -> str:
+    return json.dumps({name: value for name, value in card.items() if name != "accuracy"})
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (broken, "must be JSON; .*"),
+        (newer, "card.json: an artefact's card must be of version 1 or older; got 99, which a newer hwnas wrote"),
+        (without_accuracy, "card.json is not an artefact's card: accuracy: Field required"),
+    ],
+)
+def test_a_card_that_is_newer_or_broken_is_named_with_what_to_type(
+    copied: Path, spoil: Callable[[dict[str, Any]], str], words: str
+) -> None:
+    (copied / "card.json").write_text(spoil(card_of(copied)))
+    with pytest.raises(InputError, match=rf"{words}.* type: hwnas export RUN"):
+        hwnas.verify(str(copied), device="host")

@@ -295,7 +295,7 @@ def test_one_candidate_alone_can_be_drawn() -> None:
     only = [candidate(0, 0.5, 0.5)]
     pictures.svg(pictures.front_figure(only, only, winners=(), cap_ms=1))
     pictures.svg(pictures.agreement_figure([(0.5, 0.6)], []))
-    pictures.svg(pictures.history_figure({1: [{"epoch": 1, "loss": None}]}, quantity="loss"))
+    pictures.svg(pictures.history_figure({1: []}))
 
 
 def test_no_setting_of_matplotlib_is_left_changed() -> None:

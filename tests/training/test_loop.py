@@ -28,6 +28,7 @@ from hwnas.searching.estimators.training import evaluate
 from hwnas.training import batches as _batches
 from hwnas.training import hardware as _hardware
 from hwnas.training import loop as training
+from hwnas.training import scoring
 from hwnas.training.batches import normalise
 from hwnas.training.curves import Look, Progress, Watch
 from hwnas.training.loop import Trained
@@ -93,7 +94,7 @@ def trained(
     data: Dataset = DATA,
     watch: Watch | None = None,
 ) -> Trained:
-    return training.train(
+    return training.train_network(
         ARCHITECTURE,
         data.train,
         data,
@@ -141,12 +142,12 @@ def test_an_auxiliary_head_is_trained_with_the_network_and_left_behind() -> None
     larger, data = CellNetwork(CELL, Scale(1, 4, 12, 2, 1)), enlarged()
     settings = dataclasses.replace(PLAIN, epochs=1)
     alone, together = (
-        training.train(larger, data.train, data, dataclasses.replace(settings, auxiliary_weight=weight))
+        training.train_network(larger, data.train, data, dataclasses.replace(settings, auxiliary_weight=weight))
         for weight in (0.0, 0.4)
     )
     assert alone.network.state_dict().keys() == together.network.state_dict().keys()
     assert not same_weights(alone, together)
-    assert together.history[-1]["loss"] > alone.history[-1]["loss"]
+    assert together.history[-1].loss > alone.history[-1].loss
 
 
 def test_where_there_is_no_place_for_an_auxiliary_head_it_is_said() -> None:
@@ -164,8 +165,8 @@ def test_a_separable_problem_is_learnt() -> None:
 def test_the_networks_loss_falls_and_is_told() -> None:
     told: list[Progress] = []
     history = trained(PLAIN, on_progress=told.append).history
-    assert [entry["epoch"] for entry in history] == [1, 2, 3, 4, 5, 6]
-    assert history[-1]["loss"] < history[0]["loss"]
+    assert [entry.epoch for entry in history] == [1, 2, 3, 4, 5, 6]
+    assert history[-1].loss < history[0].loss
     assert [progress.step for progress in told] == list(range(1, 25))
     assert told[-1].epoch == 6
     assert told[-1].loss < told[0].loss
@@ -220,7 +221,7 @@ def test_the_rates_of_a_run_are_those_of_its_schedule(monkeypatch: pytest.Monkey
     monkeypatch.setattr(Network, "forward", watched)
     history = trained(EVERYTHING).history
     assert seen == pytest.approx([0.3 * (step + 1) / STEPS for step in range(STEPS)])
-    assert [entry["learning_rate"] for entry in history] == [
+    assert [entry.learning_rate for entry in history] == [
         training.learning_rate_at(step, STEPS, EVERYTHING) for step in (3, 7, 9)
     ]
 
@@ -240,7 +241,7 @@ def test_steps_and_epochs_add_up(
 ) -> None:
     settings = dataclasses.replace(PLAIN, epochs=epochs, images_per_epoch=images_per_epoch, batch_size=batch_size)
     result = trained(settings)
-    assert {entry["epoch"]: entry["step"] for entry in result.history} == epoch_ends
+    assert {entry.epoch: entry.step for entry in result.history} == epoch_ends
     assert result.images_seen == steps * min(batch_size, 64)
 
 
@@ -282,7 +283,7 @@ def test_short_epochs_take_new_images_until_all_are_used() -> None:
 
     watched = Watched(images().read(torch.arange(64)), images().labels, resolution=SIDE)
     settings = dataclasses.replace(PLAIN, epochs=2, images_per_epoch=32)
-    training.train(ARCHITECTURE, watched, DATA, settings)
+    training.train_network(ARCHITECTURE, watched, DATA, settings)
     assert sorted(torch.cat(read).tolist()) == list(range(64))
 
 
@@ -356,16 +357,16 @@ def test_batches_that_are_read_ahead_are_the_same(monkeypatch: pytest.MonkeyPatc
 
 def test_accuracy_is_the_share_of_right_first_choices() -> None:
     network = trained(PLAIN).network
-    outputs = training.logits(network, DATA.test, DATA, batch_size=7)
+    outputs = scoring.logits(network, DATA.test, DATA, batch_size=7)
     assert outputs.shape == (50, 2)
     right = (outputs.argmax(1) == DATA.test.labels).sum().item()
-    assert training.accuracy(network, DATA.test, DATA) == right / 50
+    assert scoring.accuracy(network, DATA.test, DATA) == right / 50
 
 
 def test_measuring_leaves_the_network_as_it_is() -> None:
     network = Network(ARCHITECTURE.graph).train()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    training.accuracy(network, DATA.test, DATA)
+    scoring.accuracy(network, DATA.test, DATA)
     assert network.training
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
 
@@ -375,7 +376,7 @@ def test_saved_weights_are_the_networks(tmp_path: Path) -> None:
     save_weights(result.network, tmp_path / "weights.safetensors")
     network = Network(ARCHITECTURE.graph)
     network.load_state_dict(load_file(tmp_path / "weights.safetensors"))
-    assert training.accuracy(network.eval(), DATA.test, DATA) == training.accuracy(result.network, DATA.test, DATA)
+    assert scoring.accuracy(network.eval(), DATA.test, DATA) == scoring.accuracy(result.network, DATA.test, DATA)
 
 
 # Stopping and going on
@@ -393,8 +394,8 @@ def test_a_training_cut_off_at_any_step_ends_with_the_same_weights(step: int, tm
     resumed = trained(EVERYTHING, checkpoint=tmp_path / "c", on_progress=told.append)
     assert [progress.step for progress in told] == list(range(step + 1, STEPS + 1))
     assert same_weights(resumed, whole)
-    kept = ("epoch", "step", "loss", "learning_rate")
-    assert [[e[k] for k in kept] for e in resumed.history] == [[e[k] for k in kept] for e in whole.history]
+    untimed = [[dataclasses.replace(epoch, seconds=0.0) for epoch in one.history] for one in (resumed, whole)]
+    assert untimed[0] == untimed[1]
 
 
 # Looking at a training before its end
@@ -422,8 +423,8 @@ def test_looks_tell_accuracy_and_loss_and_change_nothing(whole: Trained) -> None
     assert not watched.stopped
     assert [look.epoch for look in looks] == [0.5, 1, 2]
     half = trained(EVERYTHING, watch=noted([], stop_after=0.5))
-    assert half.looks[0].accuracy == training.accuracy(half.network, DATA.validation, DATA)
-    losses = [entry["loss"] for entry in watched.history]
+    assert half.looks[0].accuracy == scoring.accuracy(half.network, DATA.validation, DATA)
+    losses = [epoch.loss for epoch in watched.history]
     assert (looks[0].loss + looks[1].loss) / 2 == pytest.approx(losses[0])
     assert looks[2].loss == pytest.approx(losses[1])
 
@@ -484,10 +485,10 @@ def test_a_training_that_inherits_begins_better_and_is_taken_up_exactly(tmp_path
     few = dataclasses.replace(PLAIN, epochs=1, learning_rate=0.001)
 
     def begun(**options: Any) -> Trained:
-        return training.train(ARCHITECTURE, DATA.train, DATA, few, initial=tmp_path / "parent", **options)
+        return training.train_network(ARCHITECTURE, DATA.train, DATA, few, initial=tmp_path / "parent", **options)
 
     whole = begun()
-    assert whole.history[0]["loss"] < trained(few).history[0]["loss"]
+    assert whole.history[0].loss < trained(few).history[0].loss
     with pytest.raises(StopError):
         begun(checkpoint=tmp_path / "c", on_progress=stop_at(2), save_every_s=0)
     assert same_weights(begun(checkpoint=tmp_path / "c"), whole)
@@ -533,7 +534,9 @@ def test_long_epochs_are_saved_now_and_then(tmp_path: Path) -> None:
         if (tmp_path / "c").exists():
             saved.append(step_of(tmp_path / "c"))
 
-    training.train(ARCHITECTURE, DATA.train, DATA, EVERYTHING, checkpoint=tmp_path / "c", on_progress=tick, clock=clock)
+    training.train_network(
+        ARCHITECTURE, DATA.train, DATA, EVERYTHING, checkpoint=tmp_path / "c", on_progress=tick, clock=clock
+    )
     assert saved == [4, 4, 4, 7, 8, 8, 10]  # at the epochs' ends (4, 8, 10), and 75 s after the one at step 4
 
 
@@ -591,7 +594,7 @@ sys.path[:0] = {paths!r}
 import torch
 import torch._dynamo  # the optimizer would, in each child
 torch.set_num_threads({threads})
-from test_training import EVERYTHING, trained
+from training.test_loop import EVERYTHING, trained
 
 folder = Path({folder!r})
 
@@ -618,8 +621,8 @@ for name, save_every_s in (("epoch", 1e9), ("step", 0), ("writing", 0)):
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder of checkpoints of trainings that were killed at step 7."""
-    folder, here = tmp_path_factory.mktemp("killed"), Path(__file__).parent
-    paths, threads = [str(here), str(here.parent)], torch.get_num_threads()
+    folder, tests = tmp_path_factory.mktemp("killed"), Path(__file__).parent.parent
+    paths, threads = [str(tests)], torch.get_num_threads()
     code = KILLED.format(paths=paths, threads=threads, folder=str(folder))
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert process.returncode == 0, process.stderr
@@ -658,7 +661,7 @@ def test_other_data_and_architectures_are_refused_by_name(tmp_path: Path) -> Non
         trained(EVERYTHING, checkpoint=tmp_path / "c", data=dataset(66))
     wider = ARCHITECTURE.at(ARCHITECTURE.scale.with_filters(6))
     with pytest.raises(TrainingError, match=r"architecture.scale.filters = 4, and now it is 6"):
-        training.train(wider, DATA.train, DATA, EVERYTHING, checkpoint=tmp_path / "c")
+        training.train_network(wider, DATA.train, DATA, EVERYTHING, checkpoint=tmp_path / "c")
 
 
 @pytest.mark.parametrize("damage", ["empty", "truncated", "header", "weights", "state", "other", "version"])
@@ -788,7 +791,7 @@ def test_a_device_that_is_not_there_is_refused(device: str, monkeypatch: pytest.
 def test_the_network_has_the_wanted_layout(layout: bool) -> None:
     cell = Cell((Block(("conv_3x3", 1), ("identity", 1)),))
     settings = dataclasses.replace(PLAIN, epochs=0.1, channels_last=layout)
-    network = training.train(CellNetwork(cell, ARCHITECTURE.scale), DATA.train, DATA, settings).network
+    network = training.train_network(CellNetwork(cell, ARCHITECTURE.scale), DATA.train, DATA, settings).network
     convolutions = [part for part in network.modules() if isinstance(part, torch.nn.Conv2d)]
     weight = next(part.weight for part in convolutions if part.kernel_size == (3, 3) and part.in_channels > 1)
     assert weight.is_contiguous(memory_format=torch.channels_last) is layout
@@ -797,7 +800,7 @@ def test_the_network_has_the_wanted_layout(layout: bool) -> None:
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_reduced_precision_learns_on_the_cpu(precision: str) -> None:
     result = trained(dataclasses.replace(PLAIN, precision=precision))
-    assert training.accuracy(result.network, DATA.validation, DATA) > 0.9
+    assert scoring.accuracy(result.network, DATA.validation, DATA) > 0.9
     assert all(parameter.dtype is torch.float32 for parameter in result.network.parameters())
 
 
@@ -811,7 +814,7 @@ def test_cuda_learns_and_goes_on_from_a_checkpoint(precision: str, tmp_path: Pat
     result = trained(settings, checkpoint=tmp_path / "c", on_progress=told.append)
     assert [progress.step for progress in told] == [24, 28, 32]  # losses are looked at when an epoch ends
     assert next(result.network.parameters()).is_cuda
-    assert training.accuracy(result.network, DATA.validation, DATA) > 0.9
+    assert scoring.accuracy(result.network, DATA.validation, DATA) > 0.9
 
 
 def test_compiling_changes_neither_weights_nor_their_names(
@@ -833,4 +836,4 @@ def test_compiling_changes_neither_weights_nor_their_names(
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 def test_cuda_compiles() -> None:
     result = trained(dataclasses.replace(PLAIN, device="cuda", compile=True))
-    assert training.accuracy(result.network, DATA.validation, DATA) > 0.9
+    assert scoring.accuracy(result.network, DATA.validation, DATA) > 0.9

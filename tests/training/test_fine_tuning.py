@@ -14,7 +14,7 @@ from hwnas import datasets
 from hwnas.formats import tflite
 from hwnas.formats._inputs import Reading
 from hwnas.network.graph import Builder, Graph
-from hwnas.training import fine_tuning as quantised_training
+from hwnas.training import fine_tuning
 from hwnas.training.module import deployed_weights
 
 
@@ -42,21 +42,21 @@ def file_outputs(weights: Any, ranges: Any, images: NDArray[np.float32], path: P
 def test_it_rounds_as_the_file_does_and_comes_nearer_to_the_network(
     data: datasets.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(quantised_training, "_RATE", 0.001)
+    monkeypatch.setattr(fine_tuning, "_RATE", 0.001)
     module = network(small())
     weights, lowered = deployed_weights(module), tflite.lower(small(), without=tuple(tflite.REWRITES))
     reading = Reading("normalised", data.mean, data.std)
     images = reading.seen(data.whole_train.read(torch.arange(300)).numpy())
     with torch.no_grad():
         weights["classifier"][1][:] -= module(torch.from_numpy(images)).mean(0).numpy()  # so that classes differ
-    quantised_training._take(module, {"classifier": weights["classifier"]})
+    fine_tuning._take(module, {"classifier": weights["classifier"]})
     ranges = dict(tflite.calibrate(lowered, weights, images))
     ranges["first"] = (0.0, 100 * ranges["first"][1])  # far too wide: few steps are left
     with torch.no_grad():
         wanted = module(torch.from_numpy(images)).numpy()
-    tuned = quantised_training.fine_tune(module, lowered, weights, ranges, data, reading=reading, steps=100)
-    rounded = quantised_training._Rounded(lowered, ranges)
-    quantised_training._take(rounded, tuned)
+    tuned = fine_tuning.fine_tune(module, lowered, weights, ranges, data, reading=reading, steps=100)
+    rounded = fine_tuning._Rounded(lowered, ranges)
+    fine_tuning._take(rounded, tuned)
     with torch.no_grad():
         own = rounded(torch.from_numpy(images)).numpy()
     before, after = (file_outputs(w, ranges, images, tmp_path / f"{i}.tflite") for i, w in enumerate((weights, tuned)))
@@ -67,32 +67,41 @@ def test_it_rounds_as_the_file_does_and_comes_nearer_to_the_network(
     assert lost_after < 0.5 * lost_before
 
 
-def test_it_goes_on_from_a_checkpoint_and_begins_anew_where_that_is_another_networks(
+def test_it_goes_on_from_a_checkpoint_as_if_it_had_not_stopped_and_begins_anew_where_that_is_anothers(
     data: datasets.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(quantised_training, "_SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr(fine_tuning, "_SAVE_EVERY_S", 0.0)
     module, path = network(small()), tmp_path / "checkpoint.safetensors"
     weights, lowered = deployed_weights(module), tflite.lower(small(), without=tuple(tflite.REWRITES))
     reading = Reading("normalised", data.mean, data.std)
     ranges = {layer.name: (-4.0, 4.0) for layer in lowered.layers}
 
-    def tune(steps: list[int], *, stop: int = 0) -> None:
+    def tune(steps: list[int], *, stop: int = 0) -> Any:
         def on_step(step: int) -> None:
             steps.append(step)
             if step == stop:
                 raise KeyboardInterrupt
 
-        quantised_training.fine_tune(
+        return fine_tuning.fine_tune(
             module, lowered, weights, ranges, data, reading=reading, steps=6, checkpoint=path, on_step=on_step
         )
 
+    whole = tune([])
+    path.unlink()
     first: list[int] = []
     with pytest.raises(KeyboardInterrupt):
         tune(first, stop=4)
+    cut_off = path.read_bytes()
     second: list[int] = []
-    tune(second)
+    resumed = tune(second)
     assert (first, second) == ([1, 2, 3, 4], [4, 5, 6])  # what was not saved is done again
-    path.write_bytes(b"no checkpoint")
+    assert all(np.array_equal(a, b) for name in whole for a, b in zip(whole[name], resumed[name], strict=True))
+    path.write_bytes(cut_off)
+    ranges["second"] = (-3.0, 3.0)  # as of files that read something else
     third: list[int] = []
     tune(third)
     assert third == [1, 2, 3, 4, 5, 6]
+    path.write_bytes(b"no checkpoint")
+    fourth: list[int] = []
+    tune(fourth)
+    assert fourth == [1, 2, 3, 4, 5, 6]

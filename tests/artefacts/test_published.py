@@ -15,8 +15,10 @@ from torch import Tensor, nn
 import hwnas
 from hwnas import datasets, formats
 from hwnas.artefacts import pretrained, published
+from hwnas.artefacts.card import GivenWeights
 from hwnas.artefacts.exporting import Exported
 from hwnas.artefacts.files import read_check
+from hwnas.artefacts.source import TrainedNetwork
 from hwnas.cli.main import _show_exported
 from hwnas.errors import InputError, UnknownNameError
 from hwnas.latency import measure
@@ -83,23 +85,23 @@ def test_the_files_compute_what_torchvision_computes_of_its_own_input(made: Expo
     with torch.no_grad():
         expected = theirs()(torch.from_numpy(images)).numpy()
     assert np.abs(check.logits - expected).max() <= 1e-5 * np.abs(expected).max()
-    for name, entry in made.card["files"].items():
-        found = formats.get(entry["runtime"]).load(Path(made.folder, name))(images)
+    for name, entry in made.card.files.items():
+        found = formats.get(entry.runtime).load(Path(made.folder, name))(images)
         assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()
-    assert made.card["accuracy"]["test"] == pytest.approx((expected.argmax(1) == check.labels).mean())
+    assert made.card.accuracy.test == pytest.approx((expected.argmax(1) == check.labels).mean())
 
 
 def test_the_artefact_is_as_whole_as_a_winners(made: Exported) -> None:
     assert Path(made.folder).parts[-2:] == (NAME, "32")
     assert all(one.fine for one in hwnas.verify(made.folder))
-    assert (made.card["run"], made.card["trial"], made.card["cap_ms"]) == (NAME, None, None)
-    assert made.card["training"] == {"weights": "small.pth"}
-    assert made.card["data"]["seed"] == 3
-    assert [entry["measured_ms"] for entry in made.card["files"].values()] == [2.5, 2.5]
+    assert (made.card.run, made.card.trial, made.card.cap_ms) == (NAME, None, None)
+    assert made.card.training == GivenWeights(weights="small.pth")
+    assert made.card.data.seed == 3
+    assert [entry.measured_ms for entry in made.card.files.values()] == [2.5, 2.5]
     readme = Path(made.folder, "README.md").read_text()
     assert readme.startswith(f"# {NAME}\n")
     assert "with the weights of small.pth." in readme
-    assert hwnas.describe(made.folder).parameters == made.card["parameters"]  # type: ignore[union-attr]
+    assert hwnas.describe(made.folder).parameters == made.card.parameters  # type: ignore[union-attr]
 
 
 def test_a_published_network_is_listed_by_its_name_without_a_prediction_and_a_cap(
@@ -119,9 +121,9 @@ def test_random_weights_are_timed_and_have_no_accuracy(tmp_path: Path, monkeypat
     (one,) = hwnas.export(
         NAME, weights="random", data=write_colours(Path("i.npz")), resolution=32, files=files, setting="tflite-int8-1t"
     )
-    assert one.card["accuracy"]["test"] is None
-    assert one.card["files"]["model.int8.tflite"]["measured_ms"] == 2.5
-    assert one.card["setting"] == "tflite-int8-1t"
+    assert one.card.accuracy.test is None
+    assert one.card.files["model.int8.tflite"].measured_ms == 2.5
+    assert one.card.setting == "tflite-int8-1t"
     assert all(verified.fine for verified in hwnas.verify(one.folder))
     readme = Path(one.folder, "README.md").read_text()
     assert "random weights: it can be timed" in readme
@@ -129,29 +131,29 @@ def test_random_weights_are_timed_and_have_no_accuracy(tmp_path: Path, monkeypat
     _show_exported([one])
 
 
-def load(weights: str, folder: Path, name: str = NAME) -> Any:
+def load(weights: str, folder: Path, name: str = NAME) -> TrainedNetwork:
     data = write_colours(folder / "images.npz")
     asked = published.ask(name, weights=weights, data=data, resolution=32, seed=None, device=None, setting=None)
-    return published.load(asked)
+    return published.load_published(asked, asked.weights_sha256)
 
 
 def test_hwnas_own_weights_come_with_its_padding_and_the_normalisation_of_the_data(tmp_path: Path) -> None:
     architecture = published_network(NAME, resolution=64, classes=CLASSES)
     own = network(architecture.graph)
     save_file(own.state_dict(), tmp_path / "weights.safetensors")
-    record, found, dataset = load(str(tmp_path / "weights.safetensors"), tmp_path)
-    assert all(torch.equal(value, own.state_dict()[name]) for name, value in found.state_dict().items())
-    assert record["architecture"]["padding"] == "same"
-    assert dataset.mean == datasets.load(dataset.name, resolution=32).mean
-    assert record["data"]["mean"] == list(dataset.mean)
+    trained = load(str(tmp_path / "weights.safetensors"), tmp_path)
+    assert all(torch.equal(value, own.state_dict()[name]) for name, value in trained.network.state_dict().items())
+    assert trained.architecture.to_json()["padding"] == "same"
+    assert trained.dataset.mean == datasets.load(trained.dataset.name, resolution=32).mean
+    assert trained.data.mean == trained.dataset.mean
 
 
 def test_checkpoints_without_the_norms_counters_are_read_too(tmp_path: Path) -> None:
     state = theirs().state_dict()
     torch.save({name: value for name, value in state.items() if "num_batches" not in name}, tmp_path / "old.pth")
-    record, _, dataset = load(str(tmp_path / "old.pth"), tmp_path)
-    assert record["architecture"]["padding"] == "symmetric"
-    assert dataset.mean == pretrained.IMAGENET_MEAN
+    trained = load(str(tmp_path / "old.pth"), tmp_path)
+    assert trained.architecture.to_json()["padding"] == "symmetric"
+    assert trained.dataset.mean == pretrained.IMAGENET_MEAN
 
 
 def cut_off(path: Path) -> None:
