@@ -36,11 +36,13 @@ def check_writes(settings: "SearchSettings", setting: "Setting") -> None:
 
 def costs_of_run(settings: "SearchSettings", device: "Device", setting: "Setting") -> "CostModel":
     """Return the costs of the space on the device; raises TableError where there is no table."""
-    from hwnas.latency import CostModel, open_table
+    from hwnas.latency import CellCosts, CostModel, open_table
 
     table = open_table(device, setting)
     space = plugins.load("spaces", settings.space)
-    return CostModel(table, settings.scales, operations=space.OPERATIONS if spaces.grows(space) else ())
+    if spaces.grows(space):
+        return CellCosts(table, settings.scales, operations=space.OPERATIONS)
+    return CostModel(table, settings.scales)
 
 
 def check_table(model: "CostModel", settings: "SearchSettings", device: "Device", setting: "Setting") -> None:

@@ -10,8 +10,9 @@ from networks import random_cells
 from hwnas.device.device import Setting
 from hwnas.errors import BudgetError, TableError
 from hwnas.latency.budget import Budget
+from hwnas.latency.cell_costs import CellCosts
 from hwnas.latency.conditions import Conditions
-from hwnas.latency.costs import CostModel, Costs, largest_measured
+from hwnas.latency.costs import Costs, largest_measured
 from hwnas.latency.measurement import Measurement, TimedNetwork
 from hwnas.latency.table import LatencyTable
 from hwnas.network.cell import encode
@@ -29,10 +30,10 @@ def pretend_ms(name: str) -> float:
 
 
 @pytest.fixture(scope="module", params=["tflite", "onnx"])
-def model(request: pytest.FixtureRequest) -> CostModel:
+def model(request: pytest.FixtureRequest) -> CellCosts:
     setting = Setting(runtime=request.param)
     table = LatencyTable(Path("table.json"), "host", setting, Conditions())
-    costs = CostModel(table, SCALES, operations=pnas.OPERATIONS)
+    costs = CellCosts(table, SCALES, operations=pnas.OPERATIONS)
     for scale in SCALES:
         for architecture in pnas.cover(scale):
             for name, _, _ in executed(costs.lower(architecture)):
@@ -40,7 +41,7 @@ def model(request: pytest.FixtureRequest) -> CostModel:
     return costs
 
 
-def test_every_random_cell_finds_its_operators_in_the_cover_and_its_costs_equal_its_own_walk(model: CostModel) -> None:
+def test_every_random_cell_finds_its_operators_in_the_cover_and_its_costs_equal_its_own_walk(model: CellCosts) -> None:
     for blocks in range(1, pnas.MAX_BLOCKS + 1):
         cells = [cell for cell in random_cells(60, seed=blocks) if len(cell.blocks) == blocks]
         costs = model.of(encode(cells, pnas.OPERATIONS))
@@ -54,7 +55,7 @@ def test_every_random_cell_finds_its_operators_in_the_cover_and_its_costs_equal_
                 assert model.predict(architecture).ms == pytest.approx(expected, rel=1e-9)
 
 
-def test_the_costs_of_every_cell_of_one_block_equal_its_own_walk(model: CostModel) -> None:
+def test_the_costs_of_every_cell_of_one_block_equal_its_own_walk(model: CellCosts) -> None:
     codes = pnas.first_level()
     networks = [[CellNetwork(cell, scale) for scale in SCALES] for cell in pnas.cells(codes)]
     together, walked = model.of(codes), model.walked(networks)
@@ -105,7 +106,7 @@ def test_between_measured_scales_the_ratio_is_interpolated_and_beyond_them_kept(
     assert calibrated.upper_ms[0] == pytest.approx([1.1, 2.2, 3.6, 5.72])
 
 
-def test_networks_that_a_search_measured_correct_the_model_and_leave_the_tables_own_as_it_is(model: CostModel) -> None:
+def test_networks_that_a_search_measured_correct_the_model_and_leave_the_tables_own_as_it_is(model: CellCosts) -> None:
     cells = random_cells(20, seed=3)
     networks = [CellNetwork(cell, SCALES[-1]) for cell in cells]
     others = [TimedNetwork(network, timed(1.5 * model.predict(network).ms)) for network in networks[:-1]]
@@ -114,7 +115,7 @@ def test_networks_that_a_search_measured_correct_the_model_and_leave_the_tables_
     assert model.predict(networks[-1]).ms == before
 
 
-def test_the_largest_scale_is_the_one_with_most_mult_adds_inside_all_caps(model: CostModel) -> None:
+def test_the_largest_scale_is_the_one_with_most_mult_adds_inside_all_caps(model: CellCosts) -> None:
     codes = encode([cell for cell in random_cells(60, seed=9) if len(cell.blocks) == 3], pnas.OPERATIONS)
     costs = model.of(codes)
     cap_ms, cap_mult_adds = float(np.median(costs.upper_ms)), float(np.median(costs.mult_adds))
@@ -128,15 +129,15 @@ def test_the_largest_scale_is_the_one_with_most_mult_adds_inside_all_caps(model:
         assert scale == (max(inside)[1] if inside else -1)
 
 
-def test_an_impossible_cap_ends_with_the_smallest_latency_that_the_space_can_reach(model: CostModel) -> None:
+def test_an_impossible_cap_ends_with_the_smallest_latency_that_the_space_can_reach(model: CellCosts) -> None:
     costs = model.of(pnas.first_level())
     with pytest.raises(BudgetError, match=rf"fastest network is predicted at {costs.ms.min():.3g} ms"):
         model.check_reachable(model.of(pnas.first_level()), Budget(costs.ms.min() / 2))
     model.check_reachable(model.of(pnas.first_level()), Budget(float(costs.upper_ms.min())))
 
 
-def test_a_missing_entry_is_an_error_that_names_it_and_the_command(model: CostModel) -> None:
+def test_a_missing_entry_is_an_error_that_names_it_and_the_command(model: CellCosts) -> None:
     table = LatencyTable(Path("empty.json"), "host", model.table.setting, Conditions())
-    empty = CostModel(table, SCALES, operations=pnas.OPERATIONS)
+    empty = CellCosts(table, SCALES, operations=pnas.OPERATIONS)
     with pytest.raises(TableError, match=r"empty\.json has no entry 'conv .*hwnas profile host"):
         empty.of(pnas.first_level())
