@@ -1,7 +1,10 @@
 """The costs of many cells at once equal the walk of each."""
 
+import tracemalloc
 import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +15,7 @@ from hwnas.errors import BudgetError, TableError
 from hwnas.latency.budget import Budget
 from hwnas.latency.cell_costs import CellCosts
 from hwnas.latency.conditions import Conditions
+from hwnas.latency.correction import TERMS, Correction, fit_correction
 from hwnas.latency.costs import Costs, largest_measured
 from hwnas.latency.measurement import Measurement, TimedNetwork
 from hwnas.latency.table import LatencyTable
@@ -127,6 +131,81 @@ def test_the_largest_scale_is_the_one_with_most_mult_adds_inside_all_caps(model:
             if costs.upper_ms[row, s] <= cap_ms and costs.mult_adds[row, s] <= cap_mult_adds
         ]
         assert scale == (max(inside)[1] if inside else -1)
+
+
+def test_the_largest_scales_of_many_cells_are_those_of_their_costs(
+    model: CellCosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codes = pnas.grow(pnas.first_level()[:40])
+    costs = model.of(codes)
+    targets_ms = [float(np.quantile(costs.upper_ms, share)) for share in (0.0, 0.1, 0.5, 1.0)]
+    budget = Budget(targets_ms[-1], max_mult_adds=float(np.quantile(costs.mult_adds, 0.7)))
+    for cells_at_once in (7, len(codes), 4096):
+        monkeypatch.setattr("hwnas.latency.cell_costs._CHUNK", cells_at_once)
+        scales, ms = model.largest_of(codes, budget, targets_ms)
+        assert scales.shape == ms.shape == (len(codes), len(targets_ms))
+        for column, target_ms in enumerate(targets_ms):
+            expected = costs.largest(budget, target_ms=target_ms)
+            assert (scales[:, column] == expected).all()
+            fits = expected >= 0
+            assert ms[fits, column] == pytest.approx(costs.ms[np.flatnonzero(fits), expected[fits]], rel=1e-12)
+            assert np.isnan(ms[~fits, column]).all()
+    assert {*scales[:, -1].tolist()} > {-1, 0}
+    assert [part.shape for part in model.largest_of(codes[:0], budget, targets_ms)] == [(0, 4), (0, 4)]
+
+
+def test_the_memory_that_it_takes_does_not_grow_with_the_cells(
+    model: CellCosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codes = np.tile(pnas.grow(pnas.first_level()), (5, 1, 1))  # 158,100
+
+    def peak_mib() -> float:
+        """Return the most that it takes at once, beside what it returns."""
+        model.largest_of(codes[:1], Budget(1.0), [0.5, 1.0])
+        tracemalloc.start()
+        returned = model.largest_of(codes, Budget(1.0), [0.5, 1.0])
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return (peak - sum(part.nbytes for part in returned)) / 2**20
+
+    assert peak_mib() < 16
+    monkeypatch.setattr("hwnas.latency.cell_costs._CHUNK", len(codes))
+    assert peak_mib() > 60
+
+
+def test_a_correction_is_fitted_when_something_was_measured_and_terms_are_computed_once(
+    model: CellCosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    networks = [
+        TimedNetwork(CellNetwork(cell, SCALES[-1]), timed(0.01 + at)) for at, cell in enumerate(random_cells(9, seed=4))
+    ]
+    fitted: list[int] = []
+    stated: list[Measurement] = []
+
+    def fit(terms: Any, ms: Any) -> Correction:
+        fitted.append(len(terms))
+        return fit_correction(terms, ms)
+
+    def state(table: LatencyTable, measurement: Measurement) -> float:
+        stated.append(measurement)
+        return measurement.ms
+
+    monkeypatch.setattr("hwnas.latency.costs.fit_correction", fit)
+    monkeypatch.setattr(LatencyTable, "stated_ms", state)
+    corrected = model.corrected_by(networks[:8])
+    again = model.corrected_by([*networks[:8]])
+    assert again.correction is corrected.correction
+    assert model.corrected_by(networks[:8]).corrected_by([]).correction is corrected.correction
+    assert fitted == [8]
+    more = model.corrected_by(networks)
+    assert more.correction is not corrected.correction
+    assert more.correction == fit_correction(*map(np.array, zip(*map(evidence(model), networks), strict=True)))
+    assert fitted == [8, 9]
+    assert len([m for m in stated if m in [n.measurement for n in networks]]) == 2 * 9  # 9 of them in `evidence`
+
+
+def evidence(model: CellCosts) -> Callable[[TimedNetwork], tuple[Any, float]]:
+    return lambda n: (model._total(n.architecture)[: len(TERMS)], model.table.stated_ms(n.measurement))
 
 
 def test_an_impossible_cap_ends_with_the_smallest_latency_that_the_space_can_reach(model: CellCosts) -> None:
