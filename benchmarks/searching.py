@@ -186,12 +186,10 @@ def has(record: dict[str, Any], side: str, case: Case) -> bool:
 
 def pretend(folder: Path, cells: tuple[int, ...], filters: tuple[int, ...]) -> None:
     """Write tiny images and a latency table of the host, by formula, unless they are there."""
-    from hwnas.graph import executed, layer_mult_adds
-    from hwnas.networks import ladder
-    from hwnas.profile import random_networks
-
     from hwnas import formats
     from hwnas.latency import LatencyTable, Measurement, TimedNetwork
+    from hwnas.latency.profiling import random_networks
+    from hwnas.network import executed, ladder, layer_mult_adds
     from hwnas.spaces import pnas
 
     made_for, known = f"{cells} {filters}\n", folder / "scales.txt"
