@@ -43,9 +43,7 @@ MAX_SEED = 2**32 - 1  # numpy's
 class Options(BaseModel):
     """Base of the classes of options: values are taken as they are, or refused."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, defer_build=True
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, defer_build=True)
 
 
 @dataclass(frozen=True, slots=True)
