@@ -33,7 +33,7 @@ from hwnas.artefacts import writing as export_files
 from hwnas.artefacts.exporting import Exported, _setting_for, _time_files
 from hwnas.artefacts.files import FILES, Checked
 from hwnas.artefacts.writing import refuse_other_outputs, spread, write_checked
-from hwnas.cli import main as cli
+from hwnas.cli import show_runs
 from hwnas.datasets.folder import _decode
 from hwnas.device.device import Device, Setting
 from hwnas.errors import ExportError, HwnasError, InputError
@@ -834,7 +834,7 @@ def test_int8_that_loses_accuracy_is_fine_tuned_and_what_is_better_is_kept(
     (exported,) = hwnas.export(str(trained_run(tmp_path)), out=str(tmp_path), files=("model.int8.tflite",))
     entry = exported.card["files"]["model.int8.tflite"]
     assert ("fine_tuning" in entry) == (most_lost < 0)
-    assert ("fine-tuned" in cli._told_accuracy(exported.card, entry)) == entry.get("fine_tuning", {}).get("kept", False)
+    assert ("fine-tuned" in show_runs._accuracy(exported.card, entry)) == entry.get("fine_tuning", {}).get("kept", False)
     assert {path.name for path in Path(exported.folder).iterdir() if "int8" in path.name} == {"model.int8.tflite"}
     assert not list(tmp_path.rglob("*fine-tuning*"))
     if tuning := entry.get("fine_tuning"):

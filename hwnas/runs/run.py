@@ -131,8 +131,10 @@ class Run:
 
         return [candidate_of(trial) for trial in self.study().get_trials(states=(TrialState.COMPLETE,))]
 
-    def choose(self, winners: int, *, trial: int | None = None) -> list[Candidate]:
+    def choose(self, winners: int, *, best: bool = False, trial: int | None = None) -> list[Candidate]:
         """Return one trial, or `winners` of the front: the most accurate one, and others spread evenly over it.
+
+        With `best` the most accurate ones.
 
         Raises InputError where there is no such trial.
         """
@@ -146,6 +148,8 @@ class Run:
         front = front_of(candidates)
         if not front:
             raise InputError(f"{self.folder} has no trained trial yet. Type: hwnas search --out {self.folder}")
+        if best:
+            return front[::-1][:winners]
         count = min(winners, len(front))
         return [front[len(front) - 1 - (index * len(front)) // count] for index in range(count)]
 

@@ -242,7 +242,7 @@ class Search:
         """Return what can be chosen, with the costs for the trial at hand."""
         from hwnas.searching.candidates import SpaceCandidates
 
-        return SpaceCandidates(self.space, self.costs, self.settings.budget, self.settings.targets)
+        return SpaceCandidates(self.space, self.costs, self.settings.budget, tuple(self.settings.targets))
 
     def _evaluate(self, trial: "optuna.Trial") -> None:
         """Bring one trial, whose candidate is chosen, to its end."""

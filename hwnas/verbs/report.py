@@ -6,15 +6,12 @@ and, for the latency by operator, the latency table. What is not there yet is sa
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
 
-import typer
+from pydantic import Field
 
-from hwnas.verbs._options import RunFolder
-
-if TYPE_CHECKING:
-    pass
 from hwnas.pages import View, render_page
+from hwnas.runs import RunFolder
+from hwnas.support import FolderPath, takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +23,14 @@ class Reported:
     front_svg: str
 
 
-def report(
-    run: RunFolder,
-    *,
-    export_folder: Annotated[str, typer.Option(help="where `hwnas export` wrote to: its --out")] = "export",
-) -> Reported:
+class ReportOptions(RunFolder):
+    """The options of `hwnas report`."""
+
+    export_folder: FolderPath = Field(default="export", description="where `hwnas export` wrote to: its --out")
+
+
+@takes(ReportOptions)
+def report(options: ReportOptions) -> Reported:
     """Write a run's report: one HTML page with its front, its winners and its settings, and the front as a picture.
 
     Raises InputError where nothing was trained yet, and for a winner's or artefact's file that cannot be read.
@@ -39,8 +39,8 @@ def report(
     from hwnas.runs import Run
     from hwnas.support import write_bytes, write_text
 
-    opened = Run.open(run)
-    view = View(opened, Path(export_folder))
+    opened = Run.open(str(options.run))
+    view = View(opened, Path(options.export_folder))
     written = Reported(*(str(opened.folder / name) for name in ("report.html", "front.png", "front.svg")))
     front = view.front_figure()
     write_bytes(Path(written.front_png), pictures.png(front))
