@@ -10,6 +10,7 @@ from optuna.trial import TrialState
 
 from hwnas import spaces
 from hwnas.latency.budget import Budget
+from hwnas.latency.cell_costs import CellCosts
 from hwnas.latency.costs import CostModel
 from hwnas.network.scale import ladder
 from hwnas.searching.candidates import SpaceCandidates
@@ -24,7 +25,8 @@ def candidates_of(space: str, folder: Path) -> SpaceCandidates:
     module = plugins.load("spaces", space)
     table = pretend_table(folder, space)
     scales = ladder((1,), FILTERS, (8,), classes=3, channels=1)
-    costs = CostModel(table, scales, operations=module.OPERATIONS if spaces.grows(module) else ())
+    grows = spaces.grows(module)
+    costs = CellCosts(table, scales, operations=module.OPERATIONS) if grows else CostModel(table, scales)
     return SpaceCandidates(module, costs, Budget(max_latency_ms=1.0), targets=(0.5, 1.0))
 
 
