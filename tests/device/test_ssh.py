@@ -16,9 +16,8 @@ from typing import Any
 
 import asyncssh
 import pytest
-from test_measure import take
 from test_transports import TransportContract
-from tiny_models import write_onnx
+from tiny_models import take, write_onnx
 
 from hwnas.device.device import Device, Setting
 from hwnas.device.transports import Transport, _ssh_keeper, open_transport, ssh
@@ -55,7 +54,7 @@ DEAF = "import time; print('here'); time.sleep(120)"  # does not notice that sta
 CLIENT = """
 import sys
 from hwnas.device import Device
-from hwnas.transports import ssh
+from hwnas.device.transports import ssh
 ssh._PATIENCE_S, ssh._BEAT_S = float(sys.argv[2]), 0.3
 with ssh.Transport(Device.model_validate_json(sys.argv[1])) as transport:
     for line in transport.run(["-c", sys.argv[3]]):
