@@ -16,7 +16,7 @@ from hwnas.latency.measurement import Measurement
 from hwnas.latency.table import LatencyTable
 from hwnas.network.graph import executed
 from hwnas.network.scale import ladder
-from hwnas.support import plugins
+from hwnas.support import plugins, show_on_console
 
 settings.register_profile("hwnas", deadline=None)  # beside other tests, all take longer
 settings.load_profile("hwnas")
@@ -72,6 +72,12 @@ def _operators(
     scales = ladder(cells, filters, resolutions, classes=3, channels=1)
     graphs = (lower(architecture.graph) for scale in scales for architecture in cover(scale))
     return tuple(dict.fromkeys(name for graph in graphs for name, _, _ in executed(graph)))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _said_is_printed() -> None:
+    """Print what hwnas says although pytest listens to the loggers."""
+    show_on_console()
 
 
 @pytest.fixture(scope="session", autouse=True)

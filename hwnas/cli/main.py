@@ -34,6 +34,7 @@ from hwnas.cli.show import (
 from hwnas.errors import HwnasError, InputError
 from hwnas.latency import Profiled
 from hwnas.searching import Searched
+from hwnas.support import show_on_console
 from hwnas.verbs.describe import Described, DescribedSpace, LayerCosts
 from hwnas.verbs.report import Reported
 from hwnas.verbs.run import Ran
@@ -60,6 +61,7 @@ _MANY_LAYERS = 60  # of a network that is also printed by part
 
 def main() -> None:
     """Run the command line; errors are printed as text, without a traceback."""
+    show_on_console()
     try:
         app()
     except HwnasError as error:

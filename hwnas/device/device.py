@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
 
 from hwnas.errors import InputError, UnknownNameError
-from hwnas.support import read_toml
+from hwnas.support import read_toml, root
 
 _PACKAGE = Path(__file__).parent.parent
 _SHIPPED = (_PACKAGE / "_shipped", _PACKAGE.parent)  # in a wheel; in a checkout
@@ -89,7 +89,7 @@ class Device(BaseModel):
 
 def folders(kind: Literal["devices", "latency_tables"]) -> list[Path]:
     """Return where files of this kind are looked for: the user's own folder first, then those that hwnas ships."""
-    found = [Path.cwd() / kind, *(root / kind for root in _SHIPPED)]
+    found = [root() / kind, *(shipped / kind for shipped in _SHIPPED)]
     return [folder for folder in dict.fromkeys(found) if folder.is_dir()]
 
 

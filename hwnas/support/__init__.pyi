@@ -7,6 +7,8 @@ from .files import write_atomically as write_atomically
 from .files import write_bytes as write_bytes
 from .files import write_json as write_json
 from .files import write_text as write_text
+from .places import root as root
 from .progress import Bar as Bar
 from .progress import bar as bar
 from .progress import say as say
+from .progress import show_on_console as show_on_console

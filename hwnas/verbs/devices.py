@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_origin
 import typer
 
 from hwnas.errors import HwnasError, InputError
-from hwnas.support import plugins
+from hwnas.support import plugins, root
 
 if TYPE_CHECKING:
     from hwnas.device import Device, Setting
@@ -111,7 +111,7 @@ def devices_add(
         bool | None, typer.Option("--ask/--no-ask", help="ask for what is missing", show_default="in a terminal")
     ] = None,
 ) -> AddedDevice:
-    """Write ./devices/NAME.toml from the options, asking for what is missing.
+    """Write devices/NAME.toml from the options, asking for what is missing.
 
     Raises InputError for a file that exists, for fields that a device has not, and for what is missing where nobody
     can be asked; UnknownNameError, which lists the known ones, for another transport or runtime.
@@ -124,7 +124,7 @@ def devices_add(
         if not fields.get(key):
             raise InputError(f"a device must have a {key}; got none. Add it: {example}")
     device = _device(fields)
-    path = Path.cwd() / "devices" / f"{device.name}.toml"
+    path = root() / "devices" / f"{device.name}.toml"
     _write(device, path)
     return AddedDevice(device.name, str(path), tuple(one.name for one in device.settings))
 
