@@ -1,8 +1,6 @@
 """A tiny data set and a pretended latency table, in a folder of their own."""
 
 import sys
-import zlib
-from functools import cache
 from pathlib import Path
 from types import ModuleType
 
@@ -11,12 +9,8 @@ import pytest
 import torch
 from hypothesis import settings
 
-from hwnas import formats
-from hwnas.latency.measurement import Measurement
-from hwnas.latency.table import LatencyTable
-from hwnas.network.graph import executed
-from hwnas.network.scale import ladder
-from hwnas.support import plugins, show_on_console
+from hwnas.support import show_on_console
+from hwnas.testing import pretend_table as pretend_table
 
 settings.register_profile("hwnas", deadline=None)  # beside other tests, all take longer
 settings.load_profile("hwnas")
@@ -45,33 +39,6 @@ def write_images(path: Path, *, train: int = 60, test: int = 70) -> None:
 
     (x_train, y_train), (x_test, y_test) = draw(train), draw(test)
     np.savez(path, x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
-
-
-def pretend_table(
-    folder: Path,
-    space: str = "pnas",
-    *,
-    cells: tuple[int, ...] = (1,),
-    filters: tuple[int, ...] = FILTERS,
-    resolutions: tuple[int, ...] = (8,),
-) -> LatencyTable:
-    """Write a table for the host in which every operator of the tiny space has some latency."""
-    setting = {"runtime": "tflite", "precision": "fp32", "threads": 1}
-    table = LatencyTable(folder / "latency_tables" / "host" / f"{SETTING}.json", "host", setting, {})
-    for name in _operators(space, cells, filters, resolutions):
-        table.entries[name] = Measurement(((0.001 + zlib.crc32(name.encode()) % 1000 / 1e5,),))
-    table.save()
-    return table
-
-
-@cache
-def _operators(
-    space: str, cells: tuple[int, ...], filters: tuple[int, ...], resolutions: tuple[int, ...]
-) -> tuple[str, ...]:
-    lower, cover = formats.get("tflite").lower, plugins.load("spaces", space).cover
-    scales = ladder(cells, filters, resolutions, classes=3, channels=1)
-    graphs = (lower(architecture.graph) for scale in scales for architecture in cover(scale))
-    return tuple(dict.fromkeys(name for graph in graphs for name, _, _ in executed(graph)))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -17,7 +17,6 @@ from typing import Any
 
 import asyncssh
 import pytest
-from test_transports import TransportContract
 from tiny_models import take, write_onnx
 
 import hwnas
@@ -25,6 +24,7 @@ from hwnas.device.device import Device, Setting
 from hwnas.device.transports import Transport, _ssh_keeper, open_transport, ssh
 from hwnas.errors import DeviceError, InputError
 from hwnas.latency.measure import time_models
+from hwnas.testing import TransportContract
 
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 pytestmark = [
