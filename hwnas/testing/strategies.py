@@ -18,7 +18,7 @@ from hwnas.searching.strategies import Context
 from hwnas.support import plugins
 from hwnas.testing.tables import pretend_table
 
-_TRIALS = 13  # Optuna's GP begins after ten that are trained
+_TRIALS = 12  # one is pruned; Optuna's GP begins after ten that are trained
 _FILTERS = (4, 6)
 
 
@@ -67,7 +67,7 @@ class StrategyContract:
             assert trials[0].params == trials[1].params
             assert trials[0].params.keys() == candidates.distributions().keys()
             for study, trial in zip(studies, trials, strict=True):
-                if number % 5 == 3:
+                if number == 3:
                     study.tell(trial, state=TrialState.PRUNED)
                 else:
                     study.tell(trial, _outcome(trial.params))

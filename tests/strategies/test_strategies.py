@@ -8,7 +8,7 @@ from hwnas.support import plugins
 from hwnas.testing import StrategyContract
 
 REJECTING = ["controller", "controller-reinforce", "evolution", "random"]
-OTHERS = [name for name in plugins.names("strategies") if name not in (*REJECTING, "gp")]
+OTHERS = [name for name in plugins.names("strategies") if name not in REJECTING]
 
 
 class TestEveryStrategy(StrategyContract):
@@ -25,15 +25,3 @@ class TestWhatProposesNothingTwiceAndNothingOverACap(StrategyContract):
     @pytest.fixture(params=REJECTING)
     def strategy(self, request: pytest.FixtureRequest) -> ModuleType:
         return plugins.load("strategies", request.param)
-
-
-class TestGp(StrategyContract):
-    """Its one ask takes half a minute where a parameter has thousands of choices, as in mbconv."""
-
-    @pytest.fixture(params=["pnas", "darts"])
-    def space(self, request: pytest.FixtureRequest) -> str:
-        return str(request.param)
-
-    @pytest.fixture
-    def strategy(self) -> ModuleType:
-        return plugins.load("strategies", "gp")
