@@ -149,7 +149,7 @@ def exported_ms(run: str, trial: int, setting: str) -> float:
     except HwnasError as error:
         print(error, file=sys.stderr)
         (exported,) = hwnas.export(run, trial=trial, files=[name], allow_over_cap=True)
-    return float(exported.card["files"][name]["measured_ms"])
+    return float(exported.card.files[name].measured_ms)
 
 
 def summary(results: list[dict[str, Any]]) -> dict[str, Any]:

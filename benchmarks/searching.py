@@ -186,12 +186,12 @@ def has(record: dict[str, Any], side: str, case: Case) -> bool:
 
 def pretend(folder: Path, cells: tuple[int, ...], filters: tuple[int, ...]) -> None:
     """Write tiny images and a latency table of the host, by formula, unless they are there."""
-    from hwnas.graph import executed, layer_mult_adds
-    from hwnas.networks import ladder
-    from hwnas.profile import random_networks
-
     from hwnas import formats
+    from hwnas.device import Setting
     from hwnas.latency import LatencyTable, Measurement, TimedNetwork
+    from hwnas.latency.conditions import Conditions
+    from hwnas.latency.profiling import random_networks
+    from hwnas.network import executed, ladder, layer_mult_adds
     from hwnas.spaces import pnas
 
     made_for, known = f"{cells} {filters}\n", folder / "scales.txt"
@@ -202,7 +202,7 @@ def pretend(folder: Path, cells: tuple[int, ...], filters: tuple[int, ...]) -> N
     images = {name: random.integers(0, 255, (60, 8, 8)).astype(np.uint8) for name in ("x_train", "x_test")}
     np.savez(folder / "images.npz", **images, y_train=np.arange(60) % 3, y_test=np.arange(60) % 3)
     path = folder / "latency_tables" / "host" / "tflite-fp32-1t.json"
-    table = LatencyTable(path, "host", {"runtime": "tflite", "precision": "fp32", "threads": 1}, {})
+    table = LatencyTable(path, "host", Setting(runtime="tflite"), Conditions())
     lower = formats.get("tflite").lower
     rungs = ladder(cells, filters, (8,), classes=3, channels=1)
     for graph in (lower(architecture.graph) for rung in rungs for architecture in pnas.cover(rung)):
@@ -212,7 +212,7 @@ def pretend(folder: Path, cells: tuple[int, ...], filters: tuple[int, ...]) -> N
     for network in random_networks("pnas", rungs, NETWORKS, seed=0):
         alone = sum(table.ms(name) for name, _, _ in executed(lower(network.graph)))
         ms = 0.01 + 1.1 * alone * (0.95 + 0.1 * chance(network.choice))
-        table.networks.append(TimedNetwork(network.to_json(), Measurement(((ms,),))))
+        table.networks.append(TimedNetwork(network, Measurement(((ms,),))))
     table.save()
     known.write_text(made_for)
 

@@ -145,7 +145,7 @@ def train(cell: dict[str, Any], seed: int, conditions: dict[str, Any]) -> dict[s
     import torch
 
     from hwnas.network.scale import Scale
-    from hwnas.training import loop as training
+    from hwnas.searching.estimators.training import evaluate
     from hwnas.training.curves import Watch
 
     torch.set_num_threads(conditions["threads"])
@@ -153,7 +153,7 @@ def train(cell: dict[str, Any], seed: int, conditions: dict[str, Any]) -> dict[s
     scale = Scale(conditions["cells"], conditions["filters"], data.resolution, len(data.classes), data.channels)
     network = pnas.architecture(cell, scale)
     settings = settings_of(conditions, epochs=conditions["epochs"], seed=seed)
-    result = training.evaluate(network, data, settings, watch=Watch(LOOKS, lambda look: False, images=2000))
+    result = evaluate(network, data, settings, watch=Watch(LOOKS, lambda look: False, images=2000))
     shown = [round(value, 5) for look in result.looks for value in (look.accuracy, look.loss)]
     return {
         **{name: cell[name] for name in CHOSEN},
@@ -168,9 +168,9 @@ def train(cell: dict[str, Any], seed: int, conditions: dict[str, Any]) -> dict[s
 
 def settings_of(conditions: dict[str, Any], *, epochs: float, seed: int = 0) -> Any:
     """Return how a search trains its proxies, where and how precisely the conditions say."""
-    from hwnas.training import loop as training
+    from hwnas.training import search_settings
 
-    settings = training.search_settings(epochs=epochs, images_per_epoch=conditions["images_per_epoch"], seed=seed)
+    settings = search_settings(epochs=epochs, images_per_epoch=conditions["images_per_epoch"], seed=seed)
     return dataclasses.replace(settings, device=conditions["device"], precision=conditions["precision"])
 
 

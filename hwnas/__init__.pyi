@@ -38,7 +38,7 @@ from .verbs.tables import tables_check as tables_check
 from .verbs.tables import tables_diff as tables_diff
 from .verbs.tables import tables_merge as tables_merge
 from .verbs.tables import tables_show as tables_show
-from .verbs.train import Winner as Winner
+from .verbs.train import TrainedWinner as TrainedWinner
 from .verbs.train import train as train
 from .verbs.verify import Verified as Verified
 from .verbs.verify import verify as verify

@@ -13,7 +13,7 @@
 A message says the rule, what was got, and the next command to type.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class HwnasError(Exception):
@@ -53,4 +53,8 @@ class TrainingError(HwnasError):
 
 
 class ExportError(HwnasError):
-    """An artefact does not compute what it should, or is over its cap."""
+    """An artefact does not compute what it should, or is over its cap; `exported` are those that were not refused."""
+
+    def __init__(self, message: str, *, exported: Sequence[object] = ()) -> None:
+        super().__init__(message)
+        self.exported = list(exported)

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hwnas.runs.front import front, ranking
+from hwnas.runs.front import pareto_front, ranking
 
 points = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=30)
 
@@ -16,7 +16,7 @@ def dominated(point: tuple[int, int], by: tuple[int, int]) -> bool:
 @given(points)
 def test_the_front_is_what_no_point_dominates_each_value_once(found: list[tuple[int, int]]) -> None:
     accuracy, latency = np.array(found, dtype=float).T
-    chosen = [found[i] for i in front(accuracy, latency)]
+    chosen = [found[i] for i in pareto_front(accuracy, latency)]
     assert sorted(chosen) == sorted({p for p in found if not any(dominated(p, q) for q in found)})
     assert [p[1] for p in chosen] == sorted(p[1] for p in chosen)
 
@@ -28,7 +28,7 @@ def test_the_ranking_takes_front_after_front_and_every_point_once(found: list[tu
     assert len(order) == len(set(order)) == min(count, len(found))
     left = list(range(len(found)))
     while left and len(order) > 0:
-        best = {left[i] for i in front(accuracy[left], latency[left])}
+        best = {left[i] for i in pareto_front(accuracy[left], latency[left])}
         taken = set(order[: len(best)])
         assert taken <= best
         order = order[len(best) :]

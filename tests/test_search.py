@@ -1,6 +1,5 @@
 """The search: what is trained, what is left out, and that stopping it changes nothing."""
 
-import json
 import math
 import tempfile
 import threading
@@ -18,9 +17,8 @@ from conftest import FILTERS, pretend_table
 from optuna.trial import FrozenTrial, TrialState
 from scipy.stats import kendalltau, spearmanr
 
-from hwnas import formats
+from hwnas import formats, latency
 from hwnas.errors import BudgetError, ExportError, InputError, TableError, TrainingError, UnknownNameError
-from hwnas.latency import measure
 from hwnas.latency.measurement import Measurement
 from hwnas.latency.table import LatencyTable
 from hwnas.network.architecture import Architecture
@@ -30,7 +28,7 @@ from hwnas.network.scale import Scale
 from hwnas.runs.front import front_of
 from hwnas.runs.run import Run
 from hwnas.runs.study import repair_journal
-from hwnas.runs.trial import curve_of
+from hwnas.runs.trial import Deployed, OpenTrial, TrialRecord
 from hwnas.searching import proxies, pruners
 from hwnas.searching.estimators import Estimate, size, training
 from hwnas.searching.loop import Searched
@@ -89,8 +87,8 @@ class PretendDevice:
 def device(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> PretendDevice:
     """Pretend a device that is slower than its table says."""
     pretended = PretendDevice(pretend_table(workplace, filters=MANY_FILTERS), [])
-    monkeypatch.setattr(measure, "time_network", pretended.time_network)
-    monkeypatch.setattr(measure, "read_conditions", lambda *_: SimpleNamespace(fingerprint={}))
+    monkeypatch.setattr(latency, "time_network", pretended.time_network)
+    monkeypatch.setattr(latency, "read_conditions", lambda *_: SimpleNamespace(fingerprint={}))
     return pretended
 
 
@@ -120,7 +118,11 @@ def tiny_search(out: Path, **options: Any) -> Searched:
 
 
 def trials_of(out: Path) -> list[FrozenTrial]:
-    return Run.open(out).study().get_trials()
+    return Run.open(out).trials().study.get_trials()
+
+
+def records_of(out: Path) -> list[TrialRecord]:
+    return Run.open(out).trials().records
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -134,17 +136,21 @@ def test_a_search_trains_as_many_candidates_as_asked_and_none_twice_or_over_a_ca
     assert len(complete) == result.trained == 12
     assert len(complete) + len(pruned) == len(trials)
     assert result.left_out == len(pruned)
-    architectures = [json.dumps(t.user_attrs["architecture"]) for t in complete]
-    assert len(set(architectures)) == 12
-    for trial in complete:
-        assert max(trial.constraints.values()) <= 0
-        assert trial.values[1] <= 1.0
-        assert trial.user_attrs["mult_adds"] <= 600e3
-        assert {"predicted_ms", "predicted_error", "accuracy", "seconds", "seed"} <= set(trial.user_attrs)
-    for trial in pruned:
-        assert "accuracy" not in trial.user_attrs
-        if "the same" not in trial.user_attrs["left_out"]:
-            assert max(trial.constraints.values()) > 0
+    records = records_of(workplace / "run")
+    trained = [record for record in records if record.state == "trained"]
+    assert len({record.claimed for record in trained}) == 12
+    for record in trained:
+        assert record.values is not None
+        assert record.deployed is not None
+        assert record.training is not None
+        assert max(trials[record.number].constraints.values()) <= 0
+        assert record.values[1] <= 1.0
+        assert record.deployed.mult_adds <= 600e3
+        assert record.training.accuracy == record.values[0]
+    for record in (records[trial.number] for trial in pruned):
+        assert record.training is None
+        if "the same" not in record.left_out:
+            assert max(trials[record.number].constraints.values()) > 0
     assert [c.trial for c in front_of(Run.open(workplace / "run").candidates())] == [c.trial for c in result.front]
 
 
@@ -219,7 +225,7 @@ def test_a_cap_below_a_space_is_refused_with_its_smallest_figures(workplace: Pat
 def test_progressive_search_is_one_level_where_no_cells_grow(workplace: Path) -> None:
     pretend_table(workplace, "darts")
     assert tiny_search(workplace / "run", space="darts", trials=7).trained == 7
-    study = Run.open(workplace / "run").study()
+    study = Run.open(workplace / "run").trials().study
     assert study.user_attrs["progressive:plan:0"]["quota"] == 5  # by chance; then one after the other
     assert study.user_attrs["progressive:plan:1"]["quota"] == 1
 
@@ -277,9 +283,10 @@ def test_a_candidate_whose_training_diverges_is_left_out_and_the_search_goes_on(
         return pretend_accuracy(*arguments, **options)
 
     monkeypatch.setattr(training, "evaluate", evaluate)
-    assert tiny_search(workplace / "run", trials=3).trained == 3
-    (failed,) = [t for t in trials_of(workplace / "run") if t.state == TrialState.FAIL]
-    assert failed.user_attrs["left_out"] == "the loss of step 7 is nan"
+    result = tiny_search(workplace / "run", trials=3)
+    assert (result.trained, result.left_out) == (3, 1)
+    (diverged,) = [record for record in records_of(workplace / "run") if record.left_out]
+    assert diverged.left_out == "the loss of step 7 is nan"
 
 
 @pytest.mark.parametrize("pruner", [name for name in plugins.names("pruners") if name != "none"])
@@ -290,14 +297,14 @@ def test_a_pruner_stops_trainings_which_count_and_are_not_on_the_front(
     result = tiny_search(workplace / "run", strategy="random", trials=24, pruner=pruner)
     assert result.trained == 24
     assert 3 <= result.stopped < 24
-    trials = [t for t in trials_of(workplace / "run") if t.state == TrialState.COMPLETE]
-    stopped = [t for t in trials if "stopped" in t.user_attrs]
+    stopped = [record for record in records_of(workplace / "run") if record.stopped is not None]
     assert len(stopped) == result.stopped
-    for trial in stopped:
-        said = trial.user_attrs["stopped"]
-        assert said["epoch"] == trial.user_attrs["looks"][-1]["epoch"] < 2
-        assert said["accuracy"] == trial.values[0]
-        assert said["spread"] > 0
+    for record in stopped:
+        assert record.stopped is not None
+        assert record.values is not None
+        assert record.stopped.epoch == record.looks[-1].epoch < 2
+        assert record.stopped.accuracy == record.values[0]
+        assert record.stopped.spread > 0
     candidates = Run.open(workplace / "run").candidates()
     assert {c.trial for c in candidates if c.stopped_after is not None} == {t.number for t in stopped}
     whole = [c for c in candidates if c.stopped_after is None]
@@ -330,22 +337,21 @@ def test_a_search_with_a_pruner_that_was_killed_at_any_look_goes_on_as_if_it_had
             tiny_search(workplace / "killed", **options)
     monkeypatch.setattr(pruners.get("halving"), "stops", stops)
     tiny_search(workplace / "killed", **options)
-    whole, killed = trials_of(workplace / "whole"), trials_of(workplace / "killed")
-    assert [(t.params, t.values, t.user_attrs.get("looks")) for t in killed] == [
-        (t.params, t.values, t.user_attrs.get("looks")) for t in whole
-    ]
+    whole, killed = records_of(workplace / "whole"), records_of(workplace / "killed")
+    assert [(r.choices, r.values, r.looks) for r in killed] == [(r.choices, r.values, r.looks) for r in whole]
 
 
 def test_a_training_that_another_worker_is_at_has_a_curve_too() -> None:
     study = optuna.create_study(directions=["maximize", "minimize"])
     trial = study.ask({"target": optuna.distributions.CategoricalDistribution((0.6,))})
-    noted = {"measured_ms": 2.0, "predicted_ms": 1.0, "looks": [{"epoch": 0.5, "loss": 1.5, "seconds": 3.0}]}
-    for name, value in noted.items():
-        trial.set_user_attr(name, value)
+    network = pnas.architecture(pnas.parameters(pnas.first_level()[:1]), Scale(1, 4, 8, 3, 1))
+    running = OpenTrial(trial)
+    running.deploy(Deployed(network, 10, 10, 1.0, 0.1), excesses={"latency": 0.0}, measured_ms=2.0)
+    running.looked(Look(0.5, 1.5, 3.0))
     expected = Curve(0, target=0.6, latency_ms=2.0, looks=(Look(0.5, 1.5, 3.0),), accuracy=None)
-    assert curve_of(study.get_trials()[0]) == expected
-    study.tell(trial, [0.8, 2.0])
-    assert curve_of(study.get_trials()[0]) == replace(expected, accuracy=0.8)
+    assert running.record.curve == expected
+    running.tell(0.8, 2.0)
+    assert running.record.curve == replace(expected, accuracy=0.8)
 
 
 def test_proxies_inherit_from_the_trained_one_with_most_in_common(
@@ -361,7 +367,7 @@ def test_proxies_inherit_from_the_trained_one_with_most_in_common(
     monkeypatch.setattr(training, "evaluate", evaluate)
     tiny_search(workplace / "run", trials=8, inherit=True, strategy="random")
     trials = [t for t in trials_of(workplace / "run") if t.state == TrialState.COMPLETE]
-    parents = [t.user_attrs["parent"] for t in trials]
+    parents = [TrialRecord.of(t).parent for t in trials]
     assert parents[0] is None
     assert all(parent < trial.number for parent, trial in zip(parents[1:], trials[1:], strict=True))
     folder = workplace / "run" / "trials"
@@ -379,7 +385,7 @@ def test_how_true_the_surrogate_was_is_said_of_every_level_that_it_ranked(
 ) -> None:
     result = tiny_search(workplace / "run", trials=25, max_latency_ms=5.0)
     assert [level.blocks for level in result.surrogate] == [2, 3, 4, 5]
-    study = Run.open(workplace / "run").study()
+    study = Run.open(workplace / "run").trials().study
     for level in result.surrogate:
         pairs = [
             (study.user_attrs[f"progressive:plan:{plan}"]["items"][position]["predicted_accuracy"], trial.values[0])
@@ -438,7 +444,7 @@ def test_progressive_grows_cells_level_by_level_from_the_best_and_never_repeats_
     levels = [t.params["blocks"] for t in trials if t.state == TrialState.COMPLETE]
     assert levels == sorted(levels)
     assert set(levels) == {1, 2, 3, 4, 5}
-    study = Run.open(workplace / "run").study()
+    study = Run.open(workplace / "run").trials().study
     plans = [study.user_attrs[f"progressive:plan:{n}"] for n in range(5)]
     for plan in plans:
         assert plan["quota"] == 5
@@ -558,7 +564,7 @@ def test_a_network_is_deployed_at_the_largest_scale_that_measures_inside_its_tar
         inside = [network for network in scales_of(trial, run) if device.ms(network.graph) <= target_ms]
         assert candidate.mult_adds == max(network.graph.mult_adds for network in inside)
         assert candidate.latency_ms == pytest.approx(device.ms(candidate.architecture.graph))
-        assert len(trial.user_attrs.get("timed", ())) <= 4
+        assert len(TrialRecord.of(trial).measurements) <= 4
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -569,11 +575,15 @@ def test_no_network_is_measured_twice(device: PretendDevice, workplace: Path, st
 
 def test_what_a_search_measured_corrects_its_later_predictions(device: PretendDevice, workplace: Path) -> None:
     measured_search(workplace / "run", trials=10)
-    trials = [t for t in trials_of(workplace / "run") if t.user_attrs.get("measured_ms")]
-    errors = [abs(t.user_attrs["measured_ms"] / t.user_attrs["predicted_ms"] - 1) for t in trials]
+    measured = [
+        (record.measured_ms, record.deployed)
+        for record in records_of(workplace / "run")
+        if record.measured_ms is not None and record.deployed is not None
+    ]
+    errors = [abs(measured_ms / network.predicted_ms - 1) for measured_ms, network in measured]
     assert errors[0] == pytest.approx(0.25)
     assert max(errors[6:]) < 0.05
-    assert trials[-1].user_attrs["predicted_error"] < trials[0].user_attrs["predicted_error"]
+    assert measured[-1][1].predicted_error < measured[0][1].predicted_error
 
 
 def test_a_search_that_is_killed_after_any_measurement_goes_on_as_if_it_had_not_been(
@@ -592,10 +602,10 @@ def test_a_search_that_is_killed_after_any_measurement_goes_on_as_if_it_had_not_
         return time_network
 
     for number in range(1, count):
-        monkeypatch.setattr(measure, "time_network", stop_at(number))
+        monkeypatch.setattr(latency, "time_network", stop_at(number))
         with pytest.raises(KeyboardInterrupt):
             measured_search(workplace / "stopped", trials=3)
-    monkeypatch.setattr(measure, "time_network", device.time_network)
+    monkeypatch.setattr(latency, "time_network", device.time_network)
     measured_search(workplace / "stopped", trials=3)
     assert len(device.timed) == count
     whole, stopped = trials_of(workplace / "whole"), trials_of(workplace / "stopped")
@@ -630,22 +640,23 @@ def test_a_network_that_another_worker_already_trains_is_left_out_even_by_the_ea
     workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tiny_search(workplace / "alone", trials=2, strategy="random")
-    same = trials_of(workplace / "alone")[1].user_attrs
+    same = records_of(workplace / "alone")[1].deployed
+    assert same is not None
 
     def evaluate(*arguments: Any, **options: Any) -> Estimate:
-        study = Run.open(workplace / "run").study()
+        study = Run.open(workplace / "run").trials().study
         if len(study.trials) == 1:
             study.ask()  # trial 1, by a worker that is killed at once
-            other = study.ask()
-            other.set_user_attr("architecture", same["architecture"])
-            other.set_user_attr("scale", same["scale"])
-            study.tell(other, state=TrialState.FAIL)
+            other = OpenTrial(study.ask())
+            other.deploy(same, excesses={})
+            other.claim(0)
+            other.fail()
         return pretend_accuracy(*arguments, **options)
 
     monkeypatch.setattr(training, "evaluate", evaluate)
     assert tiny_search(workplace / "run", trials=2, strategy="random").trained == 2
     assert trials_of(workplace / "run")[1].state == TrialState.PRUNED
-    assert trials_of(workplace / "run")[1].user_attrs["left_out"] == "the same network as trial 2"
+    assert records_of(workplace / "run")[1].left_out == "the same network as trial 2"
 
 
 def test_a_choice_that_is_slow_at_every_scale_is_left_out(
@@ -654,7 +665,7 @@ def test_a_choice_that_is_slow_at_every_scale_is_left_out(
     device.factor = 4.0
     monkeypatch.setattr(_choosing, "_DRAWS", 200)
     result = measured_search(workplace / "run", trials=2, strategy="random")
-    over = [t for t in trials_of_state(workplace / "run", TrialState.PRUNED) if t.user_attrs.get("timed")]
+    over = [t for t in trials_of_state(workplace / "run", TrialState.PRUNED) if TrialRecord.of(t).measurements]
     assert over
     assert all(max(t.constraints.values()) > 0 for t in over)
     assert all(candidate.latency_ms <= 0.4 for candidate in result.front)
@@ -667,7 +678,7 @@ def test_a_measurement_is_held_against_its_target_with_its_spread(
         ms = device.ms(graph)
         return Measurement(((ms,), (ms,), (1.1 * ms,), (1.1 * ms,), (1.1 * ms,)))
 
-    monkeypatch.setattr(measure, "time_network", spread)
+    monkeypatch.setattr(latency, "time_network", spread)
     measured_search(workplace / "run", targets=(1.0,), trials=4)
     for candidate in Run.open(workplace / "run").candidates():
         assert candidate.latency_ms <= 0.4 / 1.1

@@ -114,7 +114,7 @@ def test_workers_that_are_killed_ten_times_leave_the_trials_and_the_front_of_a_s
         said = process.communicate(timeout=200)[1]
     assert process.returncode == 0, said
     assert said.count("ended by SIGKILL") == KILLS
-    trials = Run.open(run).study().get_trials()
+    trials = Run.open(run).trials().study.get_trials()
     assert {trial.state for trial in trials} <= {TrialState.COMPLETE, TrialState.PRUNED}
     assert [trial.number for trial in trials] == list(range(len(trials)))
     assert any(len(processes) > 1 for processes in owners(journal).values())  # some were killed in a trial
@@ -145,7 +145,7 @@ def test_workers_agree_that_nothing_is_left_to_propose(workplace: Path) -> None:
     result = tiny_search(workplace / "run", max_latency_ms=smallest * 1.02, workers=2)
     assert result.trained < 10
     assert "no candidate left" in result.ended
-    states = [trial.state for trial in Run.open(workplace / "run").study().get_trials()]
+    states = [trial.state for trial in Run.open(workplace / "run").trials().study.get_trials()]
     assert states.count(TrialState.FAIL) == 1
     assert TrialState.RUNNING not in states
 
@@ -214,7 +214,7 @@ with open({str(path)!r}, "a") as file:
 def test_what_a_killed_worker_left_of_a_record_is_no_harm_to_the_others(workplace: Path) -> None:
     tiny_search(workplace / "run", strategy="random", trials=1)
     run, journal = Run.open(workplace / "run"), workplace / "run" / "journal.log"
-    reading, writing = run.study(), run.study()
+    reading, writing = run.trials().study, run.trials().study
     content = journal.read_bytes()
     for cut in (1, 20, 10_000):
         with journal.open("ab") as file:
@@ -222,4 +222,4 @@ def test_what_a_killed_worker_left_of_a_record_is_no_harm_to_the_others(workplac
         assert len(reading.get_trials()) == len(writing.get_trials())
         writing.set_user_attr(f"after {cut}", cut)
         assert reading.user_attrs[f"after {cut}"] == cut
-    assert Run.open(workplace / "run").study().user_attrs == reading.user_attrs
+    assert Run.open(workplace / "run").trials().study.user_attrs == reading.user_attrs

@@ -35,7 +35,7 @@ def main(data: str, out: str) -> None:
     )
     best: hwnas.Candidate = searched.front[0]
     print(f"{best.architecture.name}: {best.latency_ms:.3f} ms, off by {error:.1%}")
-    winners: list[hwnas.Winner] = hwnas.train(out, winners=1, epochs=1)
+    winners: list[hwnas.TrainedWinner] = hwnas.train(out, winners=1, epochs=1)
     exported: list[hwnas.Exported] = hwnas.export(out, out=str(Path(out) / "export"), files=["model.tflite"])
     print(len(winners), exported[0].folder)
     try:

@@ -1,6 +1,10 @@
 from . import published as published
 from .card import Card as Card
-from .card import PublishedCard as PublishedCard
+from .card import FileEntry as FileEntry
+from .comparison import MAX_RELATIVE_ERROR as MAX_RELATIVE_ERROR
+from .comparison import MIN_AGREEMENT as MIN_AGREEMENT
+from .comparison import Comparison as Comparison
+from .comparison import compare_logits as compare_logits
 from .exporting import Exported as Exported
 from .exporting import Wanted as Wanted
 from .exporting import export_published as export_published
@@ -9,11 +13,7 @@ from .files import BY_DEFAULT as BY_DEFAULT
 from .files import CARD as CARD
 from .files import CHECK as CHECK
 from .files import FILES as FILES
-from .files import MAX_RELATIVE_ERROR as MAX_RELATIVE_ERROR
-from .files import MIN_AGREEMENT as MIN_AGREEMENT
 from .files import README as README
 from .files import SCRIPT as SCRIPT
-from .files import Checked as Checked
-from .files import compare_logits as compare_logits
 from .files import read_check as read_check
 from .published import Published as Published

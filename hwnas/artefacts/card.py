@@ -1,57 +1,218 @@
-"""What is known of an artefact: card.json."""
+"""What is known of an artefact: card.json, which this file alone reads and writes."""
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Self
 
-if TYPE_CHECKING:
-    pass
+from pydantic import Field
 
-
-@dataclass(frozen=True, slots=True)
-class Artefact:
-    """What a card says of one of its files."""
-
-    bytes: int
-    setting: str | None = None
-    measured_ms: float | None = None
-    max_relative_error: float | None = None
-    agreement: float | None = None
-    sha256: str | None = None
+from hwnas.artefacts.comparison import Comparison
+from hwnas.formats import Form, Input
+from hwnas.runs import DataRecord, NetworkField
+from hwnas.support import FileRecord, Record
+from hwnas.training import TrainingSettings
 
 
-@dataclass(frozen=True, slots=True)
-class Card:
-    """What an exported winner's card.json says, as far as the page needs it."""
-
-    version: Literal[1]
-    trial: int
-    files: dict[str, Artefact]
-    weights_sha256: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Data:
-    """What a card says of its data."""
+class TensorEntry(Record):
+    """A model file's input or output; `scale` and `zero_point` are those of integers."""
 
     name: str
-    seed: int
-    resolution: int
+    shape: tuple[int | str, ...]
+    dtype: str
+    scale: float | None
+    zero_point: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class PublishedCard:
-    """What a published network's card.json says, as far as the page needs it; `run` is its name."""
+class TensorEntries(Record):
+    """A model file's input and output."""
 
-    version: Literal[1]
+    input: TensorEntry
+    output: TensorEntry
+
+
+class Calibration(Record):
+    """How an int8 file's ranges were found: the best method, and what each lost on images that it had not seen."""
+
+    images: int
+    of: str
+    method: str
+    rmse: dict[str, float]  # of the logits, by method, relative to their deviation
+
+
+class FineTuning(Record):
+    """How an int8 file was fine-tuned: the shares of accuracy lost before and after; `kept` if it was better."""
+
+    steps: int
+    lost_before: float
+    lost_after: float
+    kept: bool
+
+
+class RewriteEntry(Record):
+    """A rewrite in a model file: of how many layers, and where both were timed what an image takes with and without."""
+
+    layers: int
+    with_ms: float | None = None
+    without_ms: float | None = None
+    ratio: float | None = None
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether it is known what the rewrite saves."""
+        return self.ratio is not None
+
+
+class FileEntry(Record):
+    """What a card says of a model file; latencies are those of an image, None where it was not timed.
+
+    `agreement` and `accuracy` are shares of test images: of PyTorch's class, and of the right one.
+    """
+
+    runtime: str
+    precision: str = "fp32"
+    bytes: int
+    sha256: str | None = None  # an older hwnas stated none, and no tensors
+    tensors: TensorEntries | None = None
+    setting: str | None = None
+    measured_ms: float | None = None
+    opset: int | None = None  # of ONNX
+    input: str | None = None  # layout and numbers, as in "NHWC float32"
+    batch: int | str | None = None
+    calibration: Calibration | None = None
+    fine_tuning: FineTuning | None = None
+    rewrites: dict[str, RewriteEntry] = Field(default_factory=dict)
+    max_relative_error: float | None = None
+    agreement: float | None = None
+    accuracy: float | None = None
+    test_images: int | None = None
+    first_inference_ms: float | None = None
+    load_ms: float | None = None
+    peak_memory_bytes: int | None = None
+
+    def in_form(self, form: Form, facts: Mapping[str, Any]) -> Self:
+        """Return this entry with what its format says of files of a form."""
+        layout, number = facts["input"].split()
+        number = "uint8" if form.input == "uint8" else number
+        stated = {**facts, "input": f"{layout} {number}", "batch": form.batch or facts["batch"]}
+        return self.model_copy(update=stated)
+
+    def calibrated(self, calibration: Calibration) -> Self:
+        """Return this entry with how it was calibrated."""
+        return self.model_copy(update={"calibration": calibration})
+
+    def fine_tuned(self, fine_tuning: FineTuning) -> Self:
+        """Return this entry with how it was fine-tuned."""
+        return self.model_copy(update={"fine_tuning": fine_tuning})
+
+    def rewritten(self, layers: Mapping[str, int]) -> Self:
+        """Return this entry with the rewrites in so many layers."""
+        entries = {rewrite: RewriteEntry(layers=count) for rewrite, count in layers.items()}
+        return self.model_copy(update={"rewrites": entries})
+
+    def explained(self, rewrite: str, *, with_ms: float, without_ms: float, ratio: float) -> Self:
+        """Return this entry with what one of its rewrites saves."""
+        entry = RewriteEntry(layers=self.rewrites[rewrite].layers, with_ms=with_ms, without_ms=without_ms, ratio=ratio)
+        return self.model_copy(update={"rewrites": {**self.rewrites, rewrite: entry}})
+
+    def compared(self, comparison: Comparison) -> Self:
+        """Return this entry with how it compares with PyTorch; fp32's accuracy is the network's."""
+        stated: dict[str, float] = {
+            "max_relative_error": comparison.max_relative_error,
+            "agreement": comparison.agreement,
+        }
+        if self.precision != "fp32":
+            stated |= {"accuracy": comparison.accuracy, "test_images": comparison.images}
+        return self.model_copy(update=stated)
+
+    def timed(
+        self,
+        setting: str,
+        measured_ms: float,
+        *,
+        first_ms: float | None,
+        load_ms: float | None,
+        peak_memory_bytes: int | None,
+    ) -> Self:
+        """Return this entry with what was measured on the device."""
+        stated = {
+            "setting": setting,
+            "measured_ms": measured_ms,
+            "first_inference_ms": first_ms,
+            "load_ms": load_ms,
+            "peak_memory_bytes": peak_memory_bytes,
+        }
+        return self.model_copy(update=stated)
+
+
+class Accuracies(Record):
+    """A network's accuracies, shares: on the test set, and its proxy's in the search; None where there are none."""
+
+    test: float | None
+    search: float | None
+
+
+class CheckEntry(Record):
+    """What a card says of check.npz."""
+
+    images: int
+    sha256: str
+
+
+class GivenWeights(Record):
+    """Instead of a training: the file's name, or "random"."""
+
+    weights: str
+
+
+Origin = Annotated[GivenWeights | TrainingSettings, Field(union_mode="left_to_right")]
+
+
+class Card(FileRecord):
+    """What an artefact's card.json says: of which run and trial (None: a published network) it is, and how good."""
+
+    WHAT: ClassVar[str] = "an artefact's card"
+
     run: str
     trial: int | None
     device: str
-    data: Data
-    accuracy: dict[str, float | None]
+    setting: str
+    cap_ms: float | None
+    predicted_ms: float | None
+    predicted_error: float | None
+    accuracy: Accuracies
     mult_adds: int
     parameters: int
-    files: dict[str, Artefact]
+    peak_activation_bytes: int
+    architecture: NetworkField
+    data: DataRecord
+    training: Origin
+    files: dict[str, FileEntry]
+    weights_sha256: str | None
+    versions: dict[str, str | None]
+    input: Input = "normalised"  # an older hwnas states neither form nor check
+    batch: int | None = None
+    check: CheckEntry | None = None
 
-    def ms(self, setting: str) -> float | None:
-        """The measured latency of the file in a setting."""
-        return next((file.measured_ms for file in self.files.values() if file.setting == setting), None)
+    @property
+    def form(self) -> Form:
+        """What the files read."""
+        return Form(self.input, self.batch)
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether the network has an accuracy: random weights have none."""
+        return self.accuracy.test is not None
+
+    @property
+    def is_explained(self) -> bool:
+        """Whether each file that was timed was also timed without each of its rewrites."""
+        timed = [entry for entry in self.files.values() if entry.measured_ms]
+        return all(rewrite.is_timed for entry in timed for rewrite in entry.rewrites.values())
+
+    @property
+    def own_file(self) -> FileEntry | None:
+        """The file of the run's own setting, whose latency counts, if there is one."""
+        return self.file_in(self.setting)
+
+    def file_in(self, setting: str) -> FileEntry | None:
+        """Return the first file that was timed in a setting, if there is one."""
+        return next((entry for entry in self.files.values() if entry.setting == setting), None)

@@ -5,7 +5,7 @@ Export writes it, verify reads it. check.npz holds test images and what PyTorch 
 
 import hashlib
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from hwnas.artefacts.card import Card, CheckEntry, TensorEntries
     from hwnas.formats import Array
 
 CARD, README, SCRIPT, CHECK = "card.json", "README.md", "run.py", "check.npz"
@@ -30,20 +31,7 @@ FILES = {  # runtime and precision
     "model.int8.onnx": ("onnx", "int8"),
 }
 BY_DEFAULT = ("model.tflite", "model.onnx", "model.int8.tflite")
-MAX_RELATIVE_ERROR = 1e-4  # of the logits in fp32; what is aimed at is 1e-5
-MIN_AGREEMENT = 0.5  # in int8: below it something is broken
 _AGAIN = "Type: hwnas export RUN"
-
-
-@dataclass(frozen=True, slots=True)
-class Checked:
-    """What a file computes beside PyTorch, on the same test images; the share of these whose class it finds."""
-
-    images: int
-    max_relative_error: float
-    agreement: float
-    accuracy: float
-    lost: float = 0.0  # of PyTorch's accuracy on them
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,21 +42,21 @@ class Check:
     logits: "Array"
     labels: "NDArray[np.int64]"
 
-    def images(self, card: Mapping[str, Any]) -> "NDArray[Any]":
+    def images(self, card: "Card") -> "NDArray[Any]":
         """Return the images as the files of a card read them, [n, c, h, w]."""
-        data = card["data"]
-        reading = Reading(_form(card).input, tuple(data["mean"]), tuple(data["std"]))
-        return reading.read(self.pixels)
+        return Reading(card.input, card.data.mean, card.data.std).read(self.pixels)
 
-    def write(self, path: Path) -> dict[str, Any]:
+    def write(self, path: Path) -> "CheckEntry":
         """Write the file, and return what a card says of it."""
         import numpy as np
 
+        from hwnas.artefacts.card import CheckEntry
+
         np.savez_compressed(path, pixels=self.pixels, logits=self.logits, labels=self.labels)
-        return {"images": len(self.labels), "sha256": sha256(path)}
+        return CheckEntry(images=len(self.labels), sha256=sha256(path))
 
 
-def read_check(folder: Path, card: Mapping[str, Any]) -> Check:
+def read_check(folder: Path, card: "Card") -> Check:
     """Return an artefact's check.npz, once its files are found to be the ones that were exported.
 
     Raises InputError for a folder of an older hwnas and for missing files, ExportError for files that were changed.
@@ -77,7 +65,7 @@ def read_check(folder: Path, card: Mapping[str, Any]) -> Check:
 
     import numpy as np
 
-    if "check" not in card or not all("sha256" in entry for entry in card["files"].values()):
+    if not _has_hashes(card):
         raise InputError(
             f"{folder} must have {CHECK} and the SHA-256 of each file in {CARD}; an older hwnas exported it without. "
             f"{_AGAIN}, which writes it again"
@@ -97,7 +85,7 @@ def read_check(folder: Path, card: Mapping[str, Any]) -> Check:
         raise InputError(f"{folder / CHECK} must hold pixels, logits and labels; got: {error}. {_AGAIN}") from None
 
 
-def changed_files(folder: Path, card: Mapping[str, Any]) -> list[str]:
+def changed_files(folder: Path, card: "Card") -> list[str]:
     """Return the files of a card, check.npz among them, that are missing or have another hash than it states."""
     return [
         name
@@ -106,22 +94,21 @@ def changed_files(folder: Path, card: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def whole_card(folder: Path, names: Iterable[str], form: Form = AS_USUAL) -> dict[str, Any] | None:
+def whole_card(folder: Path, names: Iterable[str], form: Form = AS_USUAL) -> "Card | None":
     """Return the card of an artefact that has these model files, of that form, all as they were exported.
 
-    None for any other.
+    None for any other, and for one whose card cannot be read.
     """
-    from hwnas.support import read_json
+    from hwnas.artefacts.card import Card
 
     if not all((folder / name).is_file() for name in (CARD, README, SCRIPT)):
         return None
     try:
-        card: dict[str, Any] = read_json(folder / CARD, what="an artefact's card")
-        asked = card["files"].keys() == set(names) and _form(card) == form
-        whole = asked and not changed_files(folder, card)
-    except (InputError, KeyError, TypeError, AttributeError):  # a broken card, or an older one
+        card = Card.read(folder / CARD, again="hwnas export RUN")
+    except InputError:
         return None
-    return card if whole else None
+    is_asked = card.files.keys() == set(names) and card.form == form
+    return card if is_asked and _has_hashes(card) and not changed_files(folder, card) else None
 
 
 @contextmanager
@@ -155,59 +142,50 @@ def put_in_place(staging: Path, target: Path) -> None:
     shutil.rmtree(before, ignore_errors=True)
 
 
-def compare_logits(found: "Array", wanted: "Array", labels: "NDArray[np.int64]") -> Checked:
-    """Return how a file's logits compare with PyTorch's, both [n, classes], and with the labels."""
-    import numpy as np
-
-    chosen = found.argmax(1)
-    accuracy, wanted_accuracy = (float((one.argmax(1) == labels).mean()) for one in (found, wanted))
-    return Checked(
-        images=len(labels),
-        max_relative_error=float(np.abs(found - wanted).max() / (np.abs(wanted).max() or 1.0)),
-        agreement=float((chosen == wanted.argmax(1)).mean()),
-        accuracy=accuracy,
-        lost=wanted_accuracy - accuracy,
-    )
-
-
-def tensors(path: Path, runtime: str) -> dict[str, dict[str, Any]]:
-    """Return what a model file says of its input and output: name, shape, dtype, scale and zero point."""
+def tensors(path: Path, runtime: str) -> "TensorEntries":
+    """Return what a model file says of its input and output."""
     return _onnx_tensors(path) if runtime == "onnx" else _tflite_tensors(path)
 
 
-def _tflite_tensors(path: Path) -> dict[str, dict[str, Any]]:
+def _tflite_tensors(path: Path) -> "TensorEntries":
     import numpy as np
     from ai_edge_litert.interpreter import Interpreter
 
-    interpreter = Interpreter(model_path=str(path))
-    found = {}
-    for key, (detail,) in (("input", interpreter.get_input_details()), ("output", interpreter.get_output_details())):
+    from hwnas.artefacts.card import TensorEntries, TensorEntry
+
+    def entry(detail: Any) -> TensorEntry:
         scale, zero_point = detail["quantization"]
-        found[key] = {
-            "name": detail["name"],
-            "shape": detail["shape"].tolist(),
-            "dtype": np.dtype(detail["dtype"]).name,
-            "scale": float(scale) or None,
-            "zero_point": int(zero_point) if scale else None,
-        }
-    return found
+        return TensorEntry(
+            name=detail["name"],
+            shape=tuple(detail["shape"].tolist()),
+            dtype=np.dtype(detail["dtype"]).name,
+            scale=float(scale) or None,
+            zero_point=int(zero_point) if scale else None,
+        )
+
+    interpreter = Interpreter(model_path=str(path))
+    (source,), (target,) = interpreter.get_input_details(), interpreter.get_output_details()
+    return TensorEntries(input=entry(source), output=entry(target))
 
 
-def _onnx_tensors(path: Path) -> dict[str, dict[str, Any]]:
+def _onnx_tensors(path: Path) -> "TensorEntries":
     import onnx
 
-    graph = onnx.load(path).graph
-    found = {}
-    for key, (info,) in (("input", graph.input), ("output", graph.output)):
+    from hwnas.artefacts.card import TensorEntries, TensorEntry
+
+    def entry(info: onnx.ValueInfoProto) -> TensorEntry:
         kind = info.type.tensor_type
-        found[key] = {
-            "name": info.name,
-            "shape": [size.dim_param or size.dim_value for size in kind.shape.dim],
-            "dtype": onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type).name,
-            "scale": None,
-            "zero_point": None,
-        }
-    return found
+        return TensorEntry(
+            name=info.name,
+            shape=tuple(size.dim_param or size.dim_value for size in kind.shape.dim),
+            dtype=onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type).name,
+            scale=None,
+            zero_point=None,
+        )
+
+    graph = onnx.load(path).graph
+    (source,), (target,) = graph.input, graph.output
+    return TensorEntries(input=entry(source), output=entry(target))
 
 
 def sha256(path: Path) -> str:
@@ -215,12 +193,12 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _form(card: Mapping[str, Any]) -> Form:
-    """Return the form of a card's files; older cards do not state it."""
-    return Form(card.get("input", "normalised"), card.get("batch"))
+def _has_hashes(card: "Card") -> bool:
+    """Whether a card states the hash of each file, and of check.npz: an older one does not."""
+    return card.check is not None and None not in _hashes(card).values()
 
 
-def _hashes(card: Mapping[str, Any]) -> dict[str, str]:
+def _hashes(card: "Card") -> dict[str, str | None]:
     """Return the hashes that a card states, by file name."""
-    hashes = {name: entry["sha256"] for name, entry in card["files"].items()}
-    return {**hashes, CHECK: card["check"]["sha256"]}
+    hashes = {name: entry.sha256 for name, entry in card.files.items()}
+    return {**hashes, CHECK: card.check.sha256 if card.check else None}

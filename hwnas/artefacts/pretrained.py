@@ -64,7 +64,7 @@ def unreadable(path: Path, why: str) -> InputError:
     )
 
 
-def own(architecture: "Architecture", weights: Mapping[str, Tensor]) -> "Network":
+def load_own(architecture: "Architecture", weights: Mapping[str, Tensor]) -> "Network":
     """Return the network with weights that hwnas saved, in eval mode; raises InputError where they are another's."""
     from hwnas.training import Network
 
@@ -76,7 +76,7 @@ def own(architecture: "Architecture", weights: Mapping[str, Tensor]) -> "Network
     return network.eval()
 
 
-def torchvisions(architecture: "Architecture", weights: Mapping[str, Tensor]) -> "tuple[Architecture, Network]":
+def load_torchvisions(architecture: "Architecture", weights: Mapping[str, Tensor]) -> "tuple[Architecture, Network]":
     """Return the architecture with torchvision's padding, and its network with torchvision's weights, in eval mode.
 
     Raises InputError where they are another network's, or torchvision has none of the kind.
@@ -97,22 +97,22 @@ def load_in_order(network: "Network", weights: Mapping[str, Tensor]) -> None:
     torchvision's MobileNetV2 and V3 do, for `spaces.mbconv`'s networks of those names with the padding "symmetric".
     Raises InputError where a tensor has another shape or role than the one in its place.
     """
-    own, theirs = (_without_counters(tensors) for tensors in (network.state_dict(), weights))
-    if len(own) != len(theirs):
+    expected, theirs = (_without_counters(tensors) for tensors in (network.state_dict(), weights))
+    if len(expected) != len(theirs):
         raise InputError(
-            f"the weights must be those of the network; it has {len(own)} tensors, got {len(theirs)}. "
+            f"the weights must be those of the network; it has {len(expected)} tensors, got {len(theirs)}. "
             "Take the network with the checkpoint's width and number of classes"
         )
-    found = {}
-    for (name, tensor), (their_name, value) in zip(own.items(), theirs.items(), strict=True):
+    weights_by_name = {}
+    for (name, tensor), (their_name, value) in zip(expected.items(), theirs.items(), strict=True):
         same_role = name.rpartition(".")[2] == their_name.rpartition(".")[2]
         if not same_role or tensor.shape != value.shape:
             raise InputError(
                 f"{name} must be {tuple(tensor.shape)}; got {their_name} {tuple(value.shape)}. "
                 "Take the network with the checkpoint's width and number of classes"
             )
-        found[name] = value
-    network.load_state_dict(found)
+        weights_by_name[name] = value
+    network.load_state_dict(weights_by_name)
 
 
 def _without_counters(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,22 +1,22 @@
-"""A published network with weights from a file, as export takes it: what a run, its data and a winner are otherwise.
+"""Where an artefact's network comes from, a published one: weights from a file, or random ones, and data to check on.
 
 torchvision's weights come with its padding and with ImageNet's mean and standard deviation of the pixels; hwnas's own,
 and random ones, with TensorFlow's padding and with the data set's.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hwnas.artefacts import pretrained
 from hwnas.artefacts.files import sha256
+from hwnas.artefacts.source import Purpose, TrainedNetwork
 from hwnas.errors import InputError, TableError
 from hwnas.network import published_network
 from hwnas.support import say
 
 if TYPE_CHECKING:
+    from hwnas.artefacts.card import Card
     from hwnas.datasets import Dataset
     from hwnas.latency import Prediction
     from hwnas.network import Architecture
@@ -28,40 +28,27 @@ _IMAGES, _BATCH = 64, 64  # for the statistics of random weights' norms; for tes
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
-    """What export asks of a run's settings; there is no cap."""
-
-    device: str
-    setting: str
-    threads: int
-    max_latency_ms: float = inf
-    predicted: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class Published:
-    """A published network in place of a run; `weights` are a file, or "random"."""
+    """A published network in place of a run's winner; `weights` are a file, or "random"."""
 
-    name: str
+    purpose: Purpose
     weights: str
     data: str
     resolution: int  # pixels
     seed: int  # of the data set's split
-    settings: Settings
 
     @property
-    def weights_hash(self) -> str | None:
+    def weights_sha256(self) -> str | None:
         """The SHA-256 of the file; raises InputError where it cannot be read."""
         try:
             return None if self.weights == RANDOM else sha256(Path(self.weights))
         except OSError as error:
             raise pretrained.unreadable(Path(self.weights), error.strerror or str(error)) from None
 
-    def same(self, card: Mapping[str, Any]) -> bool:
+    def is_of(self, card: "Card") -> bool:
         """Say whether an artefact's card is of the same weights, data, device and setting."""
-        found = [card[name] for name in ("weights_sha256", "device", "setting")]
-        found += [card["data"][name] for name in ("name", "seed")]
-        return found == [self.weights_hash, self.settings.device, self.settings.setting, self.data, self.seed]
+        stated = (card.weights_sha256, card.device, card.setting, card.data.name, card.data.seed)
+        return stated == (self.weights_sha256, self.purpose.device, self.purpose.setting, self.data, self.seed)
 
 
 def ask(
@@ -84,38 +71,57 @@ def ask(
         )
     if data is None:
         raise InputError(f"{name} needs --data, on whose images its files are checked; got none. As in --data cifar10")
-    found = load_device(device or "host").setting(setting)
-    settings = Settings(device or "host", found.name, found.threads)
-    return Published(name, weights, data, RESOLUTION if resolution is None else resolution, seed or 0, settings)
+    timed_in = load_device(device or "host").setting(setting)
+    purpose = Purpose(name, device or "host", timed_in.name, timed_in.threads)
+    return Published(purpose, weights, data, RESOLUTION if resolution is None else resolution, seed or 0)
 
 
-def load(published: Published) -> "tuple[dict[str, Any], Network, Dataset]":
-    """Return what a winner's record says, the network in eval mode, and the data with its weights' normalisation.
+def load_published(published: Published, weights_sha256: str | None) -> TrainedNetwork:
+    """Return the network with its weights, and the data with the normalisation that is theirs.
 
     Raises InputError where the file has other weights than the network's for the classes and channels of the data.
     """
+    from importlib import metadata
+
     from hwnas import datasets
+    from hwnas.artefacts.card import Accuracies, GivenWeights
+    from hwnas.runs import DataRecord
 
     dataset = datasets.load(published.data, seed=published.seed, resolution=published.resolution)
     architecture, network, dataset = _with_weights(published, dataset)
-    return _record(published, architecture, network, dataset), network, dataset
+    predicted = _predicted(architecture, published.purpose)
+    return TrainedNetwork(
+        network,
+        dataset,
+        trial=None,
+        architecture=architecture,
+        training=GivenWeights(weights=Path(published.weights).name),
+        data=DataRecord.of(dataset, seed=published.seed),
+        accuracy=Accuracies(test=_test_accuracy(published, network, dataset), search=None),
+        predicted_ms=predicted.ms if predicted else None,
+        predicted_error=predicted.error if predicted else None,
+        versions={name: metadata.version(name) for name in ("hwnas", "torch", "torchvision")},
+        weights_sha256=weights_sha256,
+    )
 
 
 def _with_weights(published: Published, dataset: "Dataset") -> "tuple[Architecture, Network, Dataset]":
     channels, classes = dataset.channels, len(dataset.classes)
-    architecture = published_network(published.name, resolution=dataset.resolution, classes=classes, channels=channels)
+    architecture = published_network(
+        published.purpose.name, resolution=dataset.resolution, classes=classes, channels=channels
+    )
     if published.weights == RANDOM:
         return architecture, _random(architecture, dataset), dataset
     path = Path(published.weights)
     weights = pretrained.read(path)
     try:
         if path.suffix == pretrained.OWN:
-            return architecture, pretrained.own(architecture, weights), dataset
-        architecture, network = pretrained.torchvisions(architecture, weights)
+            return architecture, pretrained.load_own(architecture, weights), dataset
+        architecture, network = pretrained.load_torchvisions(architecture, weights)
     except InputError as error:
         raise InputError(
-            f"{path} must have the weights of {published.name} for the {classes} classes and {channels} channels of "
-            f"{dataset.name}; {error}"
+            f"{path} must have the weights of {published.purpose.name} for the {classes} classes and {channels} "
+            f"channels of {dataset.name}; {error}"
         ) from None
     return architecture, network, replace(dataset, mean=pretrained.IMAGENET_MEAN, std=pretrained.IMAGENET_STD)
 
@@ -138,39 +144,23 @@ def _random(architecture: "Architecture", dataset: "Dataset") -> "Network":
     return network.eval()
 
 
-def _record(
-    published: Published, architecture: "Architecture", network: "Network", dataset: "Dataset"
-) -> dict[str, Any]:
-    """Return what a winner's record says, as far as there is such a thing: random weights have no accuracy."""
-    from importlib import metadata
-
+def _test_accuracy(published: Published, network: "Network", dataset: "Dataset") -> float | None:
+    """Return the network's accuracy on the test set; random weights have none."""
     from hwnas.training import accuracy
 
-    test_accuracy = None
-    if published.weights != RANDOM:
-        say(f"testing {published.name} on {len(dataset.test.labels)} images")
-        test_accuracy = accuracy(network, dataset.test, dataset, batch_size=_BATCH)
-    predicted = _predicted(architecture, published.settings)
-    return {
-        "trial": None,
-        "architecture": architecture.to_json(),
-        "training": {"weights": Path(published.weights).name},
-        "data": {**dataset.to_json(), "seed": published.seed},
-        "test_accuracy": test_accuracy,
-        "search_accuracy": None,
-        "predicted_ms": predicted and predicted.ms,
-        "predicted_error": predicted and predicted.error,
-        "versions": {name: metadata.version(name) for name in ("hwnas", "torch", "torchvision")},
-    }
+    if published.weights == RANDOM:
+        return None
+    say(f"testing {published.purpose.name} on {len(dataset.test.labels)} images")
+    return accuracy(network, dataset.test, dataset, batch_size=_BATCH)
 
 
-def _predicted(architecture: "Architecture", settings: Settings) -> "Prediction | None":
+def _predicted(architecture: "Architecture", purpose: Purpose) -> "Prediction | None":
     """Return the latency that the device's table predicts, if there is one and it has every operator."""
     from hwnas.device import load_device
     from hwnas.latency import CostModel, find_table
 
-    device = load_device(settings.device)
-    table = find_table(device, device.setting(settings.setting))
+    device = load_device(purpose.device)
+    table = find_table(device, device.setting(purpose.setting))
     try:
         return CostModel(table, ()).predict(architecture) if table else None
     except TableError:

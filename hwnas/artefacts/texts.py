@@ -1,25 +1,27 @@
 """What an artefact says of itself, written from its card: README.md, with fragments in C++ and Kotlin, and run.py."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hwnas.artefacts.card import Card
 
 
-def readme(card: dict[str, Any]) -> str:
+def readme(card: "Card") -> str:
     """Return README.md; its fragments read the fastest TFLite file, or where there is none the ONNX file."""
     name = fragments_file(card)
-    return _render("export_readme.md.jinja", card=card, file_name=name, file=card["files"][name])
+    return _render("export_readme.md.jinja", card=card, file_name=name, file=card.files[name])
 
 
-def run_script(card: dict[str, Any]) -> str:
+def run_script(card: "Card") -> str:
     """Return run.py, which classifies an image with numpy, Pillow and a runtime."""
     return _render("export_run.py.jinja", card=card)
 
 
-def fragments_file(card: dict[str, Any]) -> str:
+def fragments_file(card: "Card") -> str:
     """Return the name of the fastest TFLite file by what was measured, of the first where there is none such."""
-    files: dict[str, dict[str, Any]] = card["files"]
-    fitting = [name for name in files if files[name]["runtime"] == "tflite"] or list(files)
-    return min(fitting, key=lambda name: files[name]["measured_ms"] or float("inf"))
+    fitting = [name for name, entry in card.files.items() if entry.runtime == "tflite"] or list(card.files)
+    return min(fitting, key=lambda name: card.files[name].measured_ms or float("inf"))
 
 
 def float32(number: float) -> str:

@@ -8,24 +8,17 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from hwnas.artefacts.files import (
-    MAX_RELATIVE_ERROR,
-    MIN_AGREEMENT,
-    Check,
-    Checked,
-    compare_logits,
-    sha256,
-    tensors,
-    writing,
-)
+from hwnas.artefacts.comparison import MAX_RELATIVE_ERROR, MIN_AGREEMENT, Comparison, compare_logits
+from hwnas.artefacts.files import Check, sha256, tensors, writing
 from hwnas.formats import AS_USUAL, Form, Reading
 from hwnas.support import bar, say
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from hwnas.artefacts.card import Calibration, FileEntry, FineTuning
     from hwnas.datasets import Dataset
     from hwnas.device import Setting
     from hwnas.formats import Model, Ranges, Weights
@@ -38,6 +31,7 @@ _CALIBRATION_IMAGES, _TRIED_IMAGES = 100, 200  # of the training set: on the oth
 _MOST_LOST = 0.005  # of the accuracy in int8: from there on a network is fine-tuned
 _METHODS = {"min-max": 1.0, "99.99 %": 0.9999}  # of calibration: the share of an image's values that a range holds
 _BATCH = 64
+_NOT_COMPARED = Comparison(0, 0.0, 0.0, 0.0)  # as long as there is no file
 
 
 def write_checked(
@@ -51,7 +45,7 @@ def write_checked(
     trusted: bool = True,
     explain: bool = False,
     checkpoint: Path | None = None,
-) -> dict[str, dict[str, Any]]:
+) -> "dict[str, FileEntry]":
     """Write files into the folder, each for its setting, compare with PyTorch; return the card's entries by file name.
 
     With `explain` there is, beside each, what it is without each of its rewrites: `variant`. An int8 file that loses
@@ -63,27 +57,25 @@ def write_checked(
     from hwnas.training import deployed_weights
 
     weights = deployed_weights(network)
-    files: dict[str, dict[str, Any]] = {}
+    files: dict[str, FileEntry] = {}
     for name, setting in settings.items():
-        made = _make(network, weights, dataset, setting, folder / name, metadata, form)
-        if trusted and setting.precision == "int8" and made.checked.lost > _MOST_LOST:
-            made = _fine_tuned(made, network, dataset, metadata, checkpoint)
+        model = _write_model(network, weights, dataset, setting, folder / name, metadata, form)
+        if trusted and setting.precision == "int8" and model.comparison.lost > _MOST_LOST:
+            model = _fine_tuned(model, network, dataset, metadata, checkpoint)
         if trusted or setting.precision == "fp32":
-            refuse_other_outputs(name, setting.precision, made.checked)
-        found = rewritten_layers(made.graph, setting)
+            refuse_other_outputs(name, setting.precision, model.comparison)
+        layers = rewritten_layers(model.graph, setting)
         with writing(folder.parent):
-            for rewrite in found if explain else ():
+            for rewrite in layers if explain else ():
                 less = without_rewrite(setting, rewrite)
-                write_bytes(variant(made.path, rewrite), _content(made, less, metadata))
-        told = {**made.how, "rewrites": {rewrite: {"layers": layers} for rewrite, layers in found.items()}}
-        files[name] = _entry(made.path, setting.runtime, setting.precision) | told
-        files[name] |= _told(made.checked, setting.precision)
+                write_bytes(variant(model.path, rewrite), _content(model, less, metadata))
+        files[name] = _entry(model).rewritten(layers).compared(model.comparison)
     return files
 
 
 @dataclass(frozen=True, slots=True)
-class _Made:
-    """A file, what it was made of, how it compares with PyTorch, and what a card says of how it was made."""
+class _Model:
+    """A model file, what it was written from and how, and how it compares with PyTorch."""
 
     path: Path
     setting: "Setting"
@@ -91,12 +83,13 @@ class _Made:
     reading: Reading
     graph: "Graph"  # that computes of what the file reads
     weights: "Weights"
-    ranges: "Ranges | None"
-    checked: Checked
-    how: dict[str, Any]
+    ranges: "Ranges | None" = None
+    calibration: "Calibration | None" = None
+    fine_tuning: "FineTuning | None" = None
+    comparison: Comparison = _NOT_COMPARED
 
 
-def _make(
+def _write_model(
     network: "Network",
     weights: "Weights",
     dataset: "Dataset",
@@ -106,87 +99,90 @@ def _make(
     form: Form,
     *,
     baked: bool = False,
-) -> _Made:
+) -> _Model:
     """Write a file and compare it with PyTorch; weights that are `baked` compute of what the file reads already."""
     from hwnas import formats
     from hwnas.support import write_bytes
 
-    written = formats.get(setting.runtime, precision=setting.precision)
+    format_ = formats.get(setting.runtime, precision=setting.precision)
     reading = Reading(form.input, dataset.mean, dataset.std, setting.precision)
     graph, fitting = reading.bake(network.graph, weights)
-    fitting = weights if baked else fitting
-    how = _facts(written.FACTS[setting.precision], form)
+    model = _Model(path, setting, form, reading, graph, weights if baked else fitting)
     with writing(path.parent.parent):
-        ranges: Ranges | None = None
         if setting.precision == "int8":
-            fitting, ranges, told = calibrate(
-                network, graph, fitting, dataset, setting, path, reading=reading, equalises=not baked
+            fitting, ranges, calibration = calibrate(
+                network, graph, model.weights, dataset, setting, path, reading=reading, equalises=not baked
             )
-            how |= told
-        unchecked = _Made(path, setting, form, reading, graph, fitting, ranges, Checked(0, 0.0, 0.0, 0.0), how)
-        write_bytes(path, _content(unchecked, setting, metadata))
+            model = replace(model, weights=fitting, ranges=ranges, calibration=calibration)
+        write_bytes(path, _content(model, setting, metadata))
     most = _IMAGES if setting.precision == "fp32" else _REDUCED_IMAGES
-    return replace(unchecked, checked=_compare(network, written.load(path), dataset, most, reading=reading))
+    return replace(model, comparison=_compare(network, format_.load(path), dataset, most, reading=reading))
 
 
-def _content(made: _Made, setting: "Setting", metadata: dict[str, str]) -> bytes:
+def _content(model: _Model, setting: "Setting", metadata: dict[str, str]) -> bytes:
     """Return a file as it is written for a setting."""
     from hwnas import formats
 
-    written = formats.get(setting.runtime, precision=setting.precision)
-    return written.write(
-        written.lower(made.graph, without=setting.without),
-        made.weights,
-        metadata=metadata | made.reading.left,
-        ranges=made.ranges,
+    format_ = formats.get(setting.runtime, precision=setting.precision)
+    return format_.write(
+        format_.lower(model.graph, without=setting.without),
+        model.weights,
+        metadata=metadata | model.reading.left,
+        ranges=model.ranges,
         precision=setting.precision,
-        uint8_input=made.reading.uint8,
-        batch=made.form.batch,
+        uint8_input=model.reading.uint8,
+        batch=model.form.batch,
         without=setting.without,
     )
 
 
 def _fine_tuned(
-    made: _Made, network: "Network", dataset: "Dataset", metadata: dict[str, str], checkpoint: Path | None
-) -> _Made:
+    model: _Model, network: "Network", dataset: "Dataset", metadata: dict[str, str], checkpoint: Path | None
+) -> _Model:
     """Fine-tune an int8 file in which accuracy is lost; return it, or the one that there was if it loses no more."""
-    from hwnas import formats
-    from hwnas.training import fine_tuning as quantised_training
+    from hwnas.artefacts.card import FineTuning
+    from hwnas.training import fine_tuning
 
-    written, name = formats.get(made.setting.runtime), made.path.name
+    name = model.path.name
     checkpoint = checkpoint and checkpoint.with_name(f"{checkpoint.name}.{name}.safetensors")
-    say(f"{name} loses {made.checked.lost:.2%} of the accuracy: it is fine-tuned")
-    assert made.ranges is not None  # int8 has ranges
-    with bar(f"fine-tuning {name}", quantised_training.STEPS) as steps:
-        weights = quantised_training.fine_tune(
+    say(f"{name} loses {model.comparison.lost:.2%} of the accuracy: it is fine-tuned")
+    weights = _fine_tuned_weights(model, network, dataset, checkpoint)
+    path = model.path.with_name(f"tuned.{name}")  # one of its own: the runtime may still map the other
+    tuned = _write_model(network, weights, dataset, model.setting, path, metadata, model.form, baked=True)
+    is_better = tuned.comparison.lost < model.comparison.lost
+    stated = FineTuning(
+        steps=fine_tuning.STEPS,
+        lost_before=model.comparison.lost,
+        lost_after=tuned.comparison.lost,
+        kept=is_better,
+    )
+    if is_better:
+        path.replace(model.path)
+    else:
+        path.unlink()
+    if checkpoint:
+        checkpoint.unlink(missing_ok=True)
+    chosen = replace(tuned, path=model.path) if is_better else model
+    return replace(chosen, fine_tuning=stated)
+
+
+def _fine_tuned_weights(model: _Model, network: "Network", dataset: "Dataset", checkpoint: Path | None) -> "Weights":
+    from hwnas import formats
+    from hwnas.training import fine_tuning
+
+    assert model.ranges is not None  # int8 has ranges
+    format_ = formats.get(model.setting.runtime)
+    with bar(f"fine-tuning {model.path.name}", fine_tuning.STEPS) as steps:
+        return fine_tuning.fine_tune(
             network,
-            written.lower(made.graph, without=tuple(written.REWRITES)),
-            made.weights,
-            made.ranges,
+            format_.lower(model.graph, without=tuple(format_.REWRITES)),
+            model.weights,
+            model.ranges,
             dataset,
-            reading=made.reading,
+            reading=model.reading,
             checkpoint=checkpoint,
             on_step=steps.at,
         )
-    tried = made.path.with_name(f"tuned.{name}")  # one of its own: the runtime may still map the other
-    tuned = _make(network, weights, dataset, made.setting, tried, metadata, made.form, baked=True)
-    better = tuned.checked.lost < made.checked.lost
-    told = {"steps": quantised_training.STEPS, "lost_before": made.checked.lost, "lost_after": tuned.checked.lost}
-    if better:
-        tried.replace(made.path)
-    else:
-        tried.unlink()
-    if checkpoint:
-        checkpoint.unlink(missing_ok=True)
-    chosen = replace(tuned, path=made.path) if better else made
-    return replace(chosen, how={**chosen.how, "fine_tuning": {**told, "kept": better}})
-
-
-def _facts(facts: Mapping[str, Any], form: Form) -> dict[str, Any]:
-    """Return what a card says of a file of some form, from its format's facts."""
-    layout, number = facts["input"].split()
-    number = "uint8" if form.input == "uint8" else number
-    return {**facts, "input": f"{layout} {number}", "batch": form.batch or facts["batch"]}
 
 
 def variant(path: Path, rewrite: str) -> Path:
@@ -204,7 +200,7 @@ def calibrate(
     *,
     reading: Reading,
     equalises: bool = True,
-) -> "tuple[Weights, Ranges, dict[str, Any]]":
+) -> "tuple[Weights, Ranges, Calibration]":
     """Return an int8 file's weights and ranges by the best method, and what a card says of it.
 
     The best one is that whose logits are nearest to PyTorch's on further training images. Unless the weights are to
@@ -214,34 +210,35 @@ def calibrate(
     import torch
 
     from hwnas import formats
+    from hwnas.artefacts.card import Calibration
     from hwnas.support import write_bytes
     from hwnas.training import equalise, normalise
 
-    written = formats.get(setting.runtime, precision="int8")
+    format_ = formats.get(setting.runtime, precision="int8")
     pixels, tried = _calibration_pixels(dataset)
     with torch.no_grad():
         wanted = network(normalise(tried, dataset)).numpy()
     seen = reading.seen(pixels.numpy())
-    lowered = written.lower(graph, without=setting.without)
-    write = partial(written.write, lowered, precision="int8", uint8_input=reading.uint8, without=setting.without)
+    lowered = format_.lower(graph, without=setting.without)
+    write = partial(format_.write, lowered, precision="int8", uint8_input=reading.uint8, without=setting.without)
     ways = {"": weights}
     if equalises:
         ways["equalised, "] = equalise(network, weights, normalise(pixels, dataset))
-    found: dict[str, tuple[float, Weights, Ranges]] = {}
+    results: dict[str, tuple[float, Weights, Ranges]] = {}
     for (way, tried_weights), (method, share) in product(ways.items(), _METHODS.items()):
-        ranges = written.calibrate(lowered, tried_weights, seen, share=share)
+        ranges = format_.calibrate(lowered, tried_weights, seen, share=share)
         if reading.input_range:
             ranges = {**ranges, lowered.layers[0].name: reading.input_range}
-        file = path.with_name(f"{len(found)}.{path.name}")  # one of its own: the runtime may still map the last one
+        file = path.with_name(f"{len(results)}.{path.name}")  # one of its own: the runtime may still map the last one
         write_bytes(file, write(tried_weights, ranges=ranges))
-        outputs = written.load(file)(reading.read(tried.numpy()))
+        outputs = format_.load(file)(reading.read(tried.numpy()))
         file.unlink()
         error = float(np.sqrt(np.mean((outputs - wanted) ** 2)) / (wanted.std() or 1.0))
-        found[f"{way}{method}"] = error, tried_weights, ranges
-    best = min(found, key=lambda method: found[method][0])
-    errors = {method: round(error, 5) for method, (error, _, _) in found.items()}
-    told = {"images": len(pixels), "of": "training set", "method": best, "rmse": errors}
-    return *found[best][1:], {"calibration": told}
+        results[f"{way}{method}"] = error, tried_weights, ranges
+    best = min(results, key=lambda method: results[method][0])
+    errors = {method: round(error, 5) for method, (error, _, _) in results.items()}
+    _, weights, ranges = results[best]
+    return weights, ranges, Calibration(images=len(pixels), of="training set", method=best, rmse=errors)
 
 
 def _calibration_pixels(dataset: "Dataset") -> "tuple[Tensor, Tensor]":
@@ -263,7 +260,7 @@ def spread(length: int, most: int) -> "Tensor":
     return torch.arange(count) * length // count
 
 
-def _compare(network: "Network", model: "Model", dataset: "Dataset", most: int, *, reading: Reading) -> Checked:
+def _compare(network: "Network", model: "Model", dataset: "Dataset", most: int, *, reading: Reading) -> Comparison:
     """Compare a file's logits with PyTorch's on at most so many test images, a batch at a time."""
     import numpy as np
     import torch
@@ -293,41 +290,41 @@ def take_check(network: "Network", dataset: "Dataset") -> Check:
     return Check(pixels.numpy(), logits.numpy(), dataset.test.labels[indices].numpy())
 
 
-def refuse_other_outputs(name: str, precision: str, checked: Checked) -> None:
+def refuse_other_outputs(name: str, precision: str, comparison: Comparison) -> None:
     """Raise ExportError where a file computes something else than PyTorch."""
     from hwnas.errors import ExportError
 
     figures = (
-        f"got {checked.max_relative_error:.2g} on {checked.images} test images, and the same class for "
-        f"{checked.agreement:.1%}."
+        f"got {comparison.max_relative_error:.2g} on {comparison.images} test images, and the same class for "
+        f"{comparison.agreement:.1%}."
     )
     fault = "a fault in hwnas: please report it with the architecture"
-    if precision == "fp32" and not checked.max_relative_error <= MAX_RELATIVE_ERROR:
+    if precision == "fp32" and not comparison.max_relative_error <= MAX_RELATIVE_ERROR:
         raise ExportError(
             f"{name} must compute what PyTorch computes, to {MAX_RELATIVE_ERROR:g} of the largest output; "
             f"{figures} This is {fault}"
         )
-    if not checked.agreement >= MIN_AGREEMENT:
+    if not comparison.agreement >= MIN_AGREEMENT:
         raise ExportError(
             f"{name} must find PyTorch's class for {MIN_AGREEMENT:.0%} of images at least; {figures} "
             f"Train the network longer, or leave the file out with --files; where it is accurate, this is {fault}"
         )
 
 
-def _entry(path: Path, runtime: str, precision: str) -> dict[str, Any]:
-    """Return what a card says of a file that is not timed yet."""
-    return {
-        "runtime": runtime,
-        "precision": precision,
-        "bytes": path.stat().st_size,
-        "sha256": sha256(path),
-        "tensors": tensors(path, runtime),
-        "setting": None,
-        "measured_ms": None,
-    }
+def _entry(model: _Model) -> "FileEntry":
+    """Return what a card says of a file that is not timed yet, of how it was made."""
+    from hwnas import formats
+    from hwnas.artefacts.card import FileEntry
 
-
-def _told(checked: Checked, precision: str) -> dict[str, Any]:
-    """Return what a card says of a check; fp32's accuracy is the network's."""
-    told = {"max_relative_error": checked.max_relative_error, "agreement": checked.agreement}
-    return told if precision == "fp32" else {**told, "accuracy": checked.accuracy, "test_images": checked.images}
+    runtime, precision = model.setting.runtime, model.setting.precision
+    entry = FileEntry(
+        runtime=runtime,
+        precision=precision,
+        bytes=model.path.stat().st_size,
+        sha256=sha256(model.path),
+        tensors=tensors(model.path, runtime),
+        setting=None,
+        measured_ms=None,
+    ).in_form(model.form, formats.get(runtime, precision=precision).FACTS[precision])
+    entry = entry.calibrated(model.calibration) if model.calibration else entry
+    return entry.fine_tuned(model.fine_tuning) if model.fine_tuning else entry

@@ -91,14 +91,9 @@ class _Loop:
         """Return the sampler, whose random state comes from the run's seed and the trial's number alone."""
         import numpy as np
 
-        from hwnas.searching.strategies._rejecting import RejectingSampler
-
         number = len(self._study.get_trials(deepcopy=False))
-        seed, other = np.random.SeedSequence((self._seed, number)).generate_state(2).tolist()
-        sampler = make_sampler(self._strategy, self._context, seed=seed)
-        if not type(sampler).__module__.startswith("optuna."):
-            return sampler
-        return RejectingSampler(sampler, self._candidates, most=_MOST_PROPOSALS, seed=other)
+        seed = int(np.random.SeedSequence((self._seed, number)).generate_state(1)[0])
+        return make_sampler(self._strategy, self._context, seed=seed)
 
     def _tell(self, trial: "optuna.Trial") -> bool:
         """Tell a trial's figures if it is new and under the cap; return whether it is."""

@@ -31,16 +31,17 @@ from hwnas.cli.show import (
     show_tables,
     show_verified,
 )
-from hwnas.errors import HwnasError, InputError
+from hwnas.errors import ExportError, HwnasError, InputError
 from hwnas.latency import Profiled
 from hwnas.searching import Searched
 from hwnas.support import show_on_console
 from hwnas.verbs.describe import Described, DescribedSpace, LayerCosts
 from hwnas.verbs.report import Reported
 from hwnas.verbs.run import Ran
-from hwnas.verbs.train import Winner
+from hwnas.verbs.train import TrainedWinner
 
 if TYPE_CHECKING:
+    from hwnas.artefacts import Card, FileEntry
     from hwnas.latency import Largest
 
 app = typer.Typer(
@@ -85,15 +86,22 @@ def _command(
     def run(context: typer.Context, *, json_output: bool, **options: Any) -> None:
         if context.invoked_subcommand is not None:
             return
+        refused: ExportError | None = None
         try:
             result = verb(**options)
+        except ExportError as error:
+            if not error.exported:
+                raise
+            result, refused = error.exported, error
         except KeyboardInterrupt:  # typer would only say "Aborted"
             print("hwnas: stopped; type the same command again to go on", file=sys.stderr)
             sys.exit(_STOPPED)
         if json_output:
-            print(json.dumps(_plain(result)))
+            print(json.dumps(_plain(result), default=lambda record: record.to_json()))
         else:
             show(result)
+        if refused:
+            raise refused
         if broken(result):
             sys.exit(_BROKEN)
 
@@ -162,7 +170,7 @@ def _show_searched(searched: Searched) -> None:
         print(f"ended early: {searched.ended}")
 
 
-def _show_winners(winners: list[Winner]) -> None:
+def _show_winners(winners: list[TrainedWinner]) -> None:
     rows = [
         [
             str(w.trial),
@@ -181,40 +189,38 @@ def _show_exported(exported: list[Exported]) -> None:
     rows = []
     for one in exported:
         card = one.card
-        own = next((file for file in card["files"].values() if file["setting"] == card["setting"]), None)
+        own_ms = card.own_file and card.own_file.measured_ms
         rows.append(
             [
-                card["run"] if card["trial"] is None else str(card["trial"]),
-                "no" if card["accuracy"]["test"] is None else f"{card['accuracy']['test']:.2%}",
-                f"{card['mult_adds'] / 1e6:.2f}",
-                f"{card['parameters'] / 1e3:.0f}",
-                "no" if card["predicted_ms"] is None else f"{card['predicted_ms']:.3f} ± {card['predicted_error']:.0%}",
-                f"{own['measured_ms']:.3f}" if own else "no",
-                "no" if card["cap_ms"] is None else f"{card['cap_ms']:g}",
+                card.run if card.trial is None else str(card.trial),
+                "no" if card.accuracy.test is None else f"{card.accuracy.test:.2%}",
+                f"{card.mult_adds / 1e6:.2f}",
+                f"{card.parameters / 1e3:.0f}",
+                "no" if card.predicted_ms is None else f"{card.predicted_ms:.3f} ± {card.predicted_error:.0%}",
+                "no" if own_ms is None else f"{own_ms:.3f}",
+                "no" if card.cap_ms is None else f"{card.cap_ms:g}",
             ]
         )
     print_table(["trial", "accuracy", "Mult-Adds M", "params k", "predicted ms", "measured ms", "cap ms"], rows)
     for one in exported:
         card = one.card
-        for name, file in card["files"].items():
-            batch = card.get("batch")
-            each = f" an image, of a batch of {batch}," if batch else ""
-            timed = f"{file['measured_ms']:.3f} ms{each} in {file['setting']}" if file["measured_ms"] else "not timed"
-            print(f"{one.folder}/{name}: {file['bytes'] / 1024:.0f} KiB, {timed}{_told_accuracy(card, file)}")
-            for rewrite, found in file["rewrites"].items():
-                saved = "ratio" in found and (
-                    f": {found['with_ms']:.3f} ms instead of {found['without_ms']:.3f} ms ({found['ratio']:.2f})"
-                )
-                print(f"  {rewrite} in {found['layers']} layers{saved or ''}")
+        for name, file in card.files.items():
+            each = f" an image, of a batch of {card.batch}," if card.batch else ""
+            timed = f"{file.measured_ms:.3f} ms{each} in {file.setting}" if file.measured_ms else "not timed"
+            print(f"{one.folder}/{name}: {file.bytes / 1024:.0f} KiB, {timed}{_told_accuracy(card, file)}")
+            for rewrite, entry in file.rewrites.items():
+                times = f": {entry.with_ms:.3f} ms instead of {entry.without_ms:.3f} ms" if entry.is_timed else ""
+                ratio = f" ({entry.ratio:.2f})" if entry.is_timed else ""
+                print(f"  {rewrite} in {entry.layers} layers{times}{ratio}")
 
 
-def _told_accuracy(card: dict[str, Any], file: dict[str, Any]) -> str:
+def _told_accuracy(card: "Card", file: "FileEntry") -> str:
     """Return how accurate a file of reduced precision is: one of fp32 is as the network, and random weights are not."""
-    if "accuracy" not in file or card["accuracy"]["test"] is None:
+    if file.accuracy is None or not card.is_trained:
         return ""
-    tuned = file.get("fine_tuning")
-    how = f", fine-tuned, as it had lost {tuned['lost_before']:.2%}" if tuned and tuned["kept"] else ""
-    return f"; accuracy {file['accuracy']:.2%}, {file['agreement']:.1%} of PyTorch's classes{how}"
+    tuned = file.fine_tuning
+    how = f", fine-tuned, as it had lost {tuned.lost_before:.2%}" if tuned and tuned.kept else ""
+    return f"; accuracy {file.accuracy:.2%}, {file.agreement:.1%} of PyTorch's classes{how}"
 
 
 def _show_reported(reported: Reported) -> None:

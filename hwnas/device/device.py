@@ -3,6 +3,7 @@
 A device's settings (runtime, precision, threads) each have a latency table of their own.
 """
 
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -76,15 +77,23 @@ class Device(BaseModel):
 
         Raises UnknownNameError, which lists the device's settings, and InputError for fewer than one thread.
         """
-        known = {setting.name: setting for setting in self.settings}
-        if name is not None and name not in known:
-            raise UnknownNameError(f"setting of device {self.name}", name, known)
-        chosen = self.settings[0] if name is None else known[name]
+        chosen = self.settings[0] if name is None else self._named(name)
         if threads is None:
             return chosen
         if threads < 1:
             raise InputError(f"threads must be at least 1; got {threads}")
         return chosen.model_copy(update={"threads": threads})
+
+    def _named(self, name: str) -> Setting:
+        """Return the setting of that name, which may be one of the device's with another number of threads."""
+        known = {setting.name: setting for setting in self.settings}
+        kind, _, threads = name.rpartition("-")
+        alike = next((setting for setting in self.settings if setting.name.rpartition("-")[0] == kind), None)
+        if name in known:
+            return known[name]
+        if alike is None or not re.fullmatch("[1-9][0-9]{0,3}t", threads):
+            raise UnknownNameError(f"setting of device {self.name}", name, known)
+        return alike.model_copy(update={"threads": int(threads[:-1])})
 
 
 def folders(kind: Literal["devices", "latency_tables"]) -> list[Path]:

@@ -64,7 +64,7 @@ class Reading:
     @property
     def bakes(self) -> bool:
         """Whether layers normalise, so that the network reads pixels from 0 to 1."""
-        return self.input != "normalised" and not self.scaled
+        return {"normalised": False, "pixels": True, "uint8": True}[self.input] and not self.scaled
 
     @property
     def input_range(self) -> tuple[float, float] | None:

@@ -227,7 +227,9 @@ def _scale(layer: Layer, ranges: "Ranges") -> Quantisation:
     low, high = ranges[layer.name]
     if layer.kind == "hard_sigmoid":
         low, high = 0.0, min(high, 1.0)
-    clipped = layer.activation or layer.kind
-    if clipped in ("relu", "relu6"):
-        low, high = 0.0, max(high, 0.0)
-    return Quantisation.of(low, min(high, 6.0) if clipped == "relu6" else high, lowest=0)
+    match layer.activation or layer.kind:
+        case "relu":
+            low, high = 0.0, max(high, 0.0)
+        case "relu6":
+            low, high = 0.0, min(max(high, 0.0), 6.0)
+    return Quantisation.of(low, high, lowest=0)

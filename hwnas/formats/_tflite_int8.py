@@ -18,7 +18,7 @@ from ai_edge_litert import schema_py_generated as schema
 from hwnas.errors import ExportError
 from hwnas.formats import Rewrite, input_name, pixels_in_windows
 from hwnas.formats._quantisation import Quantisation
-from hwnas.formats._tflite_writer import MOST_TAPS, Op, Writer, depthwise
+from hwnas.formats._tflite_writer import MOST_TAPS, POOLINGS, Op, Writer, depthwise
 from hwnas.network import Graph, Layer, Shape
 
 if TYPE_CHECKING:
@@ -148,8 +148,7 @@ class Int8Writer(Writer):
         The convolution divides by the largest number of pixels in a window, MUL makes up for those that have fewer.
         """
         if not _is_convolution(layer) or _CONVOLVE in self._without:
-            code = Op.MAX_POOL_2D if layer.kind == "max_pool" else Op.AVERAGE_POOL_2D  # XNNPACK takes no average
-            self.operator(code, [source], output, options)
+            self.operator(POOLINGS[layer.kind], [source], output, options)  # XNNPACK takes no average
             return
         counts = pixels_in_windows(layer, self.graph.input_shapes(layer)[0])
         even = bool((counts == counts.max()).all())

@@ -72,9 +72,8 @@ def _conv(writer: Writer, layer: Layer, inputs: list[int], output: int) -> None:
 
 
 def _pool(writer: Writer, layer: Layer, inputs: list[int], output: int) -> None:
-    maximum = layer.kind == "max_pool"
     value, padding = writer.padded(layer, inputs[0], lowest=True)
-    if not maximum and value != inputs[0] and padding == schema.Padding.VALID:
+    if layer.kind == "avg_pool" and value != inputs[0] and padding == schema.Padding.VALID:
         raise ExportError(
             f"{layer.name}: TFLite has no average pooling with symmetric padding where that differs from SAME. "
             'Use padding "same", or the runtime onnx'

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 Op = schema.BuiltinOperator
 ACTIVATIONS = {"relu": Op.RELU, "relu6": Op.RELU6, "hard_swish": Op.HARD_SWISH}
+POOLINGS = {"max_pool": Op.MAX_POOL_2D, "avg_pool": Op.AVERAGE_POOL_2D}
 _ALIGNMENT = 16  # bytes: what the schema asks of a buffer's data
 MOST_TAPS = 25  # of a fast depthwise kernel
 Sides = tuple[int, int, int, int]  # zeros at the top, bottom, left, right
@@ -185,12 +186,10 @@ class Writer:
     def pool(self, layer: Layer, source: int, output: int, options: Any) -> None:
         """Add the operator of a pooling, or what takes the place of an average that XNNPACK gets wrong."""
         (shape,) = self.graph.input_shapes(layer)
-        if layer.kind == "max_pool":
-            self.operator(Op.MAX_POOL_2D, [source], output, options)
-        elif _is_miscounted(layer, shape):
+        if layer.kind == "avg_pool" and _is_miscounted(layer, shape):
             self._sum_and_divide(layer, source, output, options)
         else:
-            self.operator(Op.AVERAGE_POOL_2D, [source], output, options)
+            self.operator(POOLINGS[layer.kind], [source], output, options)
 
     def _sum_and_divide(self, layer: Layer, source: int, output: int, options: Any) -> None:
         """Add an average as a depthwise convolution with ones and MUL."""

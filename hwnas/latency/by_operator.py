@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from hwnas.network import Architecture, Layer
 
 _OPERATORS = 12  # that are listed by themselves; the others are one line
-_SAME = 0.005  # two predictions that differ by less are the same
 _BRANCH = re.compile(r"(cell\d+)\.block(\d+)\.(left|right)\b")
 _REDUCTION = re.compile(r"\.path\d|\.(prev_prev|out\d+)concat")  # in a layer's name and kind
 _NAMES = {"relu": "ReLU", "mean": "global average pooling", "linear": "classifier", "add": "add", "concat": "concat"}
@@ -40,10 +39,6 @@ class Operators:
         """The longest bar's share."""
         return max(cost.share for cost in self.costs)
 
-    def has_changed(self, predicted_ms: float) -> bool:
-        """Say whether the table predicted something else when the network was chosen."""
-        return abs(self.predicted_ms / predicted_ms - 1) > _SAME
-
 
 def cost_model(device: str, setting: str) -> "tuple[CostModel | None, str]":
     """Return the costs by the latency table of a device's setting, or why there are none."""
@@ -61,8 +56,7 @@ def cost_model(device: str, setting: str) -> "tuple[CostModel | None, str]":
             except TableError as error:
                 return None, str(error)
     return None, (
-        f"there is no latency_tables/{name}/{setting}.json here. "
-        f"Type: hwnas profile {device} --setting {setting}"
+        f"there is no latency_tables/{name}/{setting}.json here. Type: hwnas profile {device} --setting {setting}"
     )
 
 

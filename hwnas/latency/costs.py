@@ -119,7 +119,7 @@ class CostModel:
         self.table = table
         self.scales = tuple(scales)
         self.operations = tuple(operations)
-        self._format = formats.get(table.setting["runtime"])
+        self._format = formats.get(table.setting.runtime)
         self._found: dict[str, tuple[float, ...]] = {}  # the terms of the table's entries that were asked for
         self._totals: dict[Architecture, Array] = {}
         self._branches: dict[tuple[Scale, bool, bool], tuple[Array, Array]] = {}
@@ -128,7 +128,7 @@ class CostModel:
 
     def lower(self, architecture: Architecture) -> Graph:
         """Return the layers that the table's runtime executes."""
-        return self._format.lower(architecture.graph, without=self.table.measured_in.without)
+        return self._format.lower(architecture.graph, without=self.table.setting.without)
 
     def predict(self, architecture: Architecture) -> Prediction:
         """Return the predicted latency of one network.
@@ -145,8 +145,7 @@ class CostModel:
     def correction(self) -> Correction:
         """The correction fitted to the table's timed networks, but for those that are held out, and to further ones."""
         networks = [network for network in (*self.table.networks, *self._further) if not network.held_out]
-        architectures = [Architecture.from_json(network.architecture) for network in networks]
-        terms = np.array([self._total(architecture)[:_TERMS] for architecture in architectures])
+        terms = np.array([self._total(network.architecture)[:_TERMS] for network in networks])
         measured = np.array([self.table.stated_ms(network.measurement) for network in networks])
         return fit_correction(terms, measured)
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 from hwnas.errors import BudgetError
 from hwnas.network import Scale
@@ -94,13 +94,16 @@ def _polynomial(network: "CellNetwork", scale: Scale) -> Hashable:
     """
     blocks = [block for cell in network.cells.values() for block in cell.blocks]
     narrow = any(operation.endswith("_bottleneck") for block in blocks for operation, _ in (block.left, block.right))
-    imagenet = scale.skeleton == "imagenet"
-    divisor = 4 ** (imagenet + narrow)
-    if imagenet:
-        stem = round(32 * (scale.stem_multiplier or 1))
-        alone = stem in (scale.filters // 2, scale.filters // 4)
-    else:
-        alone = (scale.stem_multiplier or 3) * scale.filters % 1 != 0
+    match scale.skeleton:
+        case "cifar":
+            divisor = 4**narrow
+            alone = (scale.stem_multiplier or 3) * scale.filters % 1 != 0
+        case "imagenet":
+            divisor = 4 ** (1 + narrow)
+            stem = round(32 * (scale.stem_multiplier or 1))
+            alone = stem in (scale.filters // 2, scale.filters // 4)
+        case _:
+            assert_never(scale.skeleton)
     alone |= scale.filters < divisor  # rounded up to one filter
     return scale.with_filters(1), scale.filters % divisor, scale.filters if alone else None
 

@@ -1,18 +1,24 @@
-"""What was measured of one model: its raw samples, and what they say."""
+"""What was measured of one model: its raw samples, and what they say. Records of tables and of trials, read here."""
 
-import json
 import statistics
-import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from hwnas.errors import TableError
+from hwnas.errors import InputError, TableError
+from hwnas.latency.reasons import reasons, short
+from hwnas.network import Architecture, UnreadableArchitecture
 
-_QUOTED = 100  # characters of a broken entry in an error
+Time = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]  # in ms
+Quantity = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
+_Bytes = Annotated[int, Field(strict=True, ge=0)]
+_Flag = Annotated[bool, Field(strict=True)]
+_Samples = Annotated[tuple[Time, ...], Field(min_length=1)]
+_MEASURE_AGAIN = "To measure it again, delete the entry and type: hwnas profile"
+_MEASURE_OTHERS = "Delete it and run `hwnas profile` to measure others"
 
 
 def lower_quartile(values: Sequence[float]) -> float:
@@ -29,9 +35,9 @@ class Measurement:
     exactly the same canary: its figure is the round's name as well.
     """
 
-    rounds_ms: tuple[tuple[float, ...], ...]
-    unstable: bool = False
-    canary_ms: tuple[float, ...] = ()  # for each round what the device's canary took then; empty without one
+    rounds_ms: Annotated[tuple[_Samples, ...], Field(min_length=1)]
+    unstable: _Flag = False
+    canary_ms: tuple[Time, ...] = ()  # for each round what the device's canary took then; empty without one
 
     @property
     def round_medians_ms(self) -> list[float]:
@@ -83,9 +89,22 @@ class Measurement:
         canary_ms = earlier.canary_ms + self.canary_ms
         return replace(self, rounds_ms=earlier.rounds_ms + self.rounds_ms, canary_ms=canary_ms)
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the measurement as JSON values, from which `from_json` makes an equal one."""
+        canary = {"canary_ms": self.canary_ms} if self.canary_ms else {}
+        return {"rounds_ms": self.rounds_ms, **canary, "unstable": self.unstable}
 
-_Bytes = Annotated[int, Field(ge=0)]
-_Quantity = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    @classmethod
+    def from_json(cls, value: Any, place: str) -> "Measurement":
+        """Read what `to_json` wrote; raises TableError, in which `place` names the file and the entry."""
+        try:
+            measurement = _measurements().validate_python(value)
+        except ValidationError as error:
+            fault = error.errors()[0]
+            raise _no_measurement(place, fault["loc"][0] if fault["loc"] else "", fault["input"]) from None
+        if measurement.canary_ms and len(measurement.canary_ms) != len(measurement.rounds_ms):
+            raise _no_measurement(place, "canary_ms", value["canary_ms"])
+        return measurement
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +113,8 @@ class OtherCosts:
 
     file_bytes: _Bytes | None = None
     peak_memory_bytes: _Bytes | None = None  # until the first inference is done, beyond what there was before loading
-    load_ms: _Quantity | None = None  # to create and allocate
-    first_ms: _Quantity | None = None  # the first inference
+    load_ms: Quantity | None = None  # to create and allocate
+    first_ms: Quantity | None = None  # the first inference
 
     def after(self, earlier: "OtherCosts") -> "OtherCosts":
         """Return what two measurements of a model tell together: the shorter times, the larger sizes.
@@ -112,7 +131,7 @@ class OtherCosts:
 class TimedNetwork:
     """A whole network that was timed on the device: corrects the sum of its operators, or, held out, judges that."""
 
-    architecture: dict[str, Any]
+    architecture: Architecture
     measurement: Measurement
     held_out: bool = False
     other: OtherCosts = OtherCosts()
@@ -120,83 +139,69 @@ class TimedNetwork:
     def to_json(self) -> dict[str, Any]:
         """Return the network as JSON values, from which `from_json` makes an equal one."""
         known = {name: cost for name, cost in asdict(self.other).items() if cost is not None}
-        return {"architecture": self.architecture, "held_out": self.held_out, **_to_json(self.measurement), **known}
+        architecture = self.architecture.to_json()
+        return {"architecture": architecture, "held_out": self.held_out, **self.measurement.to_json(), **known}
 
     @classmethod
     def from_json(cls, value: Any, place: str) -> "TimedNetwork":
-        """Check and read what `to_json` wrote; raises TableError, in which `place` names the file and the entry."""
-        architecture = _architecture(value, place)
-        measurement = _from_json(value, place)
-        return cls(architecture, measurement, value.get("held_out", False), _other_costs(value, place))
+        """Read what `to_json` wrote; raises TableError, in which `place` names the file and the entry.
+
+        An architecture that cannot be read is an `UnreadableArchitecture`.
+        """
+        try:
+            head = _heads().validate_python(value)
+            measurement = Measurement.from_json(value, place)
+            return cls(_architecture(head), measurement, head.held_out, _other_costs().validate_python(value))
+        except ValidationError as error:
+            raise TableError(f"{place} must have {_rule_of_network(error)}. {_MEASURE_OTHERS}") from None
 
 
-def _reasons(error: ValidationError) -> str:
-    return "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}, got {one['input']!r}" for one in error.errors())
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """What a network's entry has beside its measurement and other costs."""
+
+    architecture: dict[str, Any]
+    held_out: _Flag = False
 
 
-def _to_json(measurement: Measurement) -> dict[str, Any]:
-    canary = {"canary_ms": measurement.canary_ms} if measurement.canary_ms else {}
-    return {"rounds_ms": measurement.rounds_ms, **canary, "unstable": measurement.unstable}
-
-
-def _from_json(value: Any, place: str) -> Measurement:
-    """Check and read one measurement; `place` names the file and the entry in errors."""
-    rule = f"{place} must have rounds_ms, lists of positive numbers of milliseconds"
-    delete = "To measure it again, delete the entry and type: hwnas profile"
-    rounds = value.get("rounds_ms") if isinstance(value, dict) else None
-    if not isinstance(rounds, list) or not rounds or not isinstance(value.get("unstable", False), bool):
-        raise TableError(f"{rule}, and whether it is unstable; got {_short(value)}. {delete}")
-    for samples in rounds:
-        if not isinstance(samples, list) or not samples:
-            raise TableError(f"{rule}; got {samples!r}. {delete}")
-        for sample in samples:
-            if not _is_time(sample):
-                raise TableError(f"{rule}; got {sample!r}. {delete}")
-    canary = value.get("canary_ms", [])
-    whole = isinstance(canary, list) and len(canary) in (0, len(rounds))
-    if not whole or not all(map(_is_time, canary)):
-        rule = f"{place} must have canary_ms, a positive number of milliseconds for each round, or none"
-        raise TableError(f"{rule}; got {_short(canary)}. {delete}")
-    return Measurement(
-        tuple(tuple(map(float, samples)) for samples in rounds),
-        bool(value.get("unstable", False)),
-        tuple(map(float, canary)),
-    )
-
-
-def _is_time(value: Any) -> bool:
-    return type(value) in (int, float) and 0 < value <= sys.float_info.max
-
-
-def _short(value: Any) -> str:
-    words = repr(value)
-    return words if len(words) <= _QUOTED else f"{words[:_QUOTED]}..."
-
-
-def _architecture(value: Any, place: str) -> dict[str, Any]:
-    architecture = value.get("architecture") if isinstance(value, dict) else None
-    if not isinstance(architecture, dict):
-        raise TableError(f"{place} must have an architecture; delete it and run `hwnas profile` to measure others")
-    if not isinstance(held_out := value.get("held_out", False), bool):
-        raise TableError(
-            f"{place} must have held_out, true or false; got {held_out!r}. "
-            "Delete it and run `hwnas profile` to measure others"
-        )
-    return architecture
+def _architecture(head: _Head) -> Architecture:
+    try:
+        return Architecture.from_json(head.architecture)
+    except InputError as error:
+        return UnreadableArchitecture(head.architecture, error)
 
 
 @cache
-def _reader() -> TypeAdapter[OtherCosts]:
+def _measurements() -> TypeAdapter[Measurement]:
+    return TypeAdapter(Measurement)
+
+
+@cache
+def _heads() -> TypeAdapter[_Head]:
+    return TypeAdapter(_Head)
+
+
+@cache
+def _other_costs() -> TypeAdapter[OtherCosts]:
     return TypeAdapter(OtherCosts)
 
 
-def _other_costs(entry: dict[str, Any], place: str) -> OtherCosts:
-    """Read what a network's entry has of other costs; raises TableError."""
-    try:
-        costs = {one.name: entry.get(one.name) for one in fields(OtherCosts)}
-        return _reader().validate_json(json.dumps(costs), strict=True)
-    except ValidationError as error:
-        raise TableError(
-            f"{place} must have other costs that are numbers from 0 on, or null: {_reasons(error)}. "
-            "Delete it and run `hwnas profile` to measure others"
-        ) from None
+def _no_measurement(place: str, field: str | int, got: Any) -> TableError:
+    """Return the error for a field of an entry that is broken, or for what is no entry."""
+    rule = "rounds_ms, lists of positive numbers of milliseconds"
+    if field == "canary_ms":
+        rule = "canary_ms, a positive number of milliseconds for each round, or none"
+    if field == "unstable":
+        rule += ", and whether it is unstable, true or false"
+    return TableError(f"{place} must have {rule}; got {short(got)}. {_MEASURE_AGAIN}")
+
+
+def _rule_of_network(error: ValidationError) -> str:
+    """Return the rule that a network's entry breaks, and what it has instead."""
+    fault = error.errors()[0]
+    match fault["loc"]:
+        case ("held_out",):
+            return f"held_out, true or false; got {short(fault['input'])}"
+        case () | ("architecture", *_):
+            return f"an architecture; got {short(fault['input'])}"
+    return f"other costs that are numbers from 0 on, or null: {reasons(error)}"

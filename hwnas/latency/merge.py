@@ -44,11 +44,7 @@ def differences_of(a: "LatencyTable", b: "LatencyTable") -> list[Difference]:
 
 
 def _comparable(table: "LatencyTable") -> Mapping[str, Any]:
-    from hwnas.latency.measure import Conditions
-
-    setting = table.measured_in.model_dump()
-    known: dict[str, Any] = {name: table.conditions.get(name) for name in Conditions.__dataclass_fields__}
-    return {"device": table.device, **setting, **Conditions(**known).fingerprint}
+    return {"device": table.device, **table.setting.model_dump(), **table.conditions.fingerprint}
 
 
 def _canary(table: "LatencyTable") -> bool | None:

@@ -10,14 +10,15 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hwnas import spaces
 from hwnas.support import Bar, bar, plugins, say
 
 if TYPE_CHECKING:
     from hwnas.device import Device, Setting
-    from hwnas.latency.measure import Conditions, Timed
+    from hwnas.latency.conditions import Conditions
+    from hwnas.latency.lines import Timed
     from hwnas.latency.measurement import Measurement
     from hwnas.latency.steadiness import Steadiness
     from hwnas.latency.table import LatencyTable, Session
@@ -65,7 +66,7 @@ class Task:
     seed: int
     max_wait: float
 
-    def session(self, conditions: dict[str, Any]) -> "Session":
+    def session(self, conditions: "Conditions") -> "Session":
         """Return what the table is to remember of it, as it begins."""
         from hwnas.latency.table import Session
 
@@ -92,7 +93,7 @@ def profile_setting(device: "Device", setting: "Setting", task: Task, fresh: boo
     table = _table_to_fill(device, setting, fresh)
     say(f"profiling {device.name} in setting {setting.name}, into {table.path}")
     _choose_rewrites(device, table, task)
-    setting = table.measured_in
+    setting = table.setting
     graphs, architectures = _wanted(table, task)
     if unstable:
         _forget_unstable(table, graphs, architectures)
@@ -131,7 +132,7 @@ def _table_to_fill(device: "Device", setting: "Setting", fresh: bool) -> "Latenc
         table = LatencyTable.read(path)
         check_conditions(table, conditions.fingerprint)
         return table
-    return LatencyTable(path, device.name, setting.model_dump(), dataclasses.asdict(conditions))
+    return LatencyTable(path, device.name, setting, conditions)
 
 
 def _choose_rewrites(device: "Device", table: "LatencyTable", task: Task) -> None:
@@ -139,7 +140,7 @@ def _choose_rewrites(device: "Device", table: "LatencyTable", task: Task) -> Non
     from hwnas.formats import rewritten_layers
     from hwnas.latency.rewrite_worth import measure_rewrites
 
-    setting = table.measured_in
+    setting = table.setting
     if table.entries or table.rewrites:
         return
     graphs = [network.graph for network in random_networks(task.space, task.scales, task.networks, seed=task.seed)]
@@ -162,7 +163,7 @@ def _wanted(table: "LatencyTable", task: Task) -> "tuple[dict[str, Graph], dict[
     from hwnas import formats
     from hwnas.network import executed, one_layer
 
-    setting = table.measured_in
+    setting = table.setting
     runtime = formats.get(setting.runtime, precision=setting.precision)
     lower = partial(runtime.lower, without=setting.without)
     graphs: dict[str, Graph] = {}
@@ -185,7 +186,7 @@ def _forget_unstable(
     table: "LatencyTable", graphs: "Mapping[str, Graph]", architectures: "Mapping[str, Architecture]"
 ) -> None:
     """Drop what is about to be measured, and is in the table with rounds that disagree."""
-    wanted = [architecture.to_json() for architecture in architectures.values()]
+    wanted = set(architectures.values())
     table.entries = {key: entry for key, entry in table.entries.items() if not (entry.unstable and key in graphs)}
     table.networks = [n for n in table.networks if not (n.measurement.unstable and n.architecture in wanted)]
 
@@ -203,14 +204,13 @@ class _Watch:
         """Take note of the conditions, before and after some models."""
         from hwnas.device import throttled
 
-        told = dataclasses.asdict(now)
-        session = self._session or self.task.session(told)
+        session = self._session or self.task.session(now)
         self._keep(
             dataclasses.replace(
                 session,
-                after=told,
+                after=now,
                 others_busy=max(filter(None, (session.others_busy, now.others_busy)), default=now.others_busy),
-                throttled=throttled(session.before, told) or session.throttled,
+                throttled=throttled(session.before.model_dump(), now.model_dump()) or session.throttled,
             )
         )
 
@@ -312,7 +312,7 @@ def _found(table: "LatencyTable", name: str, architectures: "Mapping[str, Archit
     """Return what the table has of an operator or a whole network."""
     if name not in architectures:
         return table.entries.get(name)
-    return table.network(architectures[name].to_json())
+    return table.network(architectures[name])
 
 
 def _add(table: "LatencyTable", timed: "Timed", architectures: "Mapping[str, Architecture]") -> None:
@@ -323,7 +323,7 @@ def _add(table: "LatencyTable", timed: "Timed", architectures: "Mapping[str, Arc
     merged = dataclasses.replace(merged, unstable=merged.spread > _MAX_SPREAD and done)
     if name in architectures:
         held_out = name.startswith(_HELD_OUT)
-        table.set_network(architectures[name].to_json(), merged, held_out=held_out, other=timed.other)
+        table.set_network(architectures[name], merged, held_out=held_out, other=timed.other)
     else:
         table.entries[name] = merged
 

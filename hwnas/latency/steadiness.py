@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from hwnas.latency.conditions import Conditions
 from hwnas.latency.table import LatencyTable, Session
 
 _DRIFT = 0.25  # of the slowest tenth of the rounds
@@ -67,9 +68,9 @@ def judge(table: LatencyTable) -> Steadiness:
         others_busy=session.others_busy,
         throttled=session.throttled,
         waited_s=session.waited_s,
-        temperature_c=(session.before.get("temperature_c"), session.after.get("temperature_c")),
+        temperature_c=(session.before.temperature_c, session.after.temperature_c),
         frequency_mhz=(_slowest(session.before), _slowest(session.after)),
-        governor=(session.before.get("governor"), session.after.get("governor")),
+        governor=(session.before.governor, session.after.governor),
         reasons=reasons,
         remedies=remedies,
     )
@@ -77,7 +78,7 @@ def judge(table: LatencyTable) -> Steadiness:
 
 def again(table: LatencyTable) -> str:
     """Return the command that measures unstable entries again; all, where none is or their space is unknown."""
-    command = f"hwnas profile {table.device} --setting {table.measured_in.name}"
+    command = f"hwnas profile {table.device} --setting {table.setting.name}"
     if not table.sessions:
         return f"{command} --fresh"
     last = table.sessions[-1]
@@ -109,14 +110,14 @@ def _reasons(drift: float | None, unstable: float, session: Session | None) -> I
     if not drifts and unstable <= _UNSTABLE:
         return
     remedy = "measure when nothing else runs, also on the machine that a virtual one shares"
-    governor = session.after.get("governor") if session else None
+    governor = session.after.governor if session else None
     if governor not in (None, "performance"):
         remedy = f"fix its clock: the governor is {governor}; `cpupower frequency-set -g performance`"
     yield "its speed changed too much" if drifts else "too many entries are unstable", remedy
 
 
-def _slowest(conditions: dict[str, Any]) -> float | None:
-    return min(conditions.get("frequency_mhz") or [], default=None)
+def _slowest(conditions: Conditions) -> float | None:
+    return min(conditions.frequency_mhz, default=None)
 
 
 def _pair(words: str, pair: tuple[Any, Any]) -> str:

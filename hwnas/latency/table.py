@@ -2,31 +2,24 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
 from hwnas.device import Setting
 from hwnas.errors import TableError
-from hwnas.latency.measurement import (
-    Measurement,
-    OtherCosts,
-    TimedNetwork,
-    _from_json,
-    _is_time,
-    _Quantity,
-    _reasons,
-    _to_json,
-    lower_quartile,
-)
+from hwnas.latency.conditions import Conditions
+from hwnas.latency.measurement import Measurement, OtherCosts, Quantity, Time, TimedNetwork, lower_quartile
+from hwnas.latency.reasons import reasons
+from hwnas.network import Architecture
 from hwnas.support import write_text
 
 _VERSION = 1
-_UNIT = "ms"
-
+_UNIT: Literal["ms"] = "ms"
+_FIELDS_OF = {"setting": "a setting's fields", "conditions": "the conditions of a device"}
 _NO_OTHER = OtherCosts()
 
 
@@ -35,16 +28,21 @@ class Session:
     """A call of `hwnas profile` that measured something: from what its networks were drawn, how the device was."""
 
     space: str
-    scales: dict[str, list[Any]]  # the values of each field of the scales
+    scales: dict[str, list[bool | int | float | str | None]]  # the values of each field of the scales
     networks: int  # that were wanted, to fit to
     seed: int  # of those
     held_out: int
     held_out_seed: int
-    before: dict[str, Any]  # conditions
-    after: dict[str, Any]
-    others_busy: _Quantity | None = None  # the most of all cores' time that other programs took
+    before: Conditions
+    after: Conditions
+    others_busy: Quantity | None = None  # the most of all cores' time that other programs took
     throttled: str = ""  # in words
-    waited_s: _Quantity = 0.0  # for the device to become as fast again as it was
+    waited_s: Quantity = 0.0  # for the device to become as fast again as it was
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the session as JSON values."""
+        values = {part.name: getattr(self, part.name) for part in fields(self)}
+        return values | {"before": self.before.to_json(), "after": self.after.to_json()}
 
 
 @dataclass
@@ -57,23 +55,18 @@ class LatencyTable:
 
     path: Path
     device: str
-    setting: dict[str, Any]
-    conditions: dict[str, Any]
+    setting: Setting  # with the rewrites that its models were written without
+    conditions: Conditions
     entries: dict[str, Measurement] = field(default_factory=dict)
     networks: list[TimedNetwork] = field(default_factory=list)
     sessions: list[Session] = field(default_factory=list)  # in their order; those before 2026-11 are not there
     rewrites: dict[str, float] = field(default_factory=dict)  # by name: what networks take with one, without it 1
 
-    @property
-    def measured_in(self) -> Setting:
-        """The setting, with the rewrites that its models were written without."""
-        return Setting.model_validate(self.setting)
-
     def choose(self, rewrites: dict[str, float]) -> None:
         """Keep what rewrites are worth; what is measured from now on is written without those that are slower."""
         self.rewrites |= rewrites
         slower = [name for name, ratio in rewrites.items() if ratio > 1]
-        self.setting = {**self.setting, "without": [*self.measured_in.without, *slower]}
+        self.setting = self.setting.model_copy(update={"without": (*self.setting.without, *slower)})
 
     @cached_property
     def canary_ms(self) -> float | None:
@@ -106,13 +99,13 @@ class LatencyTable:
         measured = [*self.entries.values(), *(network.measurement for network in self.networks)]
         return [ms for one in measured for ms in one.canary_ms]
 
-    def network(self, architecture: dict[str, Any]) -> Measurement | None:
+    def network(self, architecture: Architecture) -> Measurement | None:
         """Return what was measured of a whole network, if anything."""
         return next((n.measurement for n in self.networks if n.architecture == architecture), None)
 
     def set_network(
         self,
-        architecture: dict[str, Any],
+        architecture: Architecture,
         measurement: Measurement,
         *,
         held_out: bool = False,
@@ -152,14 +145,14 @@ class LatencyTable:
             "version": _VERSION,
             "unit": _UNIT,
             "device": self.device,
-            "setting": self.setting,
-            "conditions": self.conditions,
+            "setting": self.setting.model_dump(),
+            "conditions": self.conditions.to_json(),
             "rewrites": self.rewrites,
         }
         lines = [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in head.items()]
-        entries = [f"{json.dumps(key)}: {json.dumps(_to_json(m))}" for key, m in sorted(self.entries.items())]
+        entries = [f"{json.dumps(key)}: {json.dumps(m.to_json())}" for key, m in sorted(self.entries.items())]
         networks = [json.dumps(network.to_json()) for network in self.networks]
-        sessions = [json.dumps(asdict(session)) for session in self.sessions]
+        sessions = [json.dumps(session.to_json()) for session in self.sessions]
         lines.append('"entries": {\n' + ",\n".join(entries) + "\n}")
         lines.append('"networks": [\n' + ",\n".join(networks) + "\n]")
         lines.append('"sessions": [\n' + ",\n".join(sessions) + "\n]")
@@ -168,19 +161,38 @@ class LatencyTable:
     @classmethod
     def read(cls, path: Path) -> "LatencyTable":
         """Read a table from its file."""
-        value, constants = _head(path)
-        entries = {key: _from_json(entry, f"{path}: entry {key!r}") for key, entry in value["entries"].items()}
-        networks = [TimedNetwork.from_json(entry, f"{path}: network {i}") for i, entry in enumerate(value["networks"])]
-        sessions = [_session(one, path, i) for i, one in enumerate(value.get("sessions", []))]
+        content, constants = _content(path)
+        head = _head(content, path)
+        entries = {
+            key: Measurement.from_json(entry, f"{path}: entry {key!r}") for key, entry in content["entries"].items()
+        }
+        networks = [
+            TimedNetwork.from_json(entry, f"{path}: network {at}") for at, entry in enumerate(content["networks"])
+        ]
         if constants:
             raise TableError(f"{path} must hold JSON's numbers only; got {constants[0]}. {_again(path)}")
-        head = {name: value[name] for name in ("device", "setting", "conditions")}
-        rewrites = value.get("rewrites", {})
-        return cls(path, **head, entries=entries, networks=networks, sessions=sessions, rewrites=rewrites)
+        return cls(path, head.device, head.setting, head.conditions, entries, networks, head.sessions, head.rewrites)
 
 
-def _head(path: Path) -> tuple[dict[str, Any], list[str]]:
-    """Return a file's content with its head checked, and the names of its NaN and infinities, which JSON has not."""
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """What a file says of its table beside entries and networks, which must be there and are read by themselves."""
+
+    device: str
+    setting: Setting
+    conditions: Conditions
+    unit: Literal["ms"] = _UNIT  # files from before units were written are in ms too
+    rewrites: dict[str, Time] = field(default_factory=dict)
+    sessions: list[Session] = field(default_factory=list)
+
+
+@cache
+def _head_reader() -> TypeAdapter[_Head]:
+    return TypeAdapter(_Head)
+
+
+def _content(path: Path) -> tuple[dict[str, Any], list[str]]:
+    """Return a file's content, of this version, and the names of its NaN and infinities, which JSON has not."""
     constants: list[str] = []
 
     def constant(name: str) -> float:
@@ -188,38 +200,51 @@ def _head(path: Path) -> tuple[dict[str, Any], list[str]]:
         return float(name)
 
     try:
-        value = json.loads(
-            path.read_text(encoding="utf-8"), parse_constant=constant, object_pairs_hook=_without_repetition
-        )
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text, parse_constant=constant, object_pairs_hook=_without_repetition)
     except OSError as error:
         raise TableError(
             f"{path} must be a latency table; it cannot be read: {error.strerror}. {_again(path)}"
         ) from None
     except (ValueError, RecursionError) as error:  # ValueError: what the decoder and the parser raise
         raise TableError(f"{path} must be a latency table in JSON; it is not ({error}). {_again(path)}") from None
-    _check_head(value, path)
-    return value, constants
-
-
-def _check_head(value: Any, path: Path) -> None:
-    """Raise TableError for another version or unit, and for parts that are missing or of a wrong type."""
-    if not isinstance(value, dict) or value.get("version") != _VERSION:
-        got = value.get("version") if isinstance(value, dict) else type(value).__name__
-        raise TableError(f"{path} must be a latency table of version {_VERSION}; got {got!r}. {_again(path)}")
-    if (unit := value.get("unit", _UNIT)) != _UNIT:  # files from before units were written are in ms too
-        raise TableError(f"{path}: the unit must be {_UNIT!r}; got {unit!r}. {_again(path)}")
-    parts = {"device": str, "setting": dict, "conditions": dict, "entries": dict, "networks": list, "sessions": list}
-    for name, kind in {**parts, "rewrites": dict}.items():
-        if not isinstance({"sessions": [], "rewrites": {}, **value}.get(name), kind):  # files from before have not
-            raise TableError(f"{path}: {name!r} is missing or of a wrong type. {_again(path)}")
-    if not all(map(_is_time, value.get("rewrites", {}).values())):
+    version = content.get("version") if isinstance(content, dict) else type(content).__name__
+    if type(version) is int and version > _VERSION:
         raise TableError(
-            f"{path}: 'rewrites' must be positive numbers by name; got {value['rewrites']}. {_again(path)}"
+            f"{path} is a latency table of version {version}, of a newer hwnas; this one reads version {_VERSION}. "
+            f"Install the newer hwnas, or measure with this one. {_again(path)}"
         )
+    if type(version) is not int or version != _VERSION:
+        raise TableError(f"{path} must be a latency table of version {_VERSION}; got {version!r}. {_again(path)}")
+    return content, constants
+
+
+def _head(content: dict[str, Any], path: Path) -> _Head:
+    """Return what the file says beside its entries and networks; raises TableError, which names the part."""
+    for name, kind in (("entries", dict), ("networks", list)):
+        if not isinstance(content.get(name), kind):
+            raise TableError(f"{path}: {name!r} is missing or of a wrong type. {_again(path)}")
+    head = {name: value for name, value in content.items() if name not in ("entries", "networks")}
     try:
-        Setting.model_validate_json(json.dumps(value["setting"]), strict=True)
+        return _head_reader().validate_json(json.dumps(head), strict=True)
     except ValidationError as error:
-        raise TableError(f"{path}: 'setting' must have a setting's fields: {_reasons(error)}. {_again(path)}") from None
+        raise TableError(f"{path}: {_broken_part(error, content, path)}") from None
+
+
+def _broken_part(error: ValidationError, content: dict[str, Any], path: Path) -> str:
+    """Return which part of a file is broken, why, and what to do."""
+    match error.errors()[0]["loc"]:
+        case ("unit",):
+            return f"the unit must be {_UNIT!r}; got {content['unit']!r}. {_again(path)}"
+        case ("rewrites", _, *_):
+            return f"'rewrites' must be positive numbers by name; got {content['rewrites']}. {_again(path)}"
+        case (("setting" | "conditions") as name, _, *_):
+            return f"{name!r} must have {_FIELDS_OF[name]}: {reasons(error, below=1)}. {_again(path)}"
+        case ("sessions", number, *_):
+            return f"session {number} must have the fields of a session: {reasons(error, below=2)}. Delete its line"
+        case (name, *_):
+            return f"{name!r} is missing or of a wrong type. {_again(path)}"
+    return f"{reasons(error)}. {_again(path)}"
 
 
 def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -234,17 +259,3 @@ def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _again(path: Path) -> str:
     """Return what to do about a table's file that cannot be used; its path names the device and the setting."""
     return f"Restore the file, or measure it again: hwnas profile {path.parent.name} --setting {path.stem} --fresh"
-
-
-@cache
-def _session_reader() -> TypeAdapter[Session]:
-    return TypeAdapter(Session)
-
-
-def _session(value: Any, path: Path, number: int) -> Session:
-    try:
-        return _session_reader().validate_json(json.dumps(value), strict=True)
-    except ValidationError as error:
-        raise TableError(
-            f"{path}: session {number} must have the fields of a session: {_reasons(error)}. Delete its line"
-        ) from None

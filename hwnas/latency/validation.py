@@ -7,12 +7,12 @@ import numpy as np
 from scipy.stats import kendalltau, spearmanr
 
 from hwnas.latency.measurement import Measurement
-from hwnas.network import Architecture
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hwnas.latency.costs import CostModel
+    from hwnas.network import Architecture
 
     Array = NDArray[np.float64]
 
@@ -56,7 +56,7 @@ def validate(model: "CostModel") -> Validation | None:
     held_out = [network for network in table.networks if network.held_out]
     if len(held_out) < 2:
         return None
-    architectures = [Architecture.from_json(network.architecture) for network in held_out]
+    architectures = [network.architecture for network in held_out]
     measured = np.array([table.stated_ms(network.measurement) for network in held_out])
     predicted = np.array([model.predict(architecture).ms for architecture in architectures])
     sums = np.array([sum(ms for _, ms in model.layer_ms(architecture)) for architecture in architectures])
@@ -82,7 +82,7 @@ def _line_through_mult_adds(model: "CostModel", architectures: "list[Architectur
     fitted = [network for network in model.table.networks if not network.held_out]
     if len(fitted) < 2:
         return np.full(len(architectures), np.nan)
-    mult_adds = [Architecture.from_json(network.architecture).graph.mult_adds for network in fitted]
+    mult_adds = [network.architecture.graph.mult_adds for network in fitted]
     line = np.polyfit(mult_adds, [model.table.stated_ms(network.measurement) for network in fitted], 1)
     return np.asarray(np.polyval(line, [architecture.graph.mult_adds for architecture in architectures]))
 

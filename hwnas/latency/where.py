@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from hwnas.device import Device, Setting, folders
 from hwnas.errors import InputError, TableError, UnknownNameError
@@ -43,7 +42,7 @@ def find_table(device: Device, setting: Setting) -> LatencyTable | None:
 def as_measured(device: Device, setting: Setting) -> Setting:
     """Return a setting with the rewrites that its table was measured without, if there is one."""
     table = find_table(device, setting)
-    return setting.model_copy(update={"without": table.measured_in.without}) if table else setting
+    return setting.model_copy(update={"without": table.setting.without}) if table else setting
 
 
 def stated_ms(measurement: Measurement, table: LatencyTable | None) -> float:
@@ -90,13 +89,10 @@ def one_table_path(what: str, setting: str | None = None) -> Path:
     return paths[0]
 
 
-def check_conditions(table: LatencyTable, now: Mapping[str, Any]) -> None:
-    """Raise TableError, naming the fields, where a table's conditions are not those of the device now."""
-    differing = [
-        f"{name} was {table.conditions.get(name)!r} and is {value!r}"
-        for name, value in now.items()
-        if table.conditions.get(name) != value
-    ]
+def check_conditions(table: LatencyTable, now: Mapping[str, str | int]) -> None:
+    """Raise TableError, naming the fields, where a table's conditions are not those of a fingerprint."""
+    then = {name: value or None for name, value in table.conditions.fingerprint.items()}
+    differing = [f"{name} was {then[name]!r} and is {value!r}" for name, value in now.items() if then[name] != value]
     if differing:
         raise TableError(
             f"{table.path} was measured under other conditions: {'; '.join(differing)}. "

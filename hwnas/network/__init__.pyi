@@ -1,5 +1,6 @@
 from . import ops as ops
 from .architecture import Architecture as Architecture
+from .architecture import UnreadableArchitecture as UnreadableArchitecture
 from .cell import Block as Block
 from .cell import Branch as Branch
 from .cell import Cell as Cell

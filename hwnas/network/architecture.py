@@ -62,6 +62,42 @@ class Architecture(ABC):
         return cast(Architecture, read({name: field for name, field in value.items() if name != "kind"}))
 
 
+class UnreadableArchitecture(Architecture):
+    """What was written down as an architecture and is none here, such as one of a kind that is not installed.
+
+    It can be kept, compared and written again; its graph, and all that needs it, raises why it cannot be read.
+    """
+
+    __slots__ = ("_reason", "_value")
+
+    def __init__(self, value: Mapping[str, Any], reason: InputError) -> None:
+        self._value, self._reason = value, reason
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, UnreadableArchitecture) and self._value == other._value
+
+    def __hash__(self) -> int:
+        return hash(str(self._value))
+
+    @property
+    def size(self) -> str:
+        """Why it cannot be read."""
+        return str(self._reason)
+
+    @property
+    def choice(self) -> str:
+        """Nothing that is known."""
+        return "?"
+
+    def walk(self) -> Graph:
+        """Raise InputError."""
+        raise InputError(str(self._reason))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what was written down."""
+        return dict(self._value)
+
+
 @lru_cache(maxsize=256)
 def _graph(architecture: Architecture) -> Graph:
     return architecture.walk()

@@ -8,9 +8,12 @@ Inputs are numbered 0 = h[l-2], 1 = h[l-1], 2, 3, ... = the cell's own blocks.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import permutations
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, assert_never
+
+from pydantic import BeforeValidator
 
 from hwnas.errors import InputError
+from hwnas.network.reading import STRICT, read_as
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,20 +38,18 @@ class Block:
 
     def to_json(self) -> list[Any]:
         """Return `[[operation, input], [operation, input]]`, and `"concat"` as a third where they are concatenated."""
-        return [list(self.left), list(self.right), *([self.combination] if self.combination != "add" else [])]
-
-    @classmethod
-    def from_json(cls, value: Any) -> "Block":
-        """Read what `to_json` wrote; raises InputError, TypeError or ValueError for anything else."""
-        (left, left_input), (right, right_input), *combination = value
-        if combination not in ([], ["add"], ["concat"]):
-            raise InputError(f'a block\'s third part must be "add" or "concat"; got {combination}')
-        return cls((str(left), int(left_input)), (str(right), int(right_input)), *combination)
+        third: dict[Combination, list[str]] = {"add": [], "concat": ["concat"]}
+        return [list(self.left), list(self.right), *third[self.combination]]
 
     def __str__(self) -> str:
-        joined = ", " if self.combination == "concat" else " + "
-        text = joined.join(f"{operation}({state_name(source)})" for operation, source in (self.left, self.right))
-        return f"concat({text})" if self.combination == "concat" else text
+        branches = [f"{operation}({state_name(source)})" for operation, source in (self.left, self.right)]
+        match self.combination:
+            case "add":
+                return " + ".join(branches)
+            case "concat":
+                return f"concat({', '.join(branches)})"
+            case _:
+                assert_never(self.combination)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,9 @@ class Cell:
         if isinstance(self.concat, str):
             if self.concat not in ("all", "loose"):
                 raise InputError(f'concat must be "all", "loose" or a list of states; got {self.concat!r}')
-        elif not self.concat or any(state not in states for state in self.concat):
+        elif not isinstance(self.concat, tuple):
+            raise InputError(f'concat must be "all", "loose" or a list of states; got {self.concat!r}')
+        elif not self.concat or any(type(state) is not int or state not in states for state in self.concat):
             raise InputError(f"concat must list states from 0 to {states[-1]}; got {list(self.concat)}")
 
     @property
@@ -94,17 +97,36 @@ class Cell:
 
         Raises InputError for anything else.
         """
-        try:
-            blocks = tuple(Block.from_json(block) for block in value["blocks"])
-            concat = value.get("concat", "all")
-            return cls(blocks, concat if isinstance(concat, str) else tuple(int(state) for state in concat))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise InputError(
-                f"a cell must be blocks = [[[operation, input], [operation, input]], ...]; {error}"
-            ) from None
+        return read_as(
+            CellRecord, value, rule="a cell must be blocks = [[[operation, input], [operation, input]], ...]"
+        ).cell
 
     def __str__(self) -> str:
         return "; ".join(map(str, self.blocks))
+
+
+def _three_parts(block: Any) -> Any:
+    """Return a block's three parts as tuples, the combination being "add" where there are two."""
+    if not isinstance(block, list):
+        return block
+    parts = tuple(tuple(part) if isinstance(part, list) else part for part in block)
+    return (*parts, "add") if len(parts) == 2 else parts
+
+
+@dataclass(frozen=True, slots=True)
+class CellRecord:
+    """A cell as it is written down."""
+
+    __pydantic_config__: ClassVar = STRICT
+
+    blocks: tuple[Annotated[tuple[Branch, Branch, Combination], BeforeValidator(_three_parts)], ...]
+    concat: Any = "all"  # see Cell
+
+    @property
+    def cell(self) -> Cell:
+        """The cell; raises InputError where states or `concat` are none."""
+        concat = tuple(self.concat) if isinstance(self.concat, list) else self.concat
+        return Cell(tuple(Block(*parts) for parts in self.blocks), concat)
 
 
 def state_name(state: int) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from math import ceil, prod
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, assert_never, get_args
 
 from hwnas.errors import InputError
 
@@ -17,6 +17,14 @@ Activation = Literal["relu", "relu6", "hard_swish", "hard_sigmoid"]
 Window = Literal["conv", "max_pool", "avg_pool"]
 Kind = Literal["input", "add", "mul", "concat", "shift", "mean", "linear", "zero"] | Activation | Window
 Padding = Literal["same", "valid", "symmetric"]
+_WITHOUT_WEIGHTS: dict[Kind, int] = dict.fromkeys(  # a kind that is not here must be counted
+    (
+        *("input", "add", "mul", "concat", "shift", "mean", "zero"),
+        *get_args(Activation),
+        *("max_pool", "avg_pool"),
+    ),
+    0,
+)
 FUSED = ("relu", "relu6")  # the activations that runtimes make a part of the operator before them
 
 
@@ -145,18 +153,25 @@ def executed(graph: Graph) -> Iterator[tuple[str, Layer, tuple[Shape, ...]]]:
 
 def pads(layer: Layer, input_shape: Shape) -> tuple[int, int, int, int]:
     """Return the zeros that a convolution or pooling adds: top, bottom, left, right."""
-    if layer.padding == "valid":
-        return (0, 0, 0, 0)
-    sides: list[int] = []
-    along = zip(input_shape[1:], layer.kernel, layer.stride, layer.dilation, strict=True)
-    for size, kernel, stride, dilation in along:
-        reach = (kernel - 1) * dilation + 1
-        if layer.padding == "symmetric":
-            sides += [(reach - 1) // 2] * 2
-        else:
+    down, across = (
+        _sides(*along, layer.padding)
+        for along in zip(input_shape[1:], layer.kernel, layer.stride, layer.dilation, strict=True)
+    )
+    return (*down, *across)
+
+
+def _sides(size: int, kernel: int, stride: int, dilation: int, padding: Padding) -> tuple[int, int]:
+    reach = (kernel - 1) * dilation + 1
+    match padding:
+        case "same":
             total = max((ceil(size / stride) - 1) * stride + reach - size, 0)
-            sides += [total // 2, total - total // 2]
-    return (sides[0], sides[1], sides[2], sides[3])
+            return total // 2, total - total // 2
+        case "valid":
+            return 0, 0
+        case "symmetric":
+            return (reach - 1) // 2, (reach - 1) // 2
+        case _:
+            assert_never(padding)
 
 
 def fuse_relu(graph: Graph, *, into: frozenset[str]) -> Graph:
@@ -191,7 +206,9 @@ def layer_mult_adds(layer: Layer, input_shapes: tuple[Shape, ...]) -> int:
     """Return a layer's multiply-accumulates for one image."""
     if layer.kind == "conv":
         return prod(layer.shape) * prod(layer.kernel) * (input_shapes[0][0] // layer.groups)
-    return prod(input_shapes[0]) * layer.shape[0] if layer.kind == "linear" else 0
+    if layer.kind == "linear":
+        return prod(input_shapes[0]) * layer.shape[0]
+    return _WITHOUT_WEIGHTS[layer.kind]
 
 
 def layer_parameters(layer: Layer, input_shapes: tuple[Shape, ...]) -> int:
@@ -200,7 +217,9 @@ def layer_parameters(layer: Layer, input_shapes: tuple[Shape, ...]) -> int:
     if layer.kind == "conv":
         weights = filters * prod(layer.kernel) * (input_shapes[0][0] // layer.groups)
         return weights + 2 * filters * layer.norm + filters * layer.bias
-    return filters * (prod(input_shapes[0]) + 1) if layer.kind == "linear" else 0
+    if layer.kind == "linear":
+        return filters * (prod(input_shapes[0]) + 1)
+    return _WITHOUT_WEIGHTS[layer.kind]
 
 
 class Builder:
@@ -321,7 +340,12 @@ class Builder:
 
 def _size_after(size: int, kernel: int, stride: int, dilation: int, padding: Padding) -> int:
     reach = (kernel - 1) * dilation + 1
-    if padding == "same":
-        return ceil(size / stride)
-    free = size - reach + (2 * ((reach - 1) // 2) if padding == "symmetric" else 0)
-    return free // stride + 1
+    match padding:
+        case "same":
+            return ceil(size / stride)
+        case "valid":
+            return (size - reach) // stride + 1
+        case "symmetric":
+            return (size - reach + 2 * ((reach - 1) // 2)) // stride + 1
+        case _:
+            assert_never(padding)

@@ -2,11 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from math import inf
+from typing import ClassVar, Literal
 
 from hwnas.errors import InputError
+from hwnas.network.reading import STRICT
 
 Skeleton = Literal["cifar", "imagenet"]
+Reductions = Literal["inline", "extra"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,14 +22,16 @@ class Scale:
     What N and F are in networks that are not made of cells, their spaces say.
     """
 
+    __pydantic_config__: ClassVar = STRICT
+
     cells: int
     filters: int
     resolution: int
     classes: int
     input_channels: int = 3
     skeleton: Skeleton = "cifar"
-    stem_multiplier: float | None = None
-    reductions: Literal["inline", "extra"] | None = None
+    stem_multiplier: int | float | None = None
+    reductions: Reductions | None = None
     skip_reduction_input: bool = False
 
     def __post_init__(self) -> None:
@@ -35,6 +40,10 @@ class Scale:
                 raise InputError(f"scale: {name} must be at least 1; got {getattr(self, name)}")
         if self.skeleton not in ("cifar", "imagenet"):
             raise InputError(f'scale: skeleton must be "cifar" or "imagenet"; got {self.skeleton!r}')
+        if self.reductions not in (None, "inline", "extra"):
+            raise InputError(f'scale: reductions must be "inline" or "extra"; got {self.reductions!r}')
+        if self.stem_multiplier is not None and not 0 < self.stem_multiplier < inf:
+            raise InputError(f"scale: stem_multiplier must be a number above 0; got {self.stem_multiplier}")
 
     def with_filters(self, filters: int) -> "Scale":
         """Return the same scale with other filters F."""

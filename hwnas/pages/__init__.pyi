@@ -7,5 +7,4 @@ from .pictures import png as png
 from .pictures import svg as svg
 from .report import View as View
 from .report import render_page as render_page
-from .winners import read_published as read_published
-from .winners import read_winners as read_winners
+from .winners import WinnerOnPage as WinnerOnPage

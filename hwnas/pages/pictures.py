@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from hwnas.runs import Candidate
+    from hwnas.training import Epoch
 
 PALETTE = {  # name: in the light, in the dark; the light ones differ from each other, for `svg` finds them by value
     "paper": ("#ffffff", "#14171b"),
@@ -268,15 +269,13 @@ def agreement_figure(inside: Sequence[tuple[float, float]], over: Sequence[tuple
     return figure
 
 
-def history_figure(histories: Mapping[int, Sequence[Mapping[str, float | None]]], *, quantity: str) -> Figure:
-    """Return a quantity of training by epoch, a line for each winner; `histories` are by trial."""
+def history_figure(histories: "Mapping[int, Sequence[Epoch]]") -> Figure:
+    """Return the loss in training by epoch, a line for each winner; `histories` are by trial."""
     with matplotlib.rc_context(STYLE):
-        figure, axes = _plot("epoch", quantity.replace("_", " "), size=(5.8, 3.0))
+        figure, axes = _plot("epoch", "loss", size=(5.8, 3.0))
         for index, (trial, history) in enumerate(histories.items()):
-            points = [(entry.get("epoch"), entry.get(quantity)) for entry in history]
-            known = [(epoch, value) for epoch, value in points if epoch is not None and value is not None]
-            if known:
-                x, y = zip(*known, strict=True)
+            if history:
+                x, y = [epoch.epoch for epoch in history], [epoch.loss for epoch in history]
                 style = ("-", "--", ":")[index // len(SERIES) % 3]
                 axes.plot(x, y, style, color=COLOURS[SERIES[index % len(SERIES)]], label=f"trial {trial}")
         _legend(axes, columns=4)

@@ -12,6 +12,7 @@ from hwnas.pages.winners import read_published, read_winners
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from hwnas.artefacts import Card
     from hwnas.runs import Candidate, Run
     from hwnas.searching import LevelTruth
 
@@ -30,21 +31,23 @@ class View:
     """Everything that the page shows."""
 
     def __init__(self, run: "Run", export_folder: Path) -> None:
-        from optuna.trial import TrialState
-
         from hwnas.errors import InputError
-        from hwnas.runs import candidate_of, front_of
+        from hwnas.runs import front_of
 
         self.run, self.settings, self.name = run, run.settings, run.name
-        self.study = run.study()
-        self.trials = self.study.get_trials(deepcopy=False)
-        self.candidates = [candidate_of(trial) for trial in self.trials if trial.state == TrialState.COMPLETE]
+        self.trials = run.trials()
+        self.candidates = [record.candidate for record in self.trials.in_state("trained")]
         if not self.candidates:
             raise InputError(f"{run.folder} has no trained trial yet. Type: hwnas search --out {run.folder}")
         self.front = front_of(self.candidates)
-        self.winners = read_winners(run, self.candidates, export_folder)
-        self.published = read_published(run.settings, export_folder)
+        self.winners = read_winners(run, self.candidates, self.trials, export_folder)
+        self.published, self.unreadable_published = read_published(run.settings, export_folder)
         self.untrained = len(list(run.folder.glob("winners/*/"))) - len(self.winners)
+
+    @property
+    def unreadable(self) -> list[str]:
+        """Of each card that cannot be read, why, and what to type."""
+        return [winner.unreadable for winner in self.winners if winner.unreadable] + self.unreadable_published
 
     @property
     def verdict(self) -> str:
@@ -61,7 +64,7 @@ class View:
         known = "" if all(w.candidate.measured or w.exported_ms is not None for w in inside) else ", by prediction"
         some = str(len(inside)) if len(inside) == len(self.winners) else f"{len(inside)} of {len(self.winners)}"
         sentence = f"{some} winner{'s' * (len(self.winners) > 1)} under {cap}{known}"
-        accuracies = [winner.record.test_accuracy for winner in inside if winner.record.test_accuracy is not None]
+        accuracies = [winner.record.test_accuracy for winner in inside]
         return (
             f"{sentence}; the best has {_percent(max(accuracies))} % on the test set." if accuracies else f"{sentence}."
         )
@@ -76,7 +79,7 @@ class View:
         """How true the surrogate of a progressive search was, level by level."""
         from hwnas.searching import surrogate_truth
 
-        return surrogate_truth(self.study)
+        return surrogate_truth(self.trials)
 
     @property
     def caveat(self) -> str:
@@ -87,37 +90,34 @@ class View:
 
     @property
     def left_out(self) -> list[tuple[str, int]]:
-        """Why trials were not trained, and how many for each reason."""
-        from optuna.trial import TrialState
-
-        why = [t.user_attrs.get("left_out", "no reason noted") for t in self.trials if t.state == TrialState.PRUNED]
-        counted = Counter(re.sub(r"\btrial \d+", "an earlier trial", str(reason)) for reason in why)
+        """Why trials were not trained to their end, and how many for each reason."""
+        why = [record.left_out for record in self.trials.records if record.left_out]
+        counted = Counter(re.sub(r"\btrial \d+", "an earlier trial", reason) for reason in why)
         return counted.most_common()
 
     @property
     def unfinished(self) -> int:
         """How many trials are running, failed or were cut off."""
-        return sum(not trial.state.is_finished() or trial.state.name == "FAIL" for trial in self.trials)
+        settled = ("trained", "left out")
+        return sum(record.state not in settled and not record.left_out for record in self.trials.records)
 
     @property
     def period(self) -> tuple[str, str]:
         """When the first trial began and the last one ended."""
-        began = [trial.datetime_start for trial in self.trials if trial.datetime_start]
-        ended = [trial.datetime_complete for trial in self.trials if trial.datetime_complete]
+        began = [record.began for record in self.trials.records if record.began]
+        ended = [record.ended_at for record in self.trials.records if record.ended_at]
         first, last = min(began, default=None), max(ended, default=None)
         return f"{first:%Y-%m-%d %H:%M}" if first else "", f"{last:%Y-%m-%d %H:%M}" if last else ""
 
     @property
     def timed(self) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
         """Predicted and measured milliseconds of what was timed: inside the caps, and over one."""
-        from optuna.trial import TrialState
-
         inside: list[tuple[float, float]] = []
         over: list[tuple[float, float]] = []
-        for trial in self.trials:
-            predicted, measured = (trial.user_attrs.get(name) for name in ("predicted_ms", "measured_ms"))
-            if predicted is not None and measured is not None:
-                (over if trial.state == TrialState.PRUNED else inside).append((predicted, measured))
+        for record in self.trials.records:
+            if record.deployed is not None and record.measured_ms is not None:
+                pairs = over if record.left_out and record.scale is None else inside
+                pairs.append((record.deployed.predicted_ms, record.measured_ms))
         return inside, over
 
     @property
@@ -136,11 +136,21 @@ class View:
     @property
     def tested(self) -> list[tuple[str, float, float, bool]]:
         """Names, latencies and test accuracies of exported winners and published networks; whether it is a winner."""
-        own = [(f"trial {w.record.trial}", w.exported_ms, w.record.test_accuracy, True) for w in self.winners]
-        setting = self.settings.setting
-        others = [(f"{c.run}, {c.data.resolution}", c.ms(setting), c.accuracy["test"], False) for c in self.published]
-        found = (*own, *others)
-        return [(name, ms, share, is_own) for name, ms, share, is_own in found if ms is not None and share is not None]
+        winners = [(f"trial {w.record.trial}", w.exported_ms, w.record.test_accuracy, True) for w in self.winners]
+        published = [
+            (f"{card.run}, {card.data.resolution}", self.published_ms(card), card.accuracy.test, False)
+            for card in self.published
+        ]
+        return [
+            (name, ms, share, is_winner)
+            for name, ms, share, is_winner in (*winners, *published)
+            if ms is not None and share is not None
+        ]
+
+    def published_ms(self, card: "Card") -> float | None:
+        """Return the measured latency of a published network in the run's setting."""
+        entry = card.file_in(self.settings.setting)
+        return entry.measured_ms if entry else None
 
     def tested_figure(self) -> "Figure":
         """Return the picture of exported winners beside published networks."""
@@ -154,14 +164,13 @@ class View:
 
         return pictures.agreement_figure(*self.timed)
 
-    def history_figures(self) -> "dict[str, Figure]":
-        """Return pictures of the winners' training by epoch: of the loss and of accuracies, where there are some."""
+    def history_figure(self) -> "Figure | None":
+        """Return the picture of the winners' loss by epoch, if one was trained for more than an epoch."""
         from hwnas.pages import pictures
 
         histories = {winner.record.trial: winner.record.history for winner in self.winners}
-        entries = [entry for history in histories.values() if len(history) > 1 for entry in history]
-        quantities = dict.fromkeys(key for entry in entries for key in entry if "loss" in key or "accuracy" in key)
-        return {name: pictures.history_figure(histories, quantity=name) for name in quantities}
+        is_curve = any(len(history) > 1 for history in histories.values())
+        return pictures.history_figure(histories) if is_curve else None
 
 
 def agreement_of(pairs: Sequence[tuple[float, float]]) -> Agreement:

@@ -1,39 +1,51 @@
 """A run's trained winners, and published networks: their records and their artefacts' cards, as they were written."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal
 
+from hwnas.artefacts import CARD, Card
+from hwnas.errors import InputError, TableError
 from hwnas.latency import Operators, cost_model, latency_by_operator
+from hwnas.runs import TrialRecord, Trials, WinnerFolder, WinnerRecord
 
 if TYPE_CHECKING:
-    from hwnas.latency import CostModel
+    from datetime import datetime
+
+    from hwnas.latency import CostModel, TimedNetwork
     from hwnas.network import Architecture
-    from hwnas.runs import Candidate, Run, SearchSettings
-from hwnas.artefacts import Card, PublishedCard
-from hwnas.runs import Record
+    from hwnas.runs import Candidate, Run
+
+Prediction = Literal["same", "corrected", "changed"]
+_SAME = 0.005  # two predictions that differ by less are the same
 
 
 @dataclass(frozen=True, slots=True)
-class Winner:
+class WinnerOnPage:
     """A trained winner: its trial, its record, and its card where it was exported from these weights."""
 
     candidate: "Candidate"
-    record: Record
-    architecture: "Architecture"
+    record: WinnerRecord
     card: Card | None
     card_folder: str
+    unreadable: str  # why the card cannot be read, if there is one
     is_stale: bool  # exported, but from other weights
     operators: Operators | None
     no_operators: str  # why
+    prediction: Prediction  # the search's, beside the table's
     setting: str
+
+    @property
+    def architecture(self) -> "Architecture":
+        """The network."""
+        return self.record.architecture
 
     @property
     def exported_ms(self) -> float | None:
         """The measured latency of the exported file in the run's setting."""
-        files = self.card.files.values() if self.card else ()
-        return next((file.measured_ms for file in files if file.setting == self.setting), None)
+        entry = self.card.file_in(self.setting) if self.card else None
+        return entry.measured_ms if entry else None
 
     @property
     def latency_ms(self) -> float:
@@ -41,101 +53,123 @@ class Winner:
         return self.candidate.latency_ms if self.exported_ms is None else self.exported_ms
 
 
-def read_winners(run: "Run", candidates: "Sequence[Candidate]", export_folder: Path) -> list[Winner]:
-    """Return the trained winners, the most accurate first."""
+def read_winners(
+    run: "Run", candidates: "Sequence[Candidate]", trials: Trials, export_folder: Path
+) -> list[WinnerOnPage]:
+    """Return the trained winners, the most accurate first; `trials` are all of the study.
+
+    Raises InputError for a record that cannot be read, or is of a trial that is no candidate.
+    """
     model, why_not = cost_model(run.settings.device, run.settings.setting)
     by_trial = {candidate.trial: candidate for candidate in candidates}
-    cards = export_folder / run.name
     winners = [
-        _read_winner(path, by_trial, cards / path.parent.name, model, why_not, run.settings.setting)
-        for path in sorted(run.folder.glob("winners/*/winner.json"))
+        _read_winner(run, folder, by_trial, trials, export_folder, model, why_not)
+        for folder in WinnerFolder.trained_in(run.folder)
     ]
-    return sorted(winners, key=lambda winner: -(winner.record.test_accuracy or 0))
+    return sorted(winners, key=lambda winner: -winner.record.test_accuracy)
 
 
 def _read_winner(
-    path: Path,
+    run: "Run",
+    folder: WinnerFolder,
     candidates: "dict[int, Candidate]",
-    card_folder: Path,
+    trials: Trials,
+    export_folder: Path,
     model: "CostModel | None",
     why_not: str,
-    setting: str,
-) -> Winner:
-    from hwnas.errors import InputError, TableError
-
-    record = _read(path, Record, what="a winner's record", again="hwnas train")
+) -> WinnerOnPage:
+    record = folder.read()
     if record.trial not in candidates:
         raise InputError(
-            f"{path} must be of a trial that this run's search trained; got trial {record.trial}. Move that folder away"
+            f"{folder.record} must be of a trial that this run's search trained; got trial {record.trial}. Move that "
+            "folder away"
         )
-    architecture = _architecture(record, path)
-    operators = None
+    candidate, operators = candidates[record.trial], None
     try:
-        operators = latency_by_operator(model, architecture) if model else None
+        operators = latency_by_operator(model, record.architecture) if model else None
     except TableError as error:
         why_not = str(error)
-    card = None
-    if (card_path := card_folder / "card.json").exists():
-        card = _read(card_path, Card, what="an artefact's card", again="hwnas export")
-    is_stale = card is not None and _is_stale(card, record, path.with_name("weights.safetensors"))
-    return Winner(
-        candidate=candidates[record.trial],
+    prediction = compare_prediction(candidate, operators, model, trials) if model and operators else "same"
+    card_folder = export_folder / run.name / folder.path.name
+    card, unreadable = read_card(card_folder / CARD, again=f"hwnas export {run.folder} --trial {record.trial}")
+    is_stale = card is not None and _is_stale(card, record, folder.weights)
+    return WinnerOnPage(
+        candidate=candidate,
         record=record,
-        architecture=architecture,
         card=None if is_stale else card,
         card_folder=str(card_folder),
+        unreadable=unreadable,
         is_stale=is_stale,
         operators=operators,
         no_operators=why_not,
-        setting=setting,
+        prediction=prediction,
+        setting=run.settings.setting,
     )
 
 
-def read_published(settings: "SearchSettings", export_folder: Path) -> list[PublishedCard]:
-    """Return the cards of published networks that were exported for the same device and the same data."""
+def compare_prediction(candidate: "Candidate", operators: Operators, model: "CostModel", trials: Trials) -> Prediction:
+    """Say whether the search predicted what the table does, or what it does once it is corrected by earlier trials.
+
+    If neither, the table was another one then.
+    """
+    if _is_same(candidate.predicted_ms, operators.predicted_ms):
+        return "same"
+    for networks in _timed_by_then(candidate.trial, trials):
+        try:
+            predicted = model.corrected_by(networks).predict(candidate.architecture)
+        except TableError:  # of one of the networks the table lacks an entry now
+            continue
+        if _is_same(candidate.predicted_ms, predicted.ms):
+            return "corrected"
+    return "changed"
+
+
+def _is_same(ms: float, other_ms: float) -> bool:
+    return abs(ms / other_ms - 1) <= _SAME
+
+
+def _timed_by_then(number: int, trials: Trials) -> "Iterator[list[TimedNetwork]]":
+    """Yield what may have been measured when a trial began, the likeliest first.
+
+    With several workers earlier trials were not at their end by then, and nobody noted which had been measured.
+    """
+    earlier, began = trials.records[:number], trials.records[number].began
+    running = [record.number for record in earlier if not _was_over(record, began)]
+    for count in range(len(running), -1, -1):
+        not_yet = set(running[count:])
+        yield [network for record in earlier if record.number not in not_yet for network in record.measurements]
+
+
+def _was_over(trial: TrialRecord, when: "datetime | None") -> bool:
+    return trial.ended_at is not None and when is not None and trial.ended_at <= when
+
+
+def read_card(path: Path, *, again: str) -> tuple[Card | None, str]:
+    """Return a card, if there is one, or why it cannot be read."""
+    try:
+        return (Card.read(path, again=again) if path.exists() else None), ""
+    except InputError as error:
+        return None, str(error)
+
+
+def read_published(settings: "SearchSettings", export_folder: Path) -> tuple[list[Card], list[str]]:
+    """Return the cards of published networks that were exported for the same device and the same data.
+
+    Those that cannot be read are left out: why is returned, too.
+    """
     from hwnas.network import PUBLISHED
 
-    paths = [path for name in PUBLISHED for path in sorted(export_folder.glob(f"{name}/*/card.json"))]
-    cards = [
-        _read(path, PublishedCard, what="a published network's card", again=f"hwnas export {path.parent.parent.name}")
-        for path in paths
-    ]
+    paths = [path for name in PUBLISHED for path in sorted(export_folder.glob(f"{name}/*/{CARD}"))]
+    cards, unreadable = [], []
+    for path in paths:
+        card, why = read_card(path, again=f"hwnas export {path.parent.parent.name}")
+        cards += [card] if card else []
+        unreadable += [why] if why else []
     same = (None, settings.device, settings.data, settings.seed)  # a run may have such a name: its cards have a trial
-    return [card for card in cards if (card.trial, card.device, card.data.name, card.data.seed) == same]
+    return [card for card in cards if (card.trial, card.device, card.data.name, card.data.seed) == same], unreadable
 
 
-_Read = TypeVar("_Read", Record, Card, PublishedCard)
-
-
-def _read(path: Path, kind: type[_Read], *, what: str, again: str) -> _Read:
-    """Read a versioned JSON file; raises InputError that names it, and the command that writes it again."""
-    from pydantic import TypeAdapter, ValidationError
-
-    from hwnas.errors import InputError
-    from hwnas.support import read_json
-
-    try:
-        return TypeAdapter(kind).validate_python(read_json(path, what=what))
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "content"
-        raise InputError(f"{path} is not {what}: {place}: {first['msg']}. Delete it and type: {again}") from None
-
-
-def _architecture(record: Record, path: Path) -> "Architecture":
-    """Return a winner's architecture, whose graph can be built."""
-    from hwnas.errors import InputError
-    from hwnas.network import Architecture
-
-    try:
-        architecture = Architecture.from_json(record.architecture)
-        _ = architecture.graph
-    except InputError as error:
-        raise InputError(f"{path}: {error}. Delete it and type: hwnas train") from None
-    return architecture
-
-
-def _is_stale(card: Card, record: Record, weights: Path) -> bool:
+def _is_stale(card: Card, record: WinnerRecord, weights: Path) -> bool:
     """Say whether a card belongs to other weights than the winner's."""
     import hashlib
 

@@ -1,52 +1,46 @@
-"""A run's folder: its settings, its study, its winners; what search writes and train, export and report read.
+"""A run's folder: what search writes and train, export and report read.
 
 runs/RUN/settings.json     what the search was asked for
+runs/RUN/run.json          the run's identity
 runs/RUN/journal.log       the Optuna study (unless --storage names another place)
 runs/RUN/winners/ID/       a winner's weights and JSON, by train
 """
 
 import fcntl
-import json
-import os
-import time
-from collections.abc import Iterable, Iterator
+import uuid
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal
+from typing import ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
-from hwnas.latency import Budget
-from hwnas.training import Curve, Look
 from hwnas.errors import InputError
-from hwnas.support import locked, read_json, write_bytes, write_json
-from hwnas.latency import TimedNetwork
-from hwnas.network import Architecture, Scale, ladder
-
-if TYPE_CHECKING:
-    import optuna
-    from optuna.trial import FrozenTrial
-
-    from hwnas.datasets import Dataset
-from hwnas.runs.trial import Candidate
-from hwnas.runs.study import JournalLock
-from hwnas.runs.study import Leases
-from hwnas.runs.settings import SearchSettings
-from hwnas.runs.settings import _first_error
-from hwnas.runs.trial import candidate_of
 from hwnas.runs.front import front_of
-from hwnas.runs.study import repair_journal
+from hwnas.runs.settings import SearchSettings, _first_error
+from hwnas.runs.study import Leases, open_study
+from hwnas.runs.trial import Candidate
+from hwnas.runs.trials import Trials
+from hwnas.support import FileRecord, locked, read_json, write_json
 
-_STUDY = "search"
+_SETTINGS, _IDENTITY = "settings.json", "run.json"
+
+
+class RunIdentity(FileRecord):
+    """What tells a run from others, made once: folders may be renamed, and may have one and the same name."""
+
+    WHAT: ClassVar[str] = "a run's identity"
+
+    study: str  # its name in a storage that several runs share
 
 
 class Run:
     """One run's folder."""
 
-    def __init__(self, folder: Path, settings: SearchSettings) -> None:
+    def __init__(self, folder: Path, settings: SearchSettings, *, begins: bool = False) -> None:
         self.folder = folder
         self.settings = settings
+        self._begins = begins  # or goes on: its settings are still to be written
 
     @property
     def name(self) -> str:
@@ -56,7 +50,7 @@ class Run:
     @classmethod
     def open(cls, folder: str | Path) -> "Run":
         """Open a run that `hwnas search` made; raises InputError where there is none."""
-        path = Path(folder) / "settings.json"
+        path = Path(folder) / _SETTINGS
         if not path.is_file():
             raise InputError(
                 f"{folder} must be a run's folder; it has no settings.json. Type: hwnas search --out {folder}"
@@ -68,28 +62,52 @@ class Run:
 
     @classmethod
     def start(cls, folder: str | Path, settings: SearchSettings) -> "Run":
-        """Make the folder, or take a run up again; raises InputError where that was asked for other things."""
-        path = Path(folder) / "settings.json"
-        if path.exists():
-            before = cls.open(folder).settings
-            for name, value in settings:
-                if name != "trials" and getattr(before, name) != value:
-                    raise InputError(
-                        f"{folder} was begun with {name} = {getattr(before, name)!r}; got {value!r}. "
-                        f"Give that again to go on, or another --out to begin anew"
-                    )
-        write_json(path, settings.model_dump())
-        return cls(Path(folder), settings)
+        """Begin a run, or take one up again; nothing is written before it is `locked`.
+
+        Raises InputError where the folder's run was asked for other things.
+        """
+        run = cls(Path(folder), settings, begins=True)
+        run._check_same()
+        return run
 
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep other processes from working in this folder; raises InputError where one does."""
+        if self._begins:
+            self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / ".lock").open("w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 raise InputError(f"{self.folder} is in use by another hwnas; wait for it, or stop it") from None
+            if self._begins:
+                self._write_settings()
             yield
+
+    def _write_settings(self) -> None:
+        self._check_same()
+        if not (self.folder / _SETTINGS).exists():
+            self._identify(f"{self.name}-{uuid.uuid4().hex[:12]}")
+        write_json(self.folder / _SETTINGS, self.settings.model_dump())
+
+    def _check_same(self) -> None:
+        """Raise InputError where the folder's run was asked for other things than this one."""
+        if not (self.folder / _SETTINGS).exists():
+            return
+        before = Run.open(self.folder).settings
+        for name, value in self.settings:
+            if name != "trials" and getattr(before, name) != value:
+                raise InputError(
+                    f"{self.folder} was begun with {name} = {getattr(before, name)!r}; got {value!r}. "
+                    f"Give that again to go on, or another --out to begin anew"
+                )
+
+    def _identify(self, study: str) -> RunIdentity:
+        """Return the run's identity; it is made, with this study's name, where there is none yet."""
+        path = self.folder / _IDENTITY
+        if not path.exists():
+            RunIdentity(version=RunIdentity.VERSION, study=study).write(path)
+        return RunIdentity.read(path, again=f"hwnas search --out {self.folder}")
 
     def deciding(self) -> AbstractContextManager[None]:
         """Let one worker at a time decide what is done next."""
@@ -101,35 +119,17 @@ class Run:
         with (self.folder / ".leases.lock").open("a") as file:
             yield Leases(file)
 
-    def study(self) -> "optuna.Study":
-        """Return the study, made if there is none yet; a journal that was cut short is repaired first."""
-        import optuna
-        from optuna.storages import JournalStorage
-        from optuna.storages.journal import JournalFileBackend
-        from sqlalchemy.exc import SQLAlchemyError
+    def trials(self) -> Trials:
+        """Return the trials of the study, which is made if there is none yet.
 
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        storage: Any = self.settings.storage
-        name = f"{self.folder.resolve().name}" if storage else _STUDY
-        if storage is None:
-            journal = self.folder / "journal.log"
-            lock: Any = JournalLock(journal)
-            lock.acquire()  # a record that another process is writing is not a torn one
-            repair_journal(journal)
-            lock.release()
-            storage = JournalStorage(JournalFileBackend(str(journal), lock_obj=lock))
-        try:
-            return optuna.create_study(
-                storage=storage, study_name=name, directions=["maximize", "minimize"], load_if_exists=True
-            )
-        except (ImportError, ValueError, OSError, SQLAlchemyError) as error:
-            raise InputError(f"--storage must be a URL that Optuna knows, such as sqlite:///x.db; {error}") from None
+        Raises InputError for a storage that cannot be used, and for a study that a newer hwnas has written.
+        """
+        study = self._identify(self.name).study  # older runs have no identity: their study has the folder's name
+        return Trials(*open_study(self.folder, storage=self.settings.storage, name=study)).refresh()
 
     def candidates(self) -> list[Candidate]:
         """Return the trained trials, in their order."""
-        from optuna.trial import TrialState
-
-        return [candidate_of(trial) for trial in self.study().get_trials(states=(TrialState.COMPLETE,))]
+        return [record.candidate for record in self.trials().in_state("trained")]
 
     def choose(self, winners: int, *, trial: int | None = None) -> list[Candidate]:
         """Return one trial, or `winners` of the front: the most accurate one, and others spread evenly over it.
@@ -138,11 +138,11 @@ class Run:
         """
         candidates = self.candidates()
         if trial is not None:
-            found = [candidate for candidate in candidates if candidate.trial == trial]
-            if not found:
+            chosen = [candidate for candidate in candidates if candidate.trial == trial]
+            if not chosen:
                 trained = ", ".join(str(candidate.trial) for candidate in candidates) or "none"
                 raise InputError(f"--trial must be one that the search trained; got {trial}; there are: {trained}")
-            return found
+            return chosen
         front = front_of(candidates)
         if not front:
             raise InputError(f"{self.folder} has no trained trial yet. Type: hwnas search --out {self.folder}")

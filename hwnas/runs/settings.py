@@ -1,28 +1,14 @@
 """What a search was asked for: settings.json of a run."""
 
-import fcntl
-import json
-import os
-import time
-from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from hwnas.latency import Budget
-from hwnas.training import Curve, Look
 from hwnas.errors import InputError
-from hwnas.support import locked, read_json, write_bytes, write_json
-from hwnas.latency import TimedNetwork
-from hwnas.network import Architecture, Scale, ladder
+from hwnas.latency import Budget
+from hwnas.network import Scale, ladder
 
 if TYPE_CHECKING:
-    import optuna
-    from optuna.trial import FrozenTrial
-
     from hwnas.datasets import Dataset
 
 

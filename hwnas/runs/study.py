@@ -1,29 +1,128 @@
-"""The study of a run: its journal, which survives a crash, and the leases of its trials."""
+"""The study of a run: its journal, which survives a crash, and the leases of its trials.
+
+The journal is a file as Optuna writes it, so that Optuna's own tools read it. It is read on from where it was read
+before, and what belongs together is written, and flushed to the disk, at once.
+"""
 
 import fcntl
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal
+from typing import IO, TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from optuna.storages.journal import BaseJournalBackend
 
-from hwnas.latency import Budget
-from hwnas.training import Curve, Look
 from hwnas.errors import InputError
-from hwnas.support import locked, read_json, write_bytes, write_json
-from hwnas.latency import TimedNetwork
-from hwnas.network import Architecture, Scale, ladder
+from hwnas.support import write_bytes
 
 if TYPE_CHECKING:
     import optuna
-    from optuna.trial import FrozenTrial
 
-    from hwnas.datasets import Dataset
+_NAME = "search"  # of the study in a journal: there is one in each
+_FORMAT = 2  # of trials' records: from 2 on each measurement and each look is an attribute of its own
+_FORMAT_KEY = "hwnas:format"
+
+Together = Callable[[], AbstractContextManager[None]]  # within it, what is written is written at once
+
+
+def open_study(folder: Path, *, storage: str | None, name: str) -> "tuple[optuna.Study, Together]":
+    """Return a run's study, made if there is none yet, and what writes to it together.
+
+    It is in the folder's journal, which is repaired where it was cut short, or in another `storage` under its `name`.
+    Raises InputError for a storage that cannot be used, and for a study that a newer hwnas has written.
+    """
+    import optuna
+    from optuna.storages import JournalStorage
+    from sqlalchemy.exc import SQLAlchemyError
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    journal = None if storage else Journal(folder / "journal.log")
+    place: Any = JournalStorage(journal) if journal else storage
+    try:
+        study = optuna.create_study(
+            storage=place,
+            study_name=_NAME if journal else name,
+            directions=["maximize", "minimize"],
+            load_if_exists=True,
+        )
+    except (ImportError, ValueError, OSError, SQLAlchemyError) as error:
+        raise InputError(f"--storage must be a URL that Optuna knows, such as sqlite:///x.db; {error}") from None
+    _check_format(study, folder)
+    return study, journal.together if journal else nullcontext
+
+
+def _check_format(study: "optuna.Study", folder: Path) -> None:
+    """Note the format in a new study; raises InputError for one of a newer hwnas."""
+    written = study.user_attrs.get(_FORMAT_KEY)
+    if written is None and not study.get_trials(deepcopy=False):
+        study.set_user_attr(_FORMAT_KEY, _FORMAT)
+    elif written is not None and not (isinstance(written, int) and written <= _FORMAT):
+        raise InputError(
+            f"the study of {folder} must be of format {_FORMAT} or older; got {written!r}, which a newer hwnas wrote. "
+            "Update hwnas, or search again with another --out"
+        )
+
+
+class Journal(BaseJournalBackend):
+    """A journal file: a record a line, in JSON. Whoever writes has its lock; whoever reads needs none."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._lock = path, JournalLock(path)
+        self._read, self._offset = 0, 0  # how many records were read, and where the next one begins
+        self._held: list[dict[str, Any]] | None = None  # what is to be written together
+        with self._lock:  # a record that another process is writing is not a torn one
+            repair_journal(path)
+            path.touch()
+
+    def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
+        """Yield the records from this number on, up to the last whole one; then those that are not written yet."""
+        yield from self._from_file(log_number_from)
+        if self._held:
+            yield from self._held[max(0, log_number_from - self._read) :]
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Write records, and flush them to the disk; not yet, where they are written together with others."""
+        if self._held is not None:
+            self._held += logs
+        elif logs:
+            with self._lock:
+                self._write(logs)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Write at its end, at once, what is written within it; nobody else writes meanwhile."""
+        with self._lock:
+            self._held = []
+            try:
+                yield
+            finally:  # what is held is known to the study already
+                held, self._held = self._held, None
+                if held:
+                    self._write(held)
+
+    def _from_file(self, first: int) -> Iterator[dict[str, Any]]:
+        if first < self._read:
+            self._read, self._offset = 0, 0
+        if self._path.stat().st_size == self._offset:
+            return
+        with self._path.open("rb") as file:
+            file.seek(self._offset)
+            for line in file:
+                if not line.endswith(b"\n"):  # it is being written
+                    return
+                number = self._read
+                self._read, self._offset = number + 1, self._offset + len(line)
+                if number >= first:
+                    yield json.loads(line)
+
+    def _write(self, logs: list[dict[str, Any]]) -> None:
+        with self._path.open("ab") as file:
+            file.write(b"".join(json.dumps(log, separators=(",", ":")).encode() + b"\n" for log in logs))
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def repair_journal(path: Path) -> Path | None:
@@ -52,7 +151,7 @@ def _is_record(line: bytes) -> bool:
 
 
 class JournalLock:
-    """A lock for Optuna's journal that the system frees when its owner dies; Optuna's own then blocks for 30 s.
+    """A lock for the journal that the system frees when its owner dies; Optuna's own then blocks for 30 s.
 
     What an owner that was killed left of a record is cut off before another one is written behind it.
     """
@@ -61,16 +160,13 @@ class JournalLock:
         self._journal = journal
         self._path = journal.with_name(f".{journal.stem}.lock")
 
-    def acquire(self) -> bool:
-        """Wait for the lock."""
+    def __enter__(self) -> None:
         self._file = self._path.open("w")
         fcntl.flock(self._file, fcntl.LOCK_EX)
         if self._is_torn():
             repair_journal(self._journal)
-        return True
 
-    def release(self) -> None:
-        """Let others have it."""
+    def __exit__(self, *_: object) -> None:
         self._file.close()
 
     def _is_torn(self) -> bool:

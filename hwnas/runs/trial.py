@@ -1,29 +1,40 @@
-"""What a trial of the study says."""
+"""A trial of a search: its record, and what writes it. Nothing else spells the names of a study's attributes.
 
-import fcntl
-import json
-import os
-import time
-from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal
+What a trial chose are its parameters in the study; what is known of its network and what has come of it are user
+attributes, each written once: a measurement, and a look at its training, is an attribute of its own.
+"""
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from hwnas.latency import Budget
-from hwnas.training import Curve, Look
+from pydantic import BeforeValidator, ConfigDict, InstanceOf, TypeAdapter, ValidationError, with_config
+
 from hwnas.errors import InputError
-from hwnas.support import locked, read_json, write_bytes, write_json
 from hwnas.latency import TimedNetwork
-from hwnas.network import Architecture, Scale, ladder
+from hwnas.network import Architecture
+from hwnas.training import Curve, Look
 
 if TYPE_CHECKING:
     import optuna
+    from optuna.distributions import CategoricalDistribution
     from optuna.trial import FrozenTrial
 
-    from hwnas.datasets import Dataset
+TARGET = "target"  # the parameter that is the latency target, a share of the cap
+_MEASUREMENT, _LOOK = "measurement:", "look:"  # + a number: attributes of which a trial may have several
+_MEASUREMENTS_BEFORE, _LOOKS_BEFORE = "timed", "looks"  # in format 1 each was one list
+
+State = Literal["waiting", "running", "trained", "left out", "failed"]
+_STATES: Mapping[str, State] = {
+    "WAITING": "waiting",
+    "RUNNING": "running",
+    "COMPLETE": "trained",
+    "PRUNED": "left out",
+    "FAIL": "failed",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,46 +59,305 @@ class Candidate:
     spread: float | None = None
 
 
-def candidate_of(trial: "FrozenTrial") -> Candidate:
-    """Return what a finished trial says of its candidate."""
-    attributes = trial.user_attrs
-    stopped = attributes.get("stopped", {})
-    return Candidate(
-        trial=trial.number,
-        architecture=Architecture.from_json(attributes["architecture"]),
-        target=trial.params["target"],
-        accuracy=trial.values[0],
-        latency_ms=trial.values[1],
-        measured=attributes["measured_ms"] is not None,
-        predicted_ms=attributes["predicted_ms"],
-        predicted_error=attributes["predicted_error"],
-        mult_adds=attributes["mult_adds"],
-        parameters=attributes["parameters"],
-        stopped_after=stopped.get("epoch"),
-        spread=stopped.get("spread"),
-    )
+@dataclass(frozen=True, slots=True)
+class Deployed:
+    """A trial's network at the scale that it is deployed at, what it costs and was predicted to take."""
+
+    architecture: Architecture
+    mult_adds: int
+    parameters: int
+    predicted_ms: float
+    predicted_error: float
 
 
-def curve_of(trial: "FrozenTrial") -> Curve:
-    """Return the learning curve of a trial that was looked at, whether it is finished or not."""
-    attributes = trial.user_attrs
-    measured = attributes.get("measured_ms")
-    return Curve(
-        number=trial.number,
-        target=trial.params["target"],
-        latency_ms=attributes["predicted_ms"] if measured is None else measured,
-        looks=tuple(Look(**look) for look in attributes["looks"]),
-        accuracy=trial.values[0] if trial.values is not None and "stopped" not in attributes else None,
-    )
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """After how many epochs a short training was stopped, and the accuracy that it would have come to."""
+
+    epoch: float
+    accuracy: float
+    spread: float
 
 
-def timed_networks(trials: "Iterable[FrozenTrial]") -> list[TimedNetwork]:
-    """Return the whole networks that trials measured, their attribute "timed".
+@dataclass(frozen=True, slots=True)
+class ShortlyTrained:
+    """What a short training took, and its accuracy, a share."""
 
-    Raises TableError for what is no measurement.
+    seconds: float
+    images_seen: int
+    accuracy: float
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class TrialRecord:
+    """What the study has of a trial.
+
+    `scale` is the place, among the search's scales, at which its network is trained; a trial that has one has claimed
+    that network, unless it was left out. `choices` has all parameters once the trial has chosen.
     """
-    return [
-        TimedNetwork.from_json(entry, f"trial {trial.number} of the study")
-        for trial in trials
-        for entry in trial.user_attrs.get("timed", [])
-    ]
+
+    number: int
+    state: State
+    choices: Mapping[str, Any]
+    values: tuple[float, float] | None = None  # accuracy, a share, and latency in ms, of a trained one
+    began: datetime | None = None
+    ended_at: datetime | None = None
+    deployed: Deployed | None = None
+    measured_ms: float | None = None
+    measurements: tuple[TimedNetwork, ...] = ()
+    scale: int | None = None
+    left_out: str = ""  # why
+    ended: str = ""  # why the search ended with it
+    looks: tuple[Look, ...] = ()
+    stopped: Stopped | None = None
+    parent: int | None = None  # the trial with whose weights its training began
+    parent_is_chosen: bool = False
+    training: ShortlyTrained | None = None
+
+    @property
+    def target(self) -> float:
+        """The latency target, a share of the cap."""
+        return float(self.choices[TARGET])
+
+    @property
+    def claimed(self) -> Architecture | None:
+        """The network that it trains, or has trained, and no other trial is to train."""
+        return self.deployed.architecture if self.deployed and self.scale is not None and not self.left_out else None
+
+    @property
+    def candidate(self) -> Candidate:
+        """The candidate of a trained trial."""
+        assert self.deployed is not None  # or it would not be trained
+        assert self.values is not None
+        return Candidate(
+            trial=self.number,
+            architecture=self.deployed.architecture,
+            target=self.target,
+            accuracy=self.values[0],
+            latency_ms=self.values[1],
+            measured=self.measured_ms is not None,
+            predicted_ms=self.deployed.predicted_ms,
+            predicted_error=self.deployed.predicted_error,
+            mult_adds=self.deployed.mult_adds,
+            parameters=self.deployed.parameters,
+            stopped_after=self.stopped.epoch if self.stopped else None,
+            spread=self.stopped.spread if self.stopped else None,
+        )
+
+    @property
+    def curve(self) -> Curve:
+        """The learning curve of a trial that was looked at, whether it is finished or not."""
+        assert self.deployed is not None  # or it would not be trained
+        return Curve(
+            number=self.number,
+            target=self.target,
+            latency_ms=self.deployed.predicted_ms if self.measured_ms is None else self.measured_ms,
+            looks=self.looks,
+            accuracy=self.values[0] if self.values is not None and self.stopped is None else None,
+        )
+
+    @classmethod
+    def of(cls, trial: "FrozenTrial") -> "TrialRecord":
+        """Read a trial of the study; raises InputError, which names it, for what is no record."""
+        place = f"trial {trial.number} of the study"
+        attributes = trial.user_attrs
+        try:
+            noted = _reader().validate_python({name: attributes[name] for name in _NOTED & attributes.keys()})
+            return cls(
+                number=trial.number,
+                state=_STATES[trial.state.name],
+                choices=trial.params,
+                values=(trial.values[0], trial.values[1]) if trial.state.name == "COMPLETE" else None,
+                began=trial.datetime_start,
+                ended_at=trial.datetime_complete,
+                deployed=noted.deployed,
+                measured_ms=noted.measured_ms,
+                measurements=tuple(
+                    TimedNetwork.from_json(value, place)
+                    for value in _numbered(attributes, _MEASUREMENT, before=_MEASUREMENTS_BEFORE)
+                ),
+                scale=noted.scale,
+                left_out=noted.left_out,
+                ended=noted.ended,
+                looks=tuple(map(_look_reader().validate_python, _numbered(attributes, _LOOK, before=_LOOKS_BEFORE))),
+                stopped=noted.stopped,
+                parent=noted.parent,
+                parent_is_chosen="parent" in attributes,
+                training=noted.training,
+            )
+        except (ValidationError, KeyError, TypeError, IndexError) as error:
+            raise InputError(
+                f"{place} must be as `hwnas search` writes it; got: {_reason(error)}. Search again, with another --out"
+            ) from None
+
+
+class OpenTrial:
+    """A trial that is being evaluated: each method writes what has come about, all of it at once."""
+
+    def __init__(
+        self, trial: "optuna.Trial", together: "Callable[[], AbstractContextManager[None]]" = nullcontext
+    ) -> None:
+        self._trial, self._together = trial, together
+        self.number = trial.number
+
+    @property
+    def record(self) -> TrialRecord:
+        """What the study has of it now."""
+        return TrialRecord.of(self._trial.study._storage.get_trial(self._trial._trial_id))
+
+    def choose(self, distributions: "Mapping[str, CategoricalDistribution]") -> None:
+        """Let the study's sampler choose; raises what that raises."""
+        first, *others = distributions
+        self._trial.suggest_categorical(first, list(distributions[first].choices))  # now the sampler thinks
+        with self._together():
+            for name in others:
+                self._trial.suggest_categorical(name, list(distributions[name].choices))
+
+    def deploy(
+        self,
+        network: Deployed,
+        *,
+        excesses: Mapping[str, float],
+        measured_ms: float | None = None,
+        left_out: str = "",
+    ) -> None:
+        """Note the trial's network and how far it is from each cap, as a share; and where it is left out, why."""
+        with self._together():
+            self._note(
+                architecture=network.architecture.to_json(),
+                mult_adds=network.mult_adds,
+                parameters=network.parameters,
+                predicted_ms=network.predicted_ms,
+                predicted_error=network.predicted_error,
+            )
+            if measured_ms is not None:
+                self._note(measured_ms=measured_ms)
+            for name, excess in excesses.items():
+                if name not in self._trial.constraints:
+                    self._trial.set_constraint(name, excess)
+            if left_out:
+                self._note(left_out=left_out)
+
+    def leave_out(self, why: str) -> None:
+        """Note why the trial is not trained to its end."""
+        self._note(left_out=why)
+
+    def claim(self, scale: int) -> None:
+        """Note at which of the search's scales the trial's network is trained."""
+        self._note(scale=scale)
+
+    def end(self, why: str) -> None:
+        """Note why the search ends with it."""
+        self._note(ended=why)
+
+    def measured(self, network: TimedNetwork) -> None:
+        """Note a measurement."""
+        self._note(**{f"{_MEASUREMENT}{len(self.record.measurements)}": network.to_json()})
+
+    def looked(self, look: Look) -> None:
+        """Note a look at its training, unless the same one was noted before the trial was cut off."""
+        before = self.record.looks
+        at = next((at for at, earlier in enumerate(before) if earlier.epoch >= look.epoch), len(before))
+        self._note(**{f"{_LOOK}{at}": asdict(look)})
+
+    def inherited(self, parent: int | None) -> None:
+        """Note with the weights of which trial its training begins."""
+        self._note(parent=parent)
+
+    def trained(self, training: ShortlyTrained, stopped: Stopped | None) -> None:
+        """Note what its training has come to."""
+        with self._together():
+            self._note(**asdict(training))
+            if stopped is not None:
+                self._note(stopped=asdict(stopped))
+
+    def tell(self, accuracy: float, latency_ms: float) -> None:
+        """End it as trained."""
+        self._trial.study.tell(self._trial, [accuracy, latency_ms])
+
+    def tell_left_out(self) -> None:
+        """End it as left out."""
+        from optuna.trial import TrialState
+
+        self._trial.study.tell(self._trial, state=TrialState.PRUNED)
+
+    def fail(self) -> None:
+        """End it without a candidate."""
+        from optuna.trial import TrialState
+
+        self._trial.study.tell(self._trial, state=TrialState.FAIL)
+
+    def _note(self, **attributes: Any) -> None:
+        for name, value in attributes.items():
+            self._trial.set_user_attr(name, value)
+
+
+def scale_of(trial: "FrozenTrial") -> int | None:
+    """Return the place of the scale at which a trial's network is trained, as its record has it, without the rest."""
+    scale: int | None = trial.user_attrs.get("scale")
+    return scale
+
+
+@with_config(ConfigDict(arbitrary_types_allowed=True))
+@dataclass(frozen=True, slots=True)
+class _Noted:
+    """A trial's user attributes, but for those of which it may have several; each field is one by its name."""
+
+    architecture: Annotated[InstanceOf[Architecture], BeforeValidator(Architecture.from_json)] | None = None
+    mult_adds: int = 0
+    parameters: int = 0
+    predicted_ms: float = 0.0
+    predicted_error: float = 0.0
+    measured_ms: float | None = None
+    scale: int | None = None
+    left_out: str = ""
+    ended: str = ""
+    parent: int | None = None
+    stopped: Stopped | None = None
+    seconds: float = 0.0
+    images_seen: int = 0
+    accuracy: float | None = None
+    seed: int = 0
+
+    @property
+    def deployed(self) -> Deployed | None:
+        """The network, if there is one yet."""
+        if self.architecture is None:
+            return None
+        return Deployed(self.architecture, self.mult_adds, self.parameters, self.predicted_ms, self.predicted_error)
+
+    @property
+    def training(self) -> ShortlyTrained | None:
+        """The training, if it is done."""
+        if self.accuracy is None:
+            return None
+        return ShortlyTrained(self.seconds, self.images_seen, self.accuracy, self.seed)
+
+
+_NOTED = frozenset(field.name for field in fields(_Noted))
+
+
+@cache
+def _reader() -> TypeAdapter[_Noted]:
+    return TypeAdapter(_Noted)
+
+
+@cache
+def _look_reader() -> TypeAdapter[Look]:
+    return TypeAdapter(Look)
+
+
+def _numbered(attributes: Mapping[str, Any], prefix: str, *, before: str) -> list[Any]:
+    """Return the values of attributes that are numbered; of older trials those in the list `before`."""
+    values = dict(enumerate(attributes.get(before, ())))
+    values |= {int(name.removeprefix(prefix)): attributes[name] for name in attributes if name.startswith(prefix)}
+    return [values[number] for number in sorted(values)]
+
+
+def _reason(error: Exception) -> str:
+    """Return what is wrong with an attribute, in words."""
+    if not isinstance(error, ValidationError):
+        return repr(error)
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"

@@ -1,30 +1,148 @@
-"""A trained winner: winner.json of its folder in a run."""
+"""A trained winner: the folder RUN/winners/TRIAL, and winner.json in it, which says what was trained and how well."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
-from hwnas.latency import Operators, cost_model, latency_by_operator
+from pydantic import PlainSerializer, PlainValidator
+
+from hwnas.errors import InputError
+from hwnas.network import Architecture
+from hwnas.support import FileRecord, Record
+from hwnas.training import Epoch, TrainingSettings
 
 if TYPE_CHECKING:
-    from hwnas.latency import CostModel
-    from hwnas.network import Architecture
-    from hwnas.runs.run import Run
-    from hwnas.runs.settings import SearchSettings
+    from collections.abc import Mapping
+
+    from hwnas.datasets import Dataset
     from hwnas.runs.trial import Candidate
+    from hwnas.training import Trained
+
+
+def _architecture(value: Any) -> Architecture:
+    """Return the architecture of JSON values, whose graph can be built."""
+    try:
+        architecture = value if isinstance(value, Architecture) else Architecture.from_json(value)
+        _ = architecture.graph
+    except InputError as error:
+        raise ValueError(str(error)) from None
+    return architecture
+
+
+NetworkField = Annotated[Architecture, PlainValidator(_architecture), PlainSerializer(lambda one: one.to_json())]
+
+
+class DataRecord(Record):
+    """What a data set says of itself to who reads a network that was trained on it; `seed` is of its split."""
+
+    name: str
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]  # by channel, of pixels from 0 to 1
+    std: tuple[float, ...]
+    resolution: int  # pixels
+    channels: int
+    seed: int
+
+    @classmethod
+    def of(cls, dataset: "Dataset", *, seed: int) -> Self:
+        """Return what a data set says."""
+        return cls(
+            name=dataset.name,
+            classes=dataset.classes,
+            mean=dataset.mean,
+            std=dataset.std,
+            resolution=dataset.resolution,
+            channels=dataset.channels,
+            seed=seed,
+        )
+
+
+class WinnerRecord(FileRecord):
+    """What winner.json says; accuracies are shares."""
+
+    WHAT: ClassVar[str] = "a winner's record"
+
+    trial: int
+    architecture: NetworkField
+    training: TrainingSettings
+    data: DataRecord
+    test_accuracy: float
+    search_accuracy: float
+    search_latency_ms: float
+    measured: bool  # what the search says of latency; otherwise it was predicted
+    predicted_ms: float
+    predicted_error: float
+    mult_adds: int
+    parameters: int
+    seconds: float
+    images_seen: int
+    history: tuple[Epoch, ...]
+    versions: dict[str, str | None]
+
+    @classmethod
+    def of(
+        cls,
+        candidate: "Candidate",
+        trained: "Trained",
+        settings: TrainingSettings,
+        data: DataRecord,
+        *,
+        test_accuracy: float,
+        versions: "Mapping[str, str]",
+    ) -> Self:
+        """Return the record of a candidate that was trained to the end."""
+        return cls(
+            version=cls.VERSION,
+            trial=candidate.trial,
+            architecture=candidate.architecture,
+            training=settings,
+            data=data,
+            test_accuracy=test_accuracy,
+            search_accuracy=candidate.accuracy,
+            search_latency_ms=candidate.latency_ms,
+            measured=candidate.measured,
+            predicted_ms=candidate.predicted_ms,
+            predicted_error=candidate.predicted_error,
+            mult_adds=candidate.mult_adds,
+            parameters=candidate.parameters,
+            seconds=trained.seconds,
+            images_seen=trained.images_seen,
+            history=tuple(trained.history),
+            versions=dict(versions),
+        )
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
-    """What a winner's winner.json says, as far as the page needs it; a share is None where it is not known."""
+class WinnerFolder:
+    """A winner's folder in a run: its record, once it is trained, its weights, and a checkpoint while it is trained."""
 
-    version: Literal[1]
-    trial: int
-    architecture: dict[str, Any]
-    training: dict[str, Any] = field(default_factory=dict)
-    test_accuracy: float | None = None
-    seconds: float | None = None
-    images_seen: int | None = None
-    history: list[dict[str, float | None]] = field(default_factory=list)
-    versions: dict[str, str | None] = field(default_factory=dict)
+    path: Path
+
+    @staticmethod
+    def trained_in(run: Path) -> "list[WinnerFolder]":
+        """Return the folders of a run's trained winners, by trial."""
+        return [WinnerFolder(path.parent) for path in sorted(run.glob("winners/*/winner.json"))]
+
+    @property
+    def record(self) -> Path:
+        """The record's file."""
+        return self.path / "winner.json"
+
+    @property
+    def weights(self) -> Path:
+        """The file of the trained weights."""
+        return self.path / "weights.safetensors"
+
+    @property
+    def checkpoint(self) -> Path:
+        """The file by which a training that was cut off goes on."""
+        return self.path / "checkpoint.safetensors"
+
+    @property
+    def again(self) -> str:
+        """The command that trains it anew."""
+        return f"hwnas train {self.path.parent.parent} --trial {self.path.name.lstrip('0') or '0'}"
+
+    def read(self) -> WinnerRecord:
+        """Return the record; raises InputError that says how it is made anew."""
+        return WinnerRecord.read(self.record, again=self.again)

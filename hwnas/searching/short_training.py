@@ -6,47 +6,60 @@ training that was cut off goes on as if it had not been.
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hwnas.runs import curve_of
-from hwnas.searching import pruners
-from hwnas.searching.estimators import get
+from hwnas.errors import TrainingError
+from hwnas.searching import estimators, pruners
+from hwnas.searching.estimators import Estimate
+from hwnas.searching.kept_weights import KeptWeights
 from hwnas.support import bar
-from hwnas.training import Curve, Look, Progress, Watch, extrapolate
+from hwnas.training import Progress, Watch
 
 if TYPE_CHECKING:
-    import optuna
-
     from hwnas.datasets import Dataset
     from hwnas.network import Architecture
-    from hwnas.runs import Run
+    from hwnas.runs import OpenTrial, Run, Stopped, Trials
+    from hwnas.training import Curve, Look
 
 
-@dataclass(frozen=True, slots=True)
 class ShortTraining:
-    """Trains the proxies of a run's study; `on_step` is called at every step of a training."""
+    """Trains the proxies of a run; `on_step` is called at every step of a training."""
 
-    run: "Run"
-    study: "optuna.Study"
-    on_step: Callable[[], None]
+    def __init__(self, run: "Run", trials: "Trials", on_step: Callable[[], None]) -> None:
+        self._run, self._trials, self._on_step = run, trials, on_step
+        self._kept = KeptWeights(trials, self._weights)
 
-    def accuracy(self, trial: "optuna.Trial", proxy: "Architecture", dataset: "Dataset") -> float:
+    def accuracy(self, trial: "OpenTrial", proxy: "Architecture", dataset: "Dataset") -> float:
         """Train a trial's proxy and return its accuracy on the validation part, a share.
 
         Where the pruner stops it, that is what it would have come to, as far as its learning curve says. Raises
-        TrainingError.
+        TrainingError, after which there is no checkpoint left.
         """
-        settings = self.run.settings
+        from hwnas.runs import ShortlyTrained
+
         checkpoint = self._folder / f"{trial.number:04d}.safetensors"
+        try:
+            estimate = self._estimate(trial, proxy, dataset, checkpoint)
+        except TrainingError:
+            checkpoint.unlink(missing_ok=True)
+            raise
+        checkpoint.unlink(missing_ok=True)
+        stopped = self._extrapolated(trial) if estimate.stopped else None
+        accuracy = stopped.accuracy if stopped else estimate.accuracy
+        seed = self._run.settings.seed
+        trial.trained(ShortlyTrained(estimate.seconds, estimate.images_seen, accuracy, seed), stopped)
+        return accuracy
+
+    def _estimate(self, trial: "OpenTrial", proxy: "Architecture", dataset: "Dataset", checkpoint: Path) -> Estimate:
+        settings = self._run.settings
         with bar(f"training trial {trial.number}", 1) as steps:
 
             def on_progress(progress: Progress) -> None:
-                self.on_step()
+                self._on_step()
                 steps.at(progress.step, total=progress.steps)
 
-            estimate = get(settings.estimator).estimate(
+            return estimators.get(settings.estimator).estimate(
                 proxy,
                 dataset,
                 epochs=settings.epochs,
@@ -58,58 +71,46 @@ class ShortTraining:
                 initial=self._parents_weights(trial, proxy),
                 keep=self._weights(trial.number) if settings.inherit else None,
             )
-        checkpoint.unlink(missing_ok=True)
-        accuracy = self._extrapolated(trial) if estimate.stopped else estimate.accuracy
-        figures = {"seconds": estimate.seconds, "images_seen": estimate.images_seen, "accuracy": accuracy}
-        for name, value in {**figures, "seed": settings.seed}.items():
-            trial.set_user_attr(name, value)
-        return accuracy
 
     @property
     def _folder(self) -> Path:
-        return self.run.folder / "trials"
+        return self._run.folder / "trials"
 
-    def _parents_weights(self, trial: "optuna.Trial", proxy: "Architecture") -> Path | None:
+    def _parents_weights(self, trial: "OpenTrial", proxy: "Architecture") -> Path | None:
         """Return the weights that a proxy begins with: of the trained one with most in common, chosen once."""
-        from hwnas.training import in_common
-
-        if not self.run.settings.inherit:
+        if not self._run.settings.inherit:
             return None
-        if "parent" not in trial.user_attrs:
-            complete = [one.number for one in self.study.get_trials(deepcopy=False) if one.state.name == "COMPLETE"]
-            kept = [number for number in complete if self._weights(number).exists()]
-            common = {number: in_common(proxy, self._weights(number)) for number in kept}
-            parent = max(common, key=lambda number: (common[number], number), default=None)
-            trial.set_user_attr("parent", parent if parent is not None and common[parent] else None)
-        parent = trial.user_attrs["parent"]
-        return None if parent is None else self._weights(parent)
+        record = trial.record
+        if not record.parent_is_chosen:
+            parent = self._kept.most_in_common(proxy)
+            trial.inherited(parent)
+            return None if parent is None else self._weights(parent)
+        return None if record.parent is None else self._weights(record.parent)
 
     def _weights(self, number: int) -> Path:
         """Return where a trained proxy's weights are kept for others."""
         return self._folder / f"{number:04d}.weights.safetensors"
 
-    def _watch(self, trial: "optuna.Trial") -> Watch:
+    def _watch(self, trial: "OpenTrial") -> Watch:
         """Return what looks at a trial's training, keeps the looks in the trial, and stops it as the pruner says."""
-        pruner = pruners.get(self.run.settings.pruner)
+        pruner = pruners.get(self._run.settings.pruner)
 
-        def stops(look: Look) -> bool:
-            earlier = [one for one in trial.user_attrs.get("looks", []) if one["epoch"] < look.epoch]
-            trial.set_user_attr("looks", [*earlier, asdict(look)])
+        def stops(look: "Look") -> bool:
+            trial.looked(look)
             return pruner.stops(*self._curves(trial))
 
-        return Watch(pruner.epochs(self.run.settings.epochs, number=trial.number), stops)
+        return Watch(pruner.epochs(self._run.settings.epochs, number=trial.number), stops)
 
-    def _curves(self, trial: "optuna.Trial") -> tuple[Curve, list[Curve]]:
+    def _curves(self, trial: "OpenTrial") -> "tuple[Curve, list[Curve]]":
         """Return a trial's learning curve, and those of all others."""
-        shown = [one for one in self.study.get_trials(deepcopy=False) if one.user_attrs.get("looks")]
-        curves = {one.number: curve_of(one) for one in shown}
-        own = curves.pop(trial.number)
-        return own, list(curves.values())
+        self._trials.refresh()
+        return trial.record.curve, [curve for number, curve in self._trials.curves.items() if number != trial.number]
 
-    def _extrapolated(self, trial: "optuna.Trial") -> float:
-        """Return what a trial that was stopped would have come to; note how sure that is."""
+    def _extrapolated(self, trial: "OpenTrial") -> "Stopped":
+        """Return what a trial that was stopped would have come to, and how sure that is."""
+        from hwnas.runs import Stopped
+        from hwnas.training import extrapolate
+
         curve, others = self._curves(trial)
-        found = extrapolate(curve, others)
-        accuracy = min(max(found.mean, 0.0), 1.0)
-        trial.set_user_attr("stopped", {"epoch": curve.looks[-1].epoch, "accuracy": accuracy, "spread": found.spread})
-        return accuracy
+        expected = extrapolate(curve, others)
+        return Stopped(curve.looks[-1].epoch, min(max(expected.mean, 0.0), 1.0), expected.spread)

@@ -4,18 +4,19 @@ Progressive search plans a level by these predictions, so they tell whether its 
 are of candidates that were chosen for being good: over all candidates of a level a surrogate looks better.
 """
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-from optuna.trial import TrialState
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 from hwnas.runs import kendall, spearman
-from hwnas.searching.strategies.progressive import ITEM, PLAN
+from hwnas.searching.strategies._plans import Plans
 
 if TYPE_CHECKING:
     from optuna.study import Study
 
-TRUTH = "progressive:truth"  # a study attribute: `to_json` of each level that has ended
+    from hwnas.runs import Trials
+
+_TRUTH = "progressive:truth"  # a study attribute: each level that has ended, for whoever looks at the study
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,28 +41,38 @@ class LevelTruth:
         )
 
 
-def surrogate_truth(study: "Study") -> list[LevelTruth]:
+def surrogate_truth(trials: "Trials") -> list[LevelTruth]:
     """Return the truth of each level of which anything was predicted, in their order."""
-    plans = _plans(study)
+    plans = Plans.of(trials.study)
     pairs: dict[int | None, list[tuple[float, float]]] = {}
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)) if plans else ():
-        if ITEM in trial.system_attrs and "stopped" not in trial.user_attrs:
-            number, position = trial.system_attrs[ITEM]
-            predicted = plans[number]["items"][position]["predicted_accuracy"]
-            if predicted is not None:
-                pairs.setdefault(plans[number].get("blocks"), []).append((predicted, trial.values[0]))
+    for number, (plan, position) in sorted(plans.items.items()):
+        record, predicted = trials.records[number], plans[plan].items[position].predicted_accuracy
+        if predicted is not None and record.values is not None and record.stopped is None:
+            pairs.setdefault(plans[plan].blocks, []).append((predicted, record.values[0]))
     return [
-        LevelTruth(blocks, len(found), spearman(*zip(*found, strict=True)), kendall(*zip(*found, strict=True)))
-        for blocks, found in sorted(pairs.items(), key=lambda item: item[0] or 0)
+        LevelTruth(blocks, len(level), spearman(*zip(*level, strict=True)), kendall(*zip(*level, strict=True)))
+        for blocks, level in sorted(pairs.items(), key=lambda item: item[0] or 0)
     ]
 
 
-def ended_levels(study: "Study") -> list[LevelTruth]:
+def ended_levels(trials: "Trials") -> list[LevelTruth]:
     """Return the truth of the levels that ended: another one was planned after them."""
-    plans = _plans(study)
-    latest = plans[max(plans)].get("blocks") if plans else None
-    return [level for level in surrogate_truth(study) if level.blocks != latest] if plans else []
+    plans = Plans.of(trials.study)
+    latest = plans[plans.latest].blocks if plans.latest >= 0 else None
+    return [level for level in surrogate_truth(trials) if level.blocks != latest] if latest is not None else []
 
 
-def _plans(study: "Study") -> dict[int, dict[str, Any]]:
-    return {int(name.removeprefix(PLAN)): plan for name, plan in study.user_attrs.items() if name.startswith(PLAN)}
+def plan_count(trials: "Trials") -> int:
+    """Return how many plans there are: no level has ended since where there are no more of them."""
+    return Plans.of(trials.study).latest + 1
+
+
+def known_levels(study: "Study") -> int:
+    """Return how many levels the study knows the truth of."""
+    return len(study.user_attrs.get(_TRUTH, []))
+
+
+def keep_truth(study: "Study", levels: Sequence[LevelTruth]) -> None:
+    """Keep in the study how true the surrogate was."""
+    if levels:
+        study.set_user_attr(_TRUTH, [asdict(level) for level in levels])

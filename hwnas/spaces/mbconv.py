@@ -74,7 +74,7 @@ def cover(scale: Scale) -> Iterator[Chain]:
 
 
 def _chain(stages: list[list[str]], scale: Scale) -> Chain:
-    small = scale.skeleton == "cifar"
+    small = {"cifar": True, "imagenet": False}[scale.skeleton]
 
     def filters(at_width_1: int) -> int:
         return divisible_by_8(at_width_1 * scale.filters / _WIDTH_1)

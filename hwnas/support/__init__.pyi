@@ -12,3 +12,5 @@ from .progress import Bar as Bar
 from .progress import bar as bar
 from .progress import say as say
 from .progress import show_on_console as show_on_console
+from .records import FileRecord as FileRecord
+from .records import Record as Record

@@ -5,12 +5,12 @@ from functools import cache
 from pathlib import Path
 
 from hwnas import formats
-from hwnas.latency import LatencyTable, Measurement
+from hwnas.device import Setting
+from hwnas.latency import Conditions, LatencyTable, Measurement
 from hwnas.network import executed, ladder
 from hwnas.support import plugins
 
-_SETTING = {"runtime": "tflite", "precision": "fp32", "threads": 1}
-_NAME = "tflite-fp32-1t"
+_SETTING = Setting(runtime="tflite")
 
 
 def pretend_table(
@@ -25,7 +25,8 @@ def pretend_table(
 
     The networks have three classes and read grey images. Where the space grows the scales are those of its cells.
     """
-    table = LatencyTable(folder / "latency_tables" / "host" / f"{_NAME}.json", "host", dict(_SETTING), {})
+    path = folder / "latency_tables" / "host" / f"{_SETTING.name}.json"
+    table = LatencyTable(path, "host", _SETTING, Conditions())
     for name in _operators(space, cells, filters, resolutions):
         table.entries[name] = Measurement(((0.001 + zlib.crc32(name.encode()) % 1000 / 1e5,),))
     table.save()

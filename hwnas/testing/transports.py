@@ -10,7 +10,8 @@ from hwnas.device import Job, Setting
 from hwnas.device.transports import Transport
 from hwnas.errors import DeviceError, InputError
 from hwnas.latency import Conditions
-from hwnas.latency.measure import TimesModels, write_models
+from hwnas.latency.lines import TimesModels
+from hwnas.latency.measure import write_models
 from hwnas.network import Builder
 
 _IS_ALIVE = """
@@ -109,8 +110,8 @@ class TimingContract:
     def test_every_model_arrives_between_the_conditions_and_the_end(self, transport: Transport, job: Job) -> None:
         assert isinstance(transport, TimesModels)
         first, *lines, last = (event for event in transport.time(job) if "waiting" not in event)
-        assert Conditions.from_json(first["conditions"]).fingerprint.keys() >= {"cpu", "runtime", "threads"}
-        assert Conditions.from_json(last["conditions"]).runtime == "tflite"
+        assert Conditions.of_runner(first["conditions"]).fingerprint.keys() >= {"cpu", "runtime", "threads"}
+        assert Conditions.of_runner(last["conditions"]).runtime == "tflite"
         assert last["end"] == len(lines) == 2
         assert {line["name"] for line in lines} == {"small", "large"}
         for line in lines:

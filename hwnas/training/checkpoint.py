@@ -18,7 +18,9 @@ from hwnas.errors import TrainingError
 from hwnas.support import write_atomically
 
 _VERSION = 2
-_NETWORK, _MOMENTUM = "network.", "momentum."
+_NETWORK = "network."
+_OPTIMIZER = {"momentum_buffer": "momentum", "exp_avg": "mean", "exp_avg_sq": "square", "step": "steps"}
+"""What SGD and Adam know of each parameter, and what its tensors are called in a file."""
 
 
 def save(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
@@ -53,21 +55,34 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def tensors_of(network: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Return a network's parameters and buffers, and its momentum, by name."""
+    """Return a network's parameters and buffers, and what its optimizer knows of each parameter, by name."""
     tensors = {f"{_NETWORK}{name}": tensor for name, tensor in network.state_dict().items()}
     for name, parameter in network.named_parameters():
-        if (momentum := optimizer.state[parameter].get("momentum_buffer")) is not None:
-            tensors[f"{_MOMENTUM}{name}"] = momentum
+        for key, value in optimizer.state[parameter].items():
+            if value is not None:
+                tensors[f"{_OPTIMIZER[key]}.{name}"] = value
     return tensors
 
 
 def restore(network: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
     """Put `tensors_of` back, on the network's device and in its memory format."""
-    own = {name.removeprefix(_NETWORK): tensor for name, tensor in tensors.items() if name.startswith(_NETWORK)}
-    network.load_state_dict(own)
+    saved = {name.removeprefix(_NETWORK): tensor for name, tensor in tensors.items() if name.startswith(_NETWORK)}
+    network.load_state_dict(saved)
     for name, parameter in network.named_parameters():
-        if (momentum := tensors.get(f"{_MOMENTUM}{name}")) is not None:
-            optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter.detach()).copy_(momentum)
+        for key, called in _OPTIMIZER.items():
+            if (value := tensors.get(f"{called}.{name}")) is not None:
+                is_like = value.shape == parameter.shape  # Adam's count of steps is one number, on the CPU
+                like = parameter.detach() if is_like else value
+                optimizer.state[parameter][key] = torch.empty_like(like).copy_(value)
+
+
+def settings_in(path: Path) -> Any:
+    """Return the settings of the training that a checkpoint is of, as JSON values; None where it is broken."""
+    try:
+        _, state = load(path)
+    except TrainingError:
+        return None
+    return state["training"]["settings"]
 
 
 def check_same(path: Path, saved: Any, wanted: Any, *, field: str = "") -> None:

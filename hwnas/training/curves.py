@@ -7,7 +7,7 @@ our table of trained cells (benchmarks/early_evidence.py) it ranks them far bett
 training losses. Nothing is assumed of the curve's form: most of the accuracy comes with the learning rate's fall to 0.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,14 +17,19 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
-
 _EXPECTED_ERROR, _WORTH = 0.02, 2.0  # of what is said before anything is known: so large, worth so many trainings
 _FREEDOM = 1.0  # prior deviation of the slope, in units of the expected error for a deviation of one in the loss
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """A finished epoch of a training, or the part with which it ended: the steps and seconds so far, the mean loss."""
+
+    epoch: int | float  # written as it is
+    step: int
+    loss: float
+    learning_rate: float  # of the last step
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)

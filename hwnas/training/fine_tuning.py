@@ -6,21 +6,21 @@ in fp32, so that no label is needed.
 """
 
 import time
+import zlib
 from collections.abc import Callable
 from math import cos, pi
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
+from hwnas.errors import TrainingError
 from hwnas.formats import Quantisation, Reading
 from hwnas.network import Graph, Layer
-from hwnas.support import write_atomically
+from hwnas.training import checkpoint as _checkpoint
 from hwnas.training import hardware as _hardware
 from hwnas.training.batches import normalise
 from hwnas.training.module import Network, deployed_weights
@@ -53,7 +53,8 @@ def fine_tune(
 
     `lowered` is what the file computes of what it reads, with the network's own convolutions: none is split. Its
     activations are rounded to `ranges`. It learns from random training images, `BATCH` in each of `steps`, without them
-    `STEPS`. With `checkpoint` it goes on from there if it was cut off.
+    `STEPS`. With `checkpoint` it goes on from there if it was cut off, and ends with the very weights of one that was
+    not (on the CPU with the same number of threads).
     """
     steps = STEPS if steps is None else steps
     hardware = _hardware.choose("auto", precision="fp32", channels_last=None)
@@ -63,23 +64,25 @@ def fine_tune(
     for module in student.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             parametrize.register_parametrization(module, "weight", _RoundedWeight())
-    first = _resume(student, checkpoint)
-    optimiser, saved = torch.optim.Adam(student.parameters(), lr=_RATE), time.monotonic()
+    optimizer, saved = torch.optim.Adam(student.parameters(), lr=_RATE), time.monotonic()
+    identity = _identity(student, ranges, steps)
+    first = _resume(student, optimizer, checkpoint, identity)
     for step in range(first, steps):
         chosen = torch.randint(len(dataset.whole_train.labels), (BATCH,), generator=torch.Generator().manual_seed(step))
         pixels = dataset.whole_train.read(chosen)
         with torch.no_grad():
             wanted = teacher(normalise(pixels.to(hardware.device), dataset)).log_softmax(1)
         images = torch.from_numpy(reading.seen(pixels.numpy())).to(hardware.device)
-        for group in optimiser.param_groups:
+        for group in optimizer.param_groups:
             group["lr"] = _RATE * 0.5 * (1 + cos(pi * step / steps))
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         F.kl_div(student(images).log_softmax(1), wanted, reduction="batchmean", log_target=True).backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
+        optimizer.step()
         if on_step:
             on_step(step + 1)
         if checkpoint is not None and time.monotonic() >= saved + _SAVE_EVERY_S:
-            _save(student, checkpoint, step + 1)
+            state = {"fine_tuning": identity, "step": step + 1}
+            _checkpoint.save(checkpoint, _checkpoint.tensors_of(student, optimizer), state)
             saved = time.monotonic()
     network.cpu()
     return deployed_weights(student)
@@ -127,18 +130,23 @@ def _take(student: Network, weights: "Weights") -> None:
             inner.bias.copy_(bias)
 
 
-def _save(student: Network, path: Path, step: int) -> None:
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in student.state_dict().items()}
-    write_atomically(path, lambda temporary: save_file(tensors, temporary, {"step": str(step)}))
+def _identity(student: Network, ranges: "Ranges", steps: int) -> str:
+    """Return what is the same for fine-tunings that begin alike."""
+    checksum = zlib.crc32(repr((steps, sorted(ranges.items()))).encode())
+    for name, tensor in sorted(student.state_dict().items()):
+        checksum = zlib.crc32(tensor.detach().cpu().contiguous().numpy().data, zlib.crc32(name.encode(), checksum))
+    return f"{checksum:08x}"
 
 
-def _resume(student: Network, path: Path | None) -> int:
-    """Take the weights of a checkpoint, if there is one of this network; return the step at which to go on."""
+def _resume(student: Network, optimizer: torch.optim.Optimizer, path: Path | None, identity: str) -> int:
+    """Take up a checkpoint, if there is one of this fine-tuning; return the step at which to go on."""
     if path is None or not path.exists():
         return 0
     try:
-        with safe_open(path, framework="pt") as file:
-            student.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
-            return int(file.metadata()["step"])
-    except (SafetensorError, OSError, RuntimeError, KeyError):  # a broken one, or another network's
+        tensors, state = _checkpoint.load(path)
+    except TrainingError:  # a broken one, or another version's
         return 0
+    if state.get("fine_tuning") != identity:
+        return 0
+    _checkpoint.restore(student, optimizer, tensors)
+    return int(state["step"])

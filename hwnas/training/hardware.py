@@ -12,7 +12,7 @@ import torch
 
 from hwnas.errors import InputError
 
-PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+_AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
@@ -34,7 +34,7 @@ def choose(device: str, *, precision: str, channels_last: bool | None) -> Hardwa
     if precision == "auto":
         precision = "fp32" if found.type != "cuda" else "bf16" if torch.cuda.is_bf16_supported(False) else "fp16"
     channels_last = found.type != "mps" if channels_last is None else channels_last
-    return Hardware(found, PRECISIONS[precision], torch.channels_last if channels_last else torch.contiguous_format)
+    return Hardware(found, _AUTOCAST[precision], torch.channels_last if channels_last else torch.contiguous_format)
 
 
 def _device(name: str) -> torch.device:

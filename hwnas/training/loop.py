@@ -1,4 +1,4 @@
-"""The one training loop: short, of a search's proxies (`evaluate`), and long, of its winners (`hwnas train`).
+"""The one training loop: short, of a search's proxies (`hwnas search`), and long, of its winners (`hwnas train`).
 
 SGD with Nesterov momentum, a linear warm-up and cosine decay to 0 (PNAS, section 5.1; Loshchilov & Hutter, 2017).
 Every random choice comes from the seed and the step's number, so a training that was cut off at any step and taken up
@@ -21,46 +21,39 @@ from torch.nn import functional as F
 from hwnas.errors import InputError, TrainingError
 from hwnas.training import checkpoint as _checkpoint
 from hwnas.training import hardware as _hardware
-from hwnas.training.batches import Order, augmented, normalise, random_seed
-from hwnas.training.curves import Look, Progress, Watch
+from hwnas.training.batches import Order, augmented, random_seed
+from hwnas.training.curves import Epoch, Look, Progress, Watch
 from hwnas.training.hardware import Hardware, interrupts_held, keep_freed_memory, own_random_state
 from hwnas.training.module import Network
+from hwnas.training.scoring import accuracy
+from hwnas.training.settings import TrainingSettings
+from hwnas.training.weights import inherit
 
 if TYPE_CHECKING:
     from hwnas.datasets import Dataset, Images
     from hwnas.network import Architecture
-from hwnas.training.settings import TrainingSettings
-from hwnas.training.weights import inherit
 
 _SMOOTHING = 0.95  # of the loss that is shown
-_NUMBERS = (
-    "step",
-    "seconds",
-    "loss",
-    "epoch_loss",
-    "epoch_began",
-    "look_loss",
-    "looked_at",
-)  # of a training, beside its tensors
+_NUMBERS = ("step", "seconds", "loss", "epoch_loss", "epoch_began", "look_loss", "looked_at")  # beside the tensors
 
 
 @dataclass(frozen=True, slots=True)
 class Trained:
     """A trained network, in eval mode on the device that it was trained on.
 
-    `seconds` are those of training, over all the times it was taken up. `history` has an entry for each epoch: epoch,
-    step, loss (the epoch's mean), learning_rate, seconds. Where it was `stopped`, the last look says at which epoch.
+    `seconds` are those of training, over all the times it was taken up. Where it was `stopped`, the last look says at
+    which epoch.
     """
 
     network: Network
     seconds: float
     images_seen: int
-    history: list[dict[str, float]]
+    history: list[Epoch]
     looks: tuple[Look, ...] = ()
     stopped: bool = False
 
 
-def train(
+def train_network(
     architecture: "Architecture",
     images: "Images",
     dataset: "Dataset",
@@ -100,35 +93,6 @@ def train(
             if stopping:
                 raise KeyboardInterrupt
         return training.result()
-
-
-@torch.no_grad()
-def logits(
-    network: Network, images: "Images", dataset: "Dataset", *, batch_size: int = 256, indices: Tensor | None = None
-) -> Tensor:
-    """Return the network's logits, float32 [n, classes] on the CPU; computed on the network's device.
-
-    They are of all images, or of those at `indices`, int64 [n].
-    """
-    indices = torch.arange(len(images.labels)) if indices is None else indices
-    was_training = network.training
-    device = next(network.parameters()).device
-    network.eval()
-    outputs = [
-        network(normalise(images.read(batch).to(device), dataset)).float().cpu()
-        for batch in torch.split(indices, batch_size)
-    ]
-    network.train(was_training)
-    return torch.cat(outputs)
-
-
-def accuracy(
-    network: Network, images: "Images", dataset: "Dataset", *, batch_size: int = 256, indices: Tensor | None = None
-) -> float:
-    """Return the share of images, of all or of those at `indices`, whose class is the network's first choice."""
-    chosen = logits(network, images, dataset, batch_size=batch_size, indices=indices).argmax(1)
-    labels = images.labels if indices is None else images.labels[indices]
-    return float((chosen == labels).double().mean())
 
 
 def learning_rate_at(step: int, steps: int, settings: TrainingSettings) -> float:
@@ -203,7 +167,7 @@ class _Training:
         self.loss = 0.0  # smoothed
         self.epoch_loss = 0.0  # the sum over the epoch's steps
         self.epoch_began = 0  # at this step
-        self.history: list[dict[str, float]] = []
+        self.history: list[Epoch] = []
         self.looks: list[Look] = []
         self.look_loss = 0.0  # the sum over the steps since the last look
         self.looked_at = 0  # at this step
@@ -348,13 +312,13 @@ class _Training:
     def _end_epoch(self) -> None:
         done = self._epochs_done()
         self.history.append(
-            {
-                "epoch": done if self.step == self.steps else math.floor(done),
-                "step": self.step,
-                "loss": self.epoch_loss / (self.step - self.epoch_began),
-                "learning_rate": self.optimizer.param_groups[0]["lr"],
-                "seconds": self.seconds,
-            }
+            Epoch(
+                epoch=done if self.step == self.steps else math.floor(done),
+                step=self.step,
+                loss=self.epoch_loss / (self.step - self.epoch_began),
+                learning_rate=self.optimizer.param_groups[0]["lr"],
+                seconds=self.seconds,
+            )
         )
         self.epoch_loss, self.epoch_began = 0.0, self.step
 
@@ -379,7 +343,7 @@ class _Training:
         numbers = {name: getattr(self, name) for name in _NUMBERS}
         state = {
             "training": self._identity(),
-            "history": self.history,
+            "history": [asdict(epoch) for epoch in self.history],
             "looks": [asdict(look) for look in self.looks],
             "scaler": self.scaler.state_dict(),
             **numbers,
@@ -394,7 +358,7 @@ class _Training:
         _checkpoint.restore(self.network, self.optimizer, tensors)
         for name in _NUMBERS:
             setattr(self, name, state[name])
-        self.history = state["history"]
+        self.history = [Epoch(**epoch) for epoch in state["history"]]
         self.looks = [Look(**look) for look in state["looks"]]
         if state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])

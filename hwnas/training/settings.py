@@ -2,13 +2,11 @@
 
 import math
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hwnas.errors import InputError
-from hwnas.training.hardware import PRECISIONS
 
-if TYPE_CHECKING:
-    pass
+PRECISIONS = ("fp32", "bf16", "fp16")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """Weights as files, and what a network takes over from another."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,17 +25,26 @@ def save_weights(network: Network, path: Path) -> None:
 @torch.no_grad()
 def inherit(network: nn.Module, path: Path) -> None:
     """Copy those weights and statistics of a file of `save_weights` that the network has, too, by name and shape."""
-    own = network.state_dict()
+    state = network.state_dict()
     with safe_open(path, framework="pt") as file:
         for name in file.keys():  # noqa: SIM118  (it is no mapping)
-            if name in own and list(own[name].shape) == file.get_slice(name).get_shape():
-                own[name].copy_(file.get_tensor(name))
+            if name in state and list(state[name].shape) == file.get_slice(name).get_shape():
+                state[name].copy_(file.get_tensor(name))
+
+
+def tensor_shapes(architecture: "Architecture") -> dict[str, tuple[int, ...]]:
+    """Return the shapes of a network's weights and statistics, by name; it is not built."""
+    with torch.device("meta"):
+        return {name: tuple(tensor.shape) for name, tensor in Network(architecture.graph).state_dict().items()}
+
+
+def file_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Return the shapes in a file of `save_weights`, by name; only its head is read."""
+    with safe_open(path, framework="pt") as file:
+        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118  (no mapping)
 
 
 def in_common(architecture: "Architecture", path: Path) -> int:
     """Return how many of a network's weights and statistics `inherit` would copy from a file."""
-    with torch.device("meta"):
-        own = Network(architecture.graph).state_dict()
-    with safe_open(path, framework="pt") as file:
-        shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118  (it is no mapping)
-    return sum(tensor.numel() for name, tensor in own.items() if list(tensor.shape) == shapes.get(name))
+    shapes = file_shapes(path)
+    return sum(math.prod(shape) for name, shape in tensor_shapes(architecture).items() if shapes.get(name) == shape)

@@ -71,13 +71,14 @@ def export(
     With `input` other than normalised the networks normalise by themselves: float32 from 0 to 1, or uint8. Of a `batch`
     an image's share of the latency is stated and held against the cap.
     Raises InputError where no winner was trained, where a published network and its weights do not fit and where the
-    folder cannot be written, and ExportError, with the figures, for an artefact that is refused.
+    folder cannot be written. Raises ExportError, with the figures, for artefacts that are refused, once the other
+    winners are exported: its `exported` is the list of these, as it would have been returned.
     """
     from hwnas.artefacts import published
     from hwnas.device import load_device
     from hwnas.errors import ExportError
     from hwnas.network import PUBLISHED
-    from hwnas.runs import Run
+    from hwnas.runs import Run, WinnerFolder
 
     wanted = Wanted(_file_names(files), checked_form(input, batch), explain, allow_over_cap)
     if run in PUBLISHED and not Path(run).exists():
@@ -93,23 +94,22 @@ def export(
             f"{', '.join(PUBLISHED)}; got {run}. Name one of them, or a run's folder alone: it has its own"
         )
     opened = Run.open(run)
-    settings = opened.settings
-    records = sorted(opened.folder.glob("winners/*/winner.json"))
+    winners = WinnerFolder.trained_in(opened.folder)
     if trial is not None:
-        records = [path for path in records if path.parent == opened.winner_folder(trial)]
-    if not records:
+        winners = [winner for winner in winners if winner.path == opened.winner_folder(trial)]
+    if not winners:
         what = "no trained winner" if trial is None else f"no trained winner {trial}"
         raise InputError(f"{opened.folder} has {what} to export. Type: hwnas train {opened.folder}")
-    machine = load_device(settings.device)
+    machine = load_device(opened.settings.device)
     exported, refused = [], []
-    with opened.locked(), bar("exporting", len(records)) as exporting:
-        for path in records:
-            target = Path(out) / opened.name / path.parent.name
+    with opened.locked(), bar("exporting", len(winners)) as exporting:
+        for winner in winners:
+            target = Path(out) / opened.name / winner.path.name
             try:
-                exported.append(export_winner(opened, path, target, machine, wanted))
+                exported.append(export_winner(opened, winner, target, machine, wanted))
             except ExportError as error:
-                refused.append(f"trial {path.parent.name}: {error}")
+                refused.append(f"trial {winner.path.name}: {error}")
             exporting.advance()
     if refused:
-        raise ExportError("\n".join(refused))
+        raise ExportError("\n".join(refused), exported=exported)
     return exported

@@ -6,15 +6,12 @@ and, for the latency by operator, the latency table. What is not there yet is sa
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from hwnas.support import say
 from hwnas.verbs._options import RunFolder
-
-if TYPE_CHECKING:
-    pass
-from hwnas.pages import View, render_page
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +30,17 @@ def report(
 ) -> Reported:
     """Write a run's report: one HTML page with its front, its winners and its settings, and the front as a picture.
 
-    Raises InputError where nothing was trained yet, and for a winner's or artefact's file that cannot be read.
+    A card that cannot be read is said, on the page as well, and left out. Raises InputError where nothing was trained
+    yet, and for a winner's record that cannot be read.
     """
-    from hwnas.pages import pictures
+    from hwnas.pages import View, pictures, render_page
     from hwnas.runs import Run
     from hwnas.support import write_bytes, write_text
 
     opened = Run.open(run)
     view = View(opened, Path(export_folder))
+    for why in view.unreadable:
+        say(why)
     written = Reported(*(str(opened.folder / name) for name in ("report.html", "front.png", "front.svg")))
     front = view.front_figure()
     write_bytes(Path(written.front_png), pictures.png(front))

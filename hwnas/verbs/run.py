@@ -25,7 +25,7 @@ from hwnas.verbs.export import export
 from hwnas.verbs.profile import profile
 from hwnas.verbs.report import Reported, report
 from hwnas.verbs.search import search
-from hwnas.verbs.train import Winner, train
+from hwnas.verbs.train import TrainedWinner, train
 
 _SECTIONS: dict[str, Callable[..., Any]] = {"profile": profile, "search": search, "train": train, "export": export}
 _OF_NO_RUN = {"weights", "data", "resolution", "setting", "seed"}  # options of `export`, for published networks alone
@@ -37,7 +37,7 @@ class Ran:
 
     profiled: list[Profiled]
     searched: Searched
-    winners: list[Winner]
+    winners: list[TrainedWinner]
     exported: list[Exported]
     reported: Reported
 

@@ -157,7 +157,7 @@ def search(
     check_reachable(costs, settings)
     run = Run.start(out, settings)
     with run.locked(), run.leases() as leases:
-        searching = Search(run, machine, chosen, costs, leases)
+        searching = Search(run, machine, costs, leases)
         with bar("searching", trials) as progress:
             searching.run(workers, progress.at)
         return searching.result()

@@ -17,7 +17,7 @@ from hwnas.errors import HwnasError, InputError, TableError
 from hwnas.verbs._options import SettingName
 
 if TYPE_CHECKING:
-    from hwnas.latency import LatencyTable, OtherCosts, Steadiness, TimedNetwork, Validation
+    from hwnas.latency import LatencyTable, OtherCosts, Steadiness, Validation
 from hwnas.latency import Difference, check_comparable, differences_of, merge_into
 
 _LARGEST = 10  # differences that `diff` lists
@@ -256,7 +256,7 @@ def _shown(table: "LatencyTable", with_rows: bool) -> ShownTable:
         device=table.device,
         setting=_setting_name(table),
         problem=problem,
-        conditions=table.conditions,
+        conditions=table.conditions.to_json(),
         entries=dict(Counter(map(kind_of, table.entries)).most_common()),
         networks=len(table.networks),
         held_out=sum(network.held_out for network in table.networks),
@@ -283,23 +283,13 @@ def _network_row(number: int, table: "LatencyTable") -> NetworkEntry:
     network = table.networks[number]
     measured = network.measurement
     return NetworkEntry(
-        name=f"{number}: {_size(network)}",
+        name=f"{number}: {network.architecture.size}",
         ms=table.stated_ms(measured),
         spread=measured.spread,
         held_out=network.held_out,
         unstable=measured.unstable,
         other=network.other,
     )
-
-
-def _size(network: "TimedNetwork") -> str:
-    """Return a network's size in words; how it is broken where it is no architecture."""
-    from hwnas.network import Architecture
-
-    try:
-        return Architecture.from_json(network.architecture).size
-    except HwnasError as error:
-        return str(error)
 
 
 def _typical(costs: "list[OtherCosts]") -> "OtherCosts | None":
@@ -341,7 +331,7 @@ def _predictions(table: "LatencyTable") -> "tuple[float | None, Validation | Non
 
 
 def _setting_name(table: "LatencyTable") -> str:
-    return table.measured_in.name
+    return table.setting.name
 
 
 def _checked(path: Path) -> CheckedTable:
@@ -368,16 +358,14 @@ def _check_place(table: "LatencyTable") -> None:
 
 
 def _check_networks(table: "LatencyTable") -> None:
-    from hwnas.network import Architecture
+    from hwnas.network import UnreadableArchitecture
 
     for number, network in enumerate(table.networks):
-        try:
-            Architecture.from_json(network.architecture)
-        except HwnasError as error:
+        if isinstance(network.architecture, UnreadableArchitecture):
             raise TableError(
-                f"{table.path}: network {number} must be an architecture: {error}. Delete its line, then "
-                f"`hwnas profile {table.device}` measures another"
-            ) from None
+                f"{table.path}: network {number} must be an architecture: {network.architecture.size}. "
+                f"Delete its line, then `hwnas profile {table.device}` measures another"
+            )
 
 
 def _fits_now(table: "LatencyTable") -> tuple[bool | None, str]:
@@ -389,7 +377,7 @@ def _fits_now(table: "LatencyTable") -> tuple[bool | None, str]:
         device = load_device(table.device)
         if device.transport != "local":
             return None, f"whether it fits {device.name} as it is now: hwnas devices"
-        now = read_conditions(device, table.measured_in).fingerprint
+        now = read_conditions(device, table.setting).fingerprint
     except HwnasError as error:
         return None, str(error)
     try:

@@ -1,7 +1,8 @@
 """`hwnas train`: trains a run's winners at deployed scale on the whole training set, and tests them once."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from importlib import metadata
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -9,11 +10,14 @@ from hwnas.support import bar, say
 from hwnas.verbs._options import RunFolder
 
 if TYPE_CHECKING:
-    from hwnas.runs import Candidate, Run
+    from hwnas.runs import Candidate, Run, WinnerFolder, WinnerRecord
+    from hwnas.training import TrainingSettings
+
+_VERSIONS = ("hwnas", "torch", "torchvision", "optuna")  # that a record states
 
 
 @dataclass(frozen=True, slots=True)
-class Winner:
+class TrainedWinner:
     """A trained winner; `test_accuracy` is a share, measured once after training."""
 
     trial: int
@@ -46,10 +50,11 @@ def train(
     accelerator: Annotated[str, typer.Option(help="where to train: auto, cpu, cuda or mps")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16")] = "auto",
     compile: Annotated[bool, typer.Option("--compile", help="use torch.compile")] = False,
-) -> list[Winner]:
+) -> list[TrainedWinner]:
     """Train winners of a run's front; training that was stopped goes on from its last checkpoint.
 
-    Raises InputError where there is nothing to train, and TrainingError.
+    A winner that was trained to the end with other settings is trained anew. Raises InputError where there is nothing
+    to train, and TrainingError.
     """
     from hwnas.errors import InputError
     from hwnas.runs import Run
@@ -78,61 +83,76 @@ def train(
         return [_train_one(opened, candidate, settings) for candidate in chosen]
 
 
-def _train_one(run: "Run", candidate: "Candidate", settings: Any) -> Winner:
-    from importlib import metadata
+def _train_one(run: "Run", candidate: "Candidate", settings: "TrainingSettings") -> TrainedWinner:
+    from hwnas.runs import WinnerFolder
 
-    from hwnas.support import read_json, write_json
-    from hwnas.training import accuracy, save_weights, train
+    folder = WinnerFolder(run.winner_folder(candidate.trial))
+    if folder.record.exists():
+        record = folder.read()
+        if record.training == settings:
+            say(f"trial {candidate.trial} is trained already; its weights are in {folder.path}")
+            return _result(record, folder)
+        _begin_anew(folder, record, settings)
+    record = _train_to_the_end(run, candidate, settings, folder)
+    return _result(record, folder)
 
-    folder = run.winner_folder(candidate.trial)
-    record_path = folder / "winner.json"
-    if record_path.exists():
-        record = read_json(record_path, what="a winner's record")
-        if record["training"] == settings.to_json():
-            say(f"trial {candidate.trial} is trained already; its weights are in {folder}")
-            return _winner(record, str(folder))
+
+def _begin_anew(folder: "WinnerFolder", record: "WinnerRecord", settings: "TrainingSettings") -> None:
+    """Say that a winner is trained anew; an older hwnas left the checkpoint of a training that was finished."""
+    from hwnas.training import checkpoint
+
+    before, now = record.training.to_json(), settings.to_json()
+    changes = ", ".join(
+        f"{name} {_in_words(before[name])} (now {_in_words(now[name])})" for name in now if before[name] != now[name]
+    )
+    say(f"trial {record.trial} was trained with {changes}: it is trained anew, and replaced when that is done")
+    if folder.checkpoint.exists() and checkpoint.settings_in(folder.checkpoint) == before:
+        folder.checkpoint.unlink()
+
+
+def _in_words(setting: object) -> str:
+    return f"{setting:g}" if isinstance(setting, float) else str(setting)
+
+
+def _train_to_the_end(
+    run: "Run", candidate: "Candidate", settings: "TrainingSettings", folder: "WinnerFolder"
+) -> "WinnerRecord":
+    """Train a candidate, test it once, and write its weights and its record."""
+    from hwnas.runs import DataRecord, WinnerRecord
+    from hwnas.training import accuracy, save_weights, train_network
+
     dataset = run.settings.dataset(candidate.architecture.graph.layers[0].shape[1])
     say(f"training trial {candidate.trial}: {candidate.architecture.name}")
     with bar(f"training trial {candidate.trial}", 1) as training_bar:
-        trained = train(
+        trained = train_network(
             candidate.architecture,
             dataset.whole_train,
             dataset,
             settings,
-            checkpoint=folder / "checkpoint.safetensors",
+            checkpoint=folder.checkpoint,
             on_progress=lambda progress: training_bar.at(progress.step, total=progress.steps),
         )
-    test_accuracy = accuracy(trained.network, dataset.test, dataset)
-    save_weights(trained.network, folder / "weights.safetensors")
-    record = {
-        "version": 1,
-        "trial": candidate.trial,
-        "architecture": candidate.architecture.to_json(),
-        "training": settings.to_json(),
-        "data": {**dataset.to_json(), "seed": run.settings.seed},
-        "test_accuracy": test_accuracy,
-        "search_accuracy": candidate.accuracy,
-        "search_latency_ms": candidate.latency_ms,
-        "measured": candidate.measured,
-        "predicted_ms": candidate.predicted_ms,
-        "predicted_error": candidate.predicted_error,
-        "mult_adds": candidate.mult_adds,
-        "parameters": candidate.parameters,
-        "seconds": trained.seconds,
-        "images_seen": trained.images_seen,
-        "history": trained.history,
-        "versions": {name: metadata.version(name) for name in ("hwnas", "torch", "torchvision", "optuna")},
-    }
-    write_json(record_path, record)
-    return _winner(record, str(folder))
+    record = WinnerRecord.of(
+        candidate,
+        trained,
+        settings,
+        DataRecord.of(dataset, seed=run.settings.seed),
+        test_accuracy=accuracy(trained.network, dataset.test, dataset),
+        versions={name: metadata.version(name) for name in _VERSIONS},
+    )
+    folder.record.unlink(missing_ok=True)  # one of other settings: its weights are replaced before it is
+    save_weights(trained.network, folder.weights)
+    record.write(folder.record)
+    folder.checkpoint.unlink(missing_ok=True)
+    return record
 
 
-def _winner(record: dict[str, Any], folder: str) -> Winner:
-    return Winner(
-        trial=record["trial"],
-        test_accuracy=record["test_accuracy"],
-        mult_adds=record["mult_adds"],
-        parameters=record["parameters"],
-        seconds=record["seconds"],
-        folder=folder,
+def _result(record: "WinnerRecord", folder: "WinnerFolder") -> TrainedWinner:
+    return TrainedWinner(
+        trial=record.trial,
+        test_accuracy=record.test_accuracy,
+        mult_adds=record.mult_adds,
+        parameters=record.parameters,
+        seconds=record.seconds,
+        folder=str(folder.path),
     )

@@ -17,7 +17,7 @@ from hwnas.errors import InputError
 from hwnas.verbs._options import Seed
 
 if TYPE_CHECKING:
-    from hwnas.artefacts import Checked
+    from hwnas.artefacts import Comparison, FileEntry
     from hwnas.device import Device, Setting
     from hwnas.latency import Computed
     from hwnas.latency.measure import Array
@@ -87,56 +87,56 @@ def verify(
     ExportError for files that were changed, and DeviceError.
     """
     from hwnas import formats
+    from hwnas.artefacts import Card
     from hwnas.device import load_device
-    from hwnas.support import read_json
 
     folder = Path(artefact)
-    card = read_json(folder / CARD, what="an artefact's card")
+    card = Card.read(folder / CARD, again="hwnas export RUN")
     check = read_check(folder, card)
-    machine = load_device(device or card["device"])
-    settings = _settings(card["files"], folder, machine)
+    machine = load_device(device or card.device)
+    settings = _settings(card.files, folder, machine)
     images = check.images(card)
-    checked = {
+    beside_pytorch = {
         name: compare_logits(formats.get(setting.runtime).load(path)(images), check.logits, check.labels)
         for setting, files in settings.items()
         for name, path in files.items()
     }
-    if card["accuracy"]["test"] is None:  # random weights: in reduced precision their classes say nothing
-        checked = {name: found for name, found in checked.items() if card["files"][name]["precision"] == "fp32"}
+    if not card.is_trained:  # random weights: in reduced precision their classes say nothing
+        beside_pytorch = {
+            name: comparison for name, comparison in beside_pytorch.items() if card.files[name].precision == "fp32"
+        }
     return [
-        _with_check(verified, checked[verified.file]) if verified.file in checked else verified
+        _with_check(verified, beside_pytorch[verified.file]) if verified.file in beside_pytorch else verified
         for setting, files in settings.items()
         for verified in verify_files(files, machine, setting, seed=seed)
     ]
 
 
-def _with_check(verified: Verified, checked: "Checked") -> Verified:
+def _with_check(verified: Verified, comparison: "Comparison") -> Verified:
     return replace(
         verified,
-        check_images=checked.images,
-        check_error=checked.max_relative_error,
-        check_agreement=checked.agreement,
-        check_accuracy=checked.accuracy,
+        check_images=comparison.images,
+        check_error=comparison.max_relative_error,
+        check_agreement=comparison.agreement,
+        check_accuracy=comparison.accuracy,
     )
 
 
-def _settings(
-    entries: Mapping[str, Mapping[str, Any]], folder: Path, device: "Device"
-) -> "dict[Setting, dict[str, Path]]":
+def _settings(entries: "Mapping[str, FileEntry]", folder: Path, device: "Device") -> "dict[Setting, dict[str, Path]]":
     """Return a card's files by the setting that they are run in: the device's first of their runtime."""
     first = {setting.runtime: setting for setting in reversed(device.settings)}
-    found: dict[Setting, dict[str, Path]] = {}
+    by_setting: dict[Setting, dict[str, Path]] = {}
     for name, entry in entries.items():
-        if entry["runtime"] in first:
-            precision = {"precision": entry.get("precision", "fp32")}  # which the runtime reads from the file
-            found.setdefault(first[entry["runtime"]].model_copy(update=precision), {})[name] = folder / name
-    if not found:
-        wanted = ", ".join(sorted({entry["runtime"] for entry in entries.values()}))
+        if entry.runtime in first:
+            setting = first[entry.runtime].model_copy(update={"precision": entry.precision})  # it is read from the file
+            by_setting.setdefault(setting, {})[name] = folder / name
+    if not by_setting:
+        wanted = ", ".join(sorted({entry.runtime for entry in entries.values()}))
         raise InputError(
             f"{device.name} must have a setting of one of the artefact's runtimes, {wanted}; it has "
             f"{', '.join(first)}. Add one to devices/{device.name}.toml"
         )
-    return found
+    return by_setting
 
 
 def verify_files(files: Mapping[str, Path], device: "Device", setting: "Setting", *, seed: int = 0) -> list[Verified]:

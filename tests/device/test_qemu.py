@@ -116,7 +116,7 @@ class TestUnderEmulation:
             server.end()
         table = LatencyTable.read(Path(profiled.table))
         assert profiled.entries == len(table.entries) > 10
-        assert table.conditions["arch"] == "aarch64"
+        assert table.conditions.arch == "aarch64"
 
 
 def add_board(server: Server) -> None:

@@ -9,7 +9,7 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 from hypothesis import given
 from networks import TOLERANCE, chosen_networks, graphs, images, network, repeatable
-from test_export import MODELS, trained_run
+from winners import MODELS, trained_run
 
 import hwnas
 from hwnas.device.device import Device, Setting

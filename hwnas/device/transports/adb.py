@@ -38,7 +38,7 @@ _STATES = {
 
 
 class Transport:
-    """See hwnas.device.transports.Transport. It runs no Python but has `time`: hwnas.latency.measure.TimesModels."""
+    """See hwnas.device.transports.Transport. It runs no Python but has `time`: hwnas.latency.lines.TimesModels."""
 
     def __init__(self, device: Device) -> None:
         self._device = device

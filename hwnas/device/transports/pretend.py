@@ -26,7 +26,7 @@ _FIRST = 2.0  # times what an inference takes: the first one
 
 
 class Transport:
-    """See hwnas.device.transports.Transport. It runs no Python but has `time`: hwnas.latency.measure.TimesModels."""
+    """See hwnas.device.transports.Transport. It runs no Python but has `time`: hwnas.latency.lines.TimesModels."""
 
     def __init__(self, device: Device) -> None:
         self._device = device

@@ -10,14 +10,15 @@ do, pooling is followed by 1x1 and BatchNorm.
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from functools import partial
+from typing import Any, ClassVar, assert_never
 
-from hwnas.errors import InputError
 from hwnas.network import ops
 from hwnas.network.architecture import Architecture
-from hwnas.network.cell import Block, Branch, Cell
+from hwnas.network.cell import Block, Branch, Cell, CellRecord
 from hwnas.network.graph import Builder, Graph
-from hwnas.network.scale import Scale
+from hwnas.network.reading import STRICT, read_as
+from hwnas.network.scale import Scale, Skeleton
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +66,19 @@ def read(value: Mapping[str, Any]) -> CellNetwork:
 
     Raises InputError for anything else.
     """
-    try:
-        scale = Scale(**value["scale"])
-        reduction = value.get("reduction")
-        return CellNetwork(Cell.from_json(value["normal"]), scale, Cell.from_json(reduction) if reduction else None)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"an architecture must have a scale and a normal cell; {error}") from None
+    record = read_as(_Record, value, rule="an architecture must have a scale and a normal cell")
+    return CellNetwork(record.normal.cell, record.scale, record.reduction.cell if record.reduction else None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """A network of cells as it is written down."""
+
+    __pydantic_config__: ClassVar = STRICT
+
+    scale: Scale
+    normal: CellRecord
+    reduction: CellRecord | None = None
 
 
 class _Walk:
@@ -98,20 +106,24 @@ class _Walk:
 
     def _stem(self) -> int:
         scale = self.scale
-        if scale.skeleton == "cifar":
-            filters = round((scale.stem_multiplier or 3) * scale.filters)
-            return self.builder.window("conv", 0, name="stem", filters=filters, kernel=(3, 3), norm=True)
-        filters = round((scale.stem_multiplier or 1) * 32)
-        return self.builder.window(
-            "conv", 0, name="stem", filters=filters, kernel=(3, 3), stride=(2, 2), norm=True, padding="valid"
-        )
+        window = partial(self.builder.window, "conv", 0, name="stem", kernel=(3, 3), norm=True)
+        match scale.skeleton:
+            case "cifar":
+                return window(filters=round((scale.stem_multiplier or 3) * scale.filters))
+            case "imagenet":
+                filters = round((scale.stem_multiplier or 1) * 32)
+                return window(filters=filters, stride=(2, 2), padding="valid")
+            case _:
+                assert_never(scale.skeleton)
 
     def _plan(self) -> list[tuple[int, int, bool]]:
         """Return each cell's filters, its stride, and whether it is a stem cell."""
         scale = self.scale
         stem = [(max(1, scale.filters // 4), 2, True), (max(1, scale.filters // 2), 2, True)]
-        cells = stem if scale.skeleton == "imagenet" else []
-        extra = (scale.reductions or ("extra" if self.architecture.reduction else "inline")) == "extra"
+        stems: dict[Skeleton, list[tuple[int, int, bool]]] = {"cifar": [], "imagenet": stem}
+        cells = stems[scale.skeleton]
+        reductions = scale.reductions or ("extra" if self.architecture.reduction else "inline")
+        extra = {"inline": False, "extra": True}[reductions]
         for stage in range(3):
             filters = scale.filters * 2**stage
             if stage and extra:
@@ -139,9 +151,13 @@ class _Walk:
     def _block(self, states: list[int], block: Block, filters: int, stride: int, name: str, depth: float) -> int:
         left = self._branch(states, block.left, filters, stride, f"{name}.left", depth)
         right = self._branch(states, block.right, filters, stride, f"{name}.right", depth)
-        if block.combination == "concat":
-            return self.builder.concat([left, right], name=name)
-        return self.builder.add(left, right, name=name)
+        match block.combination:
+            case "add":
+                return self.builder.add(left, right, name=name)
+            case "concat":
+                return self.builder.concat([left, right], name=name)
+            case _:
+                assert_never(block.combination)
 
     def _reduced(self, value: int, filters: int, stride: int, name: str, is_input: bool) -> int:
         """Bring a cell's input that is also its output to the size of the blocks."""
@@ -199,21 +215,18 @@ def run_steps(builder: Builder, value: int, operation: str, *, filters: int, str
 
 
 def _step(builder: Builder, step: ops.Step, value: int, filters: int, stride: int, name: str) -> int:
-    if step.kind == "relu":
-        return builder.relu(value)
     down, across = (stride if strided else 1 for strided in step.strided)
-    if step.kind in ("max_pool", "avg_pool"):
-        return builder.window(step.kind, value, name=name, kernel=step.kernel, stride=(down, across))
-    depthwise = step.kind == "depthwise"
+    window = partial(builder.window, name=name, kernel=step.kernel, stride=(down, across))
     channels = builder.shape(value)[0]
-    return builder.window(
-        "conv",
-        value,
-        name=name,
-        filters=channels if depthwise else max(1, filters // step.squeeze),
-        kernel=step.kernel,
-        stride=(down, across),
-        dilation=step.dilation,
-        groups=channels if depthwise else 1,
-        norm=step.norm,
-    )
+    match step.kind:
+        case "relu":
+            return builder.relu(value)
+        case "max_pool" | "avg_pool":
+            return window(step.kind, value)
+        case "conv":
+            wide = max(1, filters // step.squeeze)
+            return window("conv", value, filters=wide, dilation=step.dilation, norm=step.norm)
+        case "depthwise":
+            return window("conv", value, filters=channels, groups=channels, dilation=step.dilation, norm=step.norm)
+        case _:
+            assert_never(step.kind)

@@ -8,11 +8,13 @@ their weights.
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from math import inf
+from typing import Any, ClassVar, get_args
 
 from hwnas.errors import InputError
 from hwnas.network.architecture import Architecture
 from hwnas.network.graph import Activation, Builder, Graph, Padding
+from hwnas.network.reading import STRICT, read_as
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +24,8 @@ class InvertedResidual:
     `filters` are the output's channels, `expanded` those of the depthwise convolution, `squeezed` those between the two
     convolutions of squeeze-and-excite: none with 0.
     """
+
+    __pydantic_config__: ClassVar = STRICT
 
     filters: int
     kernel: int
@@ -34,6 +38,9 @@ class InvertedResidual:
         for name in ("filters", "kernel", "stride", "expanded"):
             if getattr(self, name) < 1:
                 raise InputError(f"a block's {name} must be at least 1; got {getattr(self, name)}")
+        if self.squeezed < 0:
+            raise InputError(f"a block's squeezed must be 0, for none, or more; got {self.squeezed}")
+        _check_named("a block's activation", self.activation, Activation)
 
     def __str__(self) -> str:
         squeeze = f" se{self.squeezed}" if self.squeezed else ""
@@ -45,6 +52,8 @@ class InvertedResidual:
 class Chain(Architecture):
     """A 3x3 stem, blocks, a 1x1 head, average pooling, a hidden layer if `hidden` is not 0, and the classifier."""
 
+    __pydantic_config__: ClassVar = STRICT
+
     stem: int  # filters
     blocks: tuple[InvertedResidual, ...]
     head: int  # filters
@@ -55,12 +64,18 @@ class Chain(Architecture):
     stem_stride: int = 2
     input_channels: int = 3
     padding: Padding = "same"
-    norm_epsilon: float = 1e-3
+    norm_epsilon: int | float = 1e-3
 
     def __post_init__(self) -> None:
         for name in ("stem", "head", "resolution", "classes", "input_channels", "stem_stride"):
             if getattr(self, name) < 1:
                 raise InputError(f"chain: {name} must be at least 1; got {getattr(self, name)}")
+        if self.hidden < 0:
+            raise InputError(f"chain: hidden must be 0, for none, or more; got {self.hidden}")
+        if not 0 < self.norm_epsilon < inf:
+            raise InputError(f"chain: norm_epsilon must be a number above 0; got {self.norm_epsilon}")
+        _check_named("chain: activation", self.activation, Activation)
+        _check_named("chain: padding", self.padding, Padding)
 
     @property
     def size(self) -> str:
@@ -143,10 +158,11 @@ def _squeeze_and_excite(b: Builder, value: int, squeezed: int, name: str) -> int
 
 def read(value: Mapping[str, Any]) -> Chain:
     """Read what `to_json` wrote; raises InputError for anything else."""
-    try:
-        blocks = tuple(InvertedResidual(**block) for block in value["blocks"])
-        return Chain(**{**value, "blocks": blocks})
-    except (KeyError, TypeError) as error:
-        raise InputError(
-            f"a chain must have stem, blocks, head, resolution and classes, as `hwnas describe` prints; {error}"
-        ) from None
+    rule = "a chain must have stem, blocks, head, resolution and classes, as `hwnas describe` prints"
+    return read_as(Chain, value, rule=rule)
+
+
+def _check_named(what: str, value: str, names: Any) -> None:
+    """Raise InputError for a value that is none of a Literal's."""
+    if value not in get_args(names):
+        raise InputError(f"{what} must be one of {', '.join(get_args(names))}; got {value!r}")

@@ -7,12 +7,13 @@ layers form three stages; between them the filters double and all earlier output
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from hwnas.errors import InputError
 from hwnas.network.architecture import Architecture
 from hwnas.network.graph import Builder, Graph
 from hwnas.network.kinds.cells import factorised_reduction, run_steps
+from hwnas.network.reading import STRICT, read_as
 from hwnas.network.scale import Scale
 
 
@@ -85,10 +86,15 @@ def _layer(b: Builder, outputs: list[int], layer: MacroLayer, filters: int, name
 
 def read(value: Mapping[str, Any]) -> MacroNetwork:
     """Read what `to_json` wrote; raises InputError for anything else."""
-    try:
-        layers = tuple(MacroLayer(str(operation), tuple(map(int, skips))) for operation, skips in value["layers"])
-        return MacroNetwork(layers, Scale(**value["scale"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            f"a macro network must have a scale and layers = [[operation, [skips]], ...]; {error}"
-        ) from None
+    record = read_as(_Record, value, rule="a macro network must have a scale and layers = [[operation, [skips]], ...]")
+    return MacroNetwork(tuple(MacroLayer(*layer) for layer in record.layers), record.scale)
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """A macro network as it is written down."""
+
+    __pydantic_config__: ClassVar = STRICT
+
+    scale: Scale
+    layers: tuple[tuple[str, tuple[int, ...]], ...]

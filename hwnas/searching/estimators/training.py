@@ -14,7 +14,7 @@ from hwnas.training import (
 if TYPE_CHECKING:
     from hwnas.datasets import Dataset
     from hwnas.network import Architecture
-from hwnas.training import TrainingSettings, accuracy, save_weights, search_settings, train
+from hwnas.training import TrainingSettings, accuracy, save_weights, search_settings, train_network
 
 CAVEAT = ""
 
@@ -61,7 +61,7 @@ def evaluate(
 
     Raises InputError where the architecture and the data do not fit, and TrainingError.
     """
-    trained = train(
+    trained = train_network(
         architecture,
         dataset.train,
         dataset,

@@ -7,7 +7,7 @@ beside the study, and beside what it proposes, are `Candidates`: which of them f
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol
 
 from hwnas.support import plugins
 
@@ -69,5 +69,13 @@ class NotYetError(Exception):
 
 
 def make_sampler(name: str, context: Context, *, seed: int) -> "BaseSampler":
-    """Return the sampler of the strategy of that name; raises UnknownNameError, which lists the known ones."""
-    return cast("BaseSampler", plugins.load("strategies", name).sampler(context, seed=seed))
+    """Return the sampler of the strategy of that name; raises UnknownNameError, which lists the known ones.
+
+    One of Optuna's own draws again where a candidate does not fit, or is known: see _rejecting.py.
+    """
+    sampler: BaseSampler = plugins.load("strategies", name).sampler(context, seed=seed)
+    if not type(sampler).__module__.startswith("optuna."):
+        return sampler
+    from hwnas.searching.strategies._rejecting import RejectingSampler
+
+    return RejectingSampler(sampler, context.candidates, seed=seed)

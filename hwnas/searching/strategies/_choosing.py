@@ -5,20 +5,19 @@ that is predicted to fit and that no trial of the study had.
 """
 
 from abc import abstractmethod
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from itertools import chain, islice
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.study import Study
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
-from hwnas.searching.strategies import Candidates, Context, ExhaustedError, Parameters
+from hwnas.searching.strategies import Context, ExhaustedError, Parameters
+from hwnas.searching.strategies._seen import Seen
 
-TARGET = "target"  # the parameter that is the latency target, where there is one: see `Context`
 _DRAWS = 1000  # candidates an ask
 _MOST_AT_ONCE = 64  # candidates that are looked at together: many are cheaper together, few are thrown away
 
@@ -46,12 +45,9 @@ class Proposer(BaseSampler):
 
         Half of the draws are left to chance alone, for a strategy that comes to draw the same ones again and again.
         """
-        others = [t for t in study.get_trials(deepcopy=False) if t.number != trial.number]
-        chosen = [t for t in others if search_space.keys() <= t.params.keys()]  # others were cut off before they chose
-        complete = [t for t in chosen if t.state == TrialState.COMPLETE]
-        known = identities(study, self._candidates, chosen)
-        drawn = islice(chain(islice(self.draw(complete), _DRAWS // 2), self._by_chance()), _DRAWS)
-        return dict(self._first_new(self._distinct(drawn, chosen), known) or self._left_over(known))
+        seen = Seen.of(study, self._candidates)
+        drawn = islice(chain(islice(self.draw(seen.complete), _DRAWS // 2), self._by_chance()), _DRAWS)
+        return dict(self._first_new(self._distinct(drawn, seen), seen) or self._left_over(seen))
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -67,43 +63,31 @@ class Proposer(BaseSampler):
         while True:
             yield {name: self.one_of(choices) for name, choices in self._choices.items()}
 
-    def _distinct(self, drawn: Iterator[Parameters], trials: Iterable[FrozenTrial]) -> Iterator[Parameters]:
+    def _distinct(self, drawn: Iterator[Parameters], seen: Seen) -> Iterator[Parameters]:
         """Leave out what was drawn before, or chosen word for word by a trial: that costs less than to look at it."""
-        seen = {tuple(trial.params[name] for name in self._choices) for trial in trials}
-        for one in drawn:
-            choices = tuple(one[name] for name in self._choices)
-            if choices not in seen:
-                seen.add(choices)
-                yield one
+        words: set[tuple[Hashable, ...]] = set()
+        for choice in drawn:
+            word = seen.word(choice)
+            if word not in words and word not in seen.choices:
+                words.add(word)
+                yield choice
 
-    def _first_new(self, drawn: Iterator[Parameters], known: set[Hashable]) -> Parameters | None:
+    def _first_new(self, drawn: Iterator[Parameters], seen: Seen) -> Parameters | None:
         at_once = 1
         while some := list(islice(drawn, at_once)):
-            for one, fits in zip(some, self._candidates.fits(some), strict=True):
-                if fits and self._candidates.identity(one) not in known:
-                    return one
+            for choice, fits in zip(some, self._candidates.fits(some), strict=True):
+                if fits and self._candidates.identity(choice) not in seen.identities:
+                    return choice
             at_once = min(2 * at_once, _MOST_AT_ONCE)
         return None
 
-    def _left_over(self, known: set[Hashable]) -> Parameters:
+    def _left_over(self, seen: Seen) -> Parameters:
         """Return one of the few new candidates that drawing did not come upon, where they can be listed."""
-        left = [one for one in self._candidates.every() or () if self._candidates.identity(one) not in known]
+        every = self._candidates.every() or ()
+        left = [choice for choice in every if self._candidates.identity(choice) not in seen.identities]
         if not left:
-            raise ExhaustedError(f"no candidate inside the caps is new: {_DRAWS} were drawn, {len(known)} are known")
+            raise ExhaustedError(
+                f"no candidate inside the caps is new: {_DRAWS} were drawn, {len(seen.identities)} are known"
+            )
         chosen: Parameters = self.one_of(left)
         return chosen
-
-
-_known: WeakKeyDictionary[Study, dict[int, Hashable]] = WeakKeyDictionary()  # by the trial's number
-
-
-def identities(study: Study, candidates: Candidates, trials: Iterable[FrozenTrial]) -> set[Hashable]:
-    """Return what tells the trials' candidates apart.
-
-    A trial's choice never changes, so it is looked at once for all samplers of the study: a thousand take a second.
-    """
-    found = _known.setdefault(study, {})
-    for trial in trials:
-        if trial.number not in found:
-            found[trial.number] = candidates.identity(trial.params)
-    return {found[trial.number] for trial in trials}

@@ -5,13 +5,14 @@ Their models grow slower with every trial of the study, so that thousands of rej
 
 from typing import Any
 
+import numpy as np
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from hwnas.searching.strategies import Candidates, ExhaustedError
-from hwnas.searching.strategies._choosing import identities
+from hwnas.searching.strategies._seen import Seen
 
 _MOST = 1000  # draws an ask
 _OWN_DRAWS = 5  # of the sampler; then they are uniform: one that has settled proposes what is known for ever
@@ -20,9 +21,10 @@ _OWN_DRAWS = 5  # of the sampler; then they are uniform: one that has settled pr
 class RejectingSampler(BaseSampler):
     """Draws from another sampler until a candidate fits and is not known; `rejected` counts the others."""
 
-    def __init__(self, sampler: BaseSampler, candidates: Candidates, *, seed: int, most: int = _MOST) -> None:
-        self._sampler, self._uniform = sampler, RandomSampler(seed=seed)
-        self._candidates, self._most = candidates, most
+    def __init__(self, sampler: BaseSampler, candidates: Candidates, *, seed: int) -> None:
+        other = int(np.random.SeedSequence((seed, 1)).generate_state(1)[0])  # than that of the sampler
+        self._sampler, self._uniform = sampler, RandomSampler(seed=other)
+        self._candidates = candidates
         self.rejected = 0
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
@@ -40,16 +42,15 @@ class RejectingSampler(BaseSampler):
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Return a candidate; raises ExhaustedError after `most` draws without one."""
-        others = [t for t in study.get_trials(deepcopy=False) if t.number != trial.number]
-        known = identities(study, self._candidates, [t for t in others if search_space.keys() <= t.params.keys()])
-        for number in range(self._most):
+        """Return a candidate; raises ExhaustedError after so many draws without one."""
+        known = Seen.of(study, self._candidates).identities
+        for number in range(_MOST):
             sampler = self._sampler if number < _OWN_DRAWS else self._uniform
             chosen = _draw(sampler, study, trial, search_space)
             if self._candidates.fits([chosen])[0] and self._candidates.identity(chosen) not in known:
                 return chosen
             self.rejected += 1
-        raise ExhaustedError(f"{self._most} candidates in a row were over the cap or known")
+        raise ExhaustedError(f"{_MOST} candidates in a row were over the cap or known")
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution

@@ -13,10 +13,9 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 from optuna.study import Study
-from optuna.trial import FrozenTrial, TrialState
 
 from hwnas.searching.strategies import Candidates, Parameters
-from hwnas.searching.strategies._choosing import identities
+from hwnas.searching.strategies._seen import Seen
 from hwnas.searching.surrogates._gaussian_process import Points, expected_improvement, posterior
 
 if TYPE_CHECKING:
@@ -40,11 +39,11 @@ def next_batch(study: Study, candidates: Candidates, *, seed: int) -> list[tuple
     A trial that still runs is taken as if it had come out as expected. Empty where no candidate is left.
     """
     random = np.random.default_rng(seed)
-    trials = [trial for trial in study.get_trials(deepcopy=False) if trial.params]
-    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-    running = [trial.params for trial in trials if trial.state == TrialState.RUNNING]
-    pool = _listed(study, candidates) or _Pool.of(candidates, _drawn(study, candidates, complete, random))
-    pool = pool.without(identities(study, candidates, trials))
+    seen = Seen.of(study, candidates)
+    complete = seen.complete
+    running = [seen.running[number].params for number in sorted(seen.running)]
+    pool = _listed(study, candidates) or _Pool.of(candidates, _drawn(seen, candidates, random))
+    pool = pool.without(seen.identities)
     if not pool.parameters:
         return []
     if len(complete) < _FIRST:
@@ -111,19 +110,20 @@ def _listed(study: Study, candidates: Candidates) -> _Pool | None:
     return _pools[study]
 
 
-def _drawn(study: Study, candidates: Candidates, complete: Sequence[FrozenTrial], random: "Random") -> list[Parameters]:
+def _drawn(seen: Seen, candidates: Candidates, random: "Random") -> list[Parameters]:
     """Return some candidates that fit, by chance and among the neighbours of the best."""
-    best = sorted(complete, key=lambda trial: -trial.values[0])[:_PARENTS]
+    best = sorted(seen.complete, key=lambda trial: -trial.values[0])[:_PARENTS]
     choices = {name: known.choices for name, known in candidates.distributions().items()}
-    known = set(identities(study, candidates, complete))
+    drawn: set[Hashable] = set()
     found: list[Parameters] = []
     for draw in range(_MOST_DRAWN):
         one = {name: options[random.integers(len(options))] for name, options in choices.items()}
         if best and draw % 2:
             name = list(choices)[random.integers(len(choices))]
             one = {**best[random.integers(len(best))].params, name: one[name]}
-        if (identity := candidates.identity(one)) not in known and candidates.fits([one])[0]:
-            known.add(identity)
+        identity = candidates.identity(one)
+        if identity not in drawn and identity not in seen.identities and candidates.fits([one])[0]:
+            drawn.add(identity)
             found.append(one)
         if len(found) == _POOL:
             break

@@ -11,8 +11,9 @@ from itertools import count
 import torch
 from optuna.trial import FrozenTrial
 
+from hwnas.runs import TARGET
 from hwnas.searching.strategies import Context, Parameters
-from hwnas.searching.strategies._choosing import TARGET, Proposer
+from hwnas.searching.strategies._choosing import Proposer
 from hwnas.searching.strategies._policy import Episode, Learning, Setup, learnt
 
 _AT_ONCE = 16  # candidates drawn at once, and twice as many each time: nearly always a few are enough

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 from optuna.trial import FrozenTrial
 
+from hwnas.runs import TARGET
 from hwnas.searching.strategies import Context, Parameters
-from hwnas.searching.strategies._choosing import TARGET, Proposer
+from hwnas.searching.strategies._choosing import Proposer
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

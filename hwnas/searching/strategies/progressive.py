@@ -19,10 +19,12 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hwnas import spaces
 from hwnas.network import canonical_keys
-from hwnas.runs import ranking
+from hwnas.runs import TARGET, ranking, scale_of
 from hwnas.searching import surrogates
 from hwnas.searching.candidates import SpaceCandidates
 from hwnas.searching.strategies import Context, ExhaustedError, NotYetError
+from hwnas.searching.strategies._plans import Plan, PlanItem, Plans
+from hwnas.searching.strategies._seen import Seen
 from hwnas.searching.strategies._single_level import next_batch
 from hwnas.searching.surrogates import Evaluated, Surrogate
 
@@ -31,8 +33,6 @@ if TYPE_CHECKING:
 
     from hwnas.network.cell import Codes
 
-PLAN = "progressive:plan:"  # + the plan's number: a study attribute
-ITEM = "progressive:item"  # [plan, position]: a trial attribute
 _BEAM = 8  # cells of a level that are extended, at least; with larger levels as many as were trained
 _OPTIMISM = 0.5  # deviations above what is expected
 _SHORTLIST = 3  # times as many candidates as are listed are scored by zero-cost proxies
@@ -61,9 +61,9 @@ class PlanSampler(BaseSampler):
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """Return the parameters of the next candidate; raises ExhaustedError when there is none left."""
-        plan, position = trial.system_attrs.get(ITEM) or self._next_item(study)
-        study._storage.set_trial_system_attr(trial._trial_id, ITEM, [plan, position])
-        return self._parameters(study.user_attrs[f"{PLAN}{plan}"]["items"][position])
+        plans = Plans.of(study)
+        plan, position = plans.items.get(trial.number) or self._next_item(study, plans)
+        return self._parameters(plans.take(study, trial, plan, position))
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -71,45 +71,55 @@ class PlanSampler(BaseSampler):
         """Refuse: a parameter that is not of the candidates cannot be chosen."""
         raise ValueError(f"progressive proposes whole candidates; {param_name!r} is not of them")
 
-    def _next_item(self, study: Study) -> tuple[int, int]:
-        plans = sum(name.startswith(PLAN) for name in study.user_attrs)
-        if plans:
-            plan = study.user_attrs[f"{PLAN}{plans - 1}"]
-            taken = [t for t in study.get_trials(deepcopy=False) if t.system_attrs.get(ITEM, [None])[0] == plans - 1]
-            busy = sum(t.state in (TrialState.COMPLETE, TrialState.RUNNING) for t in taken)
-            position = 1 + max((t.system_attrs[ITEM][1] for t in taken), default=-1)
-            if busy < plan["quota"] and position < len(plan["items"]):
-                return plans - 1, position
-            self._check_ended(plan, taken)
-        study.set_user_attr(f"{PLAN}{plans}", self._plan(study, plans))
-        return plans, 0
+    def _next_item(self, study: Study, plans: Plans) -> tuple[int, int]:
+        """Return the next item of the latest plan, or the first of a new one."""
+        if (item := self._left_of(study, plans)) is not None:
+            return item
+        plans.read(study)  # another process may have planned, and been killed
+        if (item := self._left_of(study, plans)) is not None:
+            return item
+        return plans.add(study, self._plan(study, plans.latest + 1)), 0
 
-    def _check_ended(self, plan: dict[str, Any], taken: Sequence[FrozenTrial]) -> None:
+    def _left_of(self, study: Study, plans: Plans) -> tuple[int, int] | None:
+        """Return the next item of the latest plan; None where there is none, or enough of them are evaluated."""
+        if plans.latest < 0:
+            return None
+        plan, takers = plans[plans.latest], plans.takers[plans.latest]
+        trials = study.get_trials(deepcopy=False)
+        taken = [trials[number] for number in takers]
+        busy = sum(trial.state in (TrialState.COMPLETE, TrialState.RUNNING) for trial in taken)
+        position = 1 + max((plans.items[number][1] for number in takers), default=-1)
+        if busy < plan.quota and position < len(plan.items):
+            return plans.latest, position
+        self._check_ended(plan, taken)
+        return None
+
+    def _check_ended(self, plan: Plan, taken: Sequence[FrozenTrial]) -> None:
         """Raise NotYetError where the next plan has to wait for trials of this one."""
 
     @abstractmethod
-    def _plan(self, study: Study, number: int) -> dict[str, Any]:
-        """Return plan `number`: `quota`, how many to evaluate, and `items`, candidates in the order of their turn."""
+    def _plan(self, study: Study, number: int) -> Plan:
+        """Return plan `number`."""
 
     @abstractmethod
-    def _parameters(self, item: dict[str, Any]) -> dict[str, Any]:
+    def _parameters(self, item: PlanItem) -> dict[str, Any]:
         """Return what Optuna chose, of a plan's item."""
 
 
 class SingleLevelSampler(PlanSampler):
     """Plans a small batch of all candidates that there are."""
 
-    def _plan(self, study: Study, number: int) -> dict[str, Any]:
+    def _plan(self, study: Study, number: int) -> Plan:
         """Return the next batch, for which nothing has to be waited."""
         batch = next_batch(study, self._context.candidates, seed=self._seed)
         if not batch:
             raise ExhaustedError("progressive has no candidate left inside the caps")
-        items = [{"parameters": dict(chosen), "predicted_accuracy": accuracy} for chosen, accuracy in batch]
-        return {"quota": len(items), "items": items}
+        items = [PlanItem(accuracy, parameters=dict(chosen)) for chosen, accuracy in batch]
+        return Plan(len(items), items)
 
-    def _parameters(self, item: dict[str, Any]) -> dict[str, Any]:
+    def _parameters(self, item: PlanItem) -> dict[str, Any]:
         """Return what Optuna chose."""
-        return dict(item["parameters"])
+        return dict(item.parameters or {})
 
 
 class GrowingSampler(PlanSampler):
@@ -121,20 +131,20 @@ class GrowingSampler(PlanSampler):
         self._space = candidates.space
         self._operations = len(self._space.OPERATIONS)
 
-    def _parameters(self, item: dict[str, Any]) -> dict[str, Any]:
+    def _parameters(self, item: PlanItem) -> dict[str, Any]:
         """Return what Optuna chose: the cell's code as parameters, and the target."""
-        parameters: dict[str, Any] = self._space.parameters(np.array([item["code"]]))
-        return {**parameters, "target": item["target"]}
+        parameters: dict[str, Any] = self._space.parameters(np.array([item.code]))
+        return {**parameters, TARGET: item.target}
 
-    def _check_ended(self, plan: dict[str, Any], taken: Sequence[FrozenTrial]) -> None:
+    def _check_ended(self, plan: Plan, taken: Sequence[FrozenTrial]) -> None:
         """Raise NotYetError while trials of the level run: one that is left out is replaced, in this level."""
         if any(t.state == TrialState.RUNNING for t in taken):
-            raise NotYetError(f"level {plan['blocks']} is still being trained")
+            raise NotYetError(f"level {plan.blocks} is still being trained")
 
-    def _plan(self, study: Study, number: int) -> dict[str, Any]:
-        """Return a level: the number of blocks too."""
-        trials = [t for t in study.get_trials(deepcopy=False) if t.params]
-        complete = [t for t in trials if t.state == TrialState.COMPLETE]
+    def _plan(self, study: Study, number: int) -> Plan:
+        """Return a level."""
+        seen = Seen.of(study, self._candidates)
+        trials, complete = list(seen.chosen.values()), seen.complete
         levels = self._space.MAX_BLOCKS
         reached = max((t.params["blocks"] for t in complete), default=0)
         wanted = min(number + 1, reached + 1, levels)
@@ -144,7 +154,7 @@ class GrowingSampler(PlanSampler):
             codes = self._extensions(complete, blocks)
             items = self._choose(codes, trials, complete, count=_SPARE * quota)
             if items:
-                return {"blocks": blocks, "quota": quota, "items": items}
+                return Plan(quota, items, blocks)
         raise ExhaustedError(f"progressive has no candidate left inside the caps after {len(complete)} trained ones")
 
     def _extensions(self, complete: Sequence[FrozenTrial], blocks: int) -> "Codes":
@@ -162,7 +172,7 @@ class GrowingSampler(PlanSampler):
 
     def _choose(
         self, codes: "Codes", trials: Sequence[FrozenTrial], complete: Sequence[FrozenTrial], *, count: int
-    ) -> list[dict[str, Any]]:
+    ) -> list[PlanItem]:
         """Return up to `count` candidates (a cell at a target) that fit and are new, the most promising first."""
         if not len(codes):
             return []
@@ -182,11 +192,11 @@ class GrowingSampler(PlanSampler):
                 complete, codes[rows], targets[columns], costs.ms[rows, scale[rows, columns]], count=count
             )
         return [
-            {
-                "code": codes[rows[i]].tolist(),
-                "target": float(targets[columns[i]]),
-                "predicted_accuracy": None if predicted is None else float(predicted[i]),
-            }
+            PlanItem(
+                None if predicted is None else float(predicted[i]),
+                codes[rows[i]].tolist(),
+                float(targets[columns[i]]),
+            )
             for i in order
         ]
 
@@ -201,9 +211,9 @@ class GrowingSampler(PlanSampler):
         keys = canonical_keys(np.concatenate([theirs, codes]), operations=self._operations)
         cells = np.unique(keys, return_inverse=True)[1]
         targets = self._candidates.targets
-        scales = [t.user_attrs.get("scale", -1) for t in tried]
+        scales = [-1 if (claimed := scale_of(t)) is None else claimed for t in tried]
         same_network = _pairs(cells, scales, scale, size=len(self._candidates.costs.scales) + 1)
-        at = [targets.index(t.params["target"]) for t in tried]
+        at = [targets.index(t.params[TARGET]) for t in tried]
         return same_network | _pairs(cells, at, np.arange(len(targets)), size=len(targets))
 
     def _ranked(
@@ -224,9 +234,9 @@ class GrowingSampler(PlanSampler):
         if self._context.scores is None:
             return ranking(mean + _OPTIMISM * spread, ms, count=count).tolist(), mean
         few = ranking(mean + _OPTIMISM * spread, ms, count=_SHORTLIST * count)
-        parents = [(self._space.code(trial.params), trial.params["target"]) for trial in complete]
+        parents = [(self._space.code(trial.params), trial.params[TARGET]) for trial in complete]
         asked = [(codes[at : at + 1], targets[at]) for at in few]
-        chosen = [{**self._space.parameters(code), "target": float(target)} for code, target in (*parents, *asked)]
+        chosen = [{**self._space.parameters(code), TARGET: float(target)} for code, target in (*parents, *asked)]
         scores = self._context.scores(chosen)
         scores = (scores - scores.mean(axis=0)) / np.where(scores.std(axis=0) > 0, scores.std(axis=0), 1.0)
         fitted = self._fitted(complete, scores[: len(complete)])
@@ -243,7 +253,7 @@ class GrowingSampler(PlanSampler):
             evaluated.append(
                 Evaluated(
                     np.concatenate([self._space.code(trial.params) for trial in level]),
-                    np.array([trial.params["target"] for trial in level]),
+                    np.array([trial.params[TARGET] for trial in level]),
                     np.array([trial.values[0] for trial in level]),
                     None if scores is None else scores[rows],
                 )

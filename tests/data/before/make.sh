@@ -44,13 +44,13 @@ hwnas devices add board --no-ask --transport ssh --setting tflite-fp32-1t,onnx-f
 hwnas profile host --setting tflite-fp32-1t --cells 1 --filters 4 --resolution 12 --classes 3 --networks 4 --validate 2
 common="--max-latency-ms 0.15 --data npz:images.npz --cells 1 --filters 4 --targets 0.7,1.0"
 hwnas search --out runs/a $common --strategy tpe --seed 1 --trials 3 --images 160 --epochs 4 --pruner halving
-hwnas search --out runs/b $common --trials 3 --estimator size --predicted
+hwnas search --out runs/b $common --surrogate gp --trials 3 --estimator size --predicted
 train="--accelerator cpu --precision fp32 --no-augment --batch-size 16"
 hwnas train runs/a --winners 1 --epochs 8 $train
 hwnas export runs/a --allow-over-cap
 hwnas bench --table table.csv --choices a,b --accuracy seen,truth --latency ms --caps 3.5 --out bench \
     --strategies random --seeds 1 --evaluations 5 --jobs 1
-"$python" -m hwnas train runs/a --trial 3 --epochs 30 $train & # which is killed after an epoch or two
+"$python" -m hwnas train runs/a --trial 3 --epochs 10 $train & # which is killed after an epoch or two
 until test -e runs/a/winners/0003/checkpoint.safetensors; do sleep 0.02; done
 kill -9 $!
 rm -rf runs/a/winners/0000/checkpoint.safetensors runs/a/trials bench/comparison.* bench/summary.json runs/*/.*lock

@@ -1,0 +1,116 @@
+"""The trials of a study as records, each read once when it is finished: what is finished never changes.
+
+A search asks again and again which network was measured, which one is taken, how many are trained. The answers are
+kept, and brought up to date by what is new or was still running, so that the ten-thousandth trial costs what the
+hundredth did.
+"""
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
+
+from hwnas.latency import Measurement, TimedNetwork
+from hwnas.network import Architecture
+from hwnas.runs.study import Together
+from hwnas.runs.trial import State, TrialRecord
+from hwnas.training import Curve
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.trial import FrozenTrial
+
+
+class Trials:
+    """A study's trials, by their numbers; `refresh` brings them up to date."""
+
+    def __init__(self, study: "optuna.Study", together: Together = nullcontext) -> None:
+        self.study, self.together = study, together
+        self.records: list[TrialRecord] = []
+        self.trained_numbers: list[int] = []  # in the order in which they were seen to be finished
+        self.left_out = 0
+        self.curves: dict[int, Curve] = {}  # of those whose training was looked at
+        self.measured = 0  # networks in all: predictions are corrected anew where this has grown
+        self._unfinished: dict[int, FrozenTrial] = {}
+        self._measurements: dict[Architecture, Measurement] = {}
+        self._claims: dict[Architecture, int] = {}
+        self._ends: dict[int, str] = {}
+
+    def refresh(self) -> "Trials":
+        """Read what is new, and what had not been finished."""
+        trials = self.study.get_trials(deepcopy=False)
+        for number in [*self._unfinished, *range(len(self.records), len(trials))]:
+            trial = trials[number]
+            if self._unfinished.get(number) is not trial:  # Optuna's journal makes a trial that changes another object
+                self._read(trial)
+        return self
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    @property
+    def trained(self) -> int:
+        """How many are trained."""
+        return len(self.trained_numbers)
+
+    @property
+    def running(self) -> list[int]:
+        """The numbers of those that are being evaluated, or were cut off."""
+        return sorted(number for number in self._unfinished if self.records[number].state == "running")
+
+    def in_state(self, state: State) -> list[TrialRecord]:
+        """Return all in a state."""
+        return [record for record in self.records if record.state == state]
+
+    def take_up(self, number: int) -> "optuna.Trial":
+        """Return a trial that was cut off, to be evaluated; the sampler must be the one that it is to be chosen by."""
+        from optuna.trial import Trial
+
+        return Trial(self.study, self._unfinished[number]._trial_id)
+
+    def ended_since(self, number: int) -> str:
+        """Return why the search ended with a trial of this number or a higher one, if one did."""
+        return next((why for ending, why in self._ends.items() if ending >= number), "")
+
+    def measurement(self, network: Architecture) -> Measurement | None:
+        """Return what any trial measured of a network."""
+        return self._measurements.get(network)
+
+    def claim(self, network: Architecture) -> int | None:
+        """Return the number of the trial that trains a network, or has trained it."""
+        return self._claims.get(network)
+
+    def measurements(self, *, before: int) -> list[TimedNetwork]:
+        """Return the networks that trials of a lower number than `before` measured, in the order of their numbers."""
+        return [network for record in self.records[:before] for network in record.measurements]
+
+    def measured_from(self, number: int) -> bool:
+        """Say whether a trial of this number or a higher one has measured a network."""
+        return any(record.measurements for record in self.records[number:])
+
+    def _read(self, trial: "FrozenTrial") -> None:
+        record, number = TrialRecord.of(trial), trial.number
+        earlier: Sequence[TimedNetwork] = ()
+        if number < len(self.records):
+            earlier = self.records[number].measurements
+            self.records[number] = record
+        else:
+            self.records.append(record)
+        for timed in record.measurements[len(earlier) :]:
+            self._measurements.setdefault(timed.architecture, timed.measurement)
+            self.measured += 1
+        network = record.deployed.architecture if record.deployed else None
+        if record.claimed is not None:
+            self._claims.setdefault(record.claimed, number)
+        elif network is not None and self._claims.get(network) == number:  # it came to nothing: another one may try
+            del self._claims[network]
+        if record.looks:
+            self.curves[number] = record.curve
+        if record.ended:
+            self._ends[number] = record.ended
+        if not trial.state.is_finished():
+            self._unfinished[number] = trial
+            return
+        self._unfinished.pop(number, None)
+        if record.state == "trained":
+            self.trained_numbers.append(number)
+        self.left_out += bool(record.left_out)

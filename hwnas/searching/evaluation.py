@@ -1,0 +1,242 @@
+"""The evaluation of one trial: its network is brought to the largest scale that fits, measured, and trained shortly.
+
+For each trial the largest scale is taken whose network fits the target: predicted ones are written, put on the device
+and timed whole, until it is known. That network is trained for a short while at a fixed fraction of its filters. What
+was measured is kept in the trials, and corrects the predictions for later ones.
+"""
+
+import math
+import tempfile
+from collections.abc import Callable
+from functools import cached_property
+from os import getuid
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hwnas.errors import TrainingError
+from hwnas.searching.candidates import SpaceCandidates
+from hwnas.searching.short_training import ShortTraining
+from hwnas.support import locked, plugins, say
+
+if TYPE_CHECKING:
+    from hwnas.datasets import Dataset
+    from hwnas.device import Device
+    from hwnas.latency import Budget, CostModel, Costs, Measurement
+    from hwnas.network import Architecture
+    from hwnas.runs import OpenTrial, Run, TrialRecord, Trials
+
+_MOST_MEASURED = 4  # networks a trial
+_OVER_TARGET = "predicted over its target at the smallest scale"
+_OVER_CAPS = "over {} at every scale that is predicted to fit its target"
+_MEASURED_OVER = "measured over its target at every scale that was tried"
+
+
+class Evaluator:
+    """What all evaluations of a search have in common; `dataset_of` gives its data at a resolution."""
+
+    def __init__(
+        self,
+        run: "Run",
+        device: "Device",
+        table_costs: "CostModel",
+        trials: "Trials",
+        dataset_of: "Callable[[int], Dataset]",
+    ) -> None:
+        self.run, self.device, self.table_costs = run, device, table_costs
+        self.trials, self.dataset_of = trials, dataset_of
+        self.training = ShortTraining(run, trials, self.wait_while_timed)
+
+    def open(self, trial: "OpenTrial", costs: "CostModel") -> "Evaluation":
+        """Return the evaluation of a trial; `costs` are corrected by what the trials before it measured."""
+        return Evaluation(self, trial, costs)
+
+    def candidates(self, costs: "CostModel") -> SpaceCandidates:
+        """Return what can be chosen."""
+        settings = self.run.settings
+        return SpaceCandidates(plugins.load("spaces", settings.space), costs, settings.budget, settings.targets)
+
+    @property
+    def device_lock(self) -> Path:
+        """The lock of whoever measures on the device: of all runs of a user."""
+        return Path(tempfile.gettempdir()) / f"hwnas-{getuid()}-{self.device.name}.lock"
+
+    def wait_while_timed(self) -> None:
+        """Wait while another worker times something on this machine: training beside it would make it slower."""
+        if self.device.transport == "local":
+            with locked(self.device_lock, shared=True):
+                pass
+
+
+class Evaluation:
+    """One trial on its way to its end; what it has come to is written as it goes."""
+
+    def __init__(self, evaluator: Evaluator, trial: "OpenTrial", costs: "CostModel") -> None:
+        self._evaluator, self._costs = evaluator, costs
+        self._run, self._trials = evaluator.run, evaluator.trials
+        self._settings = evaluator.run.settings
+        self._space = plugins.load("spaces", self._settings.space)
+        self.trial = trial
+        self.candidates = evaluator.candidates(costs)
+
+    def finish(self) -> None:
+        """Bring the trial, whose candidate is chosen, to its end."""
+        record = self.trial.record
+        values = None if record.left_out else self._values()  # it may have been cut off before it was told
+        record = self.trial.record
+        if values is None or record.deployed is None:
+            self.trial.tell_left_out()
+            return
+        self.trial.tell(*values)
+        after = f"stopped after {record.stopped.epoch:g} epochs, would come to about " if record.stopped else ""
+        say(f"trial {record.number}: {after}{values[0]:.4f} at {values[1]:.3f} ms, {record.deployed.architecture.name}")
+
+    def _values(self) -> tuple[float, float] | None:
+        """Return accuracy and latency in ms of the trial's network; where it is not trained, note why."""
+        deployed = self._deployed()
+        if deployed is None or not self._claim(deployed[0]):
+            return None
+        at, latency_ms = deployed
+        proxy = self._space.architecture(
+            self.trial.record.choices, self._settings.proxy_scale(self._settings.scales[at])
+        )
+        dataset = self._evaluator.dataset_of(proxy.graph.layers[0].shape[1])
+        try:
+            return self._evaluator.training.accuracy(self.trial, proxy, dataset), latency_ms
+        except TrainingError as error:
+            self.trial.leave_out(str(error))
+            say(f"trial {self.trial.number} is left out: {error}")
+            return None
+
+    @cached_property
+    def _networks(self) -> "list[Architecture]":
+        """The trial's network at every scale."""
+        choices = self.trial.record.choices
+        return [self._space.architecture(choices, scale) for scale in self._settings.scales]
+
+    def _deployed(self) -> tuple[int, float] | None:
+        """Return the place of the largest scale that fits the trial's target and its latency in ms; note its network.
+
+        Nothing is measured of what is predicted over the target at every scale, the prediction's error included.
+        """
+        record = self.trial.record
+        if record.scale is not None:  # it was found out before the trial was cut off
+            return self._claimed(record)
+        costs = self.candidates.costs_of(record.choices)  # arrays [1, scales]
+        target_ms = record.target * self._settings.max_latency_ms
+        at = int(costs.largest(self._settings.budget, target_ms=target_ms)[0])
+        if at < 0:
+            at = int(costs.upper_ms[0].argmin())
+            excess = float(costs.upper_ms[0, at]) / target_ms - 1.0
+            self._note(costs, at, excess=excess, left_out=_why_predicted(costs, self._settings.budget, target_ms))
+            return None
+        if not self._settings.predicted:
+            return self._measured(costs, target_ms)
+        latency_ms = float(costs.ms[0, at])
+        self._note(costs, at, excess=self._over_cap(latency_ms))
+        return at, latency_ms
+
+    def _claimed(self, record: "TrialRecord") -> tuple[int, float]:
+        """Return what `_deployed` did when the trial was evaluated before it was cut off."""
+        assert record.scale is not None  # it has claimed a network
+        assert record.deployed is not None
+        if self._settings.predicted:
+            return record.scale, record.deployed.predicted_ms
+        measurement = self._trials.refresh().measurement(record.deployed.architecture)
+        assert measurement is not None  # or it would not have been claimed
+        return record.scale, measurement.at(self._costs.table.canary_ms)
+
+    def _measured(self, costs: "Costs", target_ms: float) -> tuple[int, float] | None:
+        """Return what `_deployed` does, by measuring some of the networks."""
+        from hwnas.latency import largest_measured
+
+        canary_ms = self._costs.table.canary_ms
+        self._trials.refresh()
+        measured = {
+            place: measurement
+            for place, network in enumerate(self._networks)
+            if (measurement := self._trials.measurement(network)) is not None
+        }
+        at = largest_measured(
+            costs,
+            self._settings.budget,
+            measured,
+            lambda place: self._measure(self._networks[place]),
+            target_ms=target_ms,
+            canary_ms=canary_ms,
+            most=_MOST_MEASURED - len(self.trial.record.measurements),
+        )
+        if at >= 0:
+            latency_ms = measured[at].at(canary_ms)
+            self._note(costs, at, excess=self._over_cap(latency_ms), measured_ms=latency_ms)
+            return at, latency_ms
+        at = min(measured, key=lambda place: measured[place].upper(canary_ms))
+        excess = measured[at].upper(canary_ms) / target_ms - 1.0
+        self._note(costs, at, excess=excess, measured_ms=measured[at].at(canary_ms), left_out=_MEASURED_OVER)
+        return None
+
+    def _over_cap(self, latency_ms: float) -> float:
+        return latency_ms / self._settings.max_latency_ms - 1.0
+
+    def _measure(self, network: "Architecture") -> "Measurement":
+        """Time a network whole on the device now, once nobody else does that, and keep it in the trial."""
+        from hwnas.latency import TimedNetwork, time_network
+
+        with locked(self._evaluator.device_lock):
+            if known := self._trials.refresh().measurement(network):  # by another worker, meanwhile
+                return known
+            table = self._evaluator.table_costs.table
+            measurement = time_network(
+                network.graph, self._evaluator.device, table.setting, table=table, seed=self._settings.seed
+            )
+            self.trial.measured(TimedNetwork(network, measurement))
+        return measurement
+
+    def _note(
+        self, costs: "Costs", at: int, *, excess: float, measured_ms: float | None = None, left_out: str = ""
+    ) -> None:
+        """Keep in the trial its network at a scale, and how far it is from each cap: `excess` from the latency's."""
+        from hwnas.runs import Deployed
+
+        network = Deployed(
+            architecture=self._networks[at],
+            mult_adds=int(costs.mult_adds[0, at]),
+            parameters=int(costs.parameters[0, at]),
+            predicted_ms=float(costs.ms[0, at]),
+            predicted_error=self._costs.correction.error,
+        )
+        excesses = self._settings.budget.excesses(
+            latency_ms=0.0, mult_adds=network.mult_adds, parameters=network.parameters
+        )
+        self.trial.deploy(network, excesses={**excesses, "latency": excess}, measured_ms=measured_ms, left_out=left_out)
+
+    def _claim(self, at: int) -> bool:
+        """Note the scale at which the trial's network is trained, unless another trial has that network: say which."""
+        with self._run.deciding():
+            record = self.trial.record
+            assert record.deployed is not None  # it was noted
+            other = self._trials.refresh().claim(record.deployed.architecture)
+            if other not in (None, self.trial.number):
+                self.trial.leave_out(f"the same network as trial {other}")
+                return False
+            self.trial.claim(at)
+        return True
+
+
+def _why_predicted(costs: "Costs", budget: "Budget", target_ms: float) -> str:
+    """Say why no scale of a network fits: the latency target alone, or the caps at the scales that fit that."""
+    inside = costs.upper_ms[0] <= target_ms
+    if not inside.any():
+        return _OVER_TARGET
+    counts = {"max_mult_adds": costs.mult_adds[0, inside], "max_parameters": costs.parameters[0, inside]}
+    over = [_option(name) for name, count in counts.items() if count.min() > (getattr(budget, name) or math.inf)]
+    return _OVER_CAPS.format(" and ".join(over or map(_option, counts)))
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def remedy(record: "TrialRecord") -> str:
+    """Return the option that would have to be raised for a trial that was left out for a cap; nothing for others."""
+    caps = [option for option in ("--max-mult-adds", "--max-parameters") if option in record.left_out]
+    return " and ".join(caps) or ("--max-latency-ms" if "its target" in record.left_out else "")

@@ -1,0 +1,73 @@
+"""card.json: what an older hwnas wrote is read as it was, and what cannot be read is named with what to type."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hwnas.artefacts.card import Card, GivenWeights
+from hwnas.errors import InputError
+from hwnas.formats._inputs import Form
+from hwnas.training.settings import TrainingSettings
+
+BEFORE = Path(__file__).parent.parent / "data" / "before" / "export" / "a" / "0000" / "card.json"
+
+
+def content_of(**changes: Any) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(BEFORE.read_text())
+    return content | changes
+
+
+def test_a_card_of_an_older_hwnas_is_read_and_would_be_written_alike(tmp_path: Path) -> None:
+    card = Card.read(BEFORE, again="")
+    assert isinstance(card.training, TrainingSettings)
+    assert card.own_file is card.files["model.tflite"]
+    assert card.form == Form("normalised", None)
+    card.write(tmp_path / "card.json")
+    assert (tmp_path / "card.json").read_text() == BEFORE.read_text()
+
+
+def test_a_card_from_before_there_were_checks_and_forms_is_read() -> None:
+    content = content_of()
+    for name in ("check", "input", "batch"):
+        del content[name]
+    for entry in content["files"].values():
+        for name in ("sha256", "tensors", "rewrites", "precision", "first_inference_ms"):
+            entry.pop(name, None)
+    card = Card.model_validate(content)
+    assert (card.form, card.check, card.files["model.tflite"].sha256) == (Form(), None, None)
+    assert card.to_json() == content  # nothing is made up
+
+
+def test_given_weights_are_told_from_a_training() -> None:
+    assert Card.model_validate(content_of(training={"weights": "a.pth"})).training == GivenWeights(weights="a.pth")
+    assert Card.model_validate(content_of(training={"epochs": 3})).training == TrainingSettings(epochs=3)
+
+
+def test_facts_of_another_packages_format_are_kept() -> None:
+    content = content_of()
+    content["files"]["model.onnx"]["layout"] = "blocked"
+    assert Card.model_validate(content).to_json() == content
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"version": 2}, "an artefact's card must be of version 1 or older; got 2, which a newer hwnas wrote"),
+        ({"accuracy": {}}, "is not an artefact's card: accuracy.test: Field required"),
+        ({"files": {"model.tflite": {}}}, "is not an artefact's card: files.model.tflite.runtime: Field required"),
+        ({"files": None}, "is not an artefact's card: files: Input should be a valid dict"),
+    ],
+)
+def test_a_card_that_cannot_be_read_is_named_with_what_to_type(
+    tmp_path: Path, changes: dict[str, Any], words: str
+) -> None:
+    (tmp_path / "card.json").write_text(json.dumps(content_of(**changes)))
+    with pytest.raises(InputError, match=rf"card\.json.* {words}.*type: hwnas export runs/a"):
+        Card.read(tmp_path / "card.json", again="hwnas export runs/a")
+
+
+def test_a_card_that_is_not_there_is_named_with_what_to_type(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"must exist; got .*card\.json, which does not\. Type: hwnas export runs/a"):
+        Card.read(tmp_path / "card.json", again="hwnas export runs/a")

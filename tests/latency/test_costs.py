@@ -1,0 +1,142 @@
+"""The costs of many cells at once equal the walk of each."""
+
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from networks import random_cells
+
+from hwnas.device.device import Setting
+from hwnas.errors import BudgetError, TableError
+from hwnas.latency.budget import Budget
+from hwnas.latency.conditions import Conditions
+from hwnas.latency.costs import CostModel, Costs, largest_measured
+from hwnas.latency.measurement import Measurement, TimedNetwork
+from hwnas.latency.table import LatencyTable
+from hwnas.network.cell import encode
+from hwnas.network.graph import executed
+from hwnas.network.kinds.cells import CellNetwork
+from hwnas.network.scale import Scale
+from hwnas.spaces import pnas
+
+SCALES = [Scale(cells, filters, 12, 10, 1) for cells in (1, 2) for filters in (4, 6)]
+
+
+def pretend_ms(name: str) -> float:
+    """Return a latency for a key: any, but always the same."""
+    return 0.001 + zlib.crc32(name.encode()) % 1000 / 1e4
+
+
+@pytest.fixture(scope="module", params=["tflite", "onnx"])
+def model(request: pytest.FixtureRequest) -> CostModel:
+    setting = Setting(runtime=request.param)
+    table = LatencyTable(Path("table.json"), "host", setting, Conditions())
+    costs = CostModel(table, SCALES, operations=pnas.OPERATIONS)
+    for scale in SCALES:
+        for architecture in pnas.cover(scale):
+            for name, _, _ in executed(costs.lower(architecture)):
+                table.entries[name] = Measurement(((pretend_ms(name),),))
+    return costs
+
+
+def test_every_random_cell_finds_its_operators_in_the_cover_and_its_costs_equal_its_own_walk(model: CostModel) -> None:
+    for blocks in range(1, pnas.MAX_BLOCKS + 1):
+        cells = [cell for cell in random_cells(60, seed=blocks) if len(cell.blocks) == blocks]
+        costs = model.of(encode(cells, pnas.OPERATIONS))
+        for row, cell in enumerate(cells):
+            for column, scale in enumerate(SCALES):
+                architecture = CellNetwork(cell, scale)
+                expected = sum(ms for _, ms in model.layer_ms(architecture))
+                assert costs.ms[row, column] == pytest.approx(expected, rel=1e-9)
+                assert costs.mult_adds[row, column] == architecture.graph.mult_adds
+                assert costs.parameters[row, column] == architecture.graph.parameters
+                assert model.predict(architecture).ms == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_costs_of_every_cell_of_one_block_equal_its_own_walk(model: CostModel) -> None:
+    codes = pnas.first_level()
+    networks = [[CellNetwork(cell, scale) for scale in SCALES] for cell in pnas.cells(codes)]
+    together, walked = model.of(codes), model.walked(networks)
+    assert together.ms == pytest.approx(walked.ms, rel=1e-9)
+    assert (together.mult_adds == walked.mult_adds).all()
+    assert (together.parameters == walked.parameters).all()
+
+
+def one_cell(*ms: float) -> Costs:
+    """Return the costs of a cell at scales that take so long by prediction, the more Mult-Adds the longer."""
+    predicted = np.array([ms])
+    return Costs(predicted, predicted * 1.5, predicted * 1e6, predicted)
+
+
+def timed(ms: float, *, spread: float = 0.0) -> Measurement:
+    return Measurement(((ms,), (ms,), (ms * (1 + spread),), (ms * (1 + spread),), (ms * (1 + spread),)))
+
+
+@pytest.mark.parametrize(("factor", "scale", "measured"), [(1.0, 9, 1), (0.8, 11, 2), (1.3, 6, 2), (40.0, -1, 1)])
+def test_steps_by_the_measured_ratio_lead_to_the_largest_scale_inside_the_target(
+    factor: float, scale: int, measured: int
+) -> None:
+    costs = one_cell(*np.linspace(0.1, 1.5, 15))
+    known: dict[int, Measurement] = {}
+    found = largest_measured(
+        costs,
+        Budget(1.01),
+        known,
+        lambda at: timed(factor * float(costs.ms[0, at])),
+        target_ms=1.01,
+        canary_ms=1.0,
+        most=4,
+    )
+    assert found == scale
+    assert len(known) == measured
+
+
+def test_what_is_known_of_a_cell_is_not_measured_again() -> None:
+    costs = one_cell(1.0, 2.0, 3.0)
+    known = {1: timed(2.0), 2: timed(3.0)}
+    found = largest_measured(costs, Budget(2.5), known, pytest.fail, target_ms=2.5, canary_ms=1.0, most=4)
+    assert found == 1
+
+
+def test_between_measured_scales_the_ratio_is_interpolated_and_beyond_them_kept() -> None:
+    calibrated = one_cell(1.0, 2.0, 3.0, 4.0).calibrated({1: timed(2.2), 3: timed(5.2, spread=0.1)}, canary_ms=1.0)
+    assert calibrated.ms[0] == pytest.approx([1.1, 2.2, 3.6, 5.2])
+    assert calibrated.upper_ms[0] == pytest.approx([1.1, 2.2, 3.6, 5.72])
+
+
+def test_networks_that_a_search_measured_correct_the_model_and_leave_the_tables_own_as_it_is(model: CostModel) -> None:
+    cells = random_cells(20, seed=3)
+    networks = [CellNetwork(cell, SCALES[-1]) for cell in cells]
+    others = [TimedNetwork(network, timed(1.5 * model.predict(network).ms)) for network in networks[:-1]]
+    before = model.predict(networks[-1]).ms
+    assert model.corrected_by(others).predict(networks[-1]).ms == pytest.approx(1.5 * before, rel=0.02)
+    assert model.predict(networks[-1]).ms == before
+
+
+def test_the_largest_scale_is_the_one_with_most_mult_adds_inside_all_caps(model: CostModel) -> None:
+    codes = encode([cell for cell in random_cells(60, seed=9) if len(cell.blocks) == 3], pnas.OPERATIONS)
+    costs = model.of(codes)
+    cap_ms, cap_mult_adds = float(np.median(costs.upper_ms)), float(np.median(costs.mult_adds))
+    chosen = costs.largest(Budget(cap_ms, max_mult_adds=cap_mult_adds), target_ms=cap_ms)
+    for row, scale in enumerate(chosen):
+        inside = [
+            (costs.mult_adds[row, s], s)
+            for s in range(len(SCALES))
+            if costs.upper_ms[row, s] <= cap_ms and costs.mult_adds[row, s] <= cap_mult_adds
+        ]
+        assert scale == (max(inside)[1] if inside else -1)
+
+
+def test_an_impossible_cap_ends_with_the_smallest_latency_that_the_space_can_reach(model: CostModel) -> None:
+    costs = model.of(pnas.first_level())
+    with pytest.raises(BudgetError, match=rf"fastest network is predicted at {costs.ms.min():.3g} ms"):
+        model.check_reachable(model.of(pnas.first_level()), Budget(costs.ms.min() / 2))
+    model.check_reachable(model.of(pnas.first_level()), Budget(float(costs.upper_ms.min())))
+
+
+def test_a_missing_entry_is_an_error_that_names_it_and_the_command(model: CostModel) -> None:
+    table = LatencyTable(Path("empty.json"), "host", model.table.setting, Conditions())
+    empty = CostModel(table, SCALES, operations=pnas.OPERATIONS)
+    with pytest.raises(TableError, match=r"empty\.json has no entry 'conv .*hwnas profile host"):
+        empty.of(pnas.first_level())

@@ -1,0 +1,270 @@
+"""Timing models on a device: what arrives, and what is said when not everything does."""
+
+import json
+import subprocess
+from collections.abc import Generator, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_models import WRITERS, take, write_onnx, write_tflite
+
+from hwnas.device.device import Device, Setting
+from hwnas.device.transports import local
+from hwnas.errors import DeviceError, InputError
+from hwnas.latency import measure
+from hwnas.latency.conditions import Conditions
+from hwnas.latency.lines import Timed
+from hwnas.latency.measure import read_conditions, time_models
+from hwnas.latency.measurement import Measurement, OtherCosts
+from hwnas.latency.table import LatencyTable
+from hwnas.network.architecture import Architecture
+from hwnas.network.scale import Scale
+from hwnas.spaces import pnas, random_parameters
+
+TFLITE = Setting(runtime="tflite")
+HOST = Device(name="here", settings=(TFLITE, Setting(runtime="onnx")))
+MODEL = {"name": "a", "rounds_ms": [[1.0, 2.0]], "attempts": 1, "unstable": True, "load_ms": 3.0, "first_ms": 4.0}
+MODEL["peak_memory_bytes"] = 4096
+CONDITIONS = {
+    "cpu": "abacus",
+    "cores": 2,
+    "arch": "x86_64",
+    "runtime": "tflite",
+    "runtime_version": "ai-edge-litert 2.3.0",
+    "threads": 1,
+    "pinned": [1],
+    "governor": None,
+    "frequency_mhz": [2000.0],
+    "load": 0.5,
+    "others_busy": 0.1,
+    "temperature_c": None,
+    "python": "3.11.7",
+    "numpy": "2.4.6",
+    "date": "2026-01-01T00:00:00Z",
+}
+
+
+class Script(local.Transport):
+    """A device whose runner writes given lines and ends well, as adb does even when the phone is gone."""
+
+    lines: tuple[Any, ...] = ()
+
+    def run(self, arguments: Any) -> Generator[str, None, None]:
+        yield from (line if isinstance(line, str) else json.dumps(line) for line in self.lines)
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> type[Script]:
+    """Return a class whose `lines` are what the device's runner writes."""
+    scripted = type("Scripted", (Script,), {})
+    monkeypatch.setattr(measure, "open_transport", scripted)
+    return scripted
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[subprocess.Popen[str]]]:
+    """Return the processes that the local transport starts."""
+    processes: list[subprocess.Popen[str]] = []
+
+    class Recorded(subprocess.Popen[str]):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            processes.append(self)
+
+    monkeypatch.setattr(local.subprocess, "Popen", Recorded)
+    yield processes
+    assert all(process.poll() is not None for process in processes)
+
+
+@pytest.fixture
+def three(tmp_path: Path) -> dict[str, Path]:
+    return {name: write_tflite(tmp_path / f"{name}.tflite") for name in ("a", "b", "c")}
+
+
+@pytest.mark.parametrize("setting", HOST.settings, ids=lambda setting: setting.runtime)
+def test_every_model_arrives_with_its_samples_and_the_conditions_before_and_after(
+    tmp_path: Path, setting: Setting
+) -> None:
+    write = WRITERS[setting.runtime]
+    models = {name: write(tmp_path / f"{name}.{setting.runtime}") for name in ("a", "b", "c")}
+    seen: list[Conditions] = []
+    timed = list(time_models(HOST, setting, models, rounds=2, group=2, on_conditions=seen.append))
+    assert sorted(one.name for one in timed) == ["a", "b", "c"]
+    assert all(len(one.measurement.rounds_ms) == 2 and one.measurement.ms > 0 for one in timed)
+    before, after = seen
+    assert before.fingerprint == after.fingerprint
+    assert before.date <= after.date
+
+
+def test_a_broken_model_is_named_after_the_others_arrived(three: dict[str, Path]) -> None:
+    three["a"].write_bytes(b"no model")
+    arrived, said = take(time_models(HOST, TFLITE, three, rounds=1))
+    assert sorted(arrived) == ["b", "c"]
+    assert "here, tflite-fp32-1t; got 1 that did not\n  a: ValueError" in said
+
+
+def test_a_killed_runner_leaves_what_has_arrived(three: dict[str, Path], started: list[subprocess.Popen[str]]) -> None:
+    timed = time_models(HOST, TFLITE, three, rounds=100, group=1)
+    assert next(timed).name == "a"
+    started[0].kill()
+    arrived, said = take(timed)
+    assert arrived == []
+    assert "stopped before its end line on here, tflite-fp32-1t; 1 of 3 models had arrived" in said
+    assert "SIGKILL" in said
+    assert "loading a" in said
+
+
+def test_the_runner_ends_with_whoever_stops_listening(
+    three: dict[str, Path], started: list[subprocess.Popen[str]]
+) -> None:
+    timed = time_models(HOST, TFLITE, three, rounds=100, group=1)
+    next(timed)
+    assert started[0].poll() is None
+    timed.close()  # type: ignore[attr-defined]
+    assert started[0].poll() is not None
+
+
+def test_conditions_are_read_without_models() -> None:
+    conditions = read_conditions(HOST, Setting(runtime="tflite", threads=2))
+    assert (conditions.runtime, conditions.threads) == ("tflite", 2)
+    assert set(conditions.fingerprint) == {"cpu", "cores", "arch", "runtime", "runtime_version", "threads"}
+    assert Conditions.of_runner(json.loads(json.dumps(conditions.to_json()))) == conditions
+
+
+def test_conditions_with_other_fields_are_refused() -> None:
+    with pytest.raises(DeviceError, match="colour"):
+        Conditions.of_runner({**CONDITIONS, "colour": "red"})
+
+
+def test_a_whole_script_is_read(script: type[Script], tmp_path: Path) -> None:
+    script.lines = ({"conditions": CONDITIONS}, MODEL, {"end": 1, "conditions": CONDITIONS}, "not read any more")
+    seen: list[Conditions] = []
+    models = {"a": write_tflite(tmp_path / "a.tflite")}
+    (one,) = time_models(HOST, TFLITE, models, on_conditions=seen.append)
+    other = OtherCosts(models["a"].stat().st_size, 4096, load_ms=3.0, first_ms=4.0)
+    assert one == Timed("a", Measurement(((1.0, 2.0),), unstable=True), other)
+    assert seen == [Conditions.of_runner(CONDITIONS)] * 2
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        ([MODEL], "1 of 3 models had arrived. its output just ends"),
+        ([MODEL, {"name": "b", "error": "broken"}], "1 of 3 models had arrived\n  b: broken"),
+        ([MODEL, {"end": 3, "conditions": CONDITIONS}], "a line for each of 3 models; got 1"),
+        ([MODEL, "INFO: hello"], "got 'INFO: hello'"),
+        ([MODEL, '{"name": "b", "rou'], 'got \'{"name": "b", "rou\''),
+        ([MODEL, {"weather": "fine"}], "weather"),
+        ([MODEL, "3"], "got '3'"),
+        ([MODEL, {"name": "b", "rounds_ms": [[1.0]]}], "unstable"),
+        ([MODEL, {**MODEL, "name": "of somebody else"}], "KeyError('of somebody else')"),
+        ([MODEL, {"error": "no runtime"}], "nothing can be timed on here, tflite-fp32-1t: no runtime"),
+    ],
+)
+def test_lines_that_do_not_end_well_are_an_error_after_what_arrived(
+    script: type[Script], three: dict[str, Path], lines: list[Any], words: str
+) -> None:
+    script.lines = tuple(lines)
+    arrived, said = take(time_models(HOST, TFLITE, three))
+    assert arrived == ["a"]
+    assert words in said
+
+
+def test_a_runtime_that_the_runner_does_not_know_is_its_error(tmp_path: Path) -> None:
+    models = {"a": write_onnx(tmp_path / "a.onnx")}
+    arrived, said = take(time_models(HOST, Setting(runtime="abacus"), models))
+    assert arrived == []
+    assert "runtime must be one of onnx, tflite; got 'abacus'" in said
+
+
+def test_a_missing_file_is_an_input_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"must be a file; got .*absent\.tflite"):
+        list(time_models(HOST, TFLITE, {"a": tmp_path / "absent.tflite"}))
+
+
+def test_no_rounds_are_an_input_error() -> None:
+    with pytest.raises(InputError, match="must be at least 1; got 0, 32 and 3"):
+        list(time_models(HOST, TFLITE, {}, rounds=0))
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1, float("nan")])
+def test_a_share_to_wait_that_is_none_is_an_input_error(share: float) -> None:
+    with pytest.raises(InputError, match=f"max_wait must be a share of the time, from 0 to 1; got {share}"):
+        list(time_models(HOST, TFLITE, {}, max_wait=share))
+
+
+def test_pauses_are_told_and_the_pace_is_handed_on(script: type[Script], tmp_path: Path) -> None:
+    jobs: list[dict[str, Any]] = []
+
+    class Listens(script):  # type: ignore[misc, valid-type]
+        def put(self, path: Path) -> str:
+            if path.name == "job.json":
+                jobs.append(json.loads(path.read_text()))
+            return str(super().put(path))
+
+    measure.open_transport = Listens  # type: ignore[assignment]  the fixture puts it back
+    end = {"end": 1, "conditions": CONDITIONS, "pace": {"canary_ms": 0.2, "left_s": 1.5}}
+    script.lines = ({"conditions": CONDITIONS}, {"waiting": 2.0, "reason": "it is hot"}, MODEL, end)
+    models = {"a": write_tflite(tmp_path / "a.tflite")}
+    pace: dict[str, float] = {}
+    waits: list[tuple[float, str]] = []
+    for _ in range(2):
+        list(time_models(HOST, TFLITE, models, pace=pace, max_wait=0.5, on_wait=lambda *wait: waits.append(wait)))
+    assert waits == [(2.0, "it is hot")] * 2
+    assert [job["pace"] for job in jobs] == [{}, {"canary_ms": 0.2, "left_s": 1.5}]
+    assert [job["max_wait"] for job in jobs] == [0.5, 0.5]
+    assert len(list(time_models(HOST, TFLITE, models))) == 1
+
+
+# A few models that caps are held against, beside networks that the table knows.
+
+
+def table_of(networks: list[Architecture], *, ms: float) -> LatencyTable:
+    """Return a table in which the networks take ms, 2 ms, ... with the canary at 0.1 ms."""
+    table = LatencyTable(Path("table.json"), "here", TFLITE, Conditions())
+    for number, network in enumerate(networks, start=1):
+        table.set_network(network, Measurement(((number * ms,),), canary_ms=(0.1,)))
+    return table
+
+
+class Slows:
+    """A device that takes 3 ms for the model `a`, and what its table says for others; twice that after the first round.
+
+    Its canary does not notice.
+    """
+
+    def __init__(self, table: LatencyTable) -> None:
+        self.ms = {json.dumps(one.architecture.to_json()): table.stated_ms(one.measurement) for one in table.networks}
+        self.asked: list[str] = []
+
+    def time_models(self, device: Device, setting: Setting, models: Mapping[str, Path], **_: Any) -> list[Timed]:
+        self.asked = list(models)
+        found = [(name, self.ms.get(name, 3.0)) for name in models]
+        return [
+            Timed(name, Measurement(((ms,), (2 * ms,), (2 * ms,)), canary_ms=(0.1, 0.1, 0.1)), OtherCosts())
+            for name, ms in found
+        ]
+
+
+@pytest.mark.parametrize(("count", "references", "stated_ms"), [(24, 8, 3.0), (15, 0, 6.0)])
+def test_a_lone_model_is_told_by_networks_that_the_table_knows(
+    monkeypatch: pytest.MonkeyPatch, count: int, references: int, stated_ms: float
+) -> None:
+    scale = Scale(cells=1, filters=4, resolution=8, classes=3, input_channels=1)
+    chosen = random_parameters(pnas, count, seed=1)
+    table = table_of([pnas.architecture(parameters, scale) for parameters in chosen], ms=0.5)
+    slows = Slows(table)
+    monkeypatch.setattr(measure, "time_models", slows.time_models)
+    (timed,) = measure.time_beside(table, HOST, TFLITE, {"a": Path("a.tflite")})
+    assert timed.name == "a"
+    assert len(slows.asked) == 1 + references
+    assert table.stated_ms(timed.measurement) == pytest.approx(stated_ms)
+    assert all(slows.ms[name] <= 0.5 * count / 2 for name in slows.asked[1:])  # the faster half
+
+
+def test_without_a_table_the_canary_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+    slows = Slows(table_of([], ms=1.0))
+    monkeypatch.setattr(measure, "time_models", slows.time_models)
+    (timed,) = measure.time_beside(None, HOST, TFLITE, {"a": Path("a.tflite")})
+    assert timed.measurement.canary_ms == (0.1, 0.1, 0.1)
