@@ -14,7 +14,7 @@ test: install data adb sshd arm c++ kotlin tflite-runtime
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -m "not alone" --numprocesses auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not alone" --numprocesses auto --dist loadfile
 	$(BIN)/pytest -m alone
 
 install: $(INSTALLED)

@@ -1,8 +1,6 @@
 """A tiny data set and a pretended latency table, in a folder of their own."""
 
 import sys
-import zlib
-from functools import cache
 from pathlib import Path
 from types import ModuleType
 
@@ -11,14 +9,8 @@ import pytest
 import torch
 from hypothesis import settings
 
-from hwnas import formats
-from hwnas.device.device import Setting
-from hwnas.latency.conditions import Conditions
-from hwnas.latency.measurement import Measurement
-from hwnas.latency.table import LatencyTable
-from hwnas.network.graph import executed
-from hwnas.network.scale import ladder
-from hwnas.support import plugins
+from hwnas.support import show_on_console
+from hwnas.testing import pretend_table as pretend_table
 
 settings.register_profile("hwnas", deadline=None)  # beside other tests, all take longer
 settings.load_profile("hwnas")
@@ -49,32 +41,10 @@ def write_images(path: Path, *, train: int = 60, test: int = 70) -> None:
     np.savez(path, x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
 
 
-def pretend_table(
-    folder: Path,
-    space: str = "pnas",
-    *,
-    cells: tuple[int, ...] = (1,),
-    filters: tuple[int, ...] = FILTERS,
-    resolutions: tuple[int, ...] = (8,),
-) -> LatencyTable:
-    """Write a table for the host in which every operator of the tiny space has some latency."""
-    table = LatencyTable(
-        folder / "latency_tables" / "host" / f"{SETTING}.json", "host", Setting(runtime="tflite"), Conditions()
-    )
-    for name in _operators(space, cells, filters, resolutions):
-        table.entries[name] = Measurement(((0.001 + zlib.crc32(name.encode()) % 1000 / 1e5,),))
-    table.save()
-    return table
-
-
-@cache
-def _operators(
-    space: str, cells: tuple[int, ...], filters: tuple[int, ...], resolutions: tuple[int, ...]
-) -> tuple[str, ...]:
-    lower, cover = formats.get("tflite").lower, plugins.load("spaces", space).cover
-    scales = ladder(cells, filters, resolutions, classes=3, channels=1)
-    graphs = (lower(architecture.graph) for scale in scales for architecture in cover(scale))
-    return tuple(dict.fromkeys(name for graph in graphs for name, _, _ in executed(graph)))
+@pytest.fixture(scope="session", autouse=True)
+def _said_is_printed() -> None:
+    """Print what hwnas says although pytest listens to the loggers."""
+    show_on_console()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -2,11 +2,8 @@
 
 from typing import Any
 
-import numpy as np
-import torch
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from hwnas.network.architecture import Architecture
 from hwnas.network.cell import Block, Branch, Cell
@@ -15,7 +12,10 @@ from hwnas.network.kinds.cells import CellNetwork
 from hwnas.network.scale import Scale
 from hwnas.spaces import enas_macro, pnas, random_parameters
 from hwnas.support import plugins
-from hwnas.training.module import Network
+from hwnas.testing import images as images
+from hwnas.testing import network as network
+from hwnas.testing import relative_error as relative_error
+from hwnas.testing import torch_output as torch_output
 
 OPERATIONS = (
     "identity",
@@ -77,36 +77,6 @@ def scales(draw: st.DrawFn, *, skeletons: bool) -> Scale:
         input_channels=draw(st.sampled_from([1, 3])),
         skeleton=skeleton,
     )
-
-
-def network(graph: Graph, *, seed: int = 0) -> Network:
-    """Return the graph's module in eval mode, its BatchNorms neither centred nor of unit scale."""
-    torch.manual_seed(seed)
-    module = Network(graph)
-    for part in module.modules():
-        if isinstance(part, torch.nn.BatchNorm2d):
-            assert part.running_mean is not None
-            assert part.running_var is not None
-            torch.nn.init.uniform_(part.weight, 0.5, 1.5)
-            torch.nn.init.uniform_(part.running_var, 0.5, 2.0)
-            for centre in (part.bias, part.running_mean):
-                torch.nn.init.uniform_(centre, -0.5, 0.5)
-    return module.eval()
-
-
-def images(graph: Graph, *, count: int = 2, seed: int = 0) -> NDArray[np.float32]:
-    return np.random.default_rng(seed).standard_normal((count, *graph.layers[0].shape), dtype=np.float32)
-
-
-def torch_output(module: Network, inputs: NDArray[np.float32]) -> NDArray[Any]:
-    """Return what the module computes in double precision; the module is left so."""
-    with torch.no_grad():
-        return module.double()(torch.from_numpy(inputs).double()).numpy()
-
-
-def relative_error(outputs: NDArray[Any], expected: NDArray[Any]) -> float:
-    assert outputs.shape == expected.shape
-    return float(np.abs(outputs - expected).max() / (np.abs(expected).max() or 1.0))
 
 
 KERNELS = [(1, 1), (2, 2), (3, 3), (5, 5), (7, 7), (1, 7), (7, 1)]

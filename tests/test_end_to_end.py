@@ -298,29 +298,6 @@ def test_a_broken_table_is_named(workplace: Path) -> None:
     TABLE.write_text(content)
 
 
-def test_the_wheel_carries_devices_and_tables_but_not_the_hosts(tmp_path: Path) -> None:
-    import zipfile
-
-    root = Path(__file__).parent.parent
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        "--no-deps",
-        "--no-build-isolation",
-        "--quiet",
-        "-w",
-        str(tmp_path),
-    ]
-    subprocess.run([*command, str(root)], check=True, capture_output=True)
-    (wheel,) = tmp_path.glob("*.whl")
-    names = set(zipfile.ZipFile(wheel).namelist())
-    assert {"hwnas/_shipped/devices/host.toml", "hwnas/_shipped/latency_tables/README.md"} <= names
-    assert "hwnas/report.html.jinja" in names
-    assert not [name for name in names if "latency_tables/host" in name]
-
-
 def test_a_mobile_network_goes_all_the_way_from_one_file(workplace: Path) -> None:
     Path("mobile.toml").write_text(MOBILE)
     ran = json.loads(hwnas("run", "mobile.toml", "--json").stdout)

@@ -1,12 +1,17 @@
-"""One-operator models, written without hwnas's own writers."""
+"""One-operator models, written without hwnas's own writers; and what arrives of them before timing fails."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import flatbuffers
 import numpy as np
 import onnx
+import pytest
 from ai_edge_litert import schema_py_generated as schema
 from onnx import helper
+
+from hwnas.errors import DeviceError
+from hwnas.latency import Timed
 
 SHAPE = (1, 4, 4, 3)
 
@@ -48,3 +53,11 @@ def _tensor(name: str, shape: tuple[int, ...]) -> schema.TensorT:
 
 
 WRITERS = {"onnx": write_onnx, "tflite": write_tflite}
+
+
+def take(timed: Iterator[Timed]) -> tuple[list[str], str]:
+    """Return the names of the models that arrive, and the DeviceError that ends them."""
+    arrived: list[str] = []
+    with pytest.raises(DeviceError) as error:
+        arrived.extend(one.name for one in timed)
+    return arrived, str(error.value)

@@ -17,6 +17,7 @@ from typer.core import TyperCommand, TyperGroup
 import hwnas
 from hwnas.cli import show_devices, show_networks, show_runs, show_tables
 from hwnas.errors import ExportError, HwnasError, InputError
+from hwnas.support import show_on_console
 
 app = typer.Typer(
     help="Finds, trains and ships the most accurate image network that a device can run in a given time.",
@@ -41,6 +42,7 @@ _JSON = inspect.Parameter(
 
 def main() -> None:
     """Run the command line; errors are printed as text, without a traceback."""
+    show_on_console()
     try:
         app()
     except HwnasError as error:

@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
 
 from hwnas.errors import InputError, UnknownNameError
-from hwnas.support import read_toml
+from hwnas.support import read_toml, root
 
 _PACKAGE = Path(__file__).parent.parent
 _SHIPPED = (_PACKAGE / "_shipped", _PACKAGE.parent)  # in a wheel; in a checkout
@@ -32,6 +32,25 @@ class Setting(BaseModel):
         return f"{self.runtime}-{self.precision}-{self.threads}t"
 
 
+class Formula(BaseModel):
+    """How long a pretended device takes for each operator of a file: its own time, its Mult-Adds, the bytes it moves.
+
+    The defaults are about those of one core of a phone.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    operator_us: float = Field(default=2.0, ge=0)
+    convolution_ns: float = Field(default=0.05, ge=0)  # a Mult-Add of each kind, in floating point
+    depthwise_ns: float = Field(default=0.2, ge=0)
+    linear_ns: float = Field(default=0.2, ge=0)
+    byte_ns: float = Field(default=0.05, ge=0)
+    integer_share: float = Field(default=0.4, ge=0)  # of that time: a Mult-Add of 8-bit integers
+    noise: float = Field(default=0.01, ge=0, le=1)  # a sample's standard deviation, as a share
+    slow_every_s: float = Field(default=0.0, ge=0)  # every other stretch of so many seconds of work; 0: never
+    slow_factor: float = Field(default=1.5, ge=1)  # is slower by this factor
+
+
 class Device(BaseModel):
     """A machine that models are timed on."""
 
@@ -40,7 +59,7 @@ class Device(BaseModel):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
     description: str = ""
     transport: str = "local"
-    python: str = ""  # the interpreter that runs hwnas/runner.py there; empty: this one (local) or python3
+    python: str = ""  # the interpreter that runs hwnas/device/runner.py there; empty: this one (local) or python3
     address: str = ""  # ssh: user@host or host
     port: int = Field(default=22, ge=1, le=65535)  # ssh
     known_hosts: Path = Path("~/.ssh/known_hosts")  # ssh: the file of host keys
@@ -50,6 +69,7 @@ class Device(BaseModel):
     adb: str = "adb"  # adb: the command
     benchmark_model: str = ""  # adb: TFLite's tool, a path here (it is pushed) or on the phone
     cores: tuple[NonNegativeInt, ...] = ()  # adb: to pin to; empty: all
+    formula: Formula = Formula()  # pretend
     settings: tuple[Setting, ...] = Field(min_length=1)
 
     def setting(self, name: str | None = None, *, threads: int | None = None) -> Setting:
@@ -78,7 +98,7 @@ class Device(BaseModel):
 
 def folders(kind: Literal["devices", "latency_tables"]) -> list[Path]:
     """Return where files of this kind are looked for: the user's own folder first, then those that hwnas ships."""
-    found = [Path.cwd() / kind, *(root / kind for root in _SHIPPED)]
+    found = [root() / kind, *(shipped / kind for shipped in _SHIPPED)]
     return [folder for folder in dict.fromkeys(found) if folder.is_dir()]
 
 

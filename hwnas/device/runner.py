@@ -446,7 +446,7 @@ def count_instructions(call: Call) -> int | None:
 def executed(marks: IO[bytes], call: Call) -> int:
     """Return how many instructions are executed from before a call until after it; 0 where nothing counts them.
 
-    An emulator's counter (hwnas/transports/_qemu_count.c) writes into a file, whenever the kernel is given advice on
+    An emulator's counter (device/transports/_qemu_count.c) writes into a file, whenever the kernel is given advice on
     its byte MARK, how many instructions there have been so far. To all others that advice means nothing.
     """
     marks.seek(0)

@@ -7,11 +7,12 @@ from hwnas.device import Device, Setting, folders
 from hwnas.errors import InputError, TableError, UnknownNameError
 from hwnas.latency.measurement import Measurement
 from hwnas.latency.table import LatencyTable
+from hwnas.support import root
 
 
 def own_path(device: Device, setting: Setting) -> Path:
-    """Return where `profile` writes: ./latency_tables/NAME/SETTING.json."""
-    return Path.cwd() / "latency_tables" / device.name / f"{setting.name}.json"
+    """Return where `profile` writes: latency_tables/NAME/SETTING.json in the user's own folder."""
+    return root() / "latency_tables" / device.name / f"{setting.name}.json"
 
 
 def open_table(device: Device, setting: Setting) -> LatencyTable:

@@ -27,8 +27,10 @@ from .options import each_option as each_option
 from .options import named_in as named_in
 from .options import options_of as options_of
 from .options import takes as takes
+from .places import root as root
 from .progress import Bar as Bar
 from .progress import bar as bar
 from .progress import say as say
+from .progress import show_on_console as show_on_console
 from .records import FileRecord as FileRecord
 from .records import Record as Record

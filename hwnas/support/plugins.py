@@ -48,6 +48,11 @@ def load(folder: str, name: str) -> ModuleType:
     raise UnknownNameError(_FOLDERS[folder][1], name, names(folder))
 
 
+def forget() -> None:
+    """Look anew for plug-ins when they are asked for next: packages have come or gone since."""
+    _entry_points.cache_clear()
+
+
 @cache
 def _own_names(folder: str) -> tuple[str, ...]:
     modules = pkgutil.iter_modules([str(_PACKAGE / _FOLDERS[folder][0])])

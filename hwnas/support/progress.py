@@ -1,5 +1,12 @@
-"""Progress bars with the remaining time, on standard error; a line now and then where that is no terminal."""
+"""What is said while a verb works: lines, and progress bars with the remaining time.
 
+Lines go through the logger `hwnas` as INFO: a program silences them by its level and redirects them by its handlers.
+Where nobody has set logging up they are printed on standard error, above the bars; elsewhere there are no bars, and
+where standard error is no terminal there is a line now and then. All threads share one display.
+"""
+
+import logging
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,8 +17,44 @@ from rich.console import Console
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-console = Console(stderr=True, highlight=False)
+logger = logging.getLogger("hwnas")
+if logger.level == logging.NOTSET:
+    logger.setLevel(logging.INFO)  # the root's would leave out what is said
+_console = Console(stderr=True, highlight=False)
 _LINE_EVERY_S = 20.0
+
+
+class ConsoleHandler(logging.Handler):
+    """Prints lines on standard error, above the bars."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a record's message."""
+        _print(record.getMessage())
+
+
+def _print(text: str) -> None:
+    """Print a line, which is broken at words on a terminal only."""
+    _console.print(text, markup=False, soft_wrap=not _console.is_terminal)
+
+
+def show_on_console() -> None:
+    """Print what is said on standard error, whoever else listens to the logger."""
+    if not any(isinstance(handler, ConsoleHandler) for handler in logger.handlers):
+        logger.addHandler(ConsoleHandler())
+
+
+def say(text: str) -> None:
+    """Tell the user something."""
+    if logger.hasHandlers():
+        logger.info(text, stacklevel=2)
+    elif logger.isEnabledFor(logging.INFO):
+        _print(text)
+
+
+def _has_bars() -> bool:
+    """Say whether bars are shown: what is said goes to a terminal."""
+    shown = not logger.hasHandlers() or any(isinstance(handler, ConsoleHandler) for handler in logger.handlers)
+    return shown and logger.isEnabledFor(logging.INFO) and _console.is_terminal
 
 
 class Bar:
@@ -50,23 +93,42 @@ class Bar:
             self._last_line = now
             done = task.completed - first
             left = f", {(now - began) / done * (task.total - task.completed):.0f} s left" if done else ""
-            console.print(f"{task.description}: {task.completed:.0f} of {task.total:.0f}{left}")
+            say(f"{task.description}: {task.completed:.0f} of {task.total:.0f}{left}")
 
 
-_active: list["Progress"] = []
+class _Display:
+    """The bars of all threads, one below the other, as long as there is one."""
 
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._progress: Progress | None = None
+        self._bars = 0
 
-@contextmanager
-def bar(description: str, total: float, *, clock: Callable[[], float] = time.monotonic) -> Iterator[Bar]:
-    """Show a bar for a task of `total` steps; a bar inside another one is shown below it."""
-    if _active:
-        progress = _active[0]
-        task = progress.add_task(description, total=total)
+    @contextmanager
+    def progress(self) -> "Iterator[Progress]":
+        """Give what bars are added to; the first one starts it, the last one stops it."""
+        with self._lock:
+            if self._progress is None:
+                self._progress = _new_progress()
+                if _has_bars():
+                    self._progress.start()
+            self._bars += 1
+            progress = self._progress
         try:
-            yield Bar(progress, task, description, clock)
+            yield progress
         finally:
-            progress.remove_task(task)
-        return
+            with self._lock:
+                self._bars -= 1
+                if not self._bars:
+                    self._progress = None
+                    if progress.live.is_started:  # elsewhere it would end with an empty line
+                        progress.stop()
+
+
+_display = _Display()
+
+
+def _new_progress() -> "Progress":
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -84,18 +146,15 @@ def bar(description: str, total: float, *, clock: Callable[[], float] = time.mon
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    progress = Progress(*columns, console=console, transient=True)
-    if console.is_terminal:
-        progress.start()
-    _active.append(progress)
-    try:
-        yield Bar(progress, progress.add_task(description, total=total), description, clock)
-    finally:
-        _active.clear()
-        if console.is_terminal:  # elsewhere it would end with an empty line
-            progress.stop()
+    return Progress(*columns, console=_console, transient=True)
 
 
-def say(text: str) -> None:
-    """Print a line of information above the bars."""
-    (_active[0].console if _active else console).print(text, markup=False)
+@contextmanager
+def bar(description: str, total: float, *, clock: Callable[[], float] = time.monotonic) -> Iterator[Bar]:
+    """Show a bar for a task of `total` steps, below those that there are."""
+    with _display.progress() as progress:
+        task = progress.add_task(description, total=total)
+        try:
+            yield Bar(progress, task, description, clock)
+        finally:
+            progress.remove_task(task)

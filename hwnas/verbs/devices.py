@@ -12,7 +12,7 @@ import typer
 from pydantic import Field
 
 from hwnas.errors import HwnasError, InputError
-from hwnas.support import AnyNames, AnyPath, Metavar, Options, commands, plugins, takes
+from hwnas.support import AnyNames, AnyPath, Metavar, Options, commands, plugins, root, takes
 
 if TYPE_CHECKING:
     from hwnas.device import Device, Setting
@@ -122,7 +122,7 @@ def devices(options: DevicesOptions) -> list[FoundDevice]:
 
 @takes(AddOptions)
 def devices_add(options: AddOptions) -> AddedDevice:
-    """Write ./devices/NAME.toml from the options, asking for what is missing.
+    """Write devices/NAME.toml from the options, asking for what is missing.
 
     Raises InputError for a file that exists, for fields that a device has not, and for what is missing where nobody
     can be asked; UnknownNameError, which lists the known ones, for another transport or runtime.
@@ -135,7 +135,7 @@ def devices_add(options: AddOptions) -> AddedDevice:
             example = commands.devices_add(fields.get("name") or "NAME", setting="tflite-fp32-1t")
             raise InputError(f"a device must have a {key}; got none. Add it: {example}")
     device = _device(fields)
-    path = Path.cwd() / "devices" / f"{device.name}.toml"
+    path = root() / "devices" / f"{device.name}.toml"
     _write(device, path)
     return AddedDevice(device.name, str(path), tuple(setting.name for setting in device.settings))
 

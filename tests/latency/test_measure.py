@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_models import WRITERS, write_onnx, write_tflite
+from tiny_models import WRITERS, take, write_onnx, write_tflite
 
 from hwnas.device.device import Device, Setting
 from hwnas.device.transports import local
@@ -75,14 +75,6 @@ def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[subprocess.Popen[s
     monkeypatch.setattr(local.subprocess, "Popen", Recorded)
     yield processes
     assert all(process.poll() is not None for process in processes)
-
-
-def take(timed: Iterator[Timed]) -> tuple[list[str], str]:
-    """Return the names of the models that arrive, and the DeviceError that ends them."""
-    arrived: list[str] = []
-    with pytest.raises(DeviceError) as error:
-        arrived.extend(one.name for one in timed)
-    return arrived, str(error.value)
 
 
 @pytest.fixture

@@ -1,35 +1,26 @@
-"""What every zero-cost proxy keeps to; what they are worth is measured by benchmarks/early_evidence.py."""
+"""Every zero-cost proxy by the contract of all, and what is each one's own."""
 
 import math
 
 import pytest
 import torch
 
-from hwnas.network.cell import Block, Cell
-from hwnas.network.kinds.cells import CellNetwork
-from hwnas.network.scale import Scale
 from hwnas.searching import proxies
-from hwnas.searching.proxies import naswot
+from hwnas.searching.proxies import Proxy, naswot
 from hwnas.support import plugins
+from hwnas.testing import ProxyContract
+from hwnas.testing.proxies import IDENTITY, SEPARABLE, random_images
 from hwnas.training.module import Network
 
-NAMES = plugins.names("proxies")
-SCALE = Scale(1, 8, 16, 10, 1)
-SEPARABLE = CellNetwork(Cell((Block(("separable_3x3", 1), ("separable_5x5", 0)),)), SCALE)
-IDENTITY = CellNetwork(Cell((Block(("identity", 1), ("identity", 0)),)), SCALE)
-IMAGES = torch.randn(16, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+IMAGES = random_images()
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("network", [SEPARABLE, IDENTITY])
-def test_a_score_is_finite_and_the_seed_decides_it(name: str, network: CellNetwork) -> None:
-    torch.manual_seed(7)
-    expected = torch.rand(1)
-    torch.manual_seed(7)
-    score = proxies.get(name).score(network, IMAGES, seed=0)
-    assert torch.equal(torch.rand(1), expected)
-    assert math.isfinite(score)
-    assert proxies.get(name).score(network, IMAGES, seed=0) == score
+class TestEveryProxy(ProxyContract):
+    """A new file in hwnas/searching/proxies is tested here by its name alone."""
+
+    @pytest.fixture(params=plugins.names("proxies"))
+    def proxy(self, request: pytest.FixtureRequest) -> Proxy:
+        return proxies.get(request.param)
 
 
 @pytest.mark.parametrize("name", ["synflow", "naswot"])

@@ -1,6 +1,6 @@
 """TFLite's benchmark_model in the runner's place, for devices without Python: its command, its output, its rounds.
 
-Models take turns as in hwnas/runner.py, a turn being one short run of the tool. The tool prints no single calls, only
+Models take turns as in device/runner.py, a turn being one short run of the tool. The tool prints no single calls, only
 statistics of a run's timed calls, in microseconds. So a round has one sample: the mean of its calls or, where the tool
 prints it and it is at least 100 us, their median. (The tool's clock counts whole microseconds: a median of 3 us may be
 a third wrong, a mean is not. A mean of 0 is kept as half a microsecond.) A round's mean is higher than the median that

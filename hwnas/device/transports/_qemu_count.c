@@ -2,8 +2,8 @@
  * Counts the instructions that an emulated thread executes: a plug-in of qemu-user, compiled when a sysroot is made.
  *
  * Whenever a thread gives the kernel advice on a file's byte MARK, which means nothing to the kernel, the number of its
- * instructions so far goes into that file, as a line. So hwnas/runner.py can count one inference and nothing else, not
- * even what the runtime does in the background.
+ * instructions so far goes into that file, as a line. So hwnas/device/runner.py can count one inference and nothing else,
+ * not even what the runtime does in the background.
  *
  * Debian 12 packages no qemu-plugin.h: what is used of it is declared here. That has not changed from qemu 4.2 to 10;
  * only the interface's number has, which the compiler is told as INTERFACE.

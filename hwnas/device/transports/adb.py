@@ -1,6 +1,6 @@
 """Android phones: files and shell commands go by the `adb` command; benchmark_model times the models.
 
-A phone has no Python, so hwnas/runner.py cannot run there: `time` does a runner's job instead. Whatever `adb shell`
+A phone has no Python, so device/runner.py cannot run there: `time` does a runner's job instead. Whatever `adb shell`
 says, a command has come to its end only when the end line, which is echoed after it, has come too: `adb shell` ends
 with status 0 when the phone goes away in a run, and hangs when the phone does. Every command has a limit of time and is
 killed then.
@@ -38,7 +38,7 @@ _STATES = {
 
 
 class Transport:
-    """See hwnas.transports.Transport. It runs no Python, but has `time` (see hwnas.measure.TimesModels)."""
+    """See hwnas.device.transports.Transport. It runs no Python but has `time`: hwnas.latency.lines.TimesModels."""
 
     def __init__(self, device: Device) -> None:
         self._device = device
@@ -66,7 +66,7 @@ class Transport:
         yield ""
 
     def time(self, job: Job) -> Generator[Event, None, None]:
-        """Do the job, whose paths are the phone's, by benchmark_model; yield the events of hwnas/runner.py's lines.
+        """Do the job, whose paths are the phone's, by benchmark_model; yield the events of device/runner.py's lines.
 
         Raises DeviceError where the phone does not answer any more.
         """
@@ -232,7 +232,7 @@ class Transport:
         return _benchmark_model.read(*self._shell(command, patience_s=_RUN_S))
 
     def _conditions(self, tool: str, job: Job) -> Event:
-        """Return the fields of hwnas.measure.Conditions, as they are now."""
+        """Return the fields of hwnas.latency.measure.Conditions, as they are now."""
         cores = sorted(job.cores or self._device.cores)
         told = self._answers(_questions(tool, cores))
         model, platform = told["model"].strip(), told["platform"].strip()

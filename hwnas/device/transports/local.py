@@ -18,7 +18,7 @@ _TAIL = 2000  # characters of standard error in an error
 
 
 class Transport:
-    """See hwnas.transports.Transport."""
+    """See hwnas.device.transports.Transport."""
 
     def __init__(self, device: Device) -> None:
         self._device = device

@@ -14,7 +14,7 @@ EMULATED = True
 
 
 class Transport(local.Transport):
-    """See hwnas.transports.Transport; raises DeviceError where the sysroot has to be made first."""
+    """See hwnas.device.transports.Transport; raises DeviceError where the sysroot has to be made first."""
 
     def __init__(self, device: Device) -> None:
         super().__init__(device.model_copy(update={"python": str(sysroot(device).python)}))

@@ -38,7 +38,7 @@ _T = TypeVar("_T")
 
 
 class Transport:
-    """See hwnas.transports.Transport."""
+    """See hwnas.device.transports.Transport."""
 
     def __init__(self, device: Device) -> None:
         self._board = _Board(device)

@@ -1,6 +1,7 @@
 """The transport ssh, with a real sshd on loopback whose connections are cut, hung and refused."""
 
 import ast
+import asyncio
 import os
 import re
 import shutil
@@ -16,14 +17,14 @@ from typing import Any
 
 import asyncssh
 import pytest
-from test_measure import take
-from test_transports import TransportContract
-from tiny_models import write_onnx
+from tiny_models import take, write_onnx
 
+import hwnas
 from hwnas.device.device import Device, Setting
 from hwnas.device.transports import Transport, _ssh_keeper, open_transport, ssh
 from hwnas.errors import DeviceError, InputError
 from hwnas.latency.measure import time_models
+from hwnas.testing import TransportContract
 
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 pytestmark = [
@@ -55,7 +56,7 @@ DEAF = "import time; print('here'); time.sleep(120)"  # does not notice that sta
 CLIENT = """
 import sys
 from hwnas.device import Device
-from hwnas.transports import ssh
+from hwnas.device.transports import ssh
 ssh._PATIENCE_S, ssh._BEAT_S = float(sys.argv[2]), 0.3
 with ssh.Transport(Device.model_validate_json(sys.argv[1])) as transport:
     for line in transport.run(["-c", sys.argv[3]]):
@@ -228,6 +229,23 @@ def test_what_goes_to_the_device_is_for_its_old_python_too() -> None:
 
 
 # Whole measurements.
+
+
+def test_a_notebooks_running_event_loop_is_no_obstacle(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("hwnas.latency.profiling._ROUNDS", 2)  # a single pass
+    kept = ("address", "port", "known_hosts", "key", "folder")
+    fields = [f"{name}={getattr(server.device(), name)}" for name in kept]
+    hwnas.devices_add("here", transport="ssh", setting="onnx-fp32-1t", python=sys.executable, set=fields)
+
+    async def cell() -> list[hwnas.Profiled]:
+        return hwnas.profile("here", space="pnas", cells=(1,), filters=(4,), resolution=(8,), classes=3, networks=0)
+
+    (profiled,) = asyncio.run(cell())
+    assert profiled.entries > 50
+    assert server.left() == []
 
 
 def test_models_are_timed_and_nothing_is_left(server: Server, models: dict[str, Path]) -> None:

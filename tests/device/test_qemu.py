@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from networks import TOLERANCE
 from test_ssh import SSHD, Server
-from test_transports import TransportContract
 from tiny_models import WRITERS, write_onnx
 
 import hwnas
@@ -26,6 +25,7 @@ from hwnas.network.graph import Graph
 from hwnas.network.published import mobilenet_v2
 from hwnas.network.scale import Scale
 from hwnas.support import plugins
+from hwnas.testing import TransportContract
 from hwnas.verbs.verify import _compare, verify_files
 
 EMULATED = load_device("arm64-qemu")

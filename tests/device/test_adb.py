@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 from adbd import Phone
-from tiny_models import write_tflite
+from tiny_models import take, write_tflite
 
 from hwnas.device.device import Device, Setting, load_device
 from hwnas.device.runner import Job
 from hwnas.device.transports import adb, open_transport
 from hwnas.device.transports._benchmark_model import Report, ToolError, command, read
 from hwnas.errors import DeviceError, InputError
-from hwnas.latency.measure import Conditions, Timed, read_conditions, time_models, write_models
+from hwnas.latency.measure import Conditions, read_conditions, time_models, write_models
 from hwnas.network.graph import Builder
 
 TFLITE = Setting(runtime="tflite")
@@ -139,14 +139,6 @@ def three(tmp_path: Path) -> dict[str, Path]:
 
 def changed(device: Device, **fields: Any) -> Device:
     return device.model_copy(update=fields)
-
-
-def take(timed: Iterator[Timed]) -> tuple[list[str], str]:
-    """Return the names of the models that arrive, and the DeviceError that ends them."""
-    arrived: list[str] = []
-    with pytest.raises(DeviceError) as error:
-        arrived.extend(one.name for one in timed)
-    return arrived, str(error.value)
 
 
 def turns(phone: Phone) -> list[str]:

@@ -1,0 +1,17 @@
+from .datasets import DatasetContract as DatasetContract
+from .estimators import EstimatorContract as EstimatorContract
+from .formats import FormatContract as FormatContract
+from .kinds import KindContract as KindContract
+from .networks import images as images
+from .networks import network as network
+from .networks import relative_error as relative_error
+from .networks import torch_output as torch_output
+from .proxies import ProxyContract as ProxyContract
+from .pruners import ActivePrunerContract as ActivePrunerContract
+from .pruners import PrunerContract as PrunerContract
+from .spaces import SpaceContract as SpaceContract
+from .strategies import StrategyContract as StrategyContract
+from .surrogates import SurrogateContract as SurrogateContract
+from .tables import pretend_table as pretend_table
+from .transports import TimingContract as TimingContract
+from .transports import TransportContract as TransportContract
