@@ -30,10 +30,10 @@ from .verbs.report import report as report
 from .verbs.run import Ran as Ran
 from .verbs.run import run as run
 from .verbs.search import search as search
-from .verbs.tables import CheckedTable as CheckedTable
-from .verbs.tables import ComparedTables as ComparedTables
-from .verbs.tables import MergedTable as MergedTable
-from .verbs.tables import ShownTable as ShownTable
+from .latency.checking import CheckedTable as CheckedTable
+from .latency.comparing import ComparedTables as ComparedTables
+from .latency.merge import MergedTable as MergedTable
+from .latency.showing import ShownTable as ShownTable
 from .verbs.tables import tables_check as tables_check
 from .verbs.tables import tables_diff as tables_diff
 from .verbs.tables import tables_merge as tables_merge

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hwnas.errors import TableError
@@ -19,6 +20,39 @@ class Difference:
     field: str
     a: Any
     b: Any
+
+
+@dataclass(frozen=True, slots=True)
+class MergedTable:
+    """What went into a merged table; `common` entries and networks have the rounds of both."""
+
+    table: str
+    entries: int
+    common_entries: int
+    networks: int
+    common_networks: int
+    unstable: int
+
+
+def merge_files(first: Path, second: Path, out: Path) -> MergedTable:
+    """Write a table of what two files have; raises TableError, naming the fields, where they do not go together."""
+    from hwnas.latency.table import LatencyTable
+
+    merged = LatencyTable.read(first)
+    entries, networks = len(merged.entries), len(merged.networks)
+    other = LatencyTable.read(second)
+    check_comparable(merged, other)
+    merge_into(merged, other)
+    merged.path = out
+    merged.save()
+    return MergedTable(
+        table=str(out),
+        entries=len(merged.entries),
+        common_entries=entries + len(other.entries) - len(merged.entries),
+        networks=len(merged.networks),
+        common_networks=networks + len(other.networks) - len(merged.networks),
+        unstable=sum(entry.unstable for entry in merged.entries.values()),
+    )
 
 
 def check_comparable(a: "LatencyTable", b: "LatencyTable") -> None:
