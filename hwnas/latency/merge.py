@@ -68,13 +68,13 @@ def check_comparable(a: "LatencyTable", b: "LatencyTable") -> None:
 def differences_of(a: "LatencyTable", b: "LatencyTable") -> list[Difference]:
     """Return what must agree for two tables to be comparable, and does not."""
     heads = [_comparable(table) for table in (a, b)]
-    found = [
+    differences = [
         Difference(field, *(head.get(field) for head in heads))
         for field in dict.fromkeys([*heads[0], *heads[1]])
         if heads[0].get(field) != heads[1].get(field)
     ]
     canaries = [_canary(table) for table in (a, b)]
-    return found + [Difference("canary", *canaries)] * (None not in canaries and canaries[0] != canaries[1])
+    return differences + [Difference("canary", *canaries)] * (None not in canaries and canaries[0] != canaries[1])
 
 
 def _comparable(table: "LatencyTable") -> Mapping[str, Any]:
@@ -84,7 +84,7 @@ def _comparable(table: "LatencyTable") -> Mapping[str, Any]:
 def _canary(table: "LatencyTable") -> bool | None:
     """Return whether a table's rounds were timed beside a canary; None where it has none."""
     measured = [*table.entries.values(), *(network.measurement for network in table.networks)]
-    return any(one.canary_ms for one in measured) if measured else None
+    return any(measurement.canary_ms for measurement in measured) if measured else None
 
 
 def merge_into(table: "LatencyTable", other: "LatencyTable") -> None:

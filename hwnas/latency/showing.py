@@ -128,7 +128,7 @@ def _network_row(number: int, table: LatencyTable) -> NetworkEntry:
 
 def _typical(costs: list[OtherCosts]) -> OtherCosts | None:
     """Return the median of each cost over the networks of which it is known; None without any."""
-    columns = {name: [getattr(one, name) for one in costs] for name in OtherCosts.__dataclass_fields__}
+    columns = {name: [getattr(cost, name) for cost in costs] for name in OtherCosts.__dataclass_fields__}
     known = {name: [value for value in values if value is not None] for name, values in columns.items()}
     if not any(known.values()):
         return None
@@ -138,10 +138,10 @@ def _typical(costs: list[OtherCosts]) -> OtherCosts | None:
 def _drawn(table: LatencyTable) -> list[str]:
     """Return in words from what the held-out networks were drawn, as far as the table tells."""
     drawn = []
-    for one in table.sessions:
+    for session in table.sessions:
         names = {"cells": "N", "filters": "F", "resolution": "resolution"}
-        scales = ", ".join(f"{words} {_listed(one.scales.get(name, []))}" for name, words in names.items())
-        drawn += [f"at random from {one.space} ({scales}), seed {one.held_out_seed}"] * bool(one.held_out)
+        scales = ", ".join(f"{words} {_listed(session.scales.get(name, []))}" for name, words in names.items())
+        drawn += [f"at random from {session.space} ({scales}), seed {session.held_out_seed}"] * bool(session.held_out)
     return list(dict.fromkeys(drawn))
 
 

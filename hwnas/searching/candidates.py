@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hwnas import spaces
 from hwnas.latency import Budget, CellCosts, CostModel, Costs
 from hwnas.searching.strategies import Parameters
 

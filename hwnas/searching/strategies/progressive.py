@@ -180,9 +180,7 @@ class GrowingSampler(PlanSampler):
         if codes.shape[1] == 1:
             order, predicted = self._by_coverage(codes[rows], columns, count=count), None
         else:
-            order, predicted = self._ranked(
-                complete, codes[rows], targets[columns], ms[rows, columns], count=count
-            )
+            order, predicted = self._ranked(complete, codes[rows], targets[columns], ms[rows, columns], count=count)
         return [
             {
                 "code": codes[rows[i]].tolist(),
