@@ -16,16 +16,17 @@ import hwnas
 from hwnas.cli.main import app
 from hwnas.device.device import Setting, load_device
 from hwnas.errors import DeviceError, InputError, TableError, UnknownNameError
+from hwnas.latency import measure
 from hwnas.latency.conditions import Conditions
 from hwnas.latency.measure import read_conditions
 from hwnas.latency.measurement import Measurement, OtherCosts, TimedNetwork
+from hwnas.latency.showing import kind_of
 from hwnas.latency.table import LatencyTable, Session
 from hwnas.latency.where import find_tables, one_table_path, table_paths
 from hwnas.network.architecture import UnreadableArchitecture
 from hwnas.network.kinds.cells import CellNetwork
 from hwnas.network.scale import Scale
 from hwnas.spaces import pnas
-from hwnas.verbs.tables import kind_of
 
 CONDITIONS = Conditions(
     cpu="abacus", cores=2, arch="wood", runtime="tflite", runtime_version="ai-edge-litert 2.3.0", threads=1
@@ -443,7 +444,7 @@ def answers(monkeypatch: pytest.MonkeyPatch, answer: Conditions | DeviceError) -
             raise answer
         return answer
 
-    monkeypatch.setattr("hwnas.latency.read_conditions", read)
+    monkeypatch.setattr(measure, "read_conditions", read)
 
 
 def test_a_fine_table_is_said_to_fit_this_machine_or_not(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
