@@ -19,7 +19,9 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import numpy as np
 
-from hwnas.latency.costs import CostModel
+from hwnas.device import Setting
+from hwnas.latency.cell_costs import CellCosts
+from hwnas.latency.conditions import Conditions
 from hwnas.latency.measurement import Measurement
 from hwnas.latency.table import LatencyTable
 from hwnas.network.cell import canonical_keys
@@ -37,7 +39,7 @@ def main() -> None:
     options = parser.parse_args()
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    model = CostModel(pretended_table(), [SCALE], operations=pnas.OPERATIONS)
+    model = CellCosts(pretended_table(), [SCALE], operations=pnas.OPERATIONS)
     parents = four_block_cells()
 
     started = time.perf_counter()
@@ -78,9 +80,8 @@ def distinct_three_block_cells(two: np.ndarray) -> int:
 
 
 def pretended_table() -> LatencyTable:
-    setting = {"runtime": "tflite", "precision": "fp32", "threads": 1}
-    table = LatencyTable(Path("pretended"), "host", setting, {})
-    model = CostModel(table, [SCALE], operations=pnas.OPERATIONS)
+    table = LatencyTable(Path("pretended"), "host", Setting(runtime="tflite"), Conditions())
+    model = CellCosts(table, [SCALE], operations=pnas.OPERATIONS)
     for architecture in pnas.cover(SCALE):
         for name, _, _ in executed(model.lower(architecture)):
             table.entries[name] = Measurement(((0.001 + zlib.crc32(name.encode()) % 1000 / 1e4,),))

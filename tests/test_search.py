@@ -522,7 +522,7 @@ def test_any_optuna_storage_serves(workplace: Path) -> None:
         ({"setting": "magic"}, UnknownNameError, "unknown setting of device host 'magic'; known: .*tflite-fp32-1t"),
         ({"data": "magic"}, UnknownNameError, "unknown data set 'magic'; known: .*fashion-mnist"),
         ({"filters": (4, 6, 8)}, TableError, r"lacks .*hwnas profile host .*--filters 4,6,8 --resolution 8"),
-        ({"threads": 2}, TableError, r"Type: hwnas profile host --setting tflite-fp32-2t"),
+        ({"threads": 2}, TableError, r"Type: hwnas profile host --setting tflite-fp32-1t --threads 2 --space pnas "),
         ({"storage": "magic://"}, InputError, "--storage must be a URL"),
     ],
 )

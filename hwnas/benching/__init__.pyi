@@ -4,8 +4,6 @@ from .cases import Case as Case
 from .cases import Compared as Compared
 from .cases import Settings as Settings
 from .cases import candidates_of as candidates_of
-from .cases import caps_of as caps_of
-from .cases import check_options as check_options
 from .cases import compare as compare
 from .cases import compare_all as compare_all
 from .cases import do_all as do_all

@@ -18,24 +18,13 @@ from typing import TYPE_CHECKING
 
 from hwnas.benching.table_search import TableRun, search_table
 from hwnas.errors import HwnasError, InputError
-from hwnas.support import bar, plugins, read_json, write_bytes, write_json, write_text
+from hwnas.support import bar, read_json, write_bytes, write_json, write_text
 
 if TYPE_CHECKING:
     from hwnas.benching.results import Curves, Results, ResultsCandidates
 
 _STEPS = (10, 20, 50, 100, 200, 500, 1000, 2000, 5000)  # the numbers of evaluations that are written out
 _COLUMNS = "strategy,cap,seed,evaluations,proposals,row,best_seen,regret_seen,regret,hypervolume,ask_ms,ended"
-
-
-def caps_of(text: str | Sequence[float]) -> tuple[float, ...]:
-    """Read `3.3,6.4`; raises InputError for anything but numbers above 0."""
-    try:
-        found = tuple(float(part) for part in (text.split(",") if isinstance(text, str) else text))
-    except ValueError:
-        found = ()
-    if not found or not all(0 < cap < float("inf") for cap in found):
-        raise InputError(f"--caps takes numbers above 0, such as 3.3,6.4; got {text!r}")
-    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,30 +105,10 @@ class Benched:
     compared: list[Compared]
 
 
-def check_options(accuracy: Sequence[str], strategies: Sequence[str], counts: Mapping[str, int]) -> None:
-    """Raise InputError for options that no comparison can be made of."""
-    """Raise InputError for options that cannot be used."""
-    if len(accuracy) > 2:
-        raise InputError(f"--accuracy takes one column or two, SEEN,TRUTH; got {','.join(accuracy)}")
-    for name, value in counts.items():
-        if value < 1:
-            raise InputError(f"--{name} must be 1 or more; got {value}")
-    for strategy in strategies:
-        plugins.load("strategies", strategy)
-
-
 @lru_cache(maxsize=1)
 def results_of(settings: Settings) -> "Results":
     """Return the table of a comparison, whose content must be as when it was begun."""
-    from hwnas.benching.results import Results
-
-    return Results.read(
-        settings.table,
-        choices=settings.choices,
-        accuracy=settings.accuracy,
-        latency=settings.latency,
-        costs=settings.costs,
-    )
+    return settings.read()
 
 
 @lru_cache
@@ -159,7 +128,6 @@ def sha256_of(table: str) -> str:
 
 
 def start(out: Path, settings: Settings) -> None:
-    """Make the folder of a comparison, or take it up again; raises InputError where it is of another one."""
     """Write what is common to all runs; raises InputError where the folder has runs of something else."""
     path, wanted = out / "settings.json", json.loads(json.dumps(asdict(settings)))
     if not path.exists():

@@ -2,6 +2,7 @@ from .budget import Budget as Budget
 from .by_operator import Operators as Operators
 from .by_operator import cost_model as cost_model
 from .by_operator import latency_by_operator as latency_by_operator
+from .cell_costs import CellCosts as CellCosts
 from .conditions import Conditions as Conditions
 from .correction import Prediction as Prediction
 from .costs import CostModel as CostModel

@@ -52,7 +52,7 @@ def cost_model(device: str, setting: str) -> "tuple[CostModel | None, str]":
         path = folder / name / f"{setting}.json"
         if path.is_file():
             try:
-                return CostModel(LatencyTable.read(path), (), operations=()), ""
+                return CostModel(LatencyTable.read(path), ()), ""
             except TableError as error:
                 return None, str(error)
     return None, (

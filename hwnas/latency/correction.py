@@ -55,10 +55,20 @@ class Correction:
 
     def ms(self, terms: "Array") -> "Array":
         """Return the predicted latency [...] of networks with these terms [..., len(TERMS)]."""
+        return self.projected_ms(terms @ self.projection)
+
+    @property
+    def projection(self) -> "Array":
+        """[len(TERMS), 2]: from the terms to their weighted and their plain sum, from which the latency comes."""
         import numpy as np
 
-        least = _LEAST * (terms @ np.array(PLAIN_SUM))
-        return np.asarray(np.maximum(terms @ np.array(self.weights), least), dtype=np.float64)
+        return np.array([self.weights, PLAIN_SUM]).T
+
+    def projected_ms(self, sums: "Array") -> "Array":
+        """Return the predicted latency [...] of networks with these weighted and plain sums [..., 2]."""
+        import numpy as np
+
+        return np.asarray(np.maximum(sums[..., 0], _LEAST * sums[..., 1]), dtype=np.float64)
 
     def predict(self, terms: "Array") -> Prediction:
         """Return the prediction of one network: terms [len(TERMS)]."""

@@ -1,12 +1,10 @@
-"""What candidates cost on the device: predicted latency, Mult-Adds and parameters, for many cells at many scales.
+"""What networks cost on the device: predicted latency, Mult-Adds and parameters.
 
-A layer's cost is looked up in the latency table; a network's is the sum over its layers, corrected. Sums over layers
-split: cells that read their inputs in the same ways differ only in their branches. So the one walk is taken for a
-representative of each way of reading, and branches are exchanged; the result equals the walk of every cell, at a
-thousandth of the time.
+A layer's cost is looked up in the latency table; a network's is the sum over its layers, corrected by what whole
+networks took. Of cells there is a faster way, for many at once: cell_costs.py.
 """
 
-import re
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
@@ -24,32 +22,31 @@ from hwnas.latency.measurement import Measurement, TimedNetwork
 from hwnas.latency.table import LatencyTable
 from hwnas.network import (
     Architecture,
-    Block,
-    Cell,
-    CellNetwork,
     Graph,
     Layer,
     Scale,
     Shape,
-    decode,
     executed,
     layer_mult_adds,
     layer_parameters,
-    ops,
 )
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from hwnas.network.cell import Codes
-
     Array = NDArray[np.float64]
 
-_BRANCH = re.compile(r"cell\d+\.block(\d+)\.(left|right)\b")
-_BLOCK_RELU = re.compile(r"cell\d+\.block(\d+)\.relu")
-_TERMS = len(TERMS)
-_COSTS = _TERMS + 2  # and Mult-Adds, parameters
-_SORTS = 3  # what reads a state: an operation that begins with a ReLU, a pooling, the identity
+COSTS = len(TERMS) + 2  # of a layer: and Mult-Adds, parameters
+_KEPT = 2  # corrections: to the table's networks, and to those that a search has measured so far
+
+
+@dataclass(frozen=True, slots=True)
+class _Evidence:
+    """A network that was timed, its terms and the latency that the table states of it."""
+
+    network: TimedNetwork
+    terms: "Array"
+    ms: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +60,14 @@ class Costs:
 
     def largest(self, budget: Budget, *, target_ms: "Array | float") -> "NDArray[np.int64]":
         """Return for each cell [n] the scale with the most Mult-Adds inside the caps and target, or -1."""
-        fits = self.upper_ms <= np.reshape(target_ms, (-1, 1))
-        if budget.max_mult_adds is not None:
-            fits &= self.mult_adds <= budget.max_mult_adds
-        if budget.max_parameters is not None:
-            fits &= self.parameters <= budget.max_parameters
+        fits = budget.inside(
+            latency_ms=self.upper_ms,
+            mult_adds=self.mult_adds,
+            parameters=self.parameters,
+            target_ms=np.reshape(target_ms, (-1, 1)),
+        )
         best = np.where(fits, self.mult_adds, -1.0).argmax(axis=1)
-        return np.where(fits.any(axis=1), best, -1)
+        return np.where(np.any(fits, axis=1), best, -1)
 
     def calibrated(self, measured: Mapping[int, Measurement], *, canary_ms: float | None) -> "Costs":
         """Return one cell's costs, given what was measured of it at some scales: other scales are off by as much.
@@ -108,23 +106,22 @@ def largest_measured(
         if largest < 0 or largest in measured:
             break
         measured[largest] = measure(largest)
-    inside = [scale for scale, found in measured.items() if found.upper(canary_ms) <= target_ms]
+    inside = [scale for scale, measurement in measured.items() if measurement.upper(canary_ms) <= target_ms]
     return max(inside, key=lambda scale: float(costs.mult_adds[0, scale]), default=-1)
 
 
 class CostModel:
-    """Costs of networks on the device of a latency table; with `operations` also of many cells over them at once."""
+    """Costs of networks on the device of a latency table."""
 
-    def __init__(self, table: LatencyTable, scales: Sequence[Scale], *, operations: Sequence[str] = ()) -> None:
+    def __init__(self, table: LatencyTable, scales: Sequence[Scale]) -> None:
         self.table = table
         self.scales = tuple(scales)
-        self.operations = tuple(operations)
         self._format = formats.get(table.setting.runtime)
-        self._found: dict[str, tuple[float, ...]] = {}  # the terms of the table's entries that were asked for
+        self._terms_of_entries: dict[str, tuple[float, ...]] = {}  # that were asked for
         self._totals: dict[Architecture, Array] = {}
-        self._branches: dict[tuple[Scale, bool, bool], tuple[Array, Array]] = {}
-        self._sort = np.array([_sort(operation) for operation in operations])
         self._further: tuple[TimedNetwork, ...] = ()  # beside the table's
+        self._evidence: dict[int, _Evidence] = {}  # by the network's id
+        self._fitted: deque[tuple[tuple[TimedNetwork, ...], Correction]] = deque(maxlen=_KEPT)
 
     def lower(self, architecture: Architecture) -> Graph:
         """Return the layers that the table's runtime executes."""
@@ -135,7 +132,7 @@ class CostModel:
 
         Raises TableError where an entry is missing.
         """
-        return self.correction.predict(self._total(architecture)[:_TERMS])
+        return self.correction.predict(self._total(architecture)[: len(TERMS)])
 
     def layer_ms(self, architecture: Architecture) -> list[tuple[str, float]]:
         """Return each executed layer's key and its latency in the table, in the order of execution."""
@@ -143,11 +140,26 @@ class CostModel:
 
     @cached_property
     def correction(self) -> Correction:
-        """The correction fitted to the table's timed networks, but for those that are held out, and to further ones."""
-        networks = [network for network in (*self.table.networks, *self._further) if not network.held_out]
-        terms = np.array([self._total(network.architecture)[:_TERMS] for network in networks])
-        measured = np.array([self.table.stated_ms(network.measurement) for network in networks])
-        return fit_correction(terms, measured)
+        """The correction fitted to the table's timed networks, but for those that are held out, and to further ones.
+
+        To the same networks it is fitted once.
+        """
+        networks = tuple(network for network in (*self.table.networks, *self._further) if not network.held_out)
+        for known, correction in self._fitted:
+            if known == networks:
+                return correction
+        evidence = [self._evidence_of(network) for network in networks]
+        correction = fit_correction(np.array([e.terms for e in evidence]), np.array([e.ms for e in evidence]))
+        self._fitted.append((networks, correction))
+        return correction
+
+    def _evidence_of(self, network: TimedNetwork) -> "_Evidence":
+        known = self._evidence.get(id(network))
+        if known is None:
+            terms = self._total(network.architecture)[: len(TERMS)]
+            known = _Evidence(network, terms, self.table.stated_ms(network.measurement))
+            self._evidence[id(network)] = known
+        return known
 
     def corrected_by(self, networks: Sequence[TimedNetwork]) -> "CostModel":
         """Return this model with its correction fitted to further networks too; what was looked up is shared."""
@@ -156,21 +168,23 @@ class CostModel:
         model._further = (*self._further, *networks)
         return model
 
-    def of(self, codes: "Codes") -> Costs:
-        """Return the costs of codes [n, blocks, 4] at every scale."""
-        if not len(codes):
-            empty = np.zeros((0, len(self.scales)))
-            return Costs(empty, empty, empty, empty)
-        return self._costs(np.stack([self._sums(codes, scale) for scale in self.scales], axis=1))
-
     def walked(self, networks: "Iterable[Sequence[Architecture]]") -> Costs:
         """Return the costs of networks, each given at every scale: arrays [networks, scales]."""
-        return self._costs(np.array([[self._total(architecture) for architecture in one] for one in networks]))
+        totals = np.array([[self._total(architecture) for architecture in at_scales] for at_scales in networks])
+        return self._costs(totals @ self._projection)
 
-    def _costs(self, totals: "Array") -> Costs:
-        """Return the costs of totals [n, scales, _COSTS]."""
-        ms = self.correction.ms(totals[..., :_TERMS])
-        return Costs(ms, ms * (1 + self.correction.error), totals[..., _TERMS], totals[..., _TERMS + 1])
+    @property
+    def _projection(self) -> "Array":
+        """[COSTS, 4]: from sums over layers to the two that latencies come from, Mult-Adds and parameters."""
+        projection = np.zeros((COSTS, 4))
+        projection[: len(TERMS), :2] = self.correction.projection
+        projection[len(TERMS), 2] = projection[len(TERMS) + 1, 3] = 1.0
+        return projection
+
+    def _costs(self, projected: "Array") -> Costs:
+        """Return the costs of projected sums [n, scales, 4]."""
+        ms = self.correction.projected_ms(projected[..., :2])
+        return Costs(ms, ms * (1 + self.correction.error), projected[..., 2], projected[..., 3])
 
     def check_reachable(self, costs: Costs, budget: Budget) -> None:
         """Raise BudgetError, naming the smallest figures, where not one of a space's small networks fits the caps."""
@@ -185,7 +199,7 @@ class CostModel:
         )
 
     def _layer_costs(self, architecture: Architecture) -> "tuple[list[str], Array]":
-        """Return names and costs [layers, _COSTS]: the correction's terms, Mult-Adds, parameters.
+        """Return names and costs [layers, COSTS]: the correction's terms, Mult-Adds, parameters.
 
         The executed layers come first, with the terms; then the architecture's own, with Mult-Adds and parameters.
         """
@@ -197,92 +211,24 @@ class CostModel:
         for layer in graph.layers:
             shapes = graph.input_shapes(layer)
             names.append(layer.name)
-            rows.append((*(0.0,) * _TERMS, layer_mult_adds(layer, shapes), layer_parameters(layer, shapes)))
+            rows.append((*(0.0,) * len(TERMS), layer_mult_adds(layer, shapes), layer_parameters(layer, shapes)))
         names.append("")
-        rows.append((*(0.0,) * (_TERMS - 1), 1.0, 0.0, 0.0))  # the constant
+        rows.append((*(0.0,) * (len(TERMS) - 1), 1.0, 0.0, 0.0))  # the constant
         return names, np.array(rows)
 
     def _terms(self, name: str, layer: Layer, shapes: tuple[Shape, ...]) -> tuple[float, ...]:
         """Return what an executed layer adds to the terms of `correction.TERMS`."""
-        if name not in self._found:
+        if name not in self._terms_of_entries:
             kind, activations = _kind(layer), prod(layer.shape) + sum(map(prod, shapes))
             times = (self.table.ms(name) if kind == other else 0.0 for other in KINDS)
             sizes = (4e-6 * activations if kind == other else 0.0 for other in KINDS)
-            self._found[name] = (*times, *sizes, 1.0, 4e-6 * layer_parameters(layer, shapes), 0.0)
-        return self._found[name]
+            self._terms_of_entries[name] = (*times, *sizes, 1.0, 4e-6 * layer_parameters(layer, shapes), 0.0)
+        return self._terms_of_entries[name]
 
     def _total(self, architecture: Architecture) -> "Array":
         if architecture not in self._totals:
             self._totals[architecture] = self._layer_costs(architecture)[1].sum(axis=0)
         return self._totals[architecture]
-
-    def _sums(self, codes: "Codes", scale: Scale) -> "Array":
-        """Return [n, _COSTS]: each cell's costs at one scale, summed over the layers."""
-        groups, representatives, group_of = np.unique(
-            self._ways_of_reading(codes), return_index=True, return_inverse=True
-        )
-        own = self._own_costs(codes, scale)
-        totals = np.empty((len(groups), _COSTS))
-        for group, at in enumerate(representatives):
-            (cell,) = decode(codes[at : at + 1], self.operations)
-            totals[group] = self._total(CellNetwork(cell, scale)) - own[at]
-        sums: Array = totals[group_of] + own
-        return sums
-
-    def _ways_of_reading(self, codes: "Codes") -> "NDArray[np.int64]":
-        """Return a number [n] that is equal for cells whose inputs are read by the same sorts of operations."""
-        flags = np.zeros((len(codes), 2, _SORTS), dtype=bool)
-        for block in range(codes.shape[1]):
-            for side in (0, 2):
-                source, sort = codes[:, block, side + 1], self._sort[codes[:, block, side]]
-                rows = np.flatnonzero(source < 2)
-                flags[rows, source[rows], sort[rows]] = True
-        return np.asarray(flags.reshape(len(codes), -1) @ (1 << np.arange(2 * _SORTS)), dtype=np.int64)
-
-    def _own_costs(self, codes: "Codes", scale: Scale) -> "Array":
-        """Return [n, _COSTS]: what the branches cost, and the ReLUs on blocks that operations read which need one."""
-        reads_previous: NDArray[np.bool_] = (codes[:, :, 1::2] == 1).any(
-            axis=(1, 2)
-        )  # otherwise every other cell is skipped
-        costs = np.zeros((len(codes), _COSTS))
-        for flag in (False, True):
-            rows = np.flatnonzero(reads_previous == flag)
-            if not len(rows):
-                continue
-            branch, relu = self._branch_costs(scale, flag, alone=codes.shape[1] == 1)
-            chosen = codes[rows]
-            for side in (0, 2):
-                costs[rows] += branch[chosen[:, :, side], np.minimum(chosen[:, :, side + 1], 2)].sum(axis=1)
-            costs[rows] += self._blocks_with_relu(chosen)[:, None] * relu
-        return costs
-
-    def _blocks_with_relu(self, codes: "Codes") -> "NDArray[np.int64]":
-        read = np.zeros((len(codes), codes.shape[1]), dtype=bool)
-        for block in range(codes.shape[1]):
-            for side in (0, 2):
-                source = codes[:, block, side + 1]
-                rows = np.flatnonzero((source >= 2) & (self._sort[codes[:, block, side]] == 0))
-                read[rows, source[rows] - 2] = True
-        return np.asarray(read.sum(axis=1), dtype=np.int64)
-
-    def _branch_costs(self, scale: Scale, reads_previous: bool, *, alone: bool) -> "tuple[Array, Array]":
-        """Return [operations, 3, _COSTS], a branch's cost on h[l-2], h[l-1] and a block, and a block's ReLU's.
-
-        A block that is `alone` in its cell reads h[l-2] unsqueezed.
-        """
-        if (scale, reads_previous, alone) not in self._branches:
-            branch, relu = np.zeros((len(self.operations), 3, _COSTS)), np.zeros(_COSTS)
-            for index, operation in enumerate(self.operations):
-                other = 1 if reads_previous else 0
-                blocks = (Block((operation, 0), (operation, other)), Block((operation, 2), ("identity", other)))
-                names, costs = self._layer_costs(CellNetwork(Cell(blocks[:1] if alone else blocks), scale))
-                branch[index, 0] = _sum_of(costs, names, _BRANCH, "1", "left")
-                branch[index, 1] = _sum_of(costs, names, _BRANCH, "1", "right")
-                branch[index, 2] = _sum_of(costs, names, _BRANCH, "2", "left")
-                if self._sort[index] == 0:
-                    relu = _sum_of(costs, names, _BLOCK_RELU, "1")
-            self._branches[scale, reads_previous, alone] = branch, relu
-        return self._branches[scale, reads_previous, alone]
 
 
 def _kind(layer: Layer) -> str:
@@ -292,15 +238,3 @@ def _kind(layer: Layer) -> str:
     if layer.kind == "conv":
         kind = "depthwise" if layer.depthwise else "pointwise" if layer.kernel == (1, 1) else "convolution"
     return f"{kind}, aligned" if layer.shape[0] % ALIGNMENT == 0 else kind
-
-
-def _sum_of(costs: "Array", names: Iterable[str], pattern: re.Pattern[str], *groups: str) -> "Array":
-    chosen = [bool((match := pattern.match(name)) and match.groups() == groups) for name in names]
-    total: Array = costs[np.array(chosen)].sum(axis=0)
-    return total
-
-
-def _sort(operation: str) -> int:
-    if operation == ops.IDENTITY:
-        return 2
-    return 0 if ops.steps(operation)[0].kind == "relu" else 1

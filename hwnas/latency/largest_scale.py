@@ -54,22 +54,23 @@ def largest(
     """
     started = time.perf_counter()
     costs = scale_costs(network, scales)
-    most_mult_adds, most_parameters = budget.max_mult_adds or inf, budget.max_parameters or inf
-    inside = [scale for scale, (m, p) in costs.items() if m <= most_mult_adds and p <= most_parameters]
+    inside = [scale for scale, (m, p) in costs.items() if budget.inside(mult_adds=m, parameters=p)]
     fastest: tuple[float, Scale] | None = None
     for scale in sorted(inside, key=lambda scale: -costs[scale][0]):
         latency = predict(network.at(scale)) if predict else None
-        if latency is None or latency.upper_ms <= budget.max_latency_ms:
+        mult_adds, parameters = costs[scale]
+        upper_ms = latency.upper_ms if latency else None
+        if budget.inside(latency_ms=upper_ms, mult_adds=mult_adds, parameters=parameters):
             return Largest(
                 scale=scale,
-                mult_adds=costs[scale][0],
-                parameters=costs[scale][1],
+                mult_adds=mult_adds,
+                parameters=parameters,
                 latency_ms=latency.ms if latency else None,
-                upper_ms=latency.upper_ms if latency else None,
+                upper_ms=upper_ms,
                 scales=len(costs),
                 milliseconds=round(1e3 * (time.perf_counter() - started), 3),
             )
-        fastest = min(fastest or (inf, scale), (latency.upper_ms, scale), key=lambda found: found[0])
+        fastest = min(fastest or (inf, scale), (upper_ms or inf, scale), key=lambda latency: latency[0])
     raise _nothing_fits(costs, budget, fastest)
 
 
@@ -78,11 +79,11 @@ def scale_costs(network: "CellNetwork", scales: Sequence[Scale]) -> dict[Scale, 
     alike: dict[Hashable, list[Scale]] = defaultdict(list)
     for scale in scales:
         alike[_polynomial(network, scale)].append(scale)
-    found: dict[Scale, _Costs] = {}
+    walked: dict[Scale, _Costs] = {}
     for members in alike.values():
         points = {scale.filters: _walked(network, scale) for scale in members[:_POINTS]}
-        found |= {scale: points.get(scale.filters) or _interpolated(points, scale.filters) for scale in members}
-    return {scale: found[scale] for scale in scales}
+        walked |= {scale: points.get(scale.filters) or _interpolated(points, scale.filters) for scale in members}
+    return {scale: walked[scale] for scale in scales}
 
 
 def _polynomial(network: "CellNetwork", scale: Scale) -> Hashable:
@@ -132,7 +133,7 @@ def _nothing_fits(costs: Mapping[Scale, _Costs], budget: "Budget", fastest: tupl
             f"predicted at {fastest[0]:.3g} ms with its error ({fastest[1]}). "
             "Raise --max-latency-ms, or allow smaller --cells, --filters or --resolution"
         )
-    small, (mult_adds, parameters) = min(costs.items(), key=lambda one: one[1])
+    small, (mult_adds, parameters) = min(costs.items(), key=lambda pair: pair[1])
     return BudgetError(
         f"these cells must be inside the caps at some scale; of {len(costs)} the smallest, {small}, has "
         f"{mult_adds:,} Mult-Adds and {parameters:,} parameters. "

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from itertools import chain, combinations, pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import networkx as nx
 from matplotlib.figure import Figure
 from matplotlib.path import Path as Curve
 
@@ -128,8 +127,10 @@ def layout_cell(cell: Cell) -> CellLayout:
 def _columns(cell: Cell) -> _Columns:
     """Return the states by column; a state that is read further on has a lane in every column between."""
     reads = {state: _branches(cell, state) for state in (*range(2, len(cell.blocks) + 2), _OUTPUT)}
-    graph: nx.DiGraph[int] = nx.DiGraph((source, state) for state in reads for _, source in reads[state])
-    column_of = {state: at for at, states in enumerate(nx.topological_generations(graph)) for state in states}
+    sources = {state: [source for _, source in branches] for state, branches in reads.items()}
+    column_of = {source: 0 for read in sources.values() for source in read if source < 2}
+    for state, read in sources.items():  # blocks read earlier ones, the output comes last
+        column_of[state] = 1 + max(column_of[source] for source in read)
     column_of[_OUTPUT] = 1 + max(at for state, at in column_of.items() if state != _OUTPUT)
     columns: _Columns = [[] for _ in range(column_of[_OUTPUT] + 1)]
     items: dict[tuple[int, int], _Item] = {}
@@ -138,7 +139,8 @@ def _columns(cell: Cell) -> _Columns:
         block = cell.blocks[state - 2] if state >= 2 else None
         columns[at].append(_Item(state, at, _height(state, len(inputs)), inputs, block))
         items[state, at] = columns[at][-1]
-        for between in range(at + 1, max((column_of[reader] for reader in graph.successors(state)), default=at)):
+        last = max((column_of[reader] for reader in reads if state in sources[reader]), default=at)
+        for between in range(at + 1, last):
             columns[between].append(_Item(state, between, _LANE, [(items[state, between - 1], "")], lane=True))
             items[state, between] = columns[between][-1]
     return columns

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from hwnas.artefacts import CARD, Card
 from hwnas.errors import InputError, TableError
 from hwnas.latency import Operators, cost_model, latency_by_operator
-from hwnas.runs import TrialRecord, Trials, WinnerFolder, WinnerRecord
+from hwnas.runs import SearchSettings, TrialRecord, Trials, WinnerFolder, WinnerRecord
 
 if TYPE_CHECKING:
     from datetime import datetime

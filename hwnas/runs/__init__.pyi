@@ -4,7 +4,15 @@ from .front import pareto_front as pareto_front
 from .front import ranking as ranking
 from .front import spearman as spearman
 from .run import Run as Run
+from .settings import DEFAULT_CELLS as DEFAULT_CELLS
+from .settings import DEFAULT_FILTERS as DEFAULT_FILTERS
+from .settings import DeviceOptions as DeviceOptions
+from .settings import RunFolder as RunFolder
+from .settings import SearchOptions as SearchOptions
+from .settings import SearchRequest as SearchRequest
 from .settings import SearchSettings as SearchSettings
+from .settings import Sides as Sides
+from .settings import SpaceOptions as SpaceOptions
 from .settings import make_settings as make_settings
 from .study import Leases as Leases
 from .trial import TARGET as TARGET

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from hwnas.errors import InputError
 from hwnas.runs.front import front_of
-from hwnas.runs.settings import SearchSettings, _first_error
+from hwnas.runs.settings import SETTINGS_VERSION, SearchSettings, _first_error
 from hwnas.runs.study import Leases, open_study
 from hwnas.runs.trial import Candidate
 from hwnas.runs.trials import Trials
@@ -55,8 +55,15 @@ class Run:
             raise InputError(
                 f"{folder} must be a run's folder; it has no settings.json. Type: hwnas search --out {folder}"
             )
+        content = read_json(path, what="a run's settings")
+        version = content.get("version") if isinstance(content, dict) else None
+        if isinstance(version, int) and version > SETTINGS_VERSION:
+            raise InputError(
+                f"{path} must be of version {SETTINGS_VERSION} or older; got {version}, which a newer hwnas wrote. "
+                "Update hwnas, or search again with another --out"
+            )
         try:
-            return cls(Path(folder), SearchSettings.model_validate(read_json(path, what="a run's settings")))
+            return cls(Path(folder), SearchSettings.model_validate(content))
         except ValidationError as error:
             raise InputError(f"{path} is not what `hwnas search` writes: {_first_error(error)}") from None
 
@@ -131,8 +138,10 @@ class Run:
         """Return the trained trials, in their order."""
         return [record.candidate for record in self.trials().in_state("trained")]
 
-    def choose(self, winners: int, *, trial: int | None = None) -> list[Candidate]:
+    def choose(self, winners: int, *, best: bool = False, trial: int | None = None) -> list[Candidate]:
         """Return one trial, or `winners` of the front: the most accurate one, and others spread evenly over it.
+
+        With `best` the most accurate ones.
 
         Raises InputError where there is no such trial.
         """
@@ -146,6 +155,8 @@ class Run:
         front = front_of(candidates)
         if not front:
             raise InputError(f"{self.folder} has no trained trial yet. Type: hwnas search --out {self.folder}")
+        if best:
+            return front[::-1][:winners]
         count = min(winners, len(front))
         return [front[len(front) - 1 - (index * len(front)) // count] for index in range(count)]
 

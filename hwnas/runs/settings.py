@@ -1,52 +1,157 @@
-"""What a search was asked for: settings.json of a run."""
+"""What a search is asked for: the options of `hwnas search`, and what a run keeps of them in settings.json.
 
-from typing import TYPE_CHECKING, Any, Literal
+An option is one field below (hwnas/support/options.py says what comes of it).
+"""
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from hwnas.errors import InputError
+from pydantic import Field, ValidationError
+
 from hwnas.latency import Budget
 from hwnas.network import Scale, ladder
+from hwnas.support import (
+    MAX_SEED,
+    AnyNames,
+    AnyPath,
+    FolderPath,
+    Metavar,
+    Options,
+    PlugIn,
+    Shares,
+    WholeNumbers,
+    checked,
+)
 
 if TYPE_CHECKING:
     from hwnas.datasets import Dataset
 
+SETTINGS_VERSION = 1  # that is written, and the newest that is read
+DEFAULT_CELLS = (1, 2)
+DEFAULT_FILTERS = (4, 6, 8, 12, 16, 20, 24, 28, 32)
 
-class SearchSettings(BaseModel):
-    """What a search was asked for; all of it but `trials` must be the same when it is taken up again."""
+Sides = Annotated[WholeNumbers, Metavar("SIDE,...")]
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
-    version: int = 1
+class DeviceOptions(Options):
+    """What networks are timed on."""
+
+    device: AnyPath = Field(default="host", description="device: a file devices/NAME.toml, or its path")
+    setting: str | None = Field(
+        default=None,
+        description="one of the device's settings, such as tflite-fp32-1t; without it the first",
+    )
+    threads: int | None = Field(default=None, gt=0, description="threads of the runtime; without it the setting's")
+
+
+class SpaceOptions(Options):
+    """What can be chosen, and at which scales."""
+
+    space: Annotated[str, PlugIn("spaces")] = Field(default="pnas", description="search space")
+    cells: Annotated[WholeNumbers, Metavar("N,...")] = Field(
+        default=DEFAULT_CELLS, description="choices of N, the cells of a stage"
+    )
+    filters: Annotated[WholeNumbers, Metavar("F,...")] = Field(
+        default=DEFAULT_FILTERS, description="choices of F, the first stage's filters"
+    )
+    skeleton: Literal["cifar", "imagenet"] | None = Field(
+        default=None, description="stem and strides of the networks; without it imagenet from 96 pixels on"
+    )
+
+
+class RunFolder(Options):
+    """What takes a run that there is."""
+
+    run: AnyPath = Field(kw_only=False, description="the run's folder, as given to `hwnas search --out`")
+
+
+class SearchRequest(DeviceOptions, SpaceOptions):
+    """The options that a run keeps."""
+
+    max_latency_ms: float = Field(gt=0, description="cap on the latency on the device, in milliseconds")
+    max_mult_adds: float | None = Field(default=None, gt=0, description="cap on the multiply-accumulates")
+    max_parameters: float | None = Field(default=None, gt=0, description="cap on the parameters")
+    data: str = Field(
+        default="fashion-mnist",
+        description="data set: fashion-mnist, cifar10, cifar100, folder:PATH or npz:PATH (NAME:PATH for a copy)",
+    )
+    resolution: Sides | None = Field(
+        default=None, description="choices of the side of the images in pixels; without it the data set's"
+    )
+    strategy: Annotated[str, PlugIn("strategies")] = Field(
+        default="progressive",
+        description="search strategy: progressive, evolution, controller (RL by PPO), controller-reinforce, random, "
+        "tpe, gp or nsga2",
+    )
+    surrogate: Annotated[str, PlugIn("surrogates")] = Field(
+        default="lstm", description="what progressive ranks candidates by"
+    )
+    proxies: Annotated[AnyNames, PlugIn("proxies")] = Field(
+        default=(),
+        description="zero-cost proxies that the surrogate reads, too, of the best few of each level: synflow, naswot, "
+        "jacob-cov",
+    )
+    estimator: Annotated[str, PlugIn("estimators")] = Field(
+        default="training",
+        description="what says how good a candidate is: training, or size, a stand-in that costs nothing",
+    )
+    trials: int = Field(default=40, gt=0, description="candidates to train")
+    targets: Shares = Field(default=(0.4, 0.6, 0.8, 1.0), description="latency targets, as shares of the cap")
+    proxy_filters: float = Field(
+        default=0.5, gt=0, le=1, description="filters in short training, as a share of the deployed"
+    )
+    images: int | None = Field(default=6000, gt=0, description="training images an epoch of short training")
+    epochs: float = Field(default=2.0, gt=0, description="epochs of short training")
+    pruner: Annotated[str, PlugIn("pruners")] = Field(
+        default="none",
+        description="what stops short training before its end: none, halving, hyperband or extrapolation",
+    )
+    inherit: bool = Field(
+        default=False, description="begin short training with the weights of the most alike trained network"
+    )
+    seed: int = Field(default=0, ge=0, le=MAX_SEED, description="seed of every random choice")
+    predicted: bool = Field(
+        default=False, description="go on without the device: latencies are predictions, and labelled so"
+    )
+    storage: str | None = Field(
+        default=None, description="Optuna storage URL; without it a journal in the run's folder"
+    )
+
+
+class SearchOptions(SearchRequest):
+    """The options of `hwnas search`."""
+
+    out: FolderPath = Field(description="the run's folder; an interrupted run in it goes on")
+    workers: int = Field(default=1, gt=0, description="processes on this machine that evaluate candidates")
+
+
+class SearchSettings(SearchRequest):
+    """What a search was asked for, with what was left open decided; a run's settings.json.
+
+    All of it but `trials` must be the same when it is taken up again.
+    """
+
+    version: int = SETTINGS_VERSION
     device: str
     setting: str
     threads: int = Field(ge=1)
-    max_latency_ms: float = Field(gt=0)
-    max_mult_adds: float | None = Field(default=None, gt=0)
-    max_parameters: float | None = Field(default=None, gt=0)
-    data: str
-    resolution: tuple[int, ...]
-    skeleton: Literal["cifar", "imagenet"] | None = None
+    resolution: Sides
     channels: int
     classes: int
     validation: float
-    space: str
-    cells: tuple[int, ...]
-    filters: tuple[int, ...]
-    strategy: str
-    surrogate: str
-    proxies: tuple[str, ...] = ()
-    estimator: str = "training"
-    trials: int = Field(ge=1)
-    targets: tuple[float, ...]
-    proxy_filters: float = Field(gt=0, le=1)
-    images: int | None
-    epochs: float = Field(gt=0)
-    pruner: str = "none"
-    inherit: bool = False
-    seed: int
-    predicted: bool
-    storage: str | None
+
+    @classmethod
+    def of(cls, options: SearchRequest, *, setting: str, threads: int, dataset: "Dataset") -> "SearchSettings":
+        """Return what was asked for, in a device's setting and on the data at hand."""
+        asked = {name: getattr(options, name) for name in SearchRequest.model_fields}
+        decided = {
+            "setting": setting,
+            "threads": threads,
+            "resolution": options.resolution or (dataset.resolution,),
+            "channels": dataset.channels,
+            "classes": len(dataset.classes),
+            "validation": 0.1,
+        }
+        return make_settings(**{**asked, **decided})
 
     @property
     def budget(self) -> Budget:
@@ -83,9 +188,4 @@ def _first_error(error: ValidationError) -> str:
 
 def make_settings(**values: Any) -> SearchSettings:
     """Return validated settings; raises InputError that names the option."""
-    try:
-        return SearchSettings(**values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        option = str(first["loc"][0]).replace("_", "-")
-        raise InputError(f"--{option}: {first['msg']}; got {first['input']!r}") from None
+    return checked(SearchSettings, values)

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hwnas import spaces
-from hwnas.latency import Budget, CostModel, Costs
+from hwnas.latency import Budget, CellCosts, CostModel, Costs
 from hwnas.searching.strategies import Parameters
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ class SpaceCandidates:
 
     def costs_of(self, chosen: Parameters, *, smallest: bool = False) -> Costs:
         """Return what a choice is predicted to cost at every scale, or the first: arrays [1, scales]."""
-        if spaces.grows(self.space):
+        if isinstance(self.costs, CellCosts):
             return self.costs.of(self.space.code(chosen))
         scales = self.costs.scales[:1] if smallest else self.costs.scales
         return self.costs.walked([[self.space.architecture(chosen, scale) for scale in scales]])

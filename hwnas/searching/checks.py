@@ -6,8 +6,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from hwnas import spaces
-from hwnas.errors import ExportError
-from hwnas.support import plugins, say
+from hwnas.errors import ExportError, TableError
+from hwnas.support import commands, plugins, say
 
 if TYPE_CHECKING:
     from hwnas.device import Device, Setting
@@ -36,11 +36,18 @@ def check_writes(settings: "SearchSettings", setting: "Setting") -> None:
 
 def costs_of_run(settings: "SearchSettings", device: "Device", setting: "Setting") -> "CostModel":
     """Return the costs of the space on the device; raises TableError where there is no table."""
-    from hwnas.latency import CostModel, open_table
+    from hwnas.latency import CellCosts, CostModel, find_table
 
-    table = open_table(device, setting)
+    table = find_table(device, setting)
+    if table is None:
+        raise TableError(
+            f"device {device.name} must be profiled in setting {setting.name} first; there is no "
+            f"latency_tables/{device.name}/{setting.name}.json. Type: {_profile(settings, device, setting)}"
+        )
     space = plugins.load("spaces", settings.space)
-    return CostModel(table, settings.scales, operations=space.OPERATIONS if spaces.grows(space) else ())
+    if spaces.grows(space):
+        return CellCosts(table, settings.scales, operations=space.OPERATIONS)
+    return CostModel(table, settings.scales)
 
 
 def check_table(model: "CostModel", settings: "SearchSettings", device: "Device", setting: "Setting") -> None:
@@ -51,14 +58,31 @@ def check_table(model: "CostModel", settings: "SearchSettings", device: "Device"
     if not settings.predicted:
         check_conditions(model.table, read_conditions(device, setting).fingerprint)
     space = plugins.load("spaces", settings.space)
-    command = (
-        f"hwnas profile {device.name} --setting {setting.name} --space {settings.space} "
-        f"--cells {','.join(map(str, settings.cells))} --filters {','.join(map(str, settings.filters))} "
-        f"--resolution {','.join(map(str, settings.resolution))} --channels {settings.channels} "
-        f"--classes {settings.classes}{f' --skeleton {settings.skeleton}' if settings.skeleton else ''}"
-    )
+    command = str(_profile(settings, device, setting))
     for architecture in dict.fromkeys(chain.from_iterable(map(space.cover, settings.scales))):  # each once
         model.table.require((name for name, _, _ in executed(model.lower(architecture))), command=command)
+
+
+def _profile(settings: "SearchSettings", device: "Device", setting: "Setting") -> commands.Command:
+    """Return the command that measures all that a search needs."""
+    known = {known.name for known in device.settings}
+    base = next(
+        known.name
+        for known in device.settings
+        if (known.runtime, known.precision) == (setting.runtime, setting.precision)
+    )
+    return commands.profile(
+        settings.device,
+        setting=setting.name if setting.name in known else base,
+        threads=None if setting.name in known else setting.threads,
+        space=settings.space,
+        cells=settings.cells,
+        filters=settings.filters,
+        resolution=settings.resolution or (),
+        channels=settings.channels,
+        classes=settings.classes,
+        skeleton=settings.skeleton,
+    )
 
 
 def check_reachable(model: "CostModel", settings: "SearchSettings") -> None:

@@ -53,7 +53,7 @@ class Evaluator:
     def candidates(self, costs: "CostModel") -> SpaceCandidates:
         """Return what can be chosen."""
         settings = self.run.settings
-        return SpaceCandidates(plugins.load("spaces", settings.space), costs, settings.budget, settings.targets)
+        return SpaceCandidates(plugins.load("spaces", settings.space), costs, settings.budget, tuple(settings.targets))
 
     @property
     def device_lock(self) -> Path:

@@ -63,6 +63,8 @@ def _read(path: Path, parse: Callable[[str], Any], form: str, what: str) -> Any:
         return parse(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{what} must exist; got {path}, which does not") from None
+    except OSError as error:  # a folder, one that may not be read, a path through a file
+        raise InputError(f"{what} must be a file that can be read; got {path}: {error.strerror}") from None
     except ValueError as error:  # what both parsers and the decoder raise
         raise InputError(f"{what} must be {form}; {path} is not: {error}") from None
 

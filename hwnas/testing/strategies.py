@@ -11,7 +11,7 @@ from optuna.study import Study
 from optuna.trial import Trial, TrialState
 
 from hwnas import spaces
-from hwnas.latency import Budget, CostModel
+from hwnas.latency import Budget, CellCosts, CostModel
 from hwnas.network import ladder
 from hwnas.searching.candidates import SpaceCandidates
 from hwnas.searching.strategies import Context
@@ -26,7 +26,8 @@ def _candidates(space: str, folder: Path) -> SpaceCandidates:
     module = plugins.load("spaces", space)
     scales = ladder((1,), _FILTERS, (8,), classes=3, channels=1)
     table = pretend_table(folder, space, filters=_FILTERS)
-    costs = CostModel(table, scales, operations=module.OPERATIONS if spaces.grows(module) else ())
+    grows = spaces.grows(module)
+    costs = CellCosts(table, scales, operations=module.OPERATIONS) if grows else CostModel(table, scales)
     return SpaceCandidates(module, costs, Budget(max_latency_ms=1.0), targets=(0.5, 1.0))
 
 

@@ -8,24 +8,16 @@ OUT/comparison.csv  summary.json  comparison.png  comparison.svg
 """
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
-import typer
+from pydantic import Field
 
-from hwnas.errors import InputError
-from hwnas.verbs._options import names
-
-if TYPE_CHECKING:
-    pass
 from hwnas.benching import (
     Benched,
     Case,
     Settings,
     candidates_of,
-    caps_of,
-    check_options,
     compare_all,
     do_all,
     facts_of,
@@ -35,58 +27,77 @@ from hwnas.benching import (
     start,
     write_comparison,
 )
+from hwnas.errors import InputError
+from hwnas.support import AnyNames, FilePath, FolderPath, Metavar, Names, NumbersAboveZero, Options, PlugIn, takes
+
+_COLUMNS = Metavar("COL,...")
 
 
-def bench(
-    *,
-    table: Annotated[str, typer.Option(help="CSV file of known results, also one packed by gzip: a row a network")],
-    choices: Annotated[
-        Sequence[str], typer.Option(parser=names, metavar="COL,...", help="its columns of choices, integers or texts")
-    ],
-    accuracy: Annotated[
-        Sequence[str],
-        typer.Option(parser=names, metavar="SEEN[,TRUTH]", help="the accuracy that a search sees, and the true one"),
-    ],
-    caps: Annotated[
-        Sequence[float], typer.Option(parser=caps_of, metavar="CAP,...", help="caps on the latency, or on the cost")
-    ],
-    out: Annotated[str, typer.Option(help="folder of the comparison; an interrupted one in it goes on")],
-    latency: Annotated[str | None, typer.Option(help="its column of latencies, which the caps are on")] = None,
-    cost: Annotated[
-        Sequence[str] | None,
-        typer.Option(
-            parser=names,
-            metavar="COL,...",
-            help="columns of costs that strategies may look at; without --latency the caps are on the first",
-        ),
-    ] = None,
-    strategies: Annotated[
-        Sequence[str], typer.Option(parser=names, metavar="NAME,...", help="strategies to compare")
-    ] = ("random", "nsga2", "progressive"),
-    seeds: Annotated[int, typer.Option(help="runs of each strategy under each cap")] = 20,
-    evaluations: Annotated[int, typer.Option(help="look-ups of an accuracy in a run")] = 500,
-    jobs: Annotated[int | None, typer.Option(help="processes, one thread each", show_default="the cores")] = None,
-) -> Benched:
+class BenchOptions(Options):
+    """The options of `hwnas bench`."""
+
+    table: FilePath = Field(description="CSV file of known results, also one packed by gzip: a row a network")
+    choices: Annotated[Names, _COLUMNS] = Field(description="its columns of choices, integers or texts")
+    accuracy: Annotated[Names, Metavar("SEEN[,TRUTH]")] = Field(
+        description="the accuracy that a search sees, and the true one"
+    )
+    caps: Annotated[NumbersAboveZero, Metavar("CAP,...")] = Field(description="caps on the latency, or on the cost")
+    out: FolderPath = Field(description="folder of the comparison; an interrupted one in it goes on")
+    latency: str | None = Field(default=None, description="its column of latencies, which the caps are on")
+    cost: Annotated[AnyNames, _COLUMNS] | None = Field(
+        default=None,
+        description="columns of costs that strategies may look at; without --latency the caps are on the first",
+    )
+    strategies: Annotated[Names, PlugIn("strategies")] = Field(
+        default=("random", "nsga2", "progressive"), description="strategies to compare"
+    )
+    seeds: int = Field(default=20, ge=1, description="runs of each strategy under each cap")
+    evaluations: int = Field(default=500, ge=1, description="look-ups of an accuracy in a run")
+    jobs: int | None = Field(default=None, ge=1, description="processes, one thread each; without it one a core")
+
+
+@takes(BenchOptions)
+def bench(options: BenchOptions) -> Benched:
     """Compare strategies on a table of known results; a comparison that was stopped goes on from its folder.
 
     Raises InputError, and BudgetError where no row of the table is under a cap.
     """
-    counts = {"seeds": seeds, "evaluations": evaluations, "jobs": 1 if jobs is None else jobs}
-    check_options(accuracy, strategies, counts)
-    if not latency and not cost:
-        raise InputError("the caps are on a column; got neither --latency nor --cost. Add --latency COL")
-    limited, *costs = dict.fromkeys([*([latency] if latency else []), *(cost or [])])
-    common = Settings(table, sha256_of(table), tuple(choices), tuple(accuracy), limited, tuple(costs), evaluations)
-    candidates = {cap: candidates_of(common, cap) for cap in dict.fromkeys(caps)}
-    start(Path(out), common)
-    cases = [Case(name, cap, seed) for seed in range(seeds) for cap in candidates for name in dict.fromkeys(strategies)]
-    do_all(Path(out), common, cases, jobs=jobs or os.cpu_count() or 1)
-    runs = [(case, read_run(case.path(Path(out)))) for case in cases]
+    out = Path(options.out)
+    common = _settings(options)
+    candidates = {cap: candidates_of(common, cap) for cap in dict.fromkeys(options.caps)}
+    start(out, common)
+    cases = [
+        Case(strategy, cap, seed)
+        for seed in range(options.seeds)
+        for cap in candidates
+        for strategy in dict.fromkeys(options.strategies)
+    ]
+    do_all(out, common, cases, jobs=options.jobs or os.cpu_count() or 1)
+    runs = [(case, read_run(case.path(out))) for case in cases]
     benched = Benched(
-        out=out,
+        out=str(out),
         left_out=results_of(common).left_out,
-        caps=[facts_of(one) for one in candidates.values()],
-        compared=compare_all(runs, candidates, evaluations),
+        caps=[facts_of(networks) for networks in candidates.values()],
+        compared=compare_all(runs, candidates, options.evaluations),
     )
-    write_comparison(benched, runs, candidates, evaluations)
+    write_comparison(benched, runs, candidates, options.evaluations)
     return benched
+
+
+def _settings(options: BenchOptions) -> Settings:
+    """Return what all runs have in common; raises InputError for a third accuracy, and for caps on no column."""
+    columns = [*([options.latency] if options.latency else ()), *(options.cost or ())]
+    if len(options.accuracy) > 2:
+        raise InputError(f"--accuracy takes one column or two, SEEN,TRUTH; got {','.join(options.accuracy)}")
+    if not columns:
+        raise InputError("the caps are on a column; got neither --latency nor --cost. Add --latency COL")
+    limited, *costs = dict.fromkeys(columns)
+    return Settings(
+        table=str(options.table),
+        sha256=sha256_of(str(options.table)),
+        choices=tuple(options.choices),
+        accuracy=tuple(options.accuracy),
+        latency=limited,
+        costs=tuple(costs),
+        evaluations=options.evaluations,
+    )

@@ -14,20 +14,19 @@ A cell's TOML file, as the papers draw it:
     [reduction]             # left out: the normal cell with stride 2
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from pydantic import Field
 
 from hwnas.errors import InputError
-from hwnas.support import plugins
-from hwnas.verbs._options import DEFAULT_CELLS, DEFAULT_FILTERS, DeviceName, SettingName, whole_numbers
+from hwnas.runs import DEFAULT_CELLS, DEFAULT_FILTERS, Sides
+from hwnas.support import AnyPath, FilePath, Metavar, Options, WholeNumbers, commands, plugins, takes
 
 if TYPE_CHECKING:
-    from hwnas.latency import Budget, CostModel, Largest
+    from hwnas.latency import CostModel, Largest
     from hwnas.network import Architecture, CellNetwork, Graph
 
 _RECORDS = ("card.json", "winner.json")  # what a folder that can be described has one of
@@ -100,71 +99,73 @@ class DescribedSpace:
     distinct: list[int]
 
 
-def describe(
-    what: Annotated[
-        str | None,
-        typer.Argument(help="a cell's TOML file, a winner's folder or an artefact's, or a name, as in mobilenet-v2"),
-    ] = None,
-    *,
-    space: Annotated[str | None, typer.Option(help="describe this search space instead")] = None,
-    picture: Annotated[str | None, typer.Option(help="draw the network into this .svg or .png file")] = None,
-    max_mult_adds: Annotated[
-        float | None, typer.Option(help="take the largest scale of the cells with at most so many Mult-Adds")
-    ] = None,
-    max_parameters: Annotated[float | None, typer.Option(help="... and with at most so many parameters")] = None,
-    max_latency_ms: Annotated[
-        float | None, typer.Option(help="... and predicted, with the error, to run in this time on the device")
-    ] = None,
-    device: DeviceName = "host",
-    setting: SettingName = None,
-    cells: Annotated[
-        Sequence[int] | None,
-        typer.Option(parser=whole_numbers, metavar="N,...", help="N to look at; without it 1 to 6, with a latency 1,2"),
-    ] = None,
-    filters: Annotated[
-        Sequence[int] | None,
-        typer.Option(
-            parser=whole_numbers,
-            metavar="F,...",
-            help="F to look at; without it 4,8,...,256, with a latency those that profile measures",
-        ),
-    ] = None,
-    resolution: Annotated[
-        Sequence[int] | None,
-        typer.Option(parser=whole_numbers, metavar="SIDE,...", help="resolutions to look at; without it the file's"),
-    ] = None,
-) -> Described | DescribedSpace:
+class DescribeOptions(Options):
+    """The options of `hwnas describe`."""
+
+    what: AnyPath | None = Field(
+        default=None,
+        kw_only=False,
+        description="a cell's TOML file, a network's JSON, a winner's folder or an artefact's, or a name, as in "
+        "mobilenet-v2",
+    )
+    space: str | None = Field(default=None, description="describe this search space instead")
+    picture: FilePath | None = Field(default=None, description="draw the network into this .svg or .png file")
+    max_mult_adds: float | None = Field(
+        default=None, gt=0, description="take the largest scale of the cells with at most so many Mult-Adds"
+    )
+    max_parameters: float | None = Field(default=None, gt=0, description="... and with at most so many parameters")
+    max_latency_ms: float | None = Field(
+        default=None, gt=0, description="... and predicted, with the error, to run in this time on the device"
+    )
+    device: AnyPath = Field(default="host", description="device: a file devices/NAME.toml, or its path")
+    setting: str | None = Field(
+        default=None, description="one of the device's settings, such as tflite-fp32-1t; without it the first"
+    )
+    cells: Annotated[WholeNumbers, Metavar("N,...")] | None = Field(
+        default=None, description="N to look at; without it 1 to 6, with a latency 1,2"
+    )
+    filters: Annotated[WholeNumbers, Metavar("F,...")] | None = Field(
+        default=None, description="F to look at; without it 4,8,...,256, with a latency those that profile measures"
+    )
+    resolution: Sides | None = Field(default=None, description="resolutions to look at; without it the file's")
+
+
+@takes(DescribeOptions)
+def describe(options: DescribeOptions) -> Described | DescribedSpace:
     """Print what a cell, a winner or an artefact costs, layer by layer; with caps, at the largest scale inside them.
 
     Raises InputError for a file that is none of them, BudgetError where no scale fits, and TableError.
     """
-    if space is not None:
-        plugin = plugins.load("spaces", space)
-        distinct = list(getattr(plugin, "DISTINCT", ()))
-        return DescribedSpace(space, list(plugin.OPERATIONS), list(plugin.CHOICES), distinct)
-    if what is None:
+    if options.space is not None:
+        return _described_space(options.space)
+    if options.what is None:
         raise InputError("describe needs a cell's TOML file, a winner's or an artefact's folder, or --space NAME")
-    architecture = read_architecture(Path(what))
+    architecture = read_architecture(Path(options.what))
     largest = None
-    if max_mult_adds is not None or max_parameters is not None or max_latency_ms is not None:
-        from hwnas.latency import Budget
-
-        budget = Budget(inf if max_latency_ms is None else max_latency_ms, max_mult_adds, max_parameters)
-        network = _network_of_cells(architecture, what)
-        largest = _largest(network, budget, device, setting, (cells, filters, resolution))
+    if any(cap is not None for cap in (options.max_mult_adds, options.max_parameters, options.max_latency_ms)):
+        network = _network_of_cells(architecture, str(options.what))
+        largest = _largest(network, options)
         architecture = network.at(largest.scale)
-    elif cells or filters or resolution:
+    elif options.cells or options.filters or options.resolution:
         raise InputError(
             "--cells, --filters and --resolution are scales to choose from, which needs a cap; "
             "add --max-mult-adds, --max-parameters or --max-latency-ms, or change the file's [scale]"
         )
-    if picture is not None:
-        _draw(architecture, Path(picture))
+    if options.picture is not None:
+        _draw(architecture, Path(options.picture))
     return _costs(architecture, largest)
+
+
+def _described_space(space: str) -> DescribedSpace:
+    plugin = plugins.load("spaces", space)
+    return DescribedSpace(space, list(plugin.OPERATIONS), list(plugin.CHOICES), list(getattr(plugin, "DISTINCT", ())))
 
 
 def read_architecture(path: Path) -> "Architecture":
     """Return the architecture of a TOML file, of a winner, of an artefact or of a published network's name.
+
+    A JSON file is a record that has one, such as winner.json or what `hwnas search --json` prints of a candidate, or
+    the architecture itself.
 
     Raises InputError for anything else.
     """
@@ -182,7 +183,7 @@ def read_architecture(path: Path) -> "Architecture":
         path = next((path / name for name in _RECORDS if (path / name).exists()), path / _RECORDS[0])
     if path.suffix == ".json":
         record = read_json(path, what="a winner's or an artefact's record")
-        content = record.get("architecture") if isinstance(record, dict) else None
+        content = record.get("architecture", record) if isinstance(record, dict) else None
     else:
         content = read_toml(path, what="a cell's file")
     try:
@@ -197,34 +198,24 @@ def _network_of_cells(architecture: "Architecture", what: str) -> "CellNetwork":
     if not isinstance(architecture, CellNetwork):
         raise InputError(
             "only networks of cells can be brought to another scale: a cell's file, or a winner of a space of cells; "
-            f"got {what}, of the kind {architecture.to_json()['kind']}. Its costs as it is: hwnas describe {what}. "
-            "For others inside the caps: hwnas search --space NAME --max-latency-ms MS"
+            f"got {what}, of the kind {architecture.to_json()['kind']}. Its costs as it is: "
+            f"{commands.describe(what)}. For others inside the caps: {commands.search(space='NAME')}"
         )
     return architecture
 
 
-def _largest(
-    network: "CellNetwork",
-    budget: "Budget",
-    device: str,
-    setting: str | None,
-    choices: tuple[Sequence[int] | None, Sequence[int] | None, Sequence[int] | None],
-) -> "Largest":
-    from hwnas.latency import largest
+def _largest(network: "CellNetwork", options: DescribeOptions) -> "Largest":
+    from hwnas.latency import Budget, largest
     from hwnas.network import all_scales
 
-    cells, filters, resolutions = choices
-    predict = None
-    if budget.max_latency_ms < inf:
-        predict = _cost_model(device, setting).predict
-        cells, filters = cells or DEFAULT_CELLS, filters or DEFAULT_FILTERS
-    ladder = all_scales(
-        network.scale,
-        cells=cells or _CELLS,
-        filters=filters or _FILTERS,
-        resolutions=resolutions or [network.scale.resolution],
-    )
-    return largest(network, ladder, budget, predict=predict)
+    cells, filters, predict = options.cells or _CELLS, options.filters or _FILTERS, None
+    if options.max_latency_ms is not None:
+        predict = _cost_model(str(options.device), options.setting).predict
+        cells, filters = options.cells or DEFAULT_CELLS, options.filters or DEFAULT_FILTERS
+    resolutions = options.resolution or [network.scale.resolution]
+    budget = Budget(options.max_latency_ms or inf, options.max_mult_adds, options.max_parameters)
+    scales = all_scales(network.scale, cells=cells, filters=filters, resolutions=resolutions)
+    return largest(network, scales, budget, predict=predict)
 
 
 def _cost_model(device: str, setting: str | None) -> "CostModel":

@@ -3,15 +3,16 @@
 import json
 import sys
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_origin
 
 import typer
+from pydantic import Field
 
 from hwnas.errors import HwnasError, InputError
-from hwnas.support import plugins, root
+from hwnas.support import AnyNames, AnyPath, Metavar, Options, commands, plugins, root, takes
 
 if TYPE_CHECKING:
     from hwnas.device import Device, Setting
@@ -72,11 +73,39 @@ class SetUpDevice:
     folder: str
 
 
-def devices(
-    *,
-    reach: Annotated[bool, typer.Option("--reach/--no-reach", help="try each device and setting")] = True,
-    patience_s: Annotated[float, typer.Option(help="seconds that a setting has to answer")] = 30.0,
-) -> list[FoundDevice]:
+class DevicesOptions(Options):
+    """The options of `hwnas devices`."""
+
+    reach: bool = Field(default=True, description="try each device and setting")
+    patience_s: float = Field(default=30.0, gt=0, description="seconds that a setting has to answer")
+
+
+class AddOptions(Options):
+    """The options of `hwnas devices add`."""
+
+    name: str | None = Field(default=None, kw_only=False, description="the new device's name: a-z, 0-9, - and _")
+    transport: str | None = Field(default=None, description="how it is reached; without it local")
+    setting: Annotated[AnyNames, Metavar("SETTING,...")] | None = Field(
+        default=None, description="its settings, the first one being the default: tflite-fp32-1t,onnx-fp32-1t"
+    )
+    python: AnyPath | None = Field(
+        default=None, description="its interpreter, with numpy and the runtime; without it this one, or python3"
+    )
+    description: str | None = Field(default=None, description="a line for people")
+    set: Annotated[list[str] | None, Metavar("KEY=VALUE")] = Field(
+        default=None, description="another field of the file; may be repeated"
+    )
+    ask: bool | None = Field(default=None, description="ask for what is missing; without it in a terminal")
+
+
+class SetUpOptions(Options):
+    """The options of `hwnas devices setup`."""
+
+    name: AnyPath = Field(default="arm64-qemu", kw_only=False, description="a device that is emulated here")
+
+
+@takes(DevicesOptions)
+def devices(options: DevicesOptions) -> list[FoundDevice]:
     """List the devices, with their settings and tables; reach each, and say what is missing and what to type next.
 
     Raises InputError for a patience that is not above 0. A try that does not answer goes on in a thread that ends with
@@ -84,64 +113,52 @@ def devices(
     """
     from hwnas.device import folders
 
-    if not patience_s > 0:
-        raise InputError(f"--patience-s must be above 0; got {patience_s:g}")
     paths: dict[str, Path] = {}
     for folder in folders("devices"):
         for path in sorted(folder.glob("*.toml")):
             paths.setdefault(path.stem, path)  # the user's own comes first
-    return [_found(path, patience_s if reach else None) for path in paths.values()]
+    return [_found(path, options.patience_s if options.reach else None) for path in paths.values()]
 
 
-def devices_add(
-    name: Annotated[str | None, typer.Argument(help="the new device's name: a-z, 0-9, - and _")] = None,
-    *,
-    transport: Annotated[str | None, typer.Option(help="how it is reached", show_default="local")] = None,
-    setting: Annotated[
-        str | None, typer.Option(help="its settings, the first one being the default: tflite-fp32-1t,onnx-fp32-1t")
-    ] = None,
-    python: Annotated[
-        str | None, typer.Option(help="its interpreter, with numpy and the runtime", show_default="this one or python3")
-    ] = None,
-    description: Annotated[str | None, typer.Option(help="a line for people")] = None,
-    set: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="another field of the file; may be repeated")
-    ] = None,
-    ask: Annotated[
-        bool | None, typer.Option("--ask/--no-ask", help="ask for what is missing", show_default="in a terminal")
-    ] = None,
-) -> AddedDevice:
+@takes(AddOptions)
+def devices_add(options: AddOptions) -> AddedDevice:
     """Write devices/NAME.toml from the options, asking for what is missing.
 
     Raises InputError for a file that exists, for fields that a device has not, and for what is missing where nobody
     can be asked; UnknownNameError, which lists the known ones, for another transport or runtime.
     """
-    given = {"name": name, "transport": transport, "setting": setting, "python": python, "description": description}
-    fields = {**{key: value for key, value in given.items() if value is not None}, **_pairs(set or [])}
-    if ask if ask is not None else sys.stdin.isatty() and sys.stderr.isatty():
+    fields = {**_given(options), **_pairs(options.set or [])}
+    if options.ask if options.ask is not None else sys.stdin.isatty() and sys.stderr.isatty():
         _ask_for_missing(fields)
-    for key, example in {"name": "hwnas devices add NAME", "setting": "--setting tflite-fp32-1t"}.items():
+    for key in ("name", "setting"):
         if not fields.get(key):
+            example = commands.devices_add(fields.get("name") or "NAME", setting="tflite-fp32-1t")
             raise InputError(f"a device must have a {key}; got none. Add it: {example}")
     device = _device(fields)
     path = root() / "devices" / f"{device.name}.toml"
     _write(device, path)
-    return AddedDevice(device.name, str(path), tuple(one.name for one in device.settings))
+    return AddedDevice(device.name, str(path), tuple(setting.name for setting in device.settings))
 
 
-def devices_setup(
-    name: Annotated[str, typer.Argument(help="a device that is emulated here")] = "arm64-qemu",
-) -> SetUpDevice:
+def _given(options: AddOptions) -> dict[str, str]:
+    """Return the fields that are given, as text."""
+    given = {"name": options.name, "transport": options.transport, "python": options.python}
+    given |= {"description": options.description, "setting": ",".join(options.setting or ()) or None}
+    return {key: str(value) for key, value in given.items() if value is not None}
+
+
+@takes(SetUpOptions)
+def devices_setup(options: SetUpOptions) -> SetUpDevice:
     """Make what an emulated device needs on this machine, once; a second call goes on where the first one stopped.
 
     Raises InputError for a device that needs nothing, and DeviceError, with what to do, where a step fails.
     """
     from hwnas.device import load_device
 
-    device = load_device(name)
+    device = load_device(str(options.name))
     transport = plugins.load("transports", device.transport)
     if not hasattr(transport, "set_up"):
-        raise InputError(f"only emulated devices are set up; {name} has transport {device.transport}")
+        raise InputError(f"only emulated devices are set up; {device.name} has transport {device.transport}")
     return SetUpDevice(device.name, str(transport.set_up(device)))
 
 
@@ -154,14 +171,14 @@ def _found(path: Path, patience_s: float | None) -> FoundDevice:
         return FoundDevice(path.stem, str(path), problem=str(error))
     settings: list[FoundSetting] = []
     for setting in device.settings:
-        found = _with_table(device, setting)
+        listed = _with_table(device, setting)
         if patience_s is None:
-            settings.append(found)
+            settings.append(listed)
             continue
         try:
-            settings.append(_reached(device, setting, found, patience_s))
+            settings.append(_reached(device, setting, listed, patience_s))
         except TimeoutError:
-            settings.append(_silent(device, found, patience_s))
+            settings.append(_silent(device, listed, patience_s))
             patience_s = None  # the other settings would not answer either
     return FoundDevice(device.name, str(path), device.transport, device.description, tuple(settings))
 
@@ -171,44 +188,44 @@ def _with_table(device: "Device", setting: "Setting") -> FoundSetting:
     from hwnas.latency import table_paths
 
     if is_emulated(device):
-        return FoundSetting(setting.name, next=f"hwnas verify export/RUN/TRIAL --device {device.name}")
+        return FoundSetting(setting.name, next=str(commands.verify(device=device.name)))
     try:
         (path,) = table_paths(device.name, setting.name)
     except InputError:
-        return FoundSetting(setting.name, next=f"hwnas profile {device.name} --setting {setting.name}")
+        return FoundSetting(setting.name, next=str(commands.profile(device.name, setting=setting.name)))
     return FoundSetting(setting.name, str(path))
 
 
-def _reached(device: "Device", setting: "Setting", found: FoundSetting, patience_s: float) -> FoundSetting:
+def _reached(device: "Device", setting: "Setting", listed: FoundSetting, patience_s: float) -> FoundSetting:
     """Try a setting; return with it what is missing, or whether its table fits. Raises TimeoutError."""
     from hwnas.latency import read_conditions
 
     try:
         conditions = _within(patience_s, lambda: read_conditions(device, setting))
     except HwnasError as error:
-        return replace(found, reached=False, missing=str(error), next=_remedy(str(error), device))
-    problem, command = _table_problem(device, setting, found, conditions)
-    return replace(found, reached=True, runtime=conditions.runtime_version, missing=problem, next=command)
+        return replace(listed, reached=False, missing=str(error), next=_remedy(str(error), device))
+    problem, command = _table_problem(device, setting, listed, conditions)
+    return replace(listed, reached=True, runtime=conditions.runtime_version, missing=problem, next=command)
 
 
-def _silent(device: "Device", found: FoundSetting, patience_s: float) -> FoundSetting:
+def _silent(device: "Device", listed: FoundSetting, patience_s: float) -> FoundSetting:
     missing = f"device {device.name} must answer within {patience_s:g} s; nothing came"
-    remedy = f"see that it is on and connected, then: hwnas devices --patience-s {4 * patience_s:g}"
-    return replace(found, reached=False, missing=missing, next=remedy)
+    remedy = f"see that it is on and connected, then: {commands.devices(patience_s=4 * patience_s)}"
+    return replace(listed, reached=False, missing=missing, next=remedy)
 
 
 def _table_problem(
-    device: "Device", setting: "Setting", found: FoundSetting, conditions: "Conditions"
+    device: "Device", setting: "Setting", listed: FoundSetting, conditions: "Conditions"
 ) -> tuple[str, str]:
     """Return what is wrong with a setting's table, and the command that makes it right; nothing for a good one."""
     from hwnas.latency import LatencyTable, check_conditions
 
-    if found.table is None:
-        return "", found.next
+    if listed.table is None:
+        return "", listed.next
     try:
-        check_conditions(LatencyTable.read(Path(found.table)), conditions.fingerprint)
+        check_conditions(LatencyTable.read(Path(listed.table)), conditions.fingerprint)
     except HwnasError as error:
-        return str(error), f"hwnas profile {device.name} --setting {setting.name} --fresh"
+        return str(error), str(commands.profile(device.name, setting=setting.name, fresh=True))
     return "", ""
 
 
@@ -234,12 +251,12 @@ def _remedy(error: str, device: "Device") -> str:
     package = next((package for words, package in _REMEDIES.items() if words in error), None)
     python = device.python or (sys.executable if device.transport == "local" else "python3")
     if package is None:
-        return "when that is mended: hwnas devices"
+        return f"when that is mended: {commands.devices()}"
     there = "" if device.transport == "local" else f"on {device.name}: "
-    return f"{there}{python} -m pip install {package}"
+    return f"{there}{commands.pip_install(package, python=python)}"
 
 
-def _pairs(texts: list[str]) -> dict[str, str]:
+def _pairs(texts: Sequence[str]) -> dict[str, str]:
     pairs = dict(text.partition("=")[::2] for text in texts if "=" in text)
     if len(pairs) < len(texts):
         raise InputError(f"--set takes KEY=VALUE, each key once; got {', '.join(texts)}")
@@ -282,7 +299,7 @@ def _device(fields: Mapping[str, str]) -> "Device":
     try:
         device = Device.model_validate(values)
     except ValidationError as error:
-        reasons = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+        reasons = "; ".join(f"{'.'.join(map(str, reason['loc']))}: {reason['msg']}" for reason in error.errors())
         known = ", ".join(_device_fields())
         raise InputError(f"a device must have fields that fit; {reasons}. The fields: {known}") from None
     plugins.load("transports", device.transport)

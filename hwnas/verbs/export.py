@@ -5,67 +5,71 @@ An artefact that computes something else, or is over its cap, is not left under 
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-import typer
+from pydantic import Field, PlainValidator
 
 from hwnas.artefacts import BY_DEFAULT, FILES, Exported, Wanted, export_published, export_winner
 from hwnas.errors import InputError
 from hwnas.formats import Input, checked_form
-from hwnas.support import bar
+from hwnas.support import MAX_SEED, AnyPath, FolderPath, Metavar, Options, bar, takes
 
 
-def _file_names(text: str | Sequence[str]) -> tuple[str, ...]:
-    """Read `model.tflite,model.onnx`; raises InputError, which lists the known ones."""
-    names = text.split(",") if isinstance(text, str) else tuple(text)
-    if not names or not set(names) <= FILES.keys():
-        raise InputError(f"files must be some of {', '.join(FILES)}; got {','.join(names)!r}")
+def _file_names(value: object) -> tuple[str, ...]:
+    """Read `model.tflite,model.onnx`; raises ValueError, which lists the known ones."""
+    names = value.split(",") if isinstance(value, str) else value
+    if not isinstance(names, Sequence) or not names or not all(name in FILES for name in names):
+        raise ValueError(f"must be some of {', '.join(FILES)}")
     return tuple(name for name in FILES if name in names)
 
 
-def export(
-    run: Annotated[str, typer.Argument(help="the run's folder, or a published network's name, as in mobilenet-v2")],
-    *,
-    out: Annotated[
-        str, typer.Option(help="folder for the artefacts: OUT/RUN/TRIAL/, or OUT/NAME/RESOLUTION/")
-    ] = "export",
-    trial: Annotated[int | None, typer.Option(help="export this winner alone")] = None,
-    files: Annotated[
-        Sequence[str], typer.Option(parser=_file_names, metavar="NAME,...", help="the files to write")
-    ] = BY_DEFAULT,
-    input: Annotated[
-        Input, typer.Option(help="what the files read: normalised images, pixels from 0 to 1, or bytes from 0 to 255")
-    ] = "normalised",
-    batch: Annotated[
-        int | None, typer.Option(help="images that a file takes at once", show_default="1 in TFLite, any in ONNX")
-    ] = None,
-    allow_over_cap: Annotated[
-        bool, typer.Option("--allow-over-cap", help="keep an artefact whose measured latency is over the cap")
-    ] = False,
-    explain: Annotated[
-        bool, typer.Option("--explain", help="time each file without each of its rewrites: what they save")
-    ] = False,
-    weights: Annotated[
-        str | None,
-        typer.Option(
-            help="of a published network: torchvision's checkpoint, hwnas's own weights.safetensors, or `random`, to "
-            "time it alone"
-        ),
-    ] = None,
-    data: Annotated[str | None, typer.Option(help="of a published network: the data set, as in `hwnas search`")] = None,
-    resolution: Annotated[
-        int | None, typer.Option(help="of a published network: the side of the images in pixels", show_default="224")
-    ] = None,
-    device: Annotated[
-        str | None, typer.Option(help="of a published network: the device that it is timed on", show_default="host")
-    ] = None,
-    setting: Annotated[
-        str | None, typer.Option(help="of a published network: the device's setting", show_default="the first")
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="of a published network: the seed by which data are split", show_default="0")
-    ] = None,
-) -> list[Exported]:
+class ExportOptions(Options):
+    """The options of `hwnas export`."""
+
+    run: AnyPath = Field(
+        kw_only=False, description="the run's folder, or a published network's name, as in mobilenet-v2"
+    )
+    out: FolderPath = Field(
+        default="export", description="folder for the artefacts: OUT/RUN/TRIAL/, or OUT/NAME/RESOLUTION/"
+    )
+    trial: int | None = Field(default=None, ge=0, description="export this winner alone")
+    files: Annotated[Sequence[str], PlainValidator(_file_names), Metavar("NAME,...")] = Field(
+        default=BY_DEFAULT, description="the files to write"
+    )
+    input: Input = Field(
+        default="normalised",
+        description="what the files read: normalised images, pixels from 0 to 1, or bytes from 0 to 255",
+    )
+    batch: int | None = Field(
+        default=None, ge=1, description="images that a file takes at once; without it 1 in TFLite, any in ONNX"
+    )
+    allow_over_cap: bool = Field(default=False, description="keep an artefact whose measured latency is over the cap")
+    explain: bool = Field(default=False, description="time each file without each of its rewrites: what they save")
+    weights: AnyPath | None = Field(
+        default=None,
+        description="of a published network: torchvision's checkpoint, hwnas's own weights.safetensors, or `random`, "
+        "to time it alone",
+    )
+    data: str | None = Field(default=None, description="of a published network: the data set, as in `hwnas search`")
+    resolution: int | None = Field(
+        default=None, ge=1, description="of a published network: the side of the images in pixels; without it 224"
+    )
+    device: AnyPath | None = Field(
+        default=None, description="of a published network: the device that it is timed on; without it host"
+    )
+    setting: str | None = Field(
+        default=None, description="of a published network: the device's setting; without it the first"
+    )
+    seed: int | None = Field(
+        default=None,
+        ge=0,
+        le=MAX_SEED,
+        description="of a published network: the seed by which data are split; without it 0",
+    )
+
+
+@takes(ExportOptions)
+def export(options: ExportOptions) -> list[Exported]:
     """Export a run's trained winners, or a published network, as ONNX and TFLite (fp32 and int8), checked and timed.
 
     With `input` other than normalised the networks normalise by themselves: float32 from 0 to 1, or uint8. Of a `batch`
@@ -80,15 +84,22 @@ def export(
     from hwnas.network import PUBLISHED
     from hwnas.runs import Run, WinnerFolder
 
-    wanted = Wanted(_file_names(files), checked_form(input, batch), explain, allow_over_cap)
+    run, trial, out = str(options.run), options.trial, str(options.out)
+    form = checked_form(options.input, options.batch)
+    wanted = Wanted(tuple(options.files), form, options.explain, options.allow_over_cap)
+    of_published: dict[str, Any] = {
+        "weights": None if options.weights is None else str(options.weights),
+        "data": options.data,
+        "resolution": options.resolution,
+        "seed": options.seed,
+        "device": None if options.device is None else str(options.device),
+        "setting": options.setting,
+    }
     if run in PUBLISHED and not Path(run).exists():
         if trial is not None:
             raise InputError(f"--trial is one of a run's; got {trial} for the published network {run}. Leave it out")
-        asked = published.ask(
-            run, weights=weights, data=data, resolution=resolution, seed=seed, device=device, setting=setting
-        )
-        return [export_published(asked, Path(out), wanted)]
-    if any(value is not None for value in (weights, data, resolution, seed, device, setting)):
+        return [export_published(published.ask(run, **of_published), Path(out), wanted)]
+    if any(value is not None for value in of_published.values()):
         raise InputError(
             f"--weights, --data, --resolution, --seed, --device and --setting are for the published networks "
             f"{', '.join(PUBLISHED)}; got {run}. Name one of them, or a run's folder alone: it has its own"

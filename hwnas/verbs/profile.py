@@ -4,58 +4,43 @@ Each operator is written as a tiny model by the exporter's own code and timed in
 correct the sums. The table is saved every few entries, and a second call measures only what is missing.
 """
 
-from typing import TYPE_CHECKING, Annotated
+from pydantic import Field
 
-import typer
-
-from hwnas.latency import Profiled
-from hwnas.support import plugins
-from hwnas.verbs._options import (
-    DEFAULT_CELLS,
-    DEFAULT_FILTERS,
-    Cells,
-    Filters,
-    Resolutions,
-    Seed,
-    SettingName,
-    SkeletonName,
-    SpaceName,
-    Threads,
-)
-
-if TYPE_CHECKING:
-    pass
-from hwnas.latency import Task, profile_setting
+from hwnas.latency import Profiled, Task, profile_setting
+from hwnas.runs import DeviceOptions, Sides, SpaceOptions
+from hwnas.support import MAX_SEED, AnyPath, takes
 
 
-def profile(
-    device: Annotated[str, typer.Argument(help="device: a file devices/NAME.toml, or its path")] = "host",
-    *,
-    setting: SettingName = None,
-    threads: Threads = None,
-    space: SpaceName = "pnas",
-    cells: Cells = DEFAULT_CELLS,
-    filters: Filters = DEFAULT_FILTERS,
-    resolution: Resolutions = (28,),
-    skeleton: SkeletonName = None,
-    channels: Annotated[int, typer.Option(help="channels of the images")] = 1,
-    classes: Annotated[int, typer.Option(help="classes")] = 10,
-    networks: Annotated[int, typer.Option(help="whole networks to time, which correct the sums of operators")] = 32,
-    validate: Annotated[
-        int, typer.Option(help="further networks to time, to which nothing is fitted: how well the table predicts")
-    ] = 0,
-    seed: Seed = 0,
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="measure anew what the table has; the old one is kept")
-    ] = False,
-    unstable: Annotated[
-        bool, typer.Option("--unstable", help="measure again what the table has and whose rounds disagree")
-    ] = False,
-    max_wait: Annotated[
-        float,
-        typer.Option(min=0, max=1, help="wait for a device that has slowed down, for this share of the time at most"),
-    ] = 0.1,
-) -> list[Profiled]:
+class ProfileOptions(DeviceOptions, SpaceOptions):
+    """The options of `hwnas profile`."""
+
+    device: AnyPath = Field(default="host", kw_only=False, description="device: a file devices/NAME.toml, or its path")
+    setting: str | None = Field(
+        default=None, description="one of the device's settings, such as tflite-fp32-1t; without it all"
+    )
+    resolution: Sides = Field(default=(28,), description="choices of the side of the images in pixels")
+    channels: int = Field(default=1, gt=0, description="channels of the images")
+    classes: int = Field(default=10, gt=0, description="classes")
+    networks: int = Field(default=32, ge=0, description="whole networks to time, which correct the sums of operators")
+    held_out: int = Field(
+        default=0,
+        alias="validate",
+        ge=0,
+        description="further networks to time, to which nothing is fitted: how well the table predicts",
+    )
+    seed: int = Field(default=0, ge=0, le=MAX_SEED, description="seed of every random choice")
+    fresh: bool = Field(default=False, description="measure anew what the table has; the old one is kept")
+    unstable: bool = Field(default=False, description="measure again what the table has and whose rounds disagree")
+    max_wait: float = Field(
+        default=0.1,
+        ge=0,
+        le=1,
+        description="wait for a device that has slowed down, for this share of the time at most",
+    )
+
+
+@takes(ProfileOptions)
+def profile(options: ProfileOptions) -> list[Profiled]:
     """Measure a device: fill its latency table for a space.
 
     Without `setting` every setting of the device is measured. Raises UnknownNameError, TableError where the existing
@@ -65,10 +50,17 @@ def profile(
     from hwnas.device.transports import check_times
     from hwnas.network import ladder
 
-    machine = load_device(device)
+    machine = load_device(str(options.device))
     check_times(machine)
-    names = [setting] if setting is not None else [known.name for known in machine.settings]
-    plugins.load("spaces", space)
-    scales = ladder(cells, filters, resolution or (28,), classes=classes, channels=channels, skeleton=skeleton)
-    task = Task(space, scales, networks, validate, seed, max_wait)
-    return [profile_setting(machine, machine.setting(name, threads=threads), task, fresh, unstable) for name in names]
+    names = [options.setting] if options.setting else [setting.name for setting in machine.settings]
+    settings = [machine.setting(name, threads=options.threads) for name in names]
+    scales = ladder(
+        options.cells,
+        options.filters,
+        options.resolution,
+        classes=options.classes,
+        channels=options.channels,
+        skeleton=options.skeleton,
+    )
+    task = Task(options.space, scales, options.networks, options.held_out, options.seed, options.max_wait)
+    return [profile_setting(machine, setting, task, options.fresh, options.unstable) for setting in settings]

@@ -6,12 +6,11 @@ and, for the latency by operator, the latency table. What is not there yet is sa
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
-import typer
+from pydantic import Field
 
-from hwnas.support import say
-from hwnas.verbs._options import RunFolder
+from hwnas.runs import RunFolder
+from hwnas.support import FolderPath, say, takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +22,14 @@ class Reported:
     front_svg: str
 
 
-def report(
-    run: RunFolder,
-    *,
-    export_folder: Annotated[str, typer.Option(help="where `hwnas export` wrote to: its --out")] = "export",
-) -> Reported:
+class ReportOptions(RunFolder):
+    """The options of `hwnas report`."""
+
+    export_folder: FolderPath = Field(default="export", description="where `hwnas export` wrote to: its --out")
+
+
+@takes(ReportOptions)
+def report(options: ReportOptions) -> Reported:
     """Write a run's report: one HTML page with its front, its winners and its settings, and the front as a picture.
 
     A card that cannot be read is said, on the page as well, and left out. Raises InputError where nothing was trained
@@ -37,8 +39,8 @@ def report(
     from hwnas.runs import Run
     from hwnas.support import write_bytes, write_text
 
-    opened = Run.open(run)
-    view = View(opened, Path(export_folder))
+    opened = Run.open(str(options.run))
+    view = View(opened, Path(options.export_folder))
     for why in view.unreadable:
         say(why)
     written = Reported(*(str(opened.folder / name) for name in ("report.html", "front.png", "front.svg")))

@@ -7,28 +7,50 @@ out = "runs/a"
 [profile]    the options of `hwnas profile` that are not the search's own
 [train]      the options of `hwnas train`
 [export]     the options of `hwnas export`
+
+All of it is checked before the first step.
 """
 
-import inspect
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import typer
+from pydantic import Field
 
 from hwnas.artefacts import Exported
+from hwnas.errors import InputError
 from hwnas.latency import Profiled
+from hwnas.runs import DeviceOptions, SearchOptions, SpaceOptions
 from hwnas.searching import Searched
-from hwnas.support import read_toml, say
-from hwnas.verbs.export import export
-from hwnas.verbs.profile import profile
+from hwnas.support import FilePath, FolderPath, Options, apply, checked, each_option, named_in, read_toml, say, takes
+from hwnas.verbs.export import ExportOptions, export
+from hwnas.verbs.profile import ProfileOptions, profile
 from hwnas.verbs.report import Reported, report
 from hwnas.verbs.search import search
-from hwnas.verbs.train import TrainedWinner, train
+from hwnas.verbs.train import TrainedWinner, TrainOptions, train
 
-_SECTIONS: dict[str, Callable[..., Any]] = {"profile": profile, "search": search, "train": train, "export": export}
-_OF_NO_RUN = {"weights", "data", "resolution", "setting", "seed"}  # options of `export`, for published networks alone
+if TYPE_CHECKING:
+    from hwnas.datasets import Dataset
+
+AnyOptions = TypeVar("AnyOptions", bound=Options)
+
+_SECTIONS: dict[str, type[Options]] = {
+    "device": DeviceOptions,
+    "profile": ProfileOptions,
+    "search": SearchOptions,
+    "train": TrainOptions,
+    "export": ExportOptions,
+}
+_OF_DEVICE = {option.name for option in each_option(DeviceOptions)}
+_ELSEWHERE = {  # options of a verb that are no keys of its section
+    "device": set(),
+    "profile": _OF_DEVICE,
+    "search": {"out", *_OF_DEVICE},
+    "train": {"run"},
+    "export": {"run", "weights", "data", "resolution", "seed", *_OF_DEVICE},  # but for `run` of published networks
+}
+_OF_SPACE = [option.name for option in each_option(SpaceOptions)]  # which profile takes from the search
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,61 +64,105 @@ class Ran:
     reported: Reported
 
 
-def run(
-    config: Annotated[str, typer.Argument(help="TOML file with `out` and sections [device], [search], [train], ...")],
-) -> Ran:
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The options of each step."""
+
+    profile: ProfileOptions
+    search: SearchOptions
+    train: TrainOptions
+    export: ExportOptions
+
+
+class RunOptions(Options):
+    """The options of `hwnas run`."""
+
+    config: FilePath = Field(
+        kw_only=False, description="TOML file with `out` and sections [device], [search], [train], ..."
+    )
+
+
+class _File(Options):
+    """What a file has besides its sections."""
+
+    out: FolderPath = Field(description="the run's folder")
+
+
+@takes(RunOptions)
+def run(options: RunOptions) -> Ran:
     """Profile, search, train, export and report, as a TOML file says; what is done already is not done again.
 
-    Raises InputError for a file that is not as it should be, and whatever the verbs raise.
+    Raises InputError for a file that is not as it should be, before anything is done, and whatever the verbs raise.
     """
-    from hwnas import datasets
-
-    out, sections = _read(Path(config))
-    common = sections.pop("device")
-    wanted = sections["search"]
-    data = datasets.load(wanted.get("data", "fashion-mnist"), seed=wanted.get("seed", 0))
-    if isinstance(wanted.get("resolution"), int):
-        wanted["resolution"] = [wanted["resolution"]]
-    same = ("space", "cells", "filters", "skeleton")
-    shared: dict[str, Any] = {name: wanted[name] for name in same if name in wanted}
-    image: dict[str, Any] = {
-        "resolution": wanted.get("resolution", (data.resolution,)),
-        "channels": data.channels,
-        "classes": len(data.classes),
-    }
+    plan = read_plan(Path(options.config))
     say("[1/5] profile")
-    profiled = profile(**{**common, **shared, **image, **sections["profile"]})
+    profiled = apply(profile, plan.profile)
     say("[2/5] search")
-    searched = search(out=out, **{**common, **wanted})
+    searched = apply(search, plan.search)
     say("[3/5] train")
-    winners = train(out, **sections["train"])
+    winners = apply(train, plan.train)
     say("[4/5] export")
-    exported = export(out, **sections["export"])
+    exported = apply(export, plan.export)
     say("[5/5] report")
-    return Ran(profiled, searched, winners, exported, report(out))
+    return Ran(profiled, searched, winners, exported, report(plan.search.out))
+
+
+def read_plan(path: Path) -> Plan:
+    """Return what a file asks for; raises InputError, which names the file, the section and the key."""
+    out, sections = _read(path)
+    checked(_File, {"out": out}, section=f"{path}:")
+    device = dict(_checked(DeviceOptions, path, "device", sections["device"]))
+    searching = _checked(SearchOptions, path, "search", {"out": out, **device, **sections["search"]})
+    dataset = _found(searching, path)
+    images = {
+        "resolution": searching.resolution or (dataset.resolution,),
+        "channels": dataset.channels,
+        "classes": len(dataset.classes),
+    }
+    space = {name: getattr(searching, name) for name in _OF_SPACE}
+    training = _checked(TrainOptions, path, "train", {"run": out, **sections["train"]})
+    with named_in(f"{path}: [train]"):
+        training.check()
+    return Plan(
+        _checked(ProfileOptions, path, "profile", {**device, **space, **images, **sections["profile"]}),
+        searching,
+        training,
+        _checked(ExportOptions, path, "export", {"run": out, **sections["export"]}),
+    )
 
 
 def _read(path: Path) -> tuple[str, dict[str, dict[str, Any]]]:
-    """Return the run's folder and the sections, each checked against its verb's options."""
-    from hwnas.errors import InputError
-
+    """Return the run's folder and the sections, whose keys are known."""
     content = read_toml(path, what="a run's config")
     out = content.pop("out", None)
     if not isinstance(out, str):
         raise InputError(f'{path} must say where the run goes: out = "runs/NAME"; got {out!r}')
-    sections: dict[str, dict[str, Any]] = {"device": {}, **{name: {} for name in _SECTIONS}}
     for name, section in content.items():
-        if name not in sections or not isinstance(section, dict):
-            raise InputError(f"{path} may have the sections {', '.join(sections)}; got {name!r}")
-        known = {"device", "setting", "threads"} if name == "device" else _options(_SECTIONS[name])
-        if unknown := sorted(set(section) - known):
-            raise InputError(f"{path}: [{name}] has no {unknown[0]!r}; known: {', '.join(sorted(known))}")
-        sections[name] = section
-    if "max_latency_ms" not in sections["search"]:
+        if name not in _SECTIONS or not isinstance(section, dict):
+            raise InputError(f"{path} may have the sections {', '.join(_SECTIONS)}; got {name!r}")
+        known = _keys(name)
+        if unknown := next((key for key in section if key not in known), None):
+            raise InputError(f"{path}: [{name}] has no {unknown!r}; known: {', '.join(known)}")
+    if "max_latency_ms" not in content.get("search", {}):
         raise InputError(f"{path}: [search] must have max_latency_ms, the cap in milliseconds")
-    return out, sections
+    return out, {name: content.get(name, {}) for name in _SECTIONS}
 
 
-def _options(verb: Callable[..., Any]) -> set[str]:
-    names = {name for name in inspect.signature(verb).parameters if name not in ("out", "run", "device")}
-    return names - _OF_NO_RUN if verb is export else names
+def _keys(section: str) -> list[str]:
+    return sorted({option.name for option in each_option(_SECTIONS[section])} - _ELSEWHERE[section])
+
+
+def _checked(options: type[AnyOptions], path: Path, section: str, values: Mapping[str, object]) -> AnyOptions:
+    return checked(options, values, section=f"{path}: [{section}]")
+
+
+def _found(options: SearchOptions, path: Path) -> "Dataset":
+    """Return the data; raises InputError where there is no such device, setting or data set."""
+    from hwnas import datasets
+    from hwnas.device import load_device
+
+    with named_in(f"{path}: [device]"):
+        load_device(str(options.device)).setting(options.setting, threads=options.threads)
+    with named_in(f"{path}: [search] data"):
+        resolution = options.resolution[0] if options.resolution else None
+        return datasets.load(options.data, seed=options.seed, resolution=resolution)

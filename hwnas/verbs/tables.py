@@ -9,12 +9,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
+from pydantic import Field
 
 from hwnas.errors import HwnasError, InputError, TableError
-from hwnas.verbs._options import SettingName
+from hwnas.support import AnyPath, FilePath, Options, takes
 
 if TYPE_CHECKING:
     from hwnas.latency import LatencyTable, OtherCosts, Steadiness, Validation
@@ -22,8 +22,6 @@ from hwnas.latency import Difference, check_comparable, differences_of, merge_in
 
 _LARGEST = 10  # differences that `diff` lists
 _NOTABLE = 1.1  # a ratio, or its inverse, that counts as a difference
-
-TableName = Annotated[str, typer.Argument(help="a table: its file, or DEVICE/SETTING")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,52 +132,77 @@ class ComparedTables:
     largest: list[EntryDifference]
 
 
-def tables_show(
-    table: Annotated[
-        str | None, typer.Argument(help="a table: its file, DEVICE or DEVICE/SETTING; without it all tables")
-    ] = None,
-    *,
-    setting: SettingName = None,
-    entries: Annotated[bool, typer.Option("--entries", help="list every entry")] = False,
-) -> list[ShownTable]:
+class ShowOptions(Options):
+    """The options of `hwnas tables show`."""
+
+    table: AnyPath | None = Field(
+        default=None,
+        kw_only=False,
+        description="a table: its file, DEVICE or DEVICE/SETTING; without it all tables",
+    )
+    setting: str | None = Field(
+        default=None, description="one of the device's settings, such as tflite-fp32-1t; without it all"
+    )
+    entries: bool = Field(default=False, description="list every entry")
+
+
+class CheckOptions(Options):
+    """The options of `hwnas tables check`."""
+
+    tables: list[str] | None = Field(
+        default=None,
+        kw_only=False,
+        description="tables: files, DEVICE or DEVICE/SETTING; without them all tables",
+    )
+
+
+class DiffOptions(Options):
+    """The options of `hwnas tables diff`."""
+
+    a: AnyPath = Field(kw_only=False, description="a table: its file, or DEVICE/SETTING")
+    b: AnyPath = Field(kw_only=False, description="another one")
+
+
+class MergeOptions(DiffOptions):
+    """The options of `hwnas tables merge`."""
+
+    out: FilePath = Field(description="file to write, .json; it may be one of the two")
+
+
+@takes(ShowOptions)
+def tables_show(options: ShowOptions) -> list[ShownTable]:
     """Show what latency tables hold: conditions, entries by kind, how stable they are, how well they predict.
 
     Raises UnknownNameError for a table that there is not, and TableError for a broken file that was named.
     """
     from hwnas.latency import LatencyTable, find_tables, table_paths
 
-    if table is not None:
-        return [_shown(LatencyTable.read(path), entries) for path in table_paths(table, setting)]
+    if options.table is not None:
+        paths = table_paths(str(options.table), options.setting)
+        return [_shown(LatencyTable.read(path), options.entries) for path in paths]
     shown = []
     for path in find_tables():
         try:
-            shown.append(_shown(LatencyTable.read(path), entries))
+            shown.append(_shown(LatencyTable.read(path), options.entries))
         except TableError as error:
             shown.append(ShownTable(str(path), path.parent.name, path.stem, problem=str(error)))
     return shown
 
 
-def tables_check(
-    tables: Annotated[
-        list[str] | None, typer.Argument(help="tables: files, DEVICE or DEVICE/SETTING; without them all tables")
-    ] = None,
-) -> list[CheckedTable]:
+@takes(CheckOptions)
+def tables_check(options: CheckOptions) -> list[CheckedTable]:
     """Read and validate latency tables; say whether those of this machine fit it as it is now.
 
     The command's exit status is 1 where a table is broken. Raises UnknownNameError for a table that there is not.
     """
     from hwnas.latency import find_tables, table_paths
 
-    paths = [path for what in tables for path in table_paths(what)] if tables else find_tables()
+    paths = [path for what in options.tables for path in table_paths(what)] if options.tables else find_tables()
     return [_checked(path) for path in dict.fromkeys(paths)]
 
 
-def tables_merge(
-    a: TableName,
-    b: TableName,
-    *,
-    out: Annotated[str, typer.Option(help="file to write, .json; it may be one of the two")],
-) -> MergedTable:
+@takes(MergeOptions)
+def tables_merge(options: MergeOptions) -> MergedTable:
     """Merge two latency tables of one device, setting, CPU and runtime; entries in both get the rounds of both.
 
     Rounds that both have count once; the conditions are those of the first. Raises TableError, naming the fields,
@@ -187,8 +210,8 @@ def tables_merge(
     """
     from hwnas.latency import LatencyTable, one_table_path
 
-    first, second = one_table_path(a), one_table_path(b)
-    target = Path(out)
+    first, second = one_table_path(str(options.a)), one_table_path(str(options.b))
+    target = Path(options.out)
     _check_out(target, first, second)
     merged = LatencyTable.read(first)
     entries, networks = len(merged.entries), len(merged.networks)
@@ -207,14 +230,15 @@ def tables_merge(
     )
 
 
-def tables_diff(a: TableName, b: TableName) -> ComparedTables:
+@takes(DiffOptions)
+def tables_diff(options: DiffOptions) -> ComparedTables:
     """Compare two latency tables: entries of only one, and the ratios b / a of those in both.
 
     Raises UnknownNameError for a table that there is not, and TableError for a broken one.
     """
     from hwnas.latency import LatencyTable, one_table_path
 
-    first, second = LatencyTable.read(one_table_path(a)), LatencyTable.read(one_table_path(b))
+    first, second = LatencyTable.read(one_table_path(str(options.a))), LatencyTable.read(one_table_path(str(options.b)))
     common = [_entry_difference(key, first, second) for key in sorted(first.entries.keys() & second.entries.keys())]
     quartiles = _quartiles([entry.ratio for entry in common])
     return ComparedTables(

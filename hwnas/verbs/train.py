@@ -2,18 +2,19 @@
 
 from dataclasses import dataclass
 from importlib import metadata
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import typer
+from pydantic import Field, PlainValidator
 
-from hwnas.support import bar, say
-from hwnas.verbs._options import RunFolder
+from hwnas.runs import RunFolder
+from hwnas.support import Metavar, bar, say, takes
 
 if TYPE_CHECKING:
     from hwnas.runs import Candidate, Run, WinnerFolder, WinnerRecord
     from hwnas.training import TrainingSettings
 
 _VERSIONS = ("hwnas", "torch", "torchvision", "optuna")  # that a record states
+_BEST = "best:"  # before the number of winners
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,59 +29,73 @@ class TrainedWinner:
     folder: str
 
 
-def train(
-    run: RunFolder,
-    *,
-    winners: Annotated[
-        int, typer.Option(help="networks of the front to train, spread over it; the best is among them")
-    ] = 2,
-    trial: Annotated[int | None, typer.Option(help="train this trial instead of winners of the front")] = None,
-    epochs: Annotated[float, typer.Option(help="epochs over the whole training set")] = 60,
-    batch_size: Annotated[int, typer.Option(help="images a step")] = 128,
-    learning_rate: Annotated[float, typer.Option(help="peak learning rate, decayed by a cosine")] = 0.1,
-    weight_decay: Annotated[float, typer.Option(help="weight decay, not on BatchNorm and biases")] = 5e-4,
-    label_smoothing: Annotated[float, typer.Option(help="label smoothing")] = 0.1,
-    augment: Annotated[bool, typer.Option(help="random crops, and flips where they suit the data")] = True,
-    cutout: Annotated[int, typer.Option(help="side of a square that is cut out, in pixels; 0: none")] = 0,
-    path_drop_rate: Annotated[float, typer.Option(help="scheduled path dropping: the rate at the end")] = 0.0,
-    dropout_rate: Annotated[float, typer.Option(help="dropout before the classifier")] = 0.0,
-    auxiliary_weight: Annotated[
-        float, typer.Option(help="weight of the loss of an auxiliary head at two thirds of the cells; 0: none")
-    ] = 0.0,
-    accelerator: Annotated[str, typer.Option(help="where to train: auto, cpu, cuda or mps")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16")] = "auto",
-    compile: Annotated[bool, typer.Option("--compile", help="use torch.compile")] = False,
-) -> list[TrainedWinner]:
+def _winners(value: object) -> int | str:
+    """Read `2` and `best:2`; raises ValueError for anything else."""
+    text = str(value)
+    number = text.removeprefix(_BEST)
+    if isinstance(value, bool) or not number.isdecimal() or int(number) < 1:
+        raise ValueError("must be a number of networks above 0, as in 2 or best:2")
+    return text if text.startswith(_BEST) else int(text)
+
+
+class TrainOptions(RunFolder):
+    """The options of `hwnas train`; what is not about winners is a field of TrainingSettings, too."""
+
+    winners: Annotated[int | str, PlainValidator(_winners), Metavar("N|best:N")] = Field(
+        default=2,
+        description="networks of the front to train: the most accurate one, and others at even steps down the front "
+        "(2: the one in its middle), which are faster and less accurate; best:2 takes the 2 most accurate",
+    )
+    trial: int | None = Field(default=None, ge=0, description="train this trial instead of winners of the front")
+    epochs: float = Field(default=60.0, gt=0, description="epochs over the whole training set")
+    batch_size: int = Field(default=128, ge=2, description="images a step")
+    learning_rate: float = Field(default=0.1, gt=0, le=1000, description="peak learning rate, decayed by a cosine")
+    weight_decay: float = Field(default=5e-4, ge=0, description="weight decay, not on BatchNorm and biases")
+    label_smoothing: float = Field(default=0.1, ge=0, lt=1, description="label smoothing")
+    augment: bool = Field(default=True, description="random crops, and flips where they suit the data")
+    cutout: int = Field(default=0, ge=0, description="side of a square that is cut out, in pixels; 0: none")
+    path_drop_rate: float = Field(default=0.0, ge=0, lt=1, description="scheduled path dropping: the rate at the end")
+    dropout_rate: float = Field(default=0.0, ge=0, lt=1, description="dropout before the classifier")
+    auxiliary_weight: float = Field(
+        default=0.0,
+        ge=0,
+        description="weight of the loss of an auxiliary head at two thirds of the cells; 0: none",
+    )
+    accelerator: str = Field(default="auto", description="where to train: auto, cpu, cuda or mps")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(default="auto", description="auto, fp32, bf16 or fp16")
+    compile: bool = Field(default=False, description="use torch.compile")
+
+    @property
+    def settings(self) -> "TrainingSettings":
+        """How a winner is trained."""
+        from hwnas.training import TrainingSettings
+
+        values = {name: getattr(self, name) for name in TrainingSettings.__dataclass_fields__ if hasattr(self, name)}
+        return TrainingSettings(**values, device=self.accelerator)
+
+    def check(self) -> None:
+        """Raise InputError for settings that do not go together, and for an accelerator that is not there."""
+        from hwnas.training import hardware
+
+        settings = self.settings
+        hardware.choose(settings.device, precision=settings.precision, channels_last=settings.channels_last)
+
+
+@takes(TrainOptions)
+def train(options: TrainOptions) -> list[TrainedWinner]:
     """Train winners of a run's front; training that was stopped goes on from its last checkpoint.
 
     A winner that was trained to the end with other settings is trained anew. Raises InputError where there is nothing
     to train, and TrainingError.
     """
-    from hwnas.errors import InputError
     from hwnas.runs import Run
-    from hwnas.training import final_settings
 
-    settings = final_settings(
-        epochs=epochs,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        weight_decay=weight_decay,
-        label_smoothing=label_smoothing,
-        augment=augment,
-        cutout=cutout,
-        path_drop_rate=path_drop_rate,
-        dropout_rate=dropout_rate,
-        auxiliary_weight=auxiliary_weight,
-        device=accelerator,
-        precision=precision,
-        compile=compile,
-    )
-    opened = Run.open(run)
-    if winners < 1:
-        raise InputError(f"--winners must be at least 1; got {winners}")
-    with opened.locked():
-        chosen = opened.choose(winners, trial=trial)
-        return [_train_one(opened, candidate, settings) for candidate in chosen]
+    settings = options.settings
+    run = Run.open(str(options.run))
+    with run.locked():
+        best, winners = str(options.winners).startswith(_BEST), int(str(options.winners).removeprefix(_BEST))
+        chosen = run.choose(winners, best=best, trial=options.trial)
+        return [_train_one(run, candidate, settings) for candidate in chosen]
 
 
 def _train_one(run: "Run", candidate: "Candidate", settings: "TrainingSettings") -> TrainedWinner:

@@ -8,13 +8,13 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
+from pydantic import Field
 
 from hwnas.artefacts import CARD, MAX_RELATIVE_ERROR, MIN_AGREEMENT, compare_logits, read_check
 from hwnas.errors import InputError
-from hwnas.verbs._options import Seed
+from hwnas.support import MAX_SEED, AnyPath, Options, takes
 
 if TYPE_CHECKING:
     from hwnas.artefacts import Comparison, FileEntry
@@ -72,14 +72,18 @@ class Verified:
         return self.check_agreement is None or self.check_agreement >= MIN_AGREEMENT
 
 
-def verify(
-    artefact: Annotated[str, typer.Argument(help="an artefact's folder: export/RUN/TRIAL")],
-    *,
-    device: Annotated[
-        str | None, typer.Option(help="device: a file devices/NAME.toml, or its path", show_default="the run's")
-    ] = None,
-    seed: Seed = 0,
-) -> list[Verified]:
+class VerifyOptions(Options):
+    """The options of `hwnas verify`."""
+
+    artefact: AnyPath = Field(kw_only=False, description="an artefact's folder: export/RUN/TRIAL")
+    device: AnyPath | None = Field(
+        default=None, description="device: a file devices/NAME.toml, or its path; without it the run's"
+    )
+    seed: int = Field(default=0, ge=0, le=MAX_SEED, description="seed of every random choice")
+
+
+@takes(VerifyOptions)
+def verify(options: VerifyOptions) -> list[Verified]:
     """Check an artefact's files: their SHA-256, what they compute here beside PyTorch, and on a device beside here.
 
     Each file is run in the device's first setting of its runtime; files of other runtimes are left out. Raises
@@ -90,10 +94,10 @@ def verify(
     from hwnas.artefacts import Card
     from hwnas.device import load_device
 
-    folder = Path(artefact)
+    folder = Path(options.artefact)
     card = Card.read(folder / CARD, again="hwnas export RUN")
     check = read_check(folder, card)
-    machine = load_device(device or card.device)
+    machine = load_device(str(options.device or card.device))
     settings = _settings(card.files, folder, machine)
     images = check.images(card)
     beside_pytorch = {
@@ -108,7 +112,7 @@ def verify(
     return [
         _with_check(verified, beside_pytorch[verified.file]) if verified.file in beside_pytorch else verified
         for setting, files in settings.items()
-        for verified in verify_files(files, machine, setting, seed=seed)
+        for verified in verify_files(files, machine, setting, seed=options.seed)
     ]
 
 

@@ -36,7 +36,8 @@ from hwnas.artefacts.exporting import Exported
 from hwnas.artefacts.files import FILES
 from hwnas.artefacts.source import Purpose
 from hwnas.artefacts.writing import refuse_other_outputs, spread, write_checked
-from hwnas.cli import main as cli
+from hwnas.cli import show_runs
+from hwnas.cli.main import main
 from hwnas.datasets.folder import _decode
 from hwnas.device.device import Device, Setting
 from hwnas.errors import ExportError, InputError
@@ -585,7 +586,7 @@ def test_a_winner_that_is_refused_does_not_keep_the_other_from_being_exported(
     for option in ([], ["--json"]):
         monkeypatch.setattr(sys, "argv", [*command, *option])
         with pytest.raises(SystemExit) as ended:
-            cli.main()
+            main()
         printed = capsys.readouterr()
         assert ended.value.code == 1
         assert "hwnas: trial 0003: " in printed.err
@@ -796,7 +797,7 @@ def test_int8_that_loses_accuracy_is_fine_tuned_and_what_is_better_is_kept(
     entry = exported.card.files["model.int8.tflite"]
     tuning = entry.fine_tuning
     assert (tuning is not None) == (most_lost < 0)
-    assert ("fine-tuned" in cli._told_accuracy(exported.card, entry)) == bool(tuning and tuning.kept)
+    assert ("fine-tuned" in show_runs._accuracy(exported.card, entry)) == bool(tuning and tuning.kept)
     assert {path.name for path in Path(exported.folder).iterdir() if "int8" in path.name} == {"model.int8.tflite"}
     assert not list(tmp_path.rglob("*fine-tuning*"))
     if tuning:

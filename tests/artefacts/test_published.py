@@ -19,7 +19,7 @@ from hwnas.artefacts.card import GivenWeights
 from hwnas.artefacts.exporting import Exported
 from hwnas.artefacts.files import read_check
 from hwnas.artefacts.source import TrainedNetwork
-from hwnas.cli.main import _show_exported
+from hwnas.cli.show_runs import show_exported
 from hwnas.errors import InputError, UnknownNameError
 from hwnas.latency import measure
 from hwnas.latency.measure import Timed
@@ -108,7 +108,7 @@ def test_a_published_network_is_listed_by_its_name_without_a_prediction_and_a_ca
     made: Exported, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "120")
-    _show_exported([made])
+    show_exported([made])
     row = next(line for line in capsys.readouterr().out.splitlines() if NAME in line)
     cells = [cell.strip() for cell in row.strip("│ ").split("│")]
     assert (cells[0], cells[-3:]) == (NAME, ["no", "2.500", "no"])
@@ -128,7 +128,7 @@ def test_random_weights_are_timed_and_have_no_accuracy(tmp_path: Path, monkeypat
     readme = Path(one.folder, "README.md").read_text()
     assert "random weights: it can be timed" in readme
     assert "images of the test set" not in readme
-    _show_exported([one])
+    show_exported([one])
 
 
 def load(weights: str, folder: Path, name: str = NAME) -> TrainedNetwork:

@@ -206,7 +206,7 @@ def write_table(folder: Path) -> CostModel:
             name = key(layer, graph.input_shapes(layer))
             table.entries[name] = Measurement(((0.001 + zlib.crc32(name.encode()) % 1000 / 1e5,),))
     table.save()
-    return CostModel(table, (), operations=())
+    return CostModel(table, ())
 
 
 def write_winner(run: Run, trial: int, **changes: Any) -> Path:
@@ -401,7 +401,7 @@ def test_operators_are_named_by_what_they_are_for() -> None:
     reduction = Cell((Block(("separable_5x5", 0), ("identity", 1)), Block(("conv_1x7_7x1", 2), ("avg_pool_3x3", 0))))
     architecture = CellNetwork(normal, SCALE, reduction)
     table = LatencyTable(Path("table.json"), "host", Setting(runtime="onnx"), Conditions())
-    model = CostModel(table, (), operations=())
+    model = CostModel(table, ())
     graph = model.lower(architecture)
     for layer in graph.layers:
         table.entries[key(layer, graph.input_shapes(layer))] = Measurement(((0.001,),))

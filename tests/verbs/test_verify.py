@@ -19,7 +19,7 @@ from hwnas.artefacts import files as artefact
 from hwnas.artefacts.card import Card
 from hwnas.artefacts.comparison import compare_logits
 from hwnas.artefacts.files import Check, read_check
-from hwnas.cli.show import show_verified
+from hwnas.cli.show_devices import show_verified
 from hwnas.errors import ExportError, InputError
 from hwnas.support.files import write_json
 from hwnas.verbs.verify import Verified
@@ -72,7 +72,7 @@ def test_each_file_is_compared_with_what_pytorch_computed(made: Path) -> None:
 
 def test_no_torch_is_imported(made: Path) -> None:
     code = (
-        "import sys, hwnas; from hwnas.cli.show import show_verified; "
+        "import sys, hwnas; from hwnas.cli.show_devices import show_verified; "
         f"found = hwnas.verify({str(made)!r}, device='host'); show_verified(found); "
         f"assert len(found) == {len(MODELS)} and all(one.check_error is not None for one in found); "
         "print('torch' in sys.modules, 'torchvision' in sys.modules)"

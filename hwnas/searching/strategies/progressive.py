@@ -18,6 +18,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from hwnas import spaces
+from hwnas.latency import CellCosts
 from hwnas.network import canonical_keys
 from hwnas.runs import TARGET, ranking, scale_of
 from hwnas.searching import surrogates
@@ -176,10 +177,11 @@ class GrowingSampler(PlanSampler):
         """Return up to `count` candidates (a cell at a target) that fit and are new, the most promising first."""
         if not len(codes):
             return []
-        costs = self._candidates.costs.of(codes)
+        costs, budget = self._candidates.costs, self._candidates.budget
+        if not isinstance(costs, CellCosts):
+            raise TypeError(f"cells that grow have CellCosts; got {type(costs).__name__}")
         targets = np.array(self._candidates.targets)
-        cap = self._candidates.budget.max_latency_ms
-        scale = np.stack([costs.largest(self._candidates.budget, target_ms=share * cap) for share in targets], axis=1)
+        scale, ms = costs.largest_of(codes, budget, (targets * budget.max_latency_ms).tolist())
         scale[self._already_tried(codes, scale, trials)] = -1
         rows, columns = np.nonzero(scale >= 0)
         rows, columns = _first_of_equals(rows, columns, scale[rows, columns])
@@ -188,9 +190,7 @@ class GrowingSampler(PlanSampler):
         if codes.shape[1] == 1:
             order, predicted = self._by_coverage(codes[rows], columns, count=count), None
         else:
-            order, predicted = self._ranked(
-                complete, codes[rows], targets[columns], costs.ms[rows, scale[rows, columns]], count=count
-            )
+            order, predicted = self._ranked(complete, codes[rows], targets[columns], ms[rows, columns], count=count)
         return [
             PlanItem(
                 None if predicted is None else float(predicted[i]),

@@ -145,6 +145,13 @@ def test_a_device_is_added_by_options(folder: Path) -> None:
     assert [setting.name for setting in load_device("pi").settings] == ["tflite-fp32-4t", "onnx-fp32-1t"]
 
 
+def test_settings_are_named_in_a_list_or_with_commas(folder: Path) -> None:
+    names = ("tflite-fp32-1t", "onnx-fp32-2t")
+    assert hwnas.devices_add("a", setting=names, ask=False).settings == names
+    assert hwnas.devices_add("b", setting=list(names), python=Path("python3"), ask=False).settings == names
+    assert hwnas.devices_add("c", setting=",".join(names), ask=False).settings == names
+
+
 def test_a_device_is_added_by_asking(folder: Path) -> None:
     answers = "pi\n\n\npython3\nmy board\ndescription=my old board\n\n"
     result = CliRunner().invoke(app, ["devices", "add", "--ask"], input=answers)
@@ -176,7 +183,7 @@ def test_a_file_that_exists_is_never_written_over(folder: Path) -> None:
     ("options", "message"),
     [
         ({"name": None}, "a device must have a name; got none. Add it: hwnas devices add NAME"),
-        ({"setting": None}, "a device must have a setting; got none. Add it: --setting tflite-fp32-1t"),
+        ({"setting": None}, "must have a setting; got none. Add it: hwnas devices add pi --setting tflite-fp32-1t"),
         ({"name": "My Phone"}, "name: String should match pattern"),
         ({"setting": "tflite"}, "RUNTIME-PRECISION-THREADSt.*got 'tflite'"),
         ({"setting": "tflite-fp32-0t"}, "got 'tflite-fp32-0t': Input should be greater than or equal to 1"),

@@ -1,0 +1,133 @@
+"""Prints what a run's verbs return: search, train, export, report and run itself; and what bench does."""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from hwnas.cli.show import print_table
+from hwnas.cli.show_tables import show_profiled
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hwnas.artefacts import Card, Exported, FileEntry
+    from hwnas.benching import Benched
+    from hwnas.searching import Searched
+    from hwnas.verbs.report import Reported
+    from hwnas.verbs.run import Ran
+    from hwnas.verbs.train import TrainedWinner
+
+
+def show_searched(searched: "Searched") -> None:
+    """Print the front, and what became of the other candidates."""
+    rows = [
+        [
+            str(c.trial),
+            f"{c.accuracy:.4f}",
+            f"{c.latency_ms:.3f}" + ("" if c.measured else " (predicted)"),
+            f"{c.predicted_ms:.3f}",
+            f"{c.mult_adds / 1e6:.2f}",
+            f"{c.parameters / 1e3:.0f}",
+            c.architecture.name,
+        ]
+        for c in searched.front
+    ]
+    columns = ["trial", "accuracy (short)", "latency ms", "predicted ms", "Mult-Adds M", "params k", "network"]
+    print_table(columns, rows, title=f"{searched.run}: the front of {searched.trained} trained candidates")
+    stopped = f" ({searched.stopped} of them stopped early)" if searched.stopped else ""
+    print(f"{searched.trained} trained{stopped}, {searched.left_out} left out (over a cap, or known)")
+    for level in searched.surrogate:
+        print(level)
+    if searched.ended:
+        print(f"ended early: {searched.ended}")
+
+
+def show_winners(winners: "list[TrainedWinner]") -> None:
+    """Print how the winners did on the test set, and where they are."""
+    rows = [
+        [
+            str(w.trial),
+            f"{w.test_accuracy:.2%}",
+            f"{w.mult_adds / 1e6:.2f}",
+            f"{w.parameters / 1e3:.0f}",
+            f"{w.seconds:.0f}",
+            w.folder,
+        ]
+        for w in winners
+    ]
+    print_table(["trial", "accuracy", "Mult-Adds M", "params k", "seconds", "files"], rows)
+
+
+def show_exported(exported: "Sequence[Exported]") -> None:
+    """Print a row for each artefact, and a line for each of its files."""
+    rows = []
+    for card in (artefact.card for artefact in exported):
+        measured_ms = card.own_file and card.own_file.measured_ms
+        rows.append(
+            [
+                card.run if card.trial is None else str(card.trial),
+                "no" if card.accuracy.test is None else f"{card.accuracy.test:.2%}",
+                f"{card.mult_adds / 1e6:.2f}",
+                f"{card.parameters / 1e3:.0f}",
+                "no" if card.predicted_ms is None else f"{card.predicted_ms:.3f} ± {card.predicted_error:.0%}",
+                "no" if measured_ms is None else f"{measured_ms:.3f}",
+                "no" if card.cap_ms is None else f"{card.cap_ms:g}",
+            ]
+        )
+    print_table(["trial", "accuracy", "Mult-Adds M", "params k", "predicted ms", "measured ms", "cap ms"], rows)
+    for artefact in exported:
+        card = artefact.card
+        for name, file in card.files.items():
+            each = f" an image, of a batch of {card.batch}," if card.batch else ""
+            timed = f"{file.measured_ms:.3f} ms{each} in {file.setting}" if file.measured_ms else "not timed"
+            print(f"{artefact.folder}/{name}: {file.bytes / 1024:.0f} KiB, {timed}{_accuracy(card, file)}")
+            for rewrite, entry in file.rewrites.items():
+                times = f": {entry.with_ms:.3f} ms instead of {entry.without_ms:.3f} ms" if entry.is_timed else ""
+                ratio = f" ({entry.ratio:.2f})" if entry.is_timed else ""
+                print(f"  {rewrite} in {entry.layers} layers{times}{ratio}")
+
+
+def _accuracy(card: "Card", file: "FileEntry") -> str:
+    """Return how accurate a file of reduced precision is: one of fp32 is as the network, and random weights are not."""
+    if file.accuracy is None or not card.is_trained:
+        return ""
+    tuned = file.fine_tuning
+    how = f", fine-tuned, as it had lost {tuned.lost_before:.2%}" if tuned and tuned.kept else ""
+    return f"; accuracy {file.accuracy:.2%}, {file.agreement:.1%} of PyTorch's classes{how}"
+
+
+def show_reported(reported: "Reported") -> None:
+    """Print the paths of what was written."""
+    for path in asdict(reported).values():
+        print(path)
+
+
+def show_ran(ran: "Ran") -> None:
+    """Print what a whole run came to."""
+    show_profiled(ran.profiled)
+    show_reported(ran.reported)
+    show_exported(ran.exported)
+
+
+def show_benched(benched: "Benched") -> None:
+    """Print how strategies compare, cap by cap."""
+    for under in benched.caps:
+        title = (
+            f"cap {under.cap:g}: {under.candidates} networks, the one that looks best has a regret of {under.floor:.2f}"
+        )
+        rows = [
+            [compared.strategy, str(compared.runs), evaluations]
+            + [
+                "" if value is None else f"{value:.3f}"
+                for value in (medians.regret_seen, medians.regret, medians.hypervolume)
+            ]
+            + [f"{compared.ask_ms['median']:.1f}"]
+            for compared in benched.compared
+            if compared.cap == under.cap
+            for evaluations, medians in compared.evaluations.items()
+        ]
+        columns = ["strategy", "runs", "evaluations", "regret seen", "regret", "hypervolume", "ms an ask"]
+        print_table(columns, rows, title=title)
+    ended = sum(sum(compared.ended.values()) for compared in benched.compared)
+    if ended:
+        print(f"{ended} runs ended before all evaluations: comparison.csv says why")
+    print(f"{benched.out}: comparison.csv, summary.json, comparison.png, comparison.svg")

@@ -1,0 +1,126 @@
+"""The command line as a whole: its help, its exit statuses, and lines that nothing breaks."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from conftest import FILTERS
+from typer.testing import CliRunner
+
+import hwnas
+from hwnas.cli.main import app
+from hwnas.cli.show import print_table
+from hwnas.errors import HwnasError, InputError
+from hwnas.support import options_of
+from hwnas.support.options import each_option
+
+VERBS = [name for name in hwnas.__all__ if name.islower() and not name.startswith("_")]
+LONG = "network " * 30
+
+
+def words_of(command: str) -> list[str]:
+    noun, _, rest = command.partition("_")
+    return [noun, *([rest] if rest else [])]
+
+
+def command_of(verb: str) -> Any:
+    command: Any = typer.main.get_command(app)
+    for word in words_of(verb):
+        command = command.commands[word]
+    return command
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_is_a_command_with_an_option_for_each_of_its_arguments(verb: str) -> None:
+    names = {option.name for option in each_option(options_of(getattr(hwnas, verb)))}
+    assert {parameter.name for parameter in command_of(verb).params} == {*names, "json_output"}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_says_of_every_option_what_its_description_says(verb: str) -> None:
+    """Brackets and all: what rich takes for markup would be missing."""
+    shown = CliRunner().invoke(app, [*words_of(verb), "--help"], env={"TERMINAL_WIDTH": "1000", "COLUMNS": "1000"})
+    assert shown.exit_code == 0
+    printed = " ".join(shown.output.split())
+    for option in each_option(options_of(getattr(hwnas, verb))):
+        assert " ".join(option.description.split()) in printed
+    assert " ".join(getattr(hwnas, verb).__doc__.split("\n\n")[0].split()) in printed
+
+
+def test_the_list_of_commands_says_of_each_what_its_docstring_says() -> None:
+    shown = CliRunner().invoke(app, ["--help"], env={"TERMINAL_WIDTH": "1000", "COLUMNS": "1000"})
+    printed = " ".join(shown.output.split())
+    for verb in (verb for verb in VERBS if not verb.startswith(("tables_", "devices_"))):
+        assert " ".join(getattr(hwnas, verb).__doc__.split("\n\n")[0].split()).split(";")[0].split(":")[0] in printed
+
+
+def test_the_help_of_run_names_its_sections() -> None:
+    shown = " ".join(CliRunner().invoke(app, ["run", "--help"], env={"TERMINAL_WIDTH": "200"}).output.split())
+    assert "TOML file with `out` and sections [device], [search], [train], ..." in shown
+
+
+def test_a_table_of_results_is_not_broken_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(["network", "ms"], [[LONG + "[bold]:smile:", "1.5"]], title=LONG)
+    lines = capsys.readouterr().out.splitlines()
+    assert LONG in lines
+    assert [line for line in lines if LONG + "[bold]:smile:" in line and "1.5" in line]
+
+
+@pytest.mark.slow
+def test_no_row_of_a_front_is_broken_in_a_pipe(workplace: Path) -> None:
+    folder = "a-folder-with-a-name-that-is-as-long-as-that-of-many-people-s-projects-and-then-some-more"
+    command = ["search", "--out", folder, "--max-latency-ms", "2", "--estimator", "size", "--strategy", "random"]
+    tiny = ["--data", "npz:images.npz", "--cells", "1", "--filters", ",".join(map(str, FILTERS)), "--predicted"]
+    done = subprocess.run(
+        [sys.executable, "-m", "hwnas", *command, "--trials", "2", *tiny], capture_output=True, text=True, check=True
+    )
+    assert f"{folder}: the front of 2 trained candidates" in done.stdout.splitlines()
+    rows = [line for line in done.stdout.splitlines() if re.search(r"N=1 F=\d+ 8x8: .*│$", line)]
+    assert rows
+    assert len({len(line) for line in rows}) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["search", "--out", "a", "--max-latency-ms", "1", "--seed", "-1"], "--seed must be 0 or more; got -1"),
+        (["profile", "--seed", "-1"], "--seed must be 0 or more; got -1"),
+        (["verify", "a", "--seed", "-1"], "--seed must be 0 or more; got -1"),
+        (["export", "mobilenet-v2", "--seed", "-1"], "--seed must be 0 or more; got -1"),
+        (["search", "--out", "a", "--max-latency-ms", "1", "--seed", str(2**32)], "--seed must be at most 4294967295"),
+        (["train", "a", "--winners", "best"], "--winners must be a number of networks above 0, as in 2 or best:2"),
+        (["train", "a", "--winners", "best:0"], "--winners must be a number of networks above 0"),
+        (["search", "--out", "a", "--max-latency-ms", "nan"], "--max-latency-ms must be a finite number; got nan"),
+        (["search", "--out", "a", "--max-latency-ms", "1", "--cells", "1,x"], "--cells must be whole numbers above 0"),
+        (["run", "."], "config must be a file, and no folder; got '.'"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_the_name_of_its_option(
+    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, arguments)
+    assert isinstance(result.exception, InputError)
+    assert message in str(result.exception)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("error", "status"), [("InputError", 2), ("DeviceError", 1)])
+def test_an_error_of_hwnas_is_printed_without_a_traceback(
+    error: str, status: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from hwnas.cli import main
+
+    def fail() -> None:
+        raised: HwnasError = getattr(hwnas, error)(LONG)
+        raise raised
+
+    monkeypatch.setattr(main, "app", fail)
+    with pytest.raises(SystemExit) as exit_:
+        main.main()
+    assert exit_.value.code == status
+    assert capsys.readouterr().err == f"hwnas: {LONG}\n"

@@ -1,0 +1,94 @@
+"""What `search` says before its first trial, and what the verbs after it take."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import FILTERS, pretend_table
+from typer.testing import CliRunner
+
+import hwnas
+from hwnas.cli.main import app
+from hwnas.errors import InputError, TableError
+from hwnas.latency.profiling import Task
+from hwnas.network.scale import ladder
+from hwnas.runs.front import front_of
+from hwnas.runs.run import Run
+from hwnas.verbs.search import search
+
+TINY: dict[str, Any] = {
+    "max_latency_ms": 2.0,
+    "data": "npz:images.npz",
+    "cells": (1,),
+    "filters": FILTERS,
+    "trials": 12,
+    "predicted": True,
+    "strategy": "random",
+    "estimator": "size",
+}
+
+
+def test_paths_and_lone_numbers_are_taken_by_every_verb_on_the_way(workplace: Path) -> None:
+    searched = search(out=workplace / "run", **{**TINY, "cells": 1, "trials": 2})
+    assert searched.trained == 2
+    assert Run.open(workplace / "run").settings.cells == (1,)
+    hwnas.report(workplace / "run", export_folder=workplace / "export")
+    with pytest.raises(InputError, match="has no trained winner to export"):
+        hwnas.export(workplace / "run", out=workplace / "export")
+
+
+def advice_of(error: pytest.ExceptionInfo[TableError]) -> list[str]:
+    return str(error.value).partition("hwnas profile ")[2].split()
+
+
+@pytest.mark.parametrize("threads", [None, 3])
+@pytest.mark.parametrize("there_is_a_table", [True, False])
+def test_the_advice_without_a_table_and_with_one_that_lacks_entries_is_the_same_and_right(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, there_is_a_table: bool, threads: int | None
+) -> None:
+    if there_is_a_table:
+        path = pretend_table(workplace).path
+        path.rename(path.with_name(f"tflite-fp32-{threads or 1}t.json"))
+        if threads:
+            text = path.with_name("tflite-fp32-3t.json").read_text()
+            path.with_name("tflite-fp32-3t.json").write_text(text.replace('"threads": 1', '"threads": 3'))
+    else:
+        (workplace / "latency_tables" / "host" / "tflite-fp32-1t.json").unlink()
+    with pytest.raises(TableError) as error:
+        search(out="run", **{**TINY, "space": "mbconv", "filters": (4, 6), "threads": threads})
+    tasks: list[Task] = []
+
+    def profile_setting(device: Any, setting: Any, task: Task, *_: Any) -> None:
+        assert setting.name == f"tflite-fp32-{threads or 1}t"
+        tasks.append(task)
+
+    monkeypatch.setattr("hwnas.verbs.profile.profile_setting", profile_setting)
+    advice = advice_of(error)
+    assert CliRunner().invoke(app, ["profile", *advice, "--json"]).exit_code == 0
+    (task,) = tasks
+    assert task.space == "mbconv"
+    assert task.scales == ladder((1,), (4, 6), (8,), classes=3, channels=1)
+
+
+def test_the_best_winners_are_the_most_accurate_of_the_front(workplace: Path) -> None:
+    search(out="run", **TINY)
+    run = Run.open("run")
+    front = front_of(run.candidates())
+    assert len(front) > 3
+    assert run.choose(2, best=True) == [front[-1], front[-2]]
+    assert run.choose(2)[1] == front[len(front) - 1 - len(front) // 2]
+    assert run.choose(99, best=True) == front[::-1]
+
+
+def test_train_takes_the_best_winners_that_are_asked_for(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    search(out="run", **TINY)
+    asked: list[Any] = []
+    monkeypatch.setattr("hwnas.runs.run.Run.choose", lambda run, *_, **options: asked.append((*_, options)) or [])
+    hwnas.train("run", winners="best:3")
+    hwnas.train("run", winners=3)
+    assert CliRunner().invoke(app, ["train", "run", "--winners", "best:1"]).exit_code == 0
+    assert asked == [
+        (3, {"best": True, "trial": None}),
+        (3, {"best": False, "trial": None}),
+        (1, {"best": True, "trial": None}),
+    ]
