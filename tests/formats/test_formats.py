@@ -23,9 +23,9 @@ from networks import (
 from hwnas import formats
 from hwnas.errors import ExportError, UnknownNameError
 from hwnas.formats import Format
+from hwnas.network import published
 from hwnas.network.architecture import Architecture
 from hwnas.network.graph import Activation, Builder, Graph, Kind, Layer, Shape, Window, one_layer
-from hwnas.network import published
 from hwnas.support import plugins
 from hwnas.training.module import deployed_weights
 

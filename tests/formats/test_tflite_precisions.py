@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from hwnas import formats
 from hwnas.errors import ExportError
 from hwnas.formats import made_up_ranges, random_weights, tflite
+from hwnas.network import published
 from hwnas.network.architecture import Architecture
 from hwnas.network.graph import Builder, Graph, Layer, one_layer
 from hwnas.network.scale import Scale
-from hwnas.network import published
 from hwnas.support import plugins
 
 OPERATORS = {code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
