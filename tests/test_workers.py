@@ -50,7 +50,7 @@ def command(out: Path, *, workers: int, trials: int, more: tuple[str, ...] = ())
         "workers": str(workers),
     }
     typed = [f"--{name}={value}" for name, value in options.items()]
-    return [sys.executable, "-m", "hwnas", "search", "--predicted", *typed, *more]
+    return [sys.executable, "-m", "hwnas.cli", "search", "--predicted", *typed, *more]
 
 
 @contextmanager

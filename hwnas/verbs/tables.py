@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from hwnas.errors import InputError, TableError
-from hwnas.support import AnyPath, FilePath, Options, takes
+from hwnas.support import AnyPath, FilePath, Options
+from hwnas.verbs._takes import takes
 
 if TYPE_CHECKING:
     from hwnas.latency import CheckedTable, ComparedTables, MergedTable, ShownTable
