@@ -7,7 +7,6 @@ import zlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,15 +14,16 @@ import optuna
 import pytest
 from conftest import FILTERS, pretend_table
 from optuna.trial import FrozenTrial, TrialState
+from pretended import PretendedDevice
 from scipy.stats import kendalltau, spearmanr
 
-from hwnas import formats, latency
+from hwnas import formats
+from hwnas.device import load_device
 from hwnas.errors import BudgetError, ExportError, InputError, TableError, TrainingError, UnknownNameError
-from hwnas.latency.measurement import Measurement
-from hwnas.latency.table import LatencyTable
+from hwnas.latency import read_conditions
 from hwnas.network.architecture import Architecture
 from hwnas.network.cell import canonical_keys
-from hwnas.network.graph import Builder, Graph, executed
+from hwnas.network.graph import Builder, Graph
 from hwnas.network.scale import Scale
 from hwnas.runs.front import front_of
 from hwnas.runs.run import Run
@@ -66,37 +66,16 @@ def pretend_training(architecture: Any, dataset: Any, *_: Any, watch: Watch, **_
     return replace(end, looks=looks)
 
 
-@dataclass
-class PretendDevice:
-    """Takes `factor` times what a network's operators take in the table, and keeps what was timed, in its order."""
-
-    table: LatencyTable
-    timed: list[Graph]
-    factor: float = 1.25
-
-    def ms(self, graph: Graph) -> float:
-        lowered = formats.get("tflite").lower(graph)
-        return self.factor * sum(self.table.ms(name) for name, _, _ in executed(lowered))
-
-    def time_network(self, graph: Graph, *_: Any, **__: Any) -> Measurement:
-        self.timed.append(graph)
-        return Measurement(((self.ms(graph),),))
-
-
 @pytest.fixture
-def device(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> PretendDevice:
+def device(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> PretendedDevice:
     """Pretend a device that is slower than its table says."""
-    pretended = PretendDevice(pretend_table(workplace, filters=MANY_FILTERS), [])
-    monkeypatch.setattr(latency, "time_network", pretended.time_network)
-    monkeypatch.setattr(latency, "read_conditions", lambda *_: SimpleNamespace(fingerprint={}))
-    return pretended
+    return PretendedDevice(workplace, monkeypatch, filters=MANY_FILTERS, factor=1.25)
 
 
 def measured_search(out: Path, **options: Any) -> Searched:
     """Search on the pretended device, over more scales than `tiny_search`."""
-    return tiny_search(
-        out, **{"max_latency_ms": 0.4, "filters": MANY_FILTERS, "trials": 8, "predicted": False} | options
-    )
+    mine = {"device": "pretend", "max_latency_ms": 0.4, "filters": MANY_FILTERS, "trials": 8, "predicted": False}
+    return tiny_search(out, **mine | options)
 
 
 @pytest.fixture(autouse=True)
@@ -555,7 +534,7 @@ def trials_of_state(out: Path, state: TrialState) -> list[FrozenTrial]:
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_network_is_deployed_at_the_largest_scale_that_measures_inside_its_target(
-    device: PretendDevice, workplace: Path, strategy: str
+    device: PretendedDevice, workplace: Path, strategy: str
 ) -> None:
     measured_search(workplace / "run", strategy=strategy)
     run = Run.open(workplace / "run")
@@ -568,12 +547,12 @@ def test_a_network_is_deployed_at_the_largest_scale_that_measures_inside_its_tar
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_no_network_is_measured_twice(device: PretendDevice, workplace: Path, strategy: str) -> None:
+def test_no_network_is_measured_twice(device: PretendedDevice, workplace: Path, strategy: str) -> None:
     measured_search(workplace / "run", strategy=strategy)
     assert len(set(device.timed)) == len(device.timed) >= 8
 
 
-def test_what_a_search_measured_corrects_its_later_predictions(device: PretendDevice, workplace: Path) -> None:
+def test_what_a_search_measured_corrects_its_later_predictions(device: PretendedDevice, workplace: Path) -> None:
     measured_search(workplace / "run", trials=10)
     measured = [
         (record.measured_ms, record.deployed)
@@ -587,25 +566,24 @@ def test_what_a_search_measured_corrects_its_later_predictions(device: PretendDe
 
 
 def test_a_search_that_is_killed_after_any_measurement_goes_on_as_if_it_had_not_been(
-    device: PretendDevice, workplace: Path, monkeypatch: pytest.MonkeyPatch
+    device: PretendedDevice, workplace: Path
 ) -> None:
     measured_search(workplace / "whole", trials=3)
     count = len(device.timed)
     device.timed.clear()
 
-    def stop_at(number: int) -> Callable[..., Measurement]:
-        def time_network(*arguments: Any, **options: Any) -> Measurement:
+    def stop_at(number: int) -> Callable[[], None]:
+        def stop() -> None:
             if len(device.timed) == number:
                 raise KeyboardInterrupt
-            return device.time_network(*arguments, **options)
 
-        return time_network
+        return stop
 
     for number in range(1, count):
-        monkeypatch.setattr(latency, "time_network", stop_at(number))
+        device.before = stop_at(number)
         with pytest.raises(KeyboardInterrupt):
             measured_search(workplace / "stopped", trials=3)
-    monkeypatch.setattr(latency, "time_network", device.time_network)
+    device.before = stop_at(-1)
     measured_search(workplace / "stopped", trials=3)
     assert len(device.timed) == count
     whole, stopped = trials_of(workplace / "whole"), trials_of(workplace / "stopped")
@@ -615,8 +593,11 @@ def test_a_search_that_is_killed_after_any_measurement_goes_on_as_if_it_had_not_
 
 
 def test_training_waits_while_another_worker_times_something_on_the_same_machine(
-    device: PretendDevice, workplace: Path, monkeypatch: pytest.MonkeyPatch
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    table, host = pretend_table(workplace), load_device("host")
+    table.conditions = read_conditions(host, host.setting())
+    table.save()
     monkeypatch.setattr(tempfile, "tempdir", str(workplace))
     done = []
 
@@ -632,7 +613,7 @@ def test_training_waits_while_another_worker_times_something_on_the_same_machine
         return pretend_accuracy(*arguments, **options)
 
     monkeypatch.setattr(training, "evaluate", evaluate)
-    measured_search(workplace / "run", trials=1)
+    tiny_search(workplace / "run", predicted=False, max_latency_ms=1000.0, trials=1)
     assert done == [False, True]
 
 
@@ -660,9 +641,9 @@ def test_a_network_that_another_worker_already_trains_is_left_out_even_by_the_ea
 
 
 def test_a_choice_that_is_slow_at_every_scale_is_left_out(
-    device: PretendDevice, workplace: Path, monkeypatch: pytest.MonkeyPatch
+    device: PretendedDevice, workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    device.factor = 4.0
+    device.change(factor=4.0)
     monkeypatch.setattr(_choosing, "_DRAWS", 200)
     result = measured_search(workplace / "run", trials=2, strategy="random")
     over = [t for t in trials_of_state(workplace / "run", TrialState.PRUNED) if TrialRecord.of(t).measurements]
@@ -671,17 +652,19 @@ def test_a_choice_that_is_slow_at_every_scale_is_left_out(
     assert all(candidate.latency_ms <= 0.4 for candidate in result.front)
 
 
-def test_a_measurement_is_held_against_its_target_with_its_spread(
-    device: PretendDevice, workplace: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def spread(graph: Graph, *_: Any, **__: Any) -> Measurement:
-        ms = device.ms(graph)
-        return Measurement(((ms,), (ms,), (1.1 * ms,), (1.1 * ms,), (1.1 * ms,)))
-
-    monkeypatch.setattr(latency, "time_network", spread)
+def test_a_measurement_is_held_against_its_target_with_its_spread(device: PretendedDevice, workplace: Path) -> None:
+    device.change(factor=1.25, noise=0.5)
     measured_search(workplace / "run", targets=(1.0,), trials=4)
-    for candidate in Run.open(workplace / "run").candidates():
-        assert candidate.latency_ms <= 0.4 / 1.1
+    inside = over = 0
+    for record in records_of(workplace / "run"):
+        for network in record.measurements:
+            assert network.measurement.spread > 0
+            if network.architecture == record.claimed:
+                assert network.measurement.upper(None) <= 0.4
+                inside += 1
+            over += network.measurement.ms <= 0.4 < network.measurement.upper(None)
+    assert inside >= 4
+    assert over  # but for its spread it would have been taken
 
 
 def test_the_stand_in_of_an_estimator_trains_nothing_and_says_so(
