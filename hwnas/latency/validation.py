@@ -43,7 +43,8 @@ class Validation:
         )
         return (
             f"{self.networks} other networks, shares predicted within 5 and 10 %: {predicted}; of the device's own "
-            f"noise: {noise}; of a plain sum within 10 %: {self.sum_within_10:.0%}; rank correlation {self.spearman:.3f}"
+            f"noise: {noise}; of a plain sum within 10 %: {self.sum_within_10:.0%}; "
+            f"rank correlation {self.spearman:.3f}"
         )
 
 
