@@ -1,8 +1,6 @@
 """A tiny data set and a pretended latency table, in a folder of their own."""
 
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -16,16 +14,6 @@ settings.register_profile("hwnas", deadline=None)  # beside other tests, all tak
 settings.load_profile("hwnas")
 SETTING = "tflite-fp32-1t"
 FILTERS = (4, 6)
-
-
-@pytest.fixture(autouse=True)
-def _forget_what_faces_have_loaded() -> None:
-    """Let a folder's face take each name from its file anew, so that a test may replace it there."""
-    for name, module in list(sys.modules.items()):
-        if name.startswith("hwnas") and name.count(".") <= 1 and hasattr(module, "__getattr__"):
-            for public in module.__all__:
-                if not isinstance(vars(module).get(public), ModuleType):
-                    vars(module).pop(public, None)
 
 
 def write_images(path: Path, *, train: int = 60, test: int = 70) -> None:

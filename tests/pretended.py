@@ -1,9 +1,11 @@
 """The device `pretend` in a folder: by a formula of a test's own, without noise, watched while it times."""
 
+import dataclasses
 import hashlib
 import json
+import shlex
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from hwnas.device.device import Formula
 from hwnas.device.runner import Event
 from hwnas.device.transports import pretend
 from hwnas.device.transports._model_work import read_work
-from hwnas.latency import LatencyTable, Measurement, read_conditions
+from hwnas.latency import Conditions, LatencyTable, Measurement, read_conditions
 from hwnas.latency.measure import write_models
 from hwnas.network import Graph, executed, ladder, one_layer
 from hwnas.support import plugins
@@ -32,14 +34,12 @@ def scaled(formula: Formula, factor: float) -> Formula:
     return formula.model_copy(update={name: factor * getattr(formula, name) for name in times})
 
 
-def write_device(folder: Path, formula: Formula, *, runtimes: tuple[str, ...] = ("tflite",)) -> Path:
-    """Write devices/pretend.toml."""
-    lines = [f'name = "{NAME}"', 'transport = "pretend"']
-    for runtime in runtimes:
-        lines += ["[[settings]]", f'runtime = "{runtime}"']
+def write_device(folder: Path, formula: Formula = FORMULA, *, name: str = NAME) -> Path:
+    """Write the file of a pretended device, of one setting, into a folder's devices/."""
+    lines = [f'name = "{name}"', 'transport = "pretend"', "[[settings]]", f'runtime = "{TFLITE.runtime}"']
     lines += ["[formula]", *(f"{field} = {json.dumps(value)}" for field, value in formula.model_dump().items())]
-    path = folder / "devices" / f"{NAME}.toml"
-    path.parent.mkdir(exist_ok=True)
+    path = folder / "devices" / f"{name}.toml"
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(lines) + "\n")
     return path
 
@@ -109,3 +109,74 @@ class PretendedDevice:
             yield from original(transport, job)
 
         monkeypatch.setattr(pretend.Transport, "time", time)
+
+
+ABACUS = Conditions(
+    cpu="abacus", cores=2, arch="wood", runtime="tflite", runtime_version="ai-edge-litert 2.3.0", threads=1
+)
+_ALL = {**dict.fromkeys(Conditions.model_fields), "frequency_mhz": [], "python": "", "numpy": "", "date": ""}
+
+
+def conditions_line(conditions: Conditions) -> Event:
+    """Return conditions as the runner writes them."""
+    return {**_ALL, **conditions.to_json()}
+
+
+def interpreter(folder: Path, script: str) -> str:
+    """Write a shell script that stands in the place of a device's Python; return its path."""
+    path = folder / "its-python"
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def says(*events: Event) -> str:
+    """Return the script of a Python whose runner writes these lines."""
+    return "\n".join(f"echo {shlex.quote(json.dumps(event))}" for event in events)
+
+
+class ScriptedDevice:
+    """Stands in the place of what pretended devices do: says, job by job, what a test's script has.
+
+    A model takes what `takes` says of its name: a sample a round, in ms.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.takes: Callable[[str], Sequence[float]] = lambda name: (1.0, 1.0)
+        self.canary_ms: Sequence[float] = ()  # a figure a round
+        self.conditions = [ABACUS]  # before and after each job of models in turn, the last one for ever
+        self.waits: list[tuple[float, str]] = []  # of each job
+        self.broken = ""  # why nothing can be timed
+        self.jobs: list[Job] = []  # those that had models
+        self.files: dict[str, bytes] = {}  # every model, by its path
+        monkeypatch.setattr(pretend.Transport, "time", lambda transport, job: self._time(job))
+
+    @property
+    def timed(self) -> list[str]:
+        """The names of all models, in order."""
+        return [model["name"] for job in self.jobs for model in job.models]
+
+    def _time(self, job: Job) -> Iterator[Event]:
+        if self.broken:
+            yield {"error": self.broken}
+            return
+        if not job.models:
+            yield {"conditions": conditions_line(self.conditions[-1])}
+            yield {"end": 0}
+            return
+        self.jobs.append(dataclasses.replace(job, pace=dict(job.pace)))  # the caller goes on with its dict
+        yield {"conditions": self._told(job)}
+        yield from ({"waiting": seconds, "reason": reason} for seconds, reason in self.waits)
+        for model in job.models:
+            self.files[model["path"]] = Path(model["path"]).read_bytes()
+            rounds_ms = [[ms] for ms in self.takes(model["name"])]
+            line = {"name": model["name"], "rounds_ms": rounds_ms, "unstable": False, "load_ms": 3.0, "first_ms": 4.0}
+            yield {**line, "canary_ms": list(self.canary_ms), "peak_memory_bytes": 2000}
+        yield {"end": len(job.models), "conditions": self._told(job), "pace": {"left_s": float(len(self.jobs))}}
+
+    def _told(self, job: Job) -> Event:
+        return conditions_line(self.next_conditions(job))
+
+    def next_conditions(self, job: Job) -> Conditions:
+        """Return the conditions before, or after, a job of models."""
+        return self.conditions.pop(0) if len(self.conditions) > 1 else self.conditions[0]

@@ -20,6 +20,7 @@ import torch
 from conftest import write_images
 from networks import network
 from PIL import Image
+from pretended import ScriptedDevice
 from safetensors.torch import load_file, save_file
 from tiny_models import WRITERS
 from winners import MODELS, trained_run
@@ -43,9 +44,6 @@ from hwnas.device.device import Device, Setting
 from hwnas.errors import ExportError, InputError
 from hwnas.formats import tflite
 from hwnas.formats._inputs import Form, Input
-from hwnas.latency import measure
-from hwnas.latency.measure import Timed
-from hwnas.latency.measurement import Measurement, OtherCosts
 from hwnas.network.architecture import Architecture
 from hwnas.network.scale import Scale
 from hwnas.spaces import pnas, random_parameters
@@ -146,18 +144,14 @@ def test_a_file_over_the_cap_is_measured_once_more_and_all_rounds_count(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rounds_ms: list[float], images: int, calls: int, stated_ms: float
 ) -> None:
     monkeypatch.chdir(tmp_path)  # where there is no table
-    found = iter(rounds_ms)
-    asked = []
-
-    def time_models(*_: Any, **__: Any) -> list[Timed]:
-        asked.append(1)
-        return [Timed("model.tflite", Measurement(((next(found),),)), OtherCosts())]
-
-    monkeypatch.setattr(measure, "time_models", time_models)
+    (tmp_path / "model.tflite").write_bytes(b"file")
+    device, taken = ScriptedDevice(monkeypatch), iter(rounds_ms)
+    device.takes = lambda name: (next(taken),)
     purpose = Purpose("a", "here", FP32.name, threads=1, cap_ms=1.0)
     files = {"model.tflite": FileEntry(runtime="tflite", bytes=1)}
-    timed = timing.time_files(files, tmp_path, Device(name="here", settings=(FP32,)), purpose, images=images)
-    assert len(asked) == calls
+    here = Device(name="here", transport="pretend", settings=(FP32,))
+    timed = timing.time_files(files, tmp_path, here, purpose, images=images)
+    assert len(device.jobs) == calls
     assert timed["model.tflite"].measured_ms == pytest.approx(stated_ms)
 
 

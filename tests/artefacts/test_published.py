@@ -9,6 +9,7 @@ import pytest
 import torch
 import torchvision
 from networks import network
+from pretended import ScriptedDevice
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -21,9 +22,6 @@ from hwnas.artefacts.files import read_check
 from hwnas.artefacts.source import TrainedNetwork
 from hwnas.cli.show_runs import show_exported
 from hwnas.errors import InputError, UnknownNameError
-from hwnas.latency import measure
-from hwnas.latency.measure import Timed
-from hwnas.latency.measurement import Measurement, OtherCosts
 from hwnas.network.kinds.chain import Chain
 from hwnas.network.published import PUBLISHED, published_network
 
@@ -57,21 +55,19 @@ def checkpoint(path: Path, classes: int = CLASSES) -> str:
     return str(path)
 
 
-def pretend_times(monkeypatch: pytest.MonkeyPatch) -> None:
-    def time_models(_device: Any, _setting: Any, models: Any, **_: Any) -> list[Timed]:
-        return [Timed(name, Measurement(((2.5,),)), OtherCosts()) for name in models]
-
-    monkeypatch.setattr(measure, "time_models", time_models)
-
-
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     """Return an artefact of torchvision's weights that tests only read."""
     folder = tmp_path_factory.mktemp("made")
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.chdir(folder)
-        pretend_times(monkeypatch)
-        options: dict[str, Any] = {"data": write_colours(Path("images.npz")), "resolution": 32, "seed": 3}
+        ScriptedDevice(monkeypatch).takes = lambda name: (2.5,)
+        options: dict[str, Any] = {
+            "device": "pretend",
+            "data": write_colours(Path("images.npz")),
+            "resolution": 32,
+            "seed": 3,
+        }
         weights, files = checkpoint(Path("small.pth")), ["model.tflite", "model.onnx"]
         (exported,) = hwnas.export(NAME, weights=weights, out=str(folder / "export"), files=files, **options)
         assert hwnas.export(NAME, weights=weights, out=str(folder / "export"), files=files, **options) == [exported]
@@ -93,7 +89,7 @@ def test_the_files_compute_what_torchvision_computes_of_its_own_input(made: Expo
 
 def test_the_artefact_is_as_whole_as_a_winners(made: Exported) -> None:
     assert Path(made.folder).parts[-2:] == (NAME, "32")
-    assert all(one.fine for one in hwnas.verify(made.folder))
+    assert all(one.fine for one in hwnas.verify(made.folder, device="host"))
     assert (made.card.run, made.card.trial, made.card.cap_ms) == (NAME, None, None)
     assert made.card.training == GivenWeights(weights="small.pth")
     assert made.card.data.seed == 3
@@ -116,11 +112,10 @@ def test_a_published_network_is_listed_by_its_name_without_a_prediction_and_a_ca
 
 def test_random_weights_are_timed_and_have_no_accuracy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    pretend_times(monkeypatch)
+    ScriptedDevice(monkeypatch).takes = lambda name: (2.5,)
     files = ["model.tflite", "model.int8.tflite"]
-    (one,) = hwnas.export(
-        NAME, weights="random", data=write_colours(Path("i.npz")), resolution=32, files=files, setting="tflite-int8-1t"
-    )
+    options: dict[str, Any] = {"device": "pretend", "setting": "tflite-int8-1t", "resolution": 32, "files": files}
+    (one,) = hwnas.export(NAME, weights="random", data=write_colours(Path("i.npz")), **options)
     assert one.card.accuracy.test is None
     assert one.card.files["model.int8.tflite"].measured_ms == 2.5
     assert one.card.setting == "tflite-int8-1t"

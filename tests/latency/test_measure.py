@@ -2,11 +2,12 @@
 
 import json
 import subprocess
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pretended import ScriptedDevice
 from tiny_models import WRITERS, take, write_onnx, write_tflite
 
 from hwnas.device.device import Device, Setting
@@ -228,43 +229,38 @@ def table_of(networks: list[Architecture], *, ms: float) -> LatencyTable:
     return table
 
 
-class Slows:
-    """A device that takes 3 ms for the model `a`, and what its table says for others; twice that after the first round.
+class Slows(ScriptedDevice):
+    """Takes 3 ms for the model `a`, and what its table says for others; twice that after the first round.
 
     Its canary does not notice.
     """
 
-    def __init__(self, table: LatencyTable) -> None:
+    def __init__(self, table: LatencyTable, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__(monkeypatch)
         self.ms = {json.dumps(one.architecture.to_json()): table.stated_ms(one.measurement) for one in table.networks}
-        self.asked: list[str] = []
+        self.canary_ms = (0.1, 0.1, 0.1)
+        self.takes = lambda name: [factor * self.ms.get(name, 3.0) for factor in (1, 2, 2)]
 
-    def time_models(self, device: Device, setting: Setting, models: Mapping[str, Path], **_: Any) -> list[Timed]:
-        self.asked = list(models)
-        found = [(name, self.ms.get(name, 3.0)) for name in models]
-        return [
-            Timed(name, Measurement(((ms,), (2 * ms,), (2 * ms,)), canary_ms=(0.1, 0.1, 0.1)), OtherCosts())
-            for name, ms in found
-        ]
+
+PRETENDED = Device(name="here", transport="pretend", settings=(TFLITE,))
 
 
 @pytest.mark.parametrize(("count", "references", "stated_ms"), [(24, 8, 3.0), (15, 0, 6.0)])
 def test_a_lone_model_is_told_by_networks_that_the_table_knows(
-    monkeypatch: pytest.MonkeyPatch, count: int, references: int, stated_ms: float
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int, references: int, stated_ms: float
 ) -> None:
     scale = Scale(cells=1, filters=4, resolution=8, classes=3, input_channels=1)
     chosen = random_parameters(pnas, count, seed=1)
     table = table_of([pnas.architecture(parameters, scale) for parameters in chosen], ms=0.5)
-    slows = Slows(table)
-    monkeypatch.setattr(measure, "time_models", slows.time_models)
-    (timed,) = measure.time_beside(table, HOST, TFLITE, {"a": Path("a.tflite")})
+    slows = Slows(table, monkeypatch)
+    (timed,) = measure.time_beside(table, PRETENDED, TFLITE, {"a": write_tflite(tmp_path / "a.tflite")})
     assert timed.name == "a"
-    assert len(slows.asked) == 1 + references
+    assert len(slows.timed) == 1 + references
     assert table.stated_ms(timed.measurement) == pytest.approx(stated_ms)
-    assert all(slows.ms[name] <= 0.5 * count / 2 for name in slows.asked[1:])  # the faster half
+    assert all(slows.ms[name] <= 0.5 * count / 2 for name in slows.timed[1:])  # the faster half
 
 
-def test_without_a_table_the_canary_tells(monkeypatch: pytest.MonkeyPatch) -> None:
-    slows = Slows(table_of([], ms=1.0))
-    monkeypatch.setattr(measure, "time_models", slows.time_models)
-    (timed,) = measure.time_beside(None, HOST, TFLITE, {"a": Path("a.tflite")})
+def test_without_a_table_the_canary_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Slows(table_of([], ms=1.0), monkeypatch)
+    (timed,) = measure.time_beside(None, PRETENDED, TFLITE, {"a": write_tflite(tmp_path / "a.tflite")})
     assert timed.measurement.canary_ms == (0.1, 0.1, 0.1)

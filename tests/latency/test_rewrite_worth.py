@@ -1,21 +1,17 @@
 """Rewrites: what is written with and without each, how often each applies, and what each is worth."""
 
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 from networks import images, network, torch_output
+from pretended import ScriptedDevice
 
 from hwnas import formats
 from hwnas.device.device import Device, Setting
 from hwnas.formats import tflite
 from hwnas.formats._rewrites import rewritten_layers, without_rewrite
-from hwnas.latency import measure
-from hwnas.latency.lines import Timed
-from hwnas.latency.measurement import Measurement, OtherCosts
 from hwnas.latency.rewrite_worth import measure_rewrites
 from hwnas.network.graph import Builder, Graph
 from hwnas.training.module import deployed_weights
@@ -80,20 +76,17 @@ def test_a_rewrite_counts_where_the_setting_has_it_and_it_applies() -> None:
 
 
 def test_its_worth_is_the_median_over_the_rounds_and_a_few_networks(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
+    device = ScriptedDevice(monkeypatch)
 
-    def time_models(*_: Any, **__: Any) -> Iterator[Timed]:
-        (models,) = (one for one in _ if isinstance(one, Mapping))
-        asked.append(models.keys())
-        factor = 1 + len(asked)
-        for name in models:
-            rounds = ((1.0,), (2.0,), (9.0,)) if name == "with" else ((1.0 * factor,), (2.0 * factor,), (1.0,))
-            yield Timed(name, Measurement(rounds), OtherCosts())
+    def takes(name: str) -> tuple[float, ...]:
+        factor = 1.0 if name == "with" else 1.0 + len(device.jobs)
+        return factor, 2.0 * factor, 9.0 if name == "with" else 1.0
 
-    monkeypatch.setattr(measure, "time_models", time_models)
-    found = measure_rewrites(Device(name="here", settings=(INT8,)), INT8, [all_rewritten()] * 6)
+    device.takes = takes
+    here = Device(name="here", transport="pretend", settings=(INT8,))
+    found = measure_rewrites(here, INT8, [all_rewritten()] * 6)
     assert found == dict.fromkeys(tflite.REWRITES, pytest.approx((1 / 3 + 1 / 4) / 2))
-    assert len(asked) == 4
+    assert len(device.jobs) == 4
 
 
 def test_every_rewrite_is_of_precisions_that_are_written() -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,13 @@ from conftest import SETTING, pretend_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import chosen_networks
+from pretended import ABACUS, conditions_line, interpreter, says
 from typer.testing import CliRunner
 
 import hwnas
 from hwnas.cli.main import app
 from hwnas.device.device import Setting, load_device
-from hwnas.errors import DeviceError, InputError, TableError, UnknownNameError
-from hwnas.latency import measure
+from hwnas.errors import InputError, TableError, UnknownNameError
 from hwnas.latency.conditions import Conditions
 from hwnas.latency.measure import read_conditions
 from hwnas.latency.measurement import Measurement, OtherCosts, TimedNetwork
@@ -28,9 +29,7 @@ from hwnas.network.kinds.cells import CellNetwork
 from hwnas.network.scale import Scale
 from hwnas.spaces import pnas
 
-CONDITIONS = Conditions(
-    cpu="abacus", cores=2, arch="wood", runtime="tflite", runtime_version="ai-edge-litert 2.3.0", threads=1
-)
+CONDITIONS = ABACUS
 
 with_files = settings(deadline=None, max_examples=50)  # files are flushed to the disk
 milliseconds = st.floats(1e-6, 1e6)
@@ -438,26 +437,36 @@ def test_all_tables_are_shown_and_a_broken_one_hides_none(workplace: Path) -> No
 # Check.
 
 
-def answers(monkeypatch: pytest.MonkeyPatch, answer: Conditions | DeviceError) -> None:
-    def read(*_: Any) -> Conditions:
-        if isinstance(answer, DeviceError):
-            raise answer
-        return answer
-
-    monkeypatch.setattr(measure, "read_conditions", read)
+Answer = Callable[[Conditions | str], None]
 
 
-def test_a_fine_table_is_said_to_fit_this_machine_or_not(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    answers(monkeypatch, CONDITIONS)
+@pytest.fixture
+def answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Answer:
+    """Let the device host tell conditions, or why it cannot run."""
+    monkeypatch.setenv("HWNAS_ROOT", str(tmp_path / "root"))
+    (tmp_path / "root").mkdir()
+
+    def answer(told: Conditions | str) -> None:
+        lines = [{"error": told}] if isinstance(told, str) else [{"conditions": conditions_line(told)}, {"end": 0}]
+        python = interpreter(tmp_path, says(*lines))
+        (tmp_path / "root" / "devices" / "host.toml").unlink(missing_ok=True)
+        hwnas.devices_add("host", setting=SETTING, python=python)
+
+    answer(CONDITIONS)
+    return answer
+
+
+def test_a_fine_table_is_said_to_fit_this_machine_or_not(path: Path, answers: Answer) -> None:
     (checked,) = hwnas.tables_check([str(path)])
     assert (checked.fine, checked.fits_now) == (True, True)
-    answers(monkeypatch, CONDITIONS.model_copy(update={"cpu": "slide rule"}))
+    answers(CONDITIONS.model_copy(update={"cpu": "slide rule"}))
     (checked,) = hwnas.tables_check([str(path)])
     assert (checked.fine, checked.fits_now) == (True, False)
     assert "cpu was 'abacus' and is 'slide rule'" in checked.remark
-    answers(monkeypatch, DeviceError("no runtime"))
+    answers("no runtime")
     (checked,) = hwnas.tables_check([str(path)])
-    assert (checked.fine, checked.fits_now, checked.remark) == (True, None, "no runtime")
+    assert (checked.fine, checked.fits_now) == (True, None)
+    assert checked.remark == f"nothing can be timed on host, {SETTING}: no runtime"
     assert CliRunner().invoke(app, ["tables", "check", str(path)]).exit_code == 0
 
 
@@ -470,8 +479,7 @@ def test_a_table_that_was_taken_here_and_now_fits(tmp_path: Path) -> None:
     assert (checked.fine, checked.fits_now) == (True, True)
 
 
-def test_a_broken_table_ends_the_check_with_status_1(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    answers(monkeypatch, CONDITIONS)
+def test_a_broken_table_ends_the_check_with_status_1(path: Path, answers: Answer) -> None:
     broken = path.with_name("broken.json")
     broken.write_text(path.read_text()[:-20])
     for extra in ([], ["--json"]):
@@ -483,8 +491,7 @@ def test_a_broken_table_ends_the_check_with_status_1(path: Path, monkeypatch: py
     assert not checked.fine
 
 
-def test_a_check_looks_at_the_networks_and_the_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    answers(monkeypatch, CONDITIONS)
+def test_a_check_looks_at_the_networks_and_the_place(tmp_path: Path, answers: Answer) -> None:
     table = new_table(tmp_path / "latency_tables" / "pi" / f"{SETTING}.json")
     table.save()
     (checked,) = hwnas.tables_check([str(table.path)])

@@ -3,7 +3,6 @@
 import json
 import os
 import sys
-import threading
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,13 @@ import pytest
 from conftest import SETTING
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pretended import interpreter, says
 from typer.testing import CliRunner
 
 import hwnas
 from hwnas.cli.main import app
 from hwnas.device.device import load_device
-from hwnas.errors import DeviceError, InputError, UnknownNameError
-from hwnas.latency import measure
+from hwnas.errors import InputError, UnknownNameError
 from hwnas.verbs.devices import FoundDevice
 
 
@@ -59,10 +58,8 @@ def test_a_table_that_does_not_fit_or_is_broken_is_said(workplace: Path) -> None
 
 @pytest.mark.skipif(os.name == "nt", reason="the interpreter is a shell script")
 def test_a_python_without_numpy_is_told_how_to_get_it(folder: Path) -> None:
-    python = folder / "bare-python"
-    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" -I -S "$@"\n')
-    python.chmod(0o755)
-    hwnas.devices_add("bare", setting="onnx-fp32-1t", python=str(python))
+    python = interpreter(folder, f'exec "{sys.executable}" -I -S "$@"')
+    hwnas.devices_add("bare", setting="onnx-fp32-1t", python=python)
     (setting,) = listed("bare").settings
     assert setting.reached is False
     assert "needs numpy, which cannot be imported" in setting.missing
@@ -76,12 +73,10 @@ def test_a_python_without_numpy_is_told_how_to_get_it(folder: Path) -> None:
         ("runtime onnx needs onnxruntime, which cannot be imported: no", "onnxruntime"),
     ],
 )
-def test_a_missing_runtime_is_told_how_to_get_it(monkeypatch: pytest.MonkeyPatch, error: str, package: str) -> None:
-    def read(*_: Any) -> None:
-        raise DeviceError(error)
-
-    monkeypatch.setattr(measure, "read_conditions", read)
-    assert listed("host").settings[0].next == f"{sys.executable} -m pip install {package}"
+def test_a_missing_runtime_is_told_how_to_get_it(folder: Path, error: str, package: str) -> None:
+    python = interpreter(folder, says({"error": error}) + "\nexit 3")
+    hwnas.devices_add("lacking", setting=SETTING, python=python)
+    assert listed("lacking").settings[0].next == f"{python} -m pip install {package}"
 
 
 def test_a_python_that_is_not_there_is_named() -> None:
@@ -93,21 +88,23 @@ def test_a_python_that_is_not_there_is_named() -> None:
     assert f"{SETTING}: cannot run now; no table yet" in result.output
 
 
-def test_a_device_that_does_not_answer_holds_up_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    forever = threading.Event()
-    monkeypatch.setattr(measure, "read_conditions", lambda *_: forever.wait())
-    first, *others = listed("host", patience_s=0.05).settings
-    forever.set()
+def test_a_device_that_does_not_answer_holds_up_nothing(folder: Path) -> None:
+    python = interpreter(folder, "exec sleep 3")
+    hwnas.devices_add("silent", setting=f"{SETTING},onnx-fp32-1t,tflite-int8-1t", python=python)
+    first, *others = listed("silent", patience_s=0.05).settings
     assert [first.reached, *(other.reached for other in others)] == [False, None, None]
-    assert first.missing == "device host must answer within 0.05 s; nothing came"
+    assert first.missing == "device silent must answer within 0.05 s; nothing came"
     assert "hwnas devices --patience-s 0.2" in first.next
 
 
-def test_nothing_is_reached_when_it_is_not_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measure, "read_conditions", None)
+def test_nothing_is_reached_when_it_is_not_wanted(folder: Path) -> None:
+    hwnas.devices_add("asked", setting=SETTING, python=interpreter(folder, "touch asked; exit 3"))
     result = CliRunner().invoke(app, ["devices", "--no-reach", "--json"])
-    (host,) = [device for device in json.loads(result.output) if device["name"] == "host"]
-    assert [setting["reached"] for setting in host["settings"]] == [None, None, None]
+    reached = [setting["reached"] for device in json.loads(result.output) for setting in device["settings"]]
+    assert set(reached) == {None}
+    assert not Path("asked").exists()
+    assert listed("asked").settings[0].reached is False
+    assert Path("asked").exists()
     with pytest.raises(InputError, match="--patience-s must be above 0; got 0"):
         hwnas.devices(patience_s=0)
 
