@@ -2,7 +2,8 @@
 
 Activations are uint8 with a scale and a zero point each, weights int8 with a scale per output channel (u8s8: s8s8 runs
 half as fast on x86), biases int32. Weights have 7 bits: on x86 without VNNI two products are added in 16 bits, which
-255 x 127 x 2 overflows and is clipped: networks came out wrong by two thirds of their largest output. Max pooling and shifts copy numbers, so they write in the scale that they read.
+2 x 255 x 127 overflows; it is clipped, and networks came out wrong by two thirds of their largest output. Max pooling
+and shifts copy numbers, so they write in the scale that they read.
 
 onnxruntime's `QDQQuantizer` would take ranges as well, but takes 2 s for 94 layers, and more than in proportion. And
 ONNX Runtime has no int8 kernel for HardSigmoid and for a ReLU by itself, and a slow one for AveragePool: what is

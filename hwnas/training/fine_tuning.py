@@ -53,9 +53,9 @@ def fine_tune(
     """Return weights with which a file of the network is nearer to it, given those that it has, in torch's layout.
 
     `lowered` is what the file computes of what it reads, with the network's own convolutions: none is split. Its
-    activations are rounded to `ranges`. It learns from random training images, `BATCH` in each of `steps`, without them
-    `STEPS`; its weights are rounded to numbers up to `highest_weight`. With `checkpoint` it goes on from there if it was cut off, and ends with the very weights of one that was
-    not (on the CPU with the same number of threads).
+    activations are rounded to `ranges`, its weights to numbers up to `highest_weight`. It learns from random training
+    images, `BATCH` in each of `steps`, without them `STEPS`. With `checkpoint` it goes on from there if it was cut off,
+    and ends with the very weights of one that was not (on the CPU with the same number of threads).
     """
     steps = STEPS if steps is None else steps
     hardware = _hardware.choose("auto", precision="fp32", channels_last=None)
