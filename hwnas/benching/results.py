@@ -5,6 +5,7 @@ A row of a CSV file is a network: its choices, the accuracy that a search sees, 
 
 import csv
 import gzip
+from bisect import bisect_right
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
@@ -236,10 +237,22 @@ def _shares(values: "Array", *, of: float) -> "Array":
 def hypervolumes(gain: "Array", latency: "Array") -> "Array":
     """Return the area that the first 1, 2, ... n points dominate, in the square between 0 and 1; arrays [n].
 
-    Of each point the gain, which is to be large, and the latency, which is to be small.
+    Of each point the gain, which is to be large, and the latency, which is to be small. The front is kept, by rising
+    latency, so that a point costs a search in it and, once, its own removal: O(n log n) for all.
     """
-    order = np.argsort(latency, kind="stable")
-    widths = np.diff(np.append(latency[order], 1.0))
-    is_there = order <= np.arange(len(order))[:, None]  # [evaluations, points]
-    area: Array = np.maximum.accumulate(np.where(is_there, gain[order], 0.0), axis=1) @ widths
-    return area
+    latencies: list[float] = []
+    gains: list[float] = []
+    area, areas = 0.0, np.empty(len(gain))
+    for number, (height, left) in enumerate(zip(gain.tolist(), latency.tolist(), strict=True)):
+        begin = bisect_right(latencies, left)
+        covered = gains[begin - 1] if begin else 0.0  # by what is as fast, or faster
+        if height > covered:
+            end, at = begin, left
+            while end < len(gains) and gains[end] <= height:
+                area += (latencies[end] - at) * (height - covered)
+                at, covered, end = latencies[end], gains[end], end + 1
+            area += ((latencies[end] if end < len(gains) else 1.0) - at) * (height - covered)
+            begin -= begin > 0 and latencies[begin - 1] == left
+            latencies[begin:end], gains[begin:end] = [left], [height]
+        areas[number] = area
+    return areas

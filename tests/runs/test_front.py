@@ -37,3 +37,14 @@ def test_the_ranking_takes_front_after_front_and_every_point_once(found: list[tu
 
 def test_the_most_accurate_point_comes_first() -> None:
     assert ranking(np.array([0.1, 0.9, 0.5]), np.array([1.0, 3.0, 2.0]), count=2).tolist() == [1, 0]
+
+
+@given(points, st.integers(1, 40))
+def test_what_is_not_a_number_is_in_no_front_and_in_no_ranking(found: list[tuple[int, int]], count: int) -> None:
+    accuracy, latency = np.array(found, dtype=float).T
+    accuracy[::3], latency[1::4] = np.nan, np.inf
+    finite = set(np.flatnonzero(np.isfinite(accuracy) & np.isfinite(latency)).tolist())
+    assert set(pareto_front(accuracy, latency).tolist()) <= finite
+    order = ranking(accuracy, latency, count=count).tolist()
+    assert len(order) == len(set(order)) == min(count, len(finite))
+    assert set(order) <= finite
