@@ -9,7 +9,11 @@ from .errors import InputError as InputError
 from .errors import TableError as TableError
 from .errors import TrainingError as TrainingError
 from .errors import UnknownNameError as UnknownNameError
+from .latency.checking import CheckedTable as CheckedTable
+from .latency.comparing import ComparedTables as ComparedTables
+from .latency.merge import MergedTable as MergedTable
 from .latency.profiling import Profiled as Profiled
+from .latency.showing import ShownTable as ShownTable
 from .runs.trial import Candidate as Candidate
 from .searching.loop import Searched as Searched
 from .support.version import __version__ as __version__
@@ -30,10 +34,6 @@ from .verbs.report import report as report
 from .verbs.run import Ran as Ran
 from .verbs.run import run as run
 from .verbs.search import search as search
-from .verbs.tables import CheckedTable as CheckedTable
-from .verbs.tables import ComparedTables as ComparedTables
-from .verbs.tables import MergedTable as MergedTable
-from .verbs.tables import ShownTable as ShownTable
 from .verbs.tables import tables_check as tables_check
 from .verbs.tables import tables_diff as tables_diff
 from .verbs.tables import tables_merge as tables_merge

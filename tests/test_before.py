@@ -54,7 +54,7 @@ def test_a_latency_table_is_shown_and_fine() -> None:
     assert all(network.other.load_ms for network in shown.network_rows)
     assert 0 < shown.prediction_error < 1
     assert set(shown.rewrites) == {"split-depthwise"}
-    assert shown.conditions["runtime_version"].startswith("ai-edge-litert")
+    assert shown.conditions.runtime_version.startswith("ai-edge-litert")
     (checked,) = hwnas.tables_check(["host/tflite-fp32-1t"])
     assert checked.fine, checked.problem
 

@@ -17,7 +17,7 @@ from conftest import write_images
 from hwnas.latency.table import LatencyTable
 from hwnas.runs.run import Run
 
-HWNAS = [sys.executable, "-m", "hwnas"]
+HWNAS = [sys.executable, "-m", "hwnas.cli"]
 SPACE = ["--cells", "1", "--filters", "4"]
 TABLE = Path("latency_tables/host/tflite-fp32-1t.json")
 RUN = Path("runs/a")

@@ -50,7 +50,7 @@ def command(out: Path, *, workers: int, trials: int, more: tuple[str, ...] = ())
         "workers": str(workers),
     }
     typed = [f"--{name}={value}" for name, value in options.items()]
-    return [sys.executable, "-m", "hwnas", "search", "--predicted", *typed, *more]
+    return [sys.executable, "-m", "hwnas.cli", "search", "--predicted", *typed, *more]
 
 
 @contextmanager
@@ -172,7 +172,7 @@ def test_workers_end_with_the_search_that_started_them_and_nothing_is_lost(
 def test_what_a_worker_fails_with_is_raised_and_stops_the_others() -> None:
     others = children(os.getpid())  # such as what multiprocessing keeps
     with pytest.raises(HwnasError, match=r"must be a run's folder; it has no settings\.json"):
-        supervise("search", {"folder": "nowhere", "since": 0}, count=2, on_look=lambda: None)
+        supervise({"folder": "nowhere", "since": 0}, count=2, on_look=lambda: None)
     assert set(children(os.getpid())) <= set(others)
 
 
@@ -187,7 +187,7 @@ def test_workers_are_not_replaced_for_ever(monkeypatch: pytest.MonkeyPatch) -> N
             killed.add(worker)
 
     with pytest.raises(HwnasError, match=r"again and again; got one more that was ended by SIGKILL"):
-        supervise("search", {"folder": "nowhere", "since": 0}, count=1, on_look=kill)
+        supervise({"folder": "nowhere", "since": 0}, count=1, on_look=kill)
     assert len(killed) == 4
 
 

@@ -180,6 +180,7 @@ def _fine_tuned_weights(model: _Model, network: "Network", dataset: "Dataset", c
             model.ranges,
             dataset,
             reading=model.reading,
+            highest_weight=format_.HIGHEST_WEIGHT,
             checkpoint=checkpoint,
             on_step=steps.at,
         )

@@ -62,7 +62,7 @@ class _Verb:
     def command(self) -> Any:
         """The command that has the verb's options, as typer makes it."""
         from hwnas.cli.options import parameters
-        from hwnas.support import options_of
+        from hwnas.verbs._takes import options_of
 
         def run(context: typer.Context, **options: Any) -> None:
             if context.invoked_subcommand is None:

@@ -1,14 +1,22 @@
 """Prints what `hwnas profile` and `hwnas tables` return."""
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from hwnas.cli.show import print_table
 from hwnas.support import commands
 
 if TYPE_CHECKING:
-    from hwnas.latency import OtherCosts, Profiled
-    from hwnas.verbs.tables import CheckedTable, ComparedTables, MergedTable, NetworkEntry, ShownTable
+    from hwnas.latency import (
+        CheckedTable,
+        ComparedTables,
+        Conditions,
+        MergedTable,
+        NetworkEntry,
+        OtherCosts,
+        Profiled,
+        ShownTable,
+    )
 
 _FEW = 3  # names that are printed of many
 _CONDITIONS = {  # of a table, and how they are printed
@@ -56,7 +64,7 @@ def _lines(table: "ShownTable") -> list[str]:
     lines = [table.problem] * bool(table.problem)
     if table.entries is None or table.conditions is None:
         return lines
-    lines += [_conditions(table.conditions)] * bool(table.conditions)
+    lines += filter(None, [_conditions(table.conditions)])
     kinds = ", ".join(f"{count} {kind}" for kind, count in table.entries.items())
     lines.append(f"{sum(table.entries.values())} entries{f': {kinds}' if kinds else ''}")
     if table.median_spread is not None:
@@ -96,9 +104,10 @@ def _other_costs(other: "OtherCosts") -> str:
     return ", ".join(words.format(cost / unit) for words, cost, unit in costs if cost is not None)
 
 
-def _conditions(conditions: Mapping[str, Any]) -> str:
+def _conditions(conditions: "Conditions") -> str:
     """Return the conditions that say most, in a line."""
-    return ", ".join(words.format(conditions[name]) for name, words in _CONDITIONS.items() if conditions.get(name))
+    known = {name: getattr(conditions, name) for name in _CONDITIONS}
+    return ", ".join(_CONDITIONS[name].format(value) for name, value in known.items() if value)
 
 
 def _few(names: Sequence[str]) -> str:

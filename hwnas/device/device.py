@@ -98,8 +98,8 @@ class Device(BaseModel):
 
 def folders(kind: Literal["devices", "latency_tables"]) -> list[Path]:
     """Return where files of this kind are looked for: the user's own folder first, then those that hwnas ships."""
-    found = [root() / kind, *(shipped / kind for shipped in _SHIPPED)]
-    return [folder for folder in dict.fromkeys(found) if folder.is_dir()]
+    candidates = [root() / kind, *(shipped / kind for shipped in _SHIPPED)]
+    return [folder for folder in dict.fromkeys(candidates) if folder.is_dir()]
 
 
 def load_device(name: str) -> Device:

@@ -3,6 +3,7 @@
 A format is a module with
     SUFFIX                                              of its files, as in ".tflite"
     FACTS                                               by precision, as in fp32: what a card says of its files
+    HIGHEST_WEIGHT                                      of int8: weights are rounded to -HIGHEST_WEIGHT..HIGHEST_WEIGHT
     REWRITES                                            by name: other operators in the place of a layer's own
     lower(graph, *, without) -> Graph                   the layers that the runtime executes; a latency table's entries
     write(graph, weights, *, metadata, ranges, precision, uint8_input, batch, without) -> bytes
@@ -65,6 +66,7 @@ class Format(Protocol):
     SUFFIX: str
     FACTS: Mapping[str, Mapping[str, Any]]
     REWRITES: Mapping[str, Rewrite]
+    HIGHEST_WEIGHT: int
 
     def lower(self, graph: Graph, *, without: Collection[str] = ()) -> Graph:
         """Return the layers that this runtime executes: ReLU fused where it fuses, operators split where faster.

@@ -1,7 +1,9 @@
 """Full int8 for .onnx files: QDQ, the numbers those of onnxruntime's `quantize_static`.
 
 Activations are uint8 with a scale and a zero point each, weights int8 with a scale per output channel (u8s8: s8s8 runs
-half as fast on x86), biases int32. Max pooling and shifts copy numbers, so they write in the scale that they read.
+half as fast on x86), biases int32. Weights have 7 bits: on x86 without VNNI two products are added in 16 bits, which
+2 x 255 x 127 overflows; it is clipped, and networks came out wrong by two thirds of their largest output. Max pooling
+and shifts copy numbers, so they write in the scale that they read.
 
 onnxruntime's `QDQQuantizer` would take ranges as well, but takes 2 s for 94 layers, and more than in proportion. And
 ONNX Runtime has no int8 kernel for HardSigmoid and for a ReLU by itself, and a slow one for AveragePool: what is
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 
 SCALES = "scales"  # in the metadata of a layer by itself: scale and zero point of its inputs and output, by name
 _HIGHEST = 255
-_HIGHEST_WEIGHT = 127
+HIGHEST_WEIGHT = 64  # where there are no instructions for it, ONNX Runtime adds two products of u8 x s8 in 16 bits
 _CLIPS = frozenset({"conv", "linear", "add", "mul", "mean", "concat", "avg_pool"})  # what rescales may clip as well
 _MOST_BIAS = 2**30  # half of what int32 holds, as the accumulator adds to it
 
@@ -166,11 +168,11 @@ class Int8Writer(Writer):
         """Add a weight, a scale for each output channel, and a bias; return the names of their values."""
         input_step = self.scales[layer.inputs[0]].step
         largest = np.abs(weight).max(axis=tuple(range(1, weight.ndim))).astype(np.float64)
-        steps = largest / _HIGHEST_WEIGHT
+        steps = largest / HIGHEST_WEIGHT
         steps[steps < np.finfo(np.float32).tiny] = 1.0
         # a tiny weight beside a bias: the bias must be held as well
         steps = np.maximum(steps, np.abs(bias) / (input_step * _MOST_BIAS)).astype(np.float32)
-        numbers = np.rint(weight / steps.reshape(-1, *[1] * (weight.ndim - 1))).clip(-_HIGHEST_WEIGHT, _HIGHEST_WEIGHT)
+        numbers = np.rint(weight / steps.reshape(-1, *[1] * (weight.ndim - 1))).clip(-HIGHEST_WEIGHT, HIGHEST_WEIGHT)
         bias_steps = np.float32(input_step) * steps
         biases = np.rint(bias / bias_steps.astype(np.float64)).astype(np.int32)
         return [

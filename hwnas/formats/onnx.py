@@ -16,6 +16,7 @@ from onnx import TensorProto, checker, defs, helper
 
 from hwnas.errors import ExportError
 from hwnas.formats import Model, Rewrite, batches, check_calibration, not_written, range_of, unloadable
+from hwnas.formats._onnx_int8 import HIGHEST_WEIGHT as HIGHEST_WEIGHT
 from hwnas.formats._onnx_int8 import SCALES, Int8Writer
 from hwnas.formats._onnx_writer import Writer
 from hwnas.formats._quantisation import Quantisation

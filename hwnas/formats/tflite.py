@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from hwnas.formats import Array, Ranges, Weights
 
 SUFFIX = ".tflite"
+HIGHEST_WEIGHT = 127
 FACTS = {
     "fp32": {"input": "NHWC float32", "batch": 1},
     "fp16": {"input": "NHWC float32", "batch": 1},

@@ -97,9 +97,9 @@ class CellCosts(CostModel):
             codes = np.array([rows])
             reads_previous = bool(_reads_previous(codes)[0])
             branches = self._branch_costs(reads_previous, alone=blocks == 1)
-            own = np.tensordot(self._counts(codes)[0], branches, axes=1)
+            exchanged = np.tensordot(self._counts(codes)[0], branches, axes=1)
             totals = np.array([self._total(CellNetwork(cell, scale)) for scale in self.scales])
-            self._rests[way, blocks] = totals.reshape(-1, COSTS) - own
+            self._rests[way, blocks] = totals.reshape(-1, COSTS) - exchanged
         return self._rests[way, blocks]
 
     def _representative(self, way: int, blocks: int) -> Cell:

@@ -1,6 +1,8 @@
 """From what a network's operators cost alone to what the network takes: the correction, fitted to timed networks."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -85,7 +87,7 @@ def fit_correction(terms: "Array", measured_ms: "Array") -> Correction:
 
     if not len(terms):
         return Correction()
-    fits = [_Fit.of(terms @ together / measured_ms[:, None], together, p) for together in _summed() for p in _PENALTIES]
+    fits = chain.from_iterable(_fits(terms @ together / measured_ms[:, None], together) for together in _summed())
     best = min(fits, key=lambda fit: fit.score)
     error = float(np.quantile(np.abs(best.errors), 0.9)) if len(terms) > 1 else Correction().error
     return Correction(tuple(best.weights.tolist()), error=error, networks=len(terms))
@@ -115,22 +117,24 @@ class _Fit:
 
         return float(np.mean(np.minimum(self.errors**2, _OUTLIER**2)))
 
-    @classmethod
-    def of(cls, shares: "Array", together: "Array", penalty: float) -> "_Fit":
-        """Fit weights of summed terms, which are shares of the networks' latencies: [networks, terms]."""
-        import numpy as np
 
-        size = np.abs(shares).mean(axis=0) + 1e-12  # of each term in a network: a unit for its weight
-        plain = np.array(PLAIN_SUM) @ together / together.sum(axis=0) * size
-        weights, leverage = _ridge(shares / size, plain, penalty)
-        residual = (1.0 - shares / size @ weights) / (1.0 - leverage)  # as of a fit without it, without fitting anew
-        return cls(together @ (weights / size), residual / (1.0 - residual))
+def _fits(shares: "Array", together: "Array") -> "Iterator[_Fit]":
+    """Yield the fits, one for each penalty, of summed terms that are shares of the latencies: [networks, terms].
 
-
-def _ridge(shares: "Array", plain: "Array", penalty: float) -> "tuple[Array, Array]":
-    """Return the weights that make the shares' sums 1, drawn towards the plain ones, and each network's leverage."""
+    The weights make the shares' sums 1 and are drawn towards the plain ones. In the axes of the shares' own scatter a
+    penalty is a number to add, so that more networks cost little more.
+    """
     import numpy as np
 
-    gram = shares.T @ shares + penalty * np.eye(len(plain))
-    weights = plain + np.linalg.solve(gram, shares.T @ (1.0 - shares @ plain))
-    return weights, np.einsum("ij,ji->i", shares, np.linalg.solve(gram, shares.T))
+    size = np.abs(shares).mean(axis=0) + 1e-12  # of each term in a network: a unit for its weight
+    shares, occurs = shares / size, shares.any(axis=0)
+    plain = np.array(PLAIN_SUM) @ together / together.sum(axis=0) * size
+    scatter, axes = np.linalg.eigh(shares.T @ shares)
+    turned, wanted = shares @ axes, 1.0 - shares @ plain
+    pull, lever = turned.T @ wanted, turned**2
+    for penalty in _PENALTIES:
+        freed = 1.0 / (np.maximum(scatter, 0.0) + penalty)
+        step = freed * pull
+        residual = (wanted - turned @ step) / (1.0 - lever @ freed)  # as of a fit without it, without fitting anew
+        weights = plain + np.where(occurs, axes @ step, 0.0)
+        yield _Fit(together @ (weights / size), residual / (1.0 - residual))

@@ -112,7 +112,7 @@ def compute_models(
             seen: list[Conditions] = []
             heard = Heard(seen.append, None, {})
             computed = results_of(lines, len(models), where=where, heard=heard, parse=computed_of)
-            return {one.name: dataclasses.replace(one, runtime=seen[0].runtime_version) for one in computed}
+            return {model.name: dataclasses.replace(model, runtime=seen[0].runtime_version) for model in computed}
 
 
 def read_conditions(device: Device, setting: Setting) -> Conditions:
@@ -191,7 +191,7 @@ def time_beside(
             attempts=1 if references else _ATTEMPTS,  # once: so that all have the same rounds
             seed=seed,
         )
-        timed = {one.name: one for one in timings}
+        timed = {model.name: model for model in timings}
     if not references or table is None or table.canary_ms is None:
         return list(timed.values())
     ratios = [
@@ -199,8 +199,8 @@ def time_beside(
     ]
     canary_ms = tuple(table.canary_ms * statistics.median(one_round) for one_round in zip(*ratios, strict=True))
     return [
-        dataclasses.replace(one, measurement=dataclasses.replace(one.measurement, canary_ms=canary_ms))
-        for one in map(timed.__getitem__, models)
+        dataclasses.replace(model, measurement=dataclasses.replace(model.measurement, canary_ms=canary_ms))
+        for model in map(timed.__getitem__, models)
     ]
 
 

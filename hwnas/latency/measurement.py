@@ -122,7 +122,7 @@ class OtherCosts:
         What disturbs makes times longer; memory that was used before and is free makes sizes smaller.
         """
         best = {"file_bytes": max, "peak_memory_bytes": max, "load_ms": min, "first_ms": min}
-        both = {name: [getattr(one, name) for one in (earlier, self)] for name in best}
+        both = {name: [getattr(costs, name) for costs in (earlier, self)] for name in best}
         known = {name: [cost for cost in costs if cost is not None] for name, costs in both.items()}
         return OtherCosts(**{name: best[name](costs, default=None) for name, costs in known.items()})
 

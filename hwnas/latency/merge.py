@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hwnas.errors import TableError
@@ -21,6 +22,39 @@ class Difference:
     b: Any
 
 
+@dataclass(frozen=True, slots=True)
+class MergedTable:
+    """What went into a merged table; `common` entries and networks have the rounds of both."""
+
+    table: str
+    entries: int
+    common_entries: int
+    networks: int
+    common_networks: int
+    unstable: int
+
+
+def merge_files(first: Path, second: Path, out: Path) -> MergedTable:
+    """Write a table of what two files have; raises TableError, naming the fields, where they do not go together."""
+    from hwnas.latency.table import LatencyTable
+
+    merged = LatencyTable.read(first)
+    entries, networks = len(merged.entries), len(merged.networks)
+    other = LatencyTable.read(second)
+    check_comparable(merged, other)
+    merge_into(merged, other)
+    merged.path = out
+    merged.save()
+    return MergedTable(
+        table=str(out),
+        entries=len(merged.entries),
+        common_entries=entries + len(other.entries) - len(merged.entries),
+        networks=len(merged.networks),
+        common_networks=networks + len(other.networks) - len(merged.networks),
+        unstable=sum(entry.unstable for entry in merged.entries.values()),
+    )
+
+
 def check_comparable(a: "LatencyTable", b: "LatencyTable") -> None:
     """Raise TableError, naming the fields and both values, for tables whose figures cannot be put together."""
     if differences := differences_of(a, b):
@@ -34,13 +68,13 @@ def check_comparable(a: "LatencyTable", b: "LatencyTable") -> None:
 def differences_of(a: "LatencyTable", b: "LatencyTable") -> list[Difference]:
     """Return what must agree for two tables to be comparable, and does not."""
     heads = [_comparable(table) for table in (a, b)]
-    found = [
+    differences = [
         Difference(field, *(head.get(field) for head in heads))
         for field in dict.fromkeys([*heads[0], *heads[1]])
         if heads[0].get(field) != heads[1].get(field)
     ]
     canaries = [_canary(table) for table in (a, b)]
-    return found + [Difference("canary", *canaries)] * (None not in canaries and canaries[0] != canaries[1])
+    return differences + [Difference("canary", *canaries)] * (None not in canaries and canaries[0] != canaries[1])
 
 
 def _comparable(table: "LatencyTable") -> Mapping[str, Any]:
@@ -50,7 +84,7 @@ def _comparable(table: "LatencyTable") -> Mapping[str, Any]:
 def _canary(table: "LatencyTable") -> bool | None:
     """Return whether a table's rounds were timed beside a canary; None where it has none."""
     measured = [*table.entries.values(), *(network.measurement for network in table.networks)]
-    return any(one.canary_ms for one in measured) if measured else None
+    return any(measurement.canary_ms for measurement in measured) if measured else None
 
 
 def merge_into(table: "LatencyTable", other: "LatencyTable") -> None:

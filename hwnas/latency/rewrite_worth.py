@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hwnas import formats
+from hwnas.formats import rewritten_layers, without_rewrite
 
 if TYPE_CHECKING:
     from hwnas.device import Device, Setting
     from hwnas.network import Graph
-from hwnas.formats import rewritten_layers, without_rewrite
 
 _NETWORKS = 4  # that a choice is made by
 _ROUNDS = 6
@@ -42,14 +42,15 @@ def measure_rewrites(device: "Device", setting: "Setting", graphs: "Sequence[Gra
             if not names:
                 continue
             files: dict[str, Path] = {}
-            for one, there in {_WITH: setting, **{name: without_rewrite(setting, name) for name in names}}.items():
-                folder = Path(temporary) / f"{number}-{one}"
+            variants = {_WITH: setting, **{name: without_rewrite(setting, name) for name in names}}
+            for name, variant in variants.items():
+                folder = Path(temporary) / f"{number}-{name}"
                 folder.mkdir()
-                lowered = formats.get(there.runtime).lower(graph, without=there.without)
-                files |= write_models({one: lowered}, there, folder)
+                lowered = formats.get(variant.runtime).lower(graph, without=variant.without)
+                files |= write_models({name: lowered}, variant, folder)
             for name, worth in compare_rewrites(device, setting, files.pop(_WITH), files).items():
                 ratios.setdefault(name, []).append(worth.ratio)
-    return {name: statistics.median(found) for name, found in ratios.items()}
+    return {name: statistics.median(of_networks) for name, of_networks in ratios.items()}
 
 
 def compare_rewrites(device: "Device", setting: "Setting", file: Path, others: Mapping[str, Path]) -> dict[str, Worth]:
@@ -61,14 +62,14 @@ def compare_rewrites(device: "Device", setting: "Setting", file: Path, others: M
 
     files = {_WITH: file, **others}
     timings = time_models(device, setting, files, rounds=_ROUNDS, group=len(files), attempts=1)
-    timed = {one.name: one.measurement for one in timings}
-    mine = timed[_WITH]
+    timed = {model.name: model.measurement for model in timings}
+    rewritten = timed[_WITH]
     return {
         name: Worth(
-            mine.ms,
+            rewritten.ms,
             timed[name].ms,
             statistics.median(
-                ms / other for ms, other in zip(mine.round_medians_ms, timed[name].round_medians_ms, strict=True)
+                ms / other for ms, other in zip(rewritten.round_medians_ms, timed[name].round_medians_ms, strict=True)
             ),
         )
         for name in others

@@ -30,8 +30,8 @@ def fit_slowness(measured: "Sequence[Measurement]", canary_ms: float) -> dict[fl
     """
     samples = [
         (model, canary, median)
-        for model, one in enumerate(measured)
-        for canary, median in zip(one.canary_ms, one.round_medians_ms)  # noqa: B905  there may be no canary
+        for model, measurement in enumerate(measured)
+        for canary, median in zip(measurement.canary_ms, measurement.round_medians_ms)  # noqa: B905  canaries may lack
     ]
     if not samples:
         return {}
@@ -39,12 +39,12 @@ def fit_slowness(measured: "Sequence[Measurement]", canary_ms: float) -> dict[fl
     names, rounds = np.unique(canaries, return_inverse=True)
     told_by_canary = np.log(names / canary_ms)
     many = np.bincount(rounds) >= _FEW
-    found = told_by_canary
+    slowness = told_by_canary
     for _ in range(_STEPS):
-        own = _medians(np.log(medians) - found[rounds], models)
-        found = np.where(many, _medians(np.log(medians) - own[models], rounds), told_by_canary)
-        found = found - np.where(many, np.median((found - told_by_canary)[many]) if many.any() else 0.0, 0.0)
-    return dict(zip(names.tolist(), np.exp(found).tolist(), strict=True))
+        model_ms = _medians(np.log(medians) - slowness[rounds], models)
+        slowness = np.where(many, _medians(np.log(medians) - model_ms[models], rounds), told_by_canary)
+        slowness = slowness - np.where(many, np.median((slowness - told_by_canary)[many]) if many.any() else 0.0, 0.0)
+    return dict(zip(names.tolist(), np.exp(slowness).tolist(), strict=True))
 
 
 def _medians(values: "Array", groups: "Numbers") -> "Array":
@@ -54,5 +54,5 @@ def _medians(values: "Array", groups: "Numbers") -> "Array":
     first = np.cumsum(sizes) - sizes
     lower, upper = (first + np.maximum(sizes - 1, 0) // 2, first + sizes // 2)
     ranked = values[order]
-    found = (ranked[np.minimum(lower, len(ranked) - 1)] + ranked[np.minimum(upper, len(ranked) - 1)]) / 2
-    return np.where(sizes > 0, found, np.nan)
+    medians = (ranked[np.minimum(lower, len(ranked) - 1)] + ranked[np.minimum(upper, len(ranked) - 1)]) / 2
+    return np.where(sizes > 0, medians, np.nan)

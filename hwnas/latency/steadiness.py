@@ -57,9 +57,9 @@ def judge(table: LatencyTable) -> Steadiness:
     unstable = sum(entry.unstable for entry in table.entries.values()) / max(1, len(table.entries))
     session = table.sessions[-1] if table.sessions else None
     drift = table.drift
-    found = list(_reasons(drift, unstable, session))
-    reasons = [reason for reason, _ in found]
-    remedies = list(dict.fromkeys(remedy for _, remedy in found)) + [f"then type: {again(table)}"] * bool(found)
+    causes = list(_reasons(drift, unstable, session))
+    reasons = [reason for reason, _ in causes]
+    remedies = list(dict.fromkeys(remedy for _, remedy in causes)) + [f"then type: {again(table)}"] * bool(causes)
     if session is None:
         return Steadiness(drift, unstable, reasons=reasons, remedies=remedies)
     return Steadiness(
@@ -83,7 +83,7 @@ def again(table: LatencyTable) -> str:
         return f"{command} --fresh"
     last = table.sessions[-1]
     measured = [*table.entries.values(), *(network.measurement for network in table.networks)]
-    which = "--unstable" if any(one.unstable for one in measured) else "--fresh"
+    which = "--unstable" if any(measurement.unstable for measurement in measured) else "--fresh"
     skeleton = "".join(f" --skeleton {name}" for name in last.scales.get("skeleton", [])[:1])
     return (
         f"{command} --space {last.space} --cells {_listed(last, 'cells')} --filters {_listed(last, 'filters')} "
@@ -122,5 +122,5 @@ def _slowest(conditions: Conditions) -> float | None:
 
 def _pair(words: str, pair: tuple[Any, Any]) -> str:
     """Return what was before and after in words; once where it is the same, nothing where it is unknown."""
-    told = list(dict.fromkeys(words.format(value) for value in pair if value is not None))
-    return " before, ".join(told) + " after" * (len(told) > 1)
+    words_of_each = list(dict.fromkeys(words.format(value) for value in pair if value is not None))
+    return " before, ".join(words_of_each) + " after" * (len(words_of_each) > 1)

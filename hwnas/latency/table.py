@@ -97,7 +97,7 @@ class LatencyTable:
 
     def _canaries_ms(self) -> list[float]:
         measured = [*self.entries.values(), *(network.measurement for network in self.networks)]
-        return [ms for one in measured for ms in one.canary_ms]
+        return [ms for measurement in measured for ms in measurement.canary_ms]
 
     def network(self, architecture: Architecture) -> Measurement | None:
         """Return what was measured of a whole network, if anything."""

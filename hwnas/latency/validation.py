@@ -37,13 +37,14 @@ class Validation:
     noise_within_10: float
 
     def __str__(self) -> str:
-        own, noise = (
+        predicted, noise = (
             f"{self.within_5:.0%}, {self.within_10:.0%}",
             f"{self.noise_within_5:.0%}, {self.noise_within_10:.0%}",
         )
         return (
-            f"{self.networks} other networks, shares predicted within 5 and 10 %: {own}; of the device's own noise: "
-            f"{noise}; of a plain sum within 10 %: {self.sum_within_10:.0%}; rank correlation {self.spearman:.3f}"
+            f"{self.networks} other networks, shares predicted within 5 and 10 %: {predicted}; of the device's own "
+            f"noise: {noise}; of a plain sum within 10 %: {self.sum_within_10:.0%}; "
+            f"rank correlation {self.spearman:.3f}"
         )
 
 

@@ -86,7 +86,7 @@ class Graph:
         for position, layer in enumerate(self.layers):
             for source in dict.fromkeys(layer.inputs):
                 readers[source].append(position)
-        return tuple(tuple(found) for found in readers)
+        return tuple(tuple(positions) for positions in readers)
 
     @cached_property
     def mult_adds(self) -> int:
@@ -106,13 +106,13 @@ class Graph:
         """
         last_use = [readers[-1] if readers else position for position, readers in enumerate(self.consumers)]
         last_use[-1] = len(self.layers)
-        alive, found = 0, []
+        alive, most = 0, []
         for position, layer in enumerate(self.layers):
             alive += 4 * prod(layer.shape)
-            found.append(alive)
+            most.append(alive)
             ended = {source for source in (*layer.inputs, position) if last_use[source] <= position}
             alive -= sum(4 * prod(self.layers[source].shape) for source in ended)
-        return tuple(found)
+        return tuple(most)
 
     @property
     def peak_activation_bytes(self) -> int:
@@ -334,8 +334,8 @@ class Builder:
         kept = sorted(needed)
         position_of = {old: new for new, old in enumerate(kept)}
         layers = (self._layers[old] for old in kept)
-        found = tuple(_reading(layer, tuple(position_of[s] for s in layer.inputs)) for layer in layers)
-        return Graph(found, norm_epsilon, None if auxiliary is None else position_of.get(auxiliary))
+        wired = tuple(_reading(layer, tuple(position_of[s] for s in layer.inputs)) for layer in layers)
+        return Graph(wired, norm_epsilon, None if auxiliary is None else position_of.get(auxiliary))
 
 
 def _size_after(size: int, kernel: int, stride: int, dilation: int, padding: Padding) -> int:

@@ -63,10 +63,10 @@ def steps(operation: str) -> tuple[Step, ...]:
     Raises UnknownNameError, which lists the known forms.
     """
     match = _PATTERN.fullmatch(operation)
-    found = _family(match["family"], (int(match["h"]), int(match["w"])), match["rest"]) if match else None
-    if found is None:
+    known = _family(match["family"], (int(match["h"]), int(match["w"])), match["rest"]) if match else None
+    if known is None:
         raise UnknownNameError("operation", operation, _EXAMPLES, hint="K is an odd number")
-    return found
+    return known
 
 
 def _family(family: str, kernel: tuple[int, int], rest: str) -> tuple[Step, ...] | None:

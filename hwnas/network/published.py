@@ -1,20 +1,14 @@
 """Published networks by name: points of the spaces, to be described and timed beside what a search finds."""
 
-from typing import TYPE_CHECKING
-
-from hwnas.network.graph import Activation, Padding
-from hwnas.network.kinds.chain import Chain, InvertedResidual
-from hwnas.network.scale import Scale
-
-if TYPE_CHECKING:
-    pass
-
 from dataclasses import replace
 
 from hwnas.errors import UnknownNameError
 from hwnas.network.architecture import Architecture
 from hwnas.network.cell import Cell
+from hwnas.network.graph import Activation, Padding
 from hwnas.network.kinds.cells import CellNetwork
+from hwnas.network.kinds.chain import Chain, InvertedResidual
+from hwnas.network.scale import Scale
 
 
 def divisible_by_8(channels: float) -> int:

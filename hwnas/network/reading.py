@@ -39,9 +39,9 @@ def read_as(kind: Callable[..., _T], value: Any, *, rule: str) -> _T:
         record: _T = _reader(kind).validate_json(json.dumps(value, default=str), strict=True)
     except ValidationError as error:
         faults = {_place(fault): _in_words(fault) for fault in error.errors()}
-        told = [f"{place} {words}".strip() for place, words in faults.items()]
-        more = f"; and {len(told) - _MOST} more" if len(told) > _MOST else ""
-        raise InputError(f"{rule}: {'; '.join(told[:_MOST])}{more}") from None
+        broken = [f"{place} {words}".strip() for place, words in faults.items()]
+        more = f"; and {len(broken) - _MOST} more" if len(broken) > _MOST else ""
+        raise InputError(f"{rule}: {'; '.join(broken[:_MOST])}{more}") from None
     return record
 
 

@@ -20,7 +20,6 @@ from hwnas.training import Curve, Look
 
 if TYPE_CHECKING:
     import optuna
-    from optuna.distributions import CategoricalDistribution
     from optuna.trial import FrozenTrial
 
 TARGET = "target"  # the parameter that is the latency target, a share of the cap
@@ -198,21 +197,13 @@ class OpenTrial:
     def __init__(
         self, trial: "optuna.Trial", together: "Callable[[], AbstractContextManager[None]]" = nullcontext
     ) -> None:
-        self._trial, self._together = trial, together
+        self.optuna, self._together = trial, together
         self.number = trial.number
 
     @property
     def record(self) -> TrialRecord:
         """What the study has of it now."""
-        return TrialRecord.of(self._trial.study._storage.get_trial(self._trial._trial_id))
-
-    def choose(self, distributions: "Mapping[str, CategoricalDistribution]") -> None:
-        """Let the study's sampler choose; raises what that raises."""
-        first, *others = distributions
-        self._trial.suggest_categorical(first, list(distributions[first].choices))  # now the sampler thinks
-        with self._together():
-            for name in others:
-                self._trial.suggest_categorical(name, list(distributions[name].choices))
+        return TrialRecord.of(self.optuna.study._storage.get_trial(self.optuna._trial_id))
 
     def deploy(
         self,
@@ -234,8 +225,8 @@ class OpenTrial:
             if measured_ms is not None:
                 self._note(measured_ms=measured_ms)
             for name, excess in excesses.items():
-                if name not in self._trial.constraints:
-                    self._trial.set_constraint(name, excess)
+                if name not in self.optuna.constraints:
+                    self.optuna.set_constraint(name, excess)
             if left_out:
                 self._note(left_out=left_out)
 
@@ -274,23 +265,23 @@ class OpenTrial:
 
     def tell(self, accuracy: float, latency_ms: float) -> None:
         """End it as trained."""
-        self._trial.study.tell(self._trial, [accuracy, latency_ms])
+        self.optuna.study.tell(self.optuna, [accuracy, latency_ms])
 
     def tell_left_out(self) -> None:
         """End it as left out."""
         from optuna.trial import TrialState
 
-        self._trial.study.tell(self._trial, state=TrialState.PRUNED)
+        self.optuna.study.tell(self.optuna, state=TrialState.PRUNED)
 
     def fail(self) -> None:
         """End it without a candidate."""
         from optuna.trial import TrialState
 
-        self._trial.study.tell(self._trial, state=TrialState.FAIL)
+        self.optuna.study.tell(self.optuna, state=TrialState.FAIL)
 
     def _note(self, **attributes: Any) -> None:
         for name, value in attributes.items():
-            self._trial.set_user_attr(name, value)
+            self.optuna.set_user_attr(name, value)
 
 
 def scale_of(trial: "FrozenTrial") -> int | None:

@@ -91,9 +91,9 @@ def check_reachable(model: "CostModel", settings: "SearchSettings") -> None:
     As a rule one does at the smallest scale: then the others, of which there are many to walk, need no look.
     """
     space = plugins.load("spaces", settings.space)
-    smallest = model.walked([network] for network in _small_networks(space, model.scales[0]))
+    smallest = model.walked([[network] for network in _small_networks(space, model.scales[0])])
     if (smallest.largest(settings.budget, target_ms=settings.max_latency_ms) < 0).all():
-        networks = zip(*(_small_networks(space, scale) for scale in model.scales), strict=False)
+        networks = list(zip(*(_small_networks(space, scale) for scale in model.scales), strict=False))
         model.check_reachable(model.walked(networks), settings.budget)
 
 

@@ -6,7 +6,7 @@ the device is the machine that trains: latencies are those of a search with one 
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import takewhile
@@ -18,6 +18,7 @@ from hwnas.support import plugins, say
 
 if TYPE_CHECKING:
     import optuna
+    from optuna.distributions import CategoricalDistribution
 
     from hwnas.device import Device
     from hwnas.latency import CostModel
@@ -182,7 +183,7 @@ class Search:
         trial = evaluation.trial
         alone = self.trials.refresh().running == [trial.number]  # then there is nothing that a strategy can wait for
         try:
-            trial.choose(evaluation.candidates.distributions())
+            self._suggest(trial.optuna, evaluation.candidates.distributions())
         except NotYetError:
             if alone:
                 raise
@@ -193,6 +194,14 @@ class Search:
             return True
         self.leases.release(trial.number)
         return False
+
+    def _suggest(self, trial: "optuna.Trial", distributions: "Mapping[str, CategoricalDistribution]") -> None:
+        """Let the sampler choose, and keep all of its choice in the study at once; raises what the sampler raises."""
+        first, *others = distributions
+        trial.suggest_categorical(first, list(distributions[first].choices))  # now the sampler thinks
+        with self.trials.together():
+            for name in others:
+                trial.suggest_categorical(name, list(distributions[name].choices))
 
     def _corrected_costs(self, number: int) -> "tuple[int, CostModel]":
         """Return the costs for the trial of this number: corrected by what the trials before it measured."""

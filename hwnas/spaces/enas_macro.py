@@ -28,12 +28,12 @@ def distributions() -> "dict[str, CategoricalDistribution]":
     """Return what Optuna chooses from: an operation a layer, and whether it skips from each output before its input."""
     from optuna.distributions import CategoricalDistribution
 
-    found: dict[str, CategoricalDistribution] = {}
+    choices: dict[str, CategoricalDistribution] = {}
     for layer in range(1, LAYERS + 1):
-        found[f"layer{layer}_operation"] = CategoricalDistribution(OPERATIONS)
+        choices[f"layer{layer}_operation"] = CategoricalDistribution(OPERATIONS)
         for skip in range(layer - 1):
-            found[f"layer{layer}_skip{skip}"] = CategoricalDistribution((False, True))
-    return found
+            choices[f"layer{layer}_skip{skip}"] = CategoricalDistribution((False, True))
+    return choices
 
 
 def architecture(parameters: Mapping[str, Any], scale: Scale) -> MacroNetwork:

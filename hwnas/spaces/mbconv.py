@@ -12,11 +12,10 @@ from collections.abc import Iterator, Mapping
 from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from hwnas.network import Activation, Chain, InvertedResidual, Scale
+from hwnas.network import Activation, Chain, InvertedResidual, Scale, divisible_by_8
 
 if TYPE_CHECKING:
     from optuna.distributions import CategoricalDistribution
-from hwnas.network import divisible_by_8
 
 KERNELS = (3, 5, 7)
 EXPANSIONS = (3, 4, 6)
@@ -50,12 +49,12 @@ def distributions() -> "dict[str, CategoricalDistribution]":
     """Return what Optuna chooses from; blocks beyond a stage's depth are ignored."""
     from optuna.distributions import CategoricalDistribution
 
-    found: dict[str, CategoricalDistribution] = {}
+    choices: dict[str, CategoricalDistribution] = {}
     for stage in range(1, len(_STAGES) + 1):
-        found[f"stage{stage}_depth"] = CategoricalDistribution(DEPTHS)
+        choices[f"stage{stage}_depth"] = CategoricalDistribution(DEPTHS)
         for block in DEPTHS:
-            found[f"stage{stage}_block{block}"] = CategoricalDistribution(OPERATIONS)
-    return found
+            choices[f"stage{stage}_block{block}"] = CategoricalDistribution(OPERATIONS)
+    return choices
 
 
 def architecture(parameters: Mapping[str, Any], scale: Scale) -> Chain:

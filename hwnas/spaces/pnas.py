@@ -51,12 +51,12 @@ def distributions() -> "dict[str, CategoricalDistribution]":
     """Return what Optuna chooses from: constant names and choices; blocks beyond the chosen number are ignored."""
     from optuna.distributions import CategoricalDistribution
 
-    found: dict[str, CategoricalDistribution] = {"blocks": CategoricalDistribution(range(1, MAX_BLOCKS + 1))}
+    parameters: dict[str, CategoricalDistribution] = {"blocks": CategoricalDistribution(range(1, MAX_BLOCKS + 1))}
     for block in range(1, MAX_BLOCKS + 1):
         for name in _FIELDS:
             choices = OPERATIONS if name.startswith("operation") else range(block + 1)
-            found[f"block{block}_{name}"] = CategoricalDistribution(choices)
-    return found
+            parameters[f"block{block}_{name}"] = CategoricalDistribution(choices)
+    return parameters
 
 
 def code(parameters: Mapping[str, Any]) -> "Codes":
@@ -69,10 +69,10 @@ def code(parameters: Mapping[str, Any]) -> "Codes":
     return canonical(codes, operations=len(OPERATIONS))
 
 
-def parameters(one: "Codes") -> dict[str, Any]:
+def parameters(codes: "Codes") -> dict[str, Any]:
     """Return Optuna's parameters of a code [1, blocks, 4]; unused blocks repeat the first choices."""
-    chosen: dict[str, Any] = {"blocks": one.shape[1]}
-    rows = one[0].tolist() + [[0, 0, 0, 0]] * (MAX_BLOCKS - one.shape[1])
+    chosen: dict[str, Any] = {"blocks": codes.shape[1]}
+    rows = codes[0].tolist() + [[0, 0, 0, 0]] * (MAX_BLOCKS - codes.shape[1])
     for block, row in enumerate(rows, start=1):
         for name, value in zip(_FIELDS, row, strict=True):
             chosen[f"block{block}_{name}"] = OPERATIONS[value] if name.startswith("operation") else value
@@ -115,13 +115,13 @@ def cover(scale: Scale) -> Iterator[Architecture]:
 @cache
 def _covering_cells() -> tuple[Cell, ...]:
     sorts = [(operation, source) for operation in ("separable_3x3", "max_pool_3x3", "identity") for source in (0, 1)]
-    found = [
+    paired = [
         _cell(left, right, OPERATIONS[(i + blocks) % len(OPERATIONS)], blocks)
         for i, left in enumerate(sorts)
         for right in sorts[i:]
         for blocks in range(1, MAX_BLOCKS + 1)
     ]
-    return (*found, *(_cell((operation, 0), (operation, 1), operation, 2) for operation in OPERATIONS))
+    return (*paired, *(_cell((operation, 0), (operation, 1), operation, 2) for operation in OPERATIONS))
 
 
 def _cell(left: Branch, right: Branch, onwards: str, blocks: int) -> Cell:

@@ -21,12 +21,9 @@ from .options import Options as Options
 from .options import PlugIn as PlugIn
 from .options import Shares as Shares
 from .options import WholeNumbers as WholeNumbers
-from .options import apply as apply
 from .options import checked as checked
 from .options import each_option as each_option
 from .options import named_in as named_in
-from .options import options_of as options_of
-from .options import takes as takes
 from .places import root as root
 from .progress import Bar as Bar
 from .progress import bar as bar

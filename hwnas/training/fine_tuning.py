@@ -45,6 +45,7 @@ def fine_tune(
     dataset: "Dataset",
     *,
     reading: Reading,
+    highest_weight: int = _HIGHEST,
     steps: int | None = None,
     checkpoint: Path | None = None,
     on_step: Callable[[int], None] | None = None,
@@ -52,9 +53,9 @@ def fine_tune(
     """Return weights with which a file of the network is nearer to it, given those that it has, in torch's layout.
 
     `lowered` is what the file computes of what it reads, with the network's own convolutions: none is split. Its
-    activations are rounded to `ranges`. It learns from random training images, `BATCH` in each of `steps`, without them
-    `STEPS`. With `checkpoint` it goes on from there if it was cut off, and ends with the very weights of one that was
-    not (on the CPU with the same number of threads).
+    activations are rounded to `ranges`, its weights to numbers up to `highest_weight`. It learns from random training
+    images, `BATCH` in each of `steps`, without them `STEPS`. With `checkpoint` it goes on from there if it was cut off,
+    and ends with the very weights of one that was not (on the CPU with the same number of threads).
     """
     steps = STEPS if steps is None else steps
     hardware = _hardware.choose("auto", precision="fp32", channels_last=None)
@@ -63,9 +64,9 @@ def fine_tune(
     _take(student, weights)
     for module in student.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
-            parametrize.register_parametrization(module, "weight", _RoundedWeight())
+            parametrize.register_parametrization(module, "weight", _RoundedWeight(highest_weight))
     optimizer, saved = torch.optim.Adam(student.parameters(), lr=_RATE), time.monotonic()
-    identity = _identity(student, ranges, steps)
+    identity = _identity(student, ranges, steps, highest_weight)
     first = _resume(student, optimizer, checkpoint, identity)
     for step in range(first, steps):
         chosen = torch.randint(len(dataset.whole_train.labels), (BATCH,), generator=torch.Generator().manual_seed(step))
@@ -107,12 +108,16 @@ class _Rounded(Network):
 
 
 class _RoundedWeight(nn.Module):
-    """A weight with a scale for each output channel, and the numbers -127 to 127."""
+    """A weight with a scale for each output channel, and the numbers from -highest to highest."""
+
+    def __init__(self, highest: int) -> None:
+        super().__init__()
+        self._highest = highest
 
     def forward(self, weight: Tensor) -> Tensor:
-        steps = (weight.detach().flatten(1).abs().amax(1) / _HIGHEST).clamp(min=_SMALLEST)
+        steps = (weight.detach().flatten(1).abs().amax(1) / self._highest).clamp(min=_SMALLEST)
         zeros = torch.zeros_like(steps, dtype=torch.int32)
-        return torch.fake_quantize_per_channel_affine(weight, steps, zeros, 0, -_HIGHEST, _HIGHEST)
+        return torch.fake_quantize_per_channel_affine(weight, steps, zeros, 0, -self._highest, self._highest)
 
 
 def _folded(layer: Layer) -> Layer:
@@ -130,9 +135,9 @@ def _take(student: Network, weights: "Weights") -> None:
             inner.bias.copy_(bias)
 
 
-def _identity(student: Network, ranges: "Ranges", steps: int) -> str:
+def _identity(student: Network, ranges: "Ranges", steps: int, highest_weight: int) -> str:
     """Return what is the same for fine-tunings that begin alike."""
-    checksum = zlib.crc32(repr((steps, sorted(ranges.items()))).encode())
+    checksum = zlib.crc32(repr((steps, highest_weight, sorted(ranges.items()))).encode())
     for name, tensor in sorted(student.state_dict().items()):
         checksum = zlib.crc32(tensor.detach().cpu().contiguous().numpy().data, zlib.crc32(name.encode(), checksum))
     return f"{checksum:08x}"

@@ -28,7 +28,8 @@ from hwnas.benching import (
     write_comparison,
 )
 from hwnas.errors import InputError
-from hwnas.support import AnyNames, FilePath, FolderPath, Metavar, Names, NumbersAboveZero, Options, PlugIn, takes
+from hwnas.support import AnyNames, FilePath, FolderPath, Metavar, Names, NumbersAboveZero, Options, PlugIn
+from hwnas.verbs._takes import takes
 
 _COLUMNS = Metavar("COL,...")
 

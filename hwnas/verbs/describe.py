@@ -23,7 +23,8 @@ from pydantic import Field
 
 from hwnas.errors import InputError
 from hwnas.runs import DEFAULT_CELLS, DEFAULT_FILTERS, Sides
-from hwnas.support import AnyPath, FilePath, Metavar, Options, WholeNumbers, commands, plugins, takes
+from hwnas.support import AnyPath, FilePath, Metavar, Options, WholeNumbers, commands, plugins
+from hwnas.verbs._takes import takes
 
 if TYPE_CHECKING:
     from hwnas.latency import CostModel, Largest

@@ -12,7 +12,8 @@ import typer
 from pydantic import Field
 
 from hwnas.errors import HwnasError, InputError
-from hwnas.support import AnyNames, AnyPath, Metavar, Options, commands, plugins, root, takes
+from hwnas.support import AnyNames, AnyPath, Metavar, Options, commands, plugins, root
+from hwnas.verbs._takes import takes
 
 if TYPE_CHECKING:
     from hwnas.device import Device, Setting

@@ -12,7 +12,8 @@ from pydantic import Field, PlainValidator
 from hwnas.artefacts import BY_DEFAULT, FILES, Exported, Wanted, export_published, export_winner
 from hwnas.errors import InputError
 from hwnas.formats import Input, checked_form
-from hwnas.support import MAX_SEED, AnyPath, FolderPath, Metavar, Options, bar, takes
+from hwnas.support import MAX_SEED, AnyPath, FolderPath, Metavar, Options, bar
+from hwnas.verbs._takes import takes
 
 
 def _file_names(value: object) -> tuple[str, ...]:

@@ -8,7 +8,8 @@ from pydantic import Field
 
 from hwnas.latency import Profiled, Task, profile_setting
 from hwnas.runs import DeviceOptions, Sides, SpaceOptions
-from hwnas.support import MAX_SEED, AnyPath, takes
+from hwnas.support import MAX_SEED, AnyPath
+from hwnas.verbs._takes import takes
 
 
 class ProfileOptions(DeviceOptions, SpaceOptions):

@@ -10,7 +10,8 @@ from pathlib import Path
 from pydantic import Field
 
 from hwnas.runs import RunFolder
-from hwnas.support import FolderPath, say, takes
+from hwnas.support import FolderPath, say
+from hwnas.verbs._takes import takes
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,8 @@ from hwnas.errors import InputError
 from hwnas.latency import Profiled
 from hwnas.runs import DeviceOptions, SearchOptions, SpaceOptions
 from hwnas.searching import Searched
-from hwnas.support import FilePath, FolderPath, Options, apply, checked, each_option, named_in, read_toml, say, takes
+from hwnas.support import FilePath, FolderPath, Options, checked, each_option, named_in, read_toml, say
+from hwnas.verbs._takes import apply, takes
 from hwnas.verbs.export import ExportOptions, export
 from hwnas.verbs.profile import ProfileOptions, profile
 from hwnas.verbs.report import Reported, report

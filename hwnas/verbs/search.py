@@ -6,7 +6,8 @@ anything fits the caps. What becomes of each trial is in hwnas/searching/loop.py
 
 from hwnas.runs import SearchOptions
 from hwnas.searching import Search, Searched, check_reachable, check_table, check_writes, costs_of_run
-from hwnas.support import bar, say, takes
+from hwnas.support import bar, say
+from hwnas.verbs._takes import takes
 
 
 @takes(SearchOptions)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field, PlainValidator
 
 from hwnas.runs import RunFolder
-from hwnas.support import Metavar, bar, say, takes
+from hwnas.support import Metavar, bar, say
+from hwnas.verbs._takes import takes
 
 if TYPE_CHECKING:
     from hwnas.runs import Candidate, Run, WinnerFolder, WinnerRecord

@@ -14,7 +14,8 @@ from pydantic import Field
 
 from hwnas.artefacts import CARD, MAX_RELATIVE_ERROR, MIN_AGREEMENT, compare_logits, read_check
 from hwnas.errors import InputError
-from hwnas.support import MAX_SEED, AnyPath, Options, takes
+from hwnas.support import MAX_SEED, AnyPath, Options
+from hwnas.verbs._takes import takes
 
 if TYPE_CHECKING:
     from hwnas.artefacts import Comparison, FileEntry

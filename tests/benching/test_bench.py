@@ -148,7 +148,7 @@ def test_processes_find_what_one_process_finds(tmp_path: Path) -> None:
 def test_a_comparison_that_is_interrupted_or_killed_leaves_whole_runs_and_goes_on(tmp_path: Path) -> None:
     table = write_table(tmp_path / "table.csv", columns=5)
     options = ["--choices", "c0,c1,c2,c3,c4", "--accuracy", "seen", "--latency", "ms", "--caps", "4"]
-    command = [sys.executable, "-m", "hwnas", "bench", "--table", str(table), *options, "--strategies", "nsga2"]
+    command = [sys.executable, "-m", "hwnas.cli", "bench", "--table", str(table), *options, "--strategies", "nsga2"]
     command += ["--seeds", "50", "--evaluations", "60", "--jobs", "2", "--out", str(tmp_path / "out")]
     runs = tmp_path / "out" / "runs"
     for number, (sent, status) in enumerate([(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)]):

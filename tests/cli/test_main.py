@@ -76,7 +76,10 @@ def test_no_row_of_a_front_is_broken_in_a_pipe(workplace: Path) -> None:
     command = ["search", "--out", folder, "--max-latency-ms", "2", "--estimator", "size", "--strategy", "random"]
     tiny = ["--data", "npz:images.npz", "--cells", "1", "--filters", ",".join(map(str, FILTERS)), "--predicted"]
     done = subprocess.run(
-        [sys.executable, "-m", "hwnas", *command, "--trials", "2", *tiny], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "hwnas.cli", *command, "--trials", "2", *tiny],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert f"{folder}: the front of 2 trained candidates" in done.stdout.splitlines()
     rows = [line for line in done.stdout.splitlines() if re.search(r"N=1 F=\d+ 8x8: .*│$", line)]

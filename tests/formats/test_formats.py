@@ -23,9 +23,9 @@ from networks import (
 from hwnas import formats
 from hwnas.errors import ExportError, UnknownNameError
 from hwnas.formats import Format
+from hwnas.network import published
 from hwnas.network.architecture import Architecture
 from hwnas.network.graph import Activation, Builder, Graph, Kind, Layer, Shape, Window, one_layer
-from hwnas.spaces import mbconv
 from hwnas.support import plugins
 from hwnas.training.module import deployed_weights
 
@@ -182,7 +182,7 @@ def test_zeros_are_of_as_many_images_as_there_are(runtime: Format, folder: Path)
 @pytest.mark.parametrize("name", ["mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small"])
 def test_the_mobilenets_are_written(runtime: Format, folder: Path, name: str) -> None:
     for padding in ("same", "symmetric"):
-        assert error(runtime, getattr(mbconv, name)(resolution=65, padding=padding).graph, folder) <= TOLERANCE
+        assert error(runtime, getattr(published, name)(resolution=65, padding=padding).graph, folder) <= TOLERANCE
 
 
 def run_alone(runtime: Format, layer: Layer, shapes: list[Shape], folder: Path) -> tuple[Any, list[Any]]:

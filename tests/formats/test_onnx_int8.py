@@ -85,7 +85,7 @@ def rmse(output: NDArray[Any], expected: NDArray[Any]) -> float:
 def test_convolutions_are_within_a_few_steps_of_fp32(tmp_path: Path, groups: int, dilation: int) -> None:
     for kernel, stride, size in product([(1, 1), (3, 3), (7, 7), (1, 7)], STRIDES, SIZES):
         graph = window("conv", 6, size, kernel=kernel, stride=stride, dilation=dilation, groups=groups, norm=True)
-        assert steps_off(graph, tmp_path) <= 2.5, (kernel, stride, size)
+        assert steps_off(graph, tmp_path) <= 3.0, (kernel, stride, size)
 
 
 @pytest.mark.parametrize(("kind", "most"), [("max_pool", 1.1), ("avg_pool", 3.0)])
@@ -114,7 +114,7 @@ def test_a_shift_copies_numbers(tmp_path: Path, size: tuple[int, int]) -> None:
         (Layer("mean", (0,), (5, 1, 1), "it"), 2.0),
         (Layer("linear", (0,), (4, 1, 1), "it", bias=True), 2.0),
         (Layer("linear", (0,), (4, 1, 1), "it", bias=True, activation="relu"), 2.0),
-        (Layer("conv", (0,), (10, 6, 7), "it", kernel=(3, 3), groups=5, activation="relu"), 2.0),
+        (Layer("conv", (0,), (10, 6, 7), "it", kernel=(3, 3), groups=5, activation="relu"), 2.5),  # weights of 7 bits
         (Layer("conv", (0,), (9, 6, 7), "it", kernel=(3, 3), norm=True, activation="relu6"), 3.0),
         (Layer("max_pool", (0,), (5, 6, 7), "it", kernel=(3, 3), activation="relu"), 1.6),
     ],
@@ -216,6 +216,7 @@ def peer(graph: Graph, weights: Any, inputs: NDArray[np.float32], folder: Path) 
         _Images(inputs),
         quant_format=QuantFormat.QDQ,
         per_channel=True,
+        reduce_range=True,
         activation_type=QuantType.QUInt8,
         weight_type=QuantType.QInt8,
     )

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from hwnas import formats
 from hwnas.errors import ExportError
 from hwnas.formats import made_up_ranges, random_weights, tflite
+from hwnas.network import published
 from hwnas.network.architecture import Architecture
 from hwnas.network.graph import Builder, Graph, Layer, one_layer
 from hwnas.network.scale import Scale
-from hwnas.spaces import mbconv
 from hwnas.support import plugins
 
 OPERATORS = {code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
@@ -115,7 +115,7 @@ def test_every_operator_of_a_space_computes_nearly_what_fp32_does(
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("name", ["mobilenet_v2", "mobilenet_v3_large"])
 def test_xnnpack_takes_the_whole_network_in_one_piece(name: str, precision: Literal["fp16", "dynamic"]) -> None:
-    graph = tflite.lower(getattr(mbconv, name)(resolution=33).graph)
+    graph = tflite.lower(getattr(published, name)(resolution=33).graph)
     data = tflite.write(graph, random_weights(graph), precision=precision)
     assert is_one_piece(data)
     share = {"fp16": 0.51, "dynamic": 0.28}[precision]

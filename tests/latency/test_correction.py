@@ -44,11 +44,28 @@ def test_leaving_a_network_out_is_fitting_to_the_others(summed: int) -> None:
     shares = terms @ together / measured[:, None]
     size = np.abs(shares).mean(axis=0) + 1e-12
     plain = np.array(correction.PLAIN_SUM) @ together / together.sum(axis=0) * size
-    fit = correction._Fit.of(shares, together, 0.3)
-    for index in range(12):
-        others = np.arange(12) != index
-        weights, _ = correction._ridge((shares / size)[others], plain, 0.3)
-        assert fit.errors[index] == pytest.approx(1 / (shares[index] / size @ weights) - 1)
+    fits = list(correction._fits(shares, together))
+    assert len(fits) == len(correction._PENALTIES)
+    for penalty, fit in zip(correction._PENALTIES, fits, strict=True):
+        assert fit.weights == pytest.approx(together @ (ridge(shares / size, plain, penalty) / size))
+        for index in range(12):
+            others = np.arange(12) != index
+            weights = ridge((shares / size)[others], plain, penalty)
+            assert fit.errors[index] == pytest.approx(1 / (shares[index] / size @ weights) - 1)
+
+
+def ridge(shares: np.ndarray, plain: np.ndarray, penalty: float) -> np.ndarray:
+    """Return weights that make the shares' sums 1, drawn towards the plain ones: the textbook's way."""
+    gram = shares.T @ shares + penalty * np.eye(len(plain))
+    return plain + np.linalg.solve(gram, shares.T @ (1.0 - shares @ plain))
+
+
+def test_what_no_timed_network_has_counts_as_the_table_says() -> None:
+    sums = np.linspace(1.0, 9.0, 30)
+    weights = dict(zip(TERMS, fit_correction(terms_of(sums, np.full(30, 40.0)), 2.0 * sums).weights, strict=True))
+    assert weights["pointwise: ms"] != 1.0
+    assert weights["pooling: ms"] == weights["depthwise, aligned: ms"] == pytest.approx(1.0, abs=1e-12)
+    assert weights["weight_mb"] == pytest.approx(0.0, abs=1e-12)
 
 
 def test_what_alignment_costs_is_learnt_where_it_costs_something() -> None:

@@ -21,13 +21,13 @@ from hwnas.errors import InputError, TableError, UnknownNameError
 from hwnas.latency.conditions import Conditions
 from hwnas.latency.measure import read_conditions
 from hwnas.latency.measurement import Measurement, OtherCosts, TimedNetwork
+from hwnas.latency.showing import kind_of
 from hwnas.latency.table import LatencyTable, Session
 from hwnas.latency.where import find_tables, one_table_path, table_paths
 from hwnas.network.architecture import UnreadableArchitecture
 from hwnas.network.kinds.cells import CellNetwork
 from hwnas.network.scale import Scale
 from hwnas.spaces import pnas
-from hwnas.verbs.tables import kind_of
 
 CONDITIONS = ABACUS
 

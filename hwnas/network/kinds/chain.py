@@ -104,12 +104,12 @@ class Chain(Architecture):
         return {"kind": "chain", **asdict(self), "blocks": [asdict(block) for block in self.blocks]}
 
     def _block(self, b: Builder, value: int, block: InvertedResidual, name: str) -> int:
-        found, channels = value, b.shape(value)[0]
+        branch, channels = value, b.shape(value)[0]
         if block.expanded != channels:
-            found = self._conv(b, found, block.expanded, f"{name}.expand", activation=block.activation)
-        found = self._conv(
+            branch = self._conv(b, branch, block.expanded, f"{name}.expand", activation=block.activation)
+        branch = self._conv(
             b,
-            found,
+            branch,
             block.expanded,
             f"{name}.depthwise",
             kernel=block.kernel,
@@ -118,9 +118,9 @@ class Chain(Architecture):
             activation=block.activation,
         )
         if block.squeezed:
-            found = _squeeze_and_excite(b, found, block.squeezed, f"{name}.squeeze")
-        found = self._conv(b, found, block.filters, f"{name}.project")
-        return b.add(value, found, name=name) if b.shape(value) == b.shape(found) else found
+            branch = _squeeze_and_excite(b, branch, block.squeezed, f"{name}.squeeze")
+        branch = self._conv(b, branch, block.filters, f"{name}.project")
+        return b.add(value, branch, name=name) if b.shape(value) == b.shape(branch) else branch
 
     def _conv(
         self,

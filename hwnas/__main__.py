@@ -1,5 +1,0 @@
-"""`python -m hwnas` is the command line."""
-
-from hwnas.cli.main import main
-
-main()
