@@ -2,10 +2,13 @@
 
 import ast
 import os
+import re
 import subprocess
 import sys
 import time
+import tomllib
 from importlib import import_module
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -56,6 +59,21 @@ def test_imports_run_downwards_only() -> None:
     ]
     assert {folder for folder, _ in files} <= LEVEL.keys()
     assert not upwards
+
+
+def test_what_is_imported_is_declared() -> None:
+    """But for the runtime that boards have in its place, pydantic's other half, and pytest in hwnas.testing."""
+    declared = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]["dependencies"]
+    wanted = {re.split(r"[<>=\[]", text)[0] for text in declared}
+    installed = packages_distributions()
+    for path in PACKAGE.rglob("*.py"):
+        nodes = list(ast.walk(ast.parse(path.read_text())))
+        modules = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+        modules |= {str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)}
+        for top in {module.partition(".")[0] for module in modules} - sys.stdlib_module_names:
+            names = {name.lower().replace("_", "-") for name in installed.get(top, [top])}
+            is_ours = top in ("hwnas", "tflite_runtime", "pydantic_core") or (top == "pytest" and folder_of(path) == "testing")
+            assert is_ours or names & wanted, f"{path.relative_to(PACKAGE)} imports {top}"
 
 
 @pytest.mark.parametrize("face", ["hwnas", *(f"hwnas.{path.parent.name}" for path in PACKAGE.glob("*/__init__.pyi"))])
