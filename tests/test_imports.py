@@ -72,8 +72,9 @@ def test_what_is_imported_is_declared() -> None:
         modules |= {str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)}
         for top in {module.partition(".")[0] for module in modules} - sys.stdlib_module_names:
             names = {name.lower().replace("_", "-") for name in installed.get(top, [top])}
-            is_ours = top in ("hwnas", "tflite_runtime", "pydantic_core") or (top == "pytest" and folder_of(path) == "testing")
-            assert is_ours or names & wanted, f"{path.relative_to(PACKAGE)} imports {top}"
+            is_known = top in ("hwnas", "tflite_runtime", "pydantic_core")
+            is_known |= top == "pytest" and folder_of(path) == "testing"
+            assert is_known or names & wanted, f"{path.relative_to(PACKAGE)} imports {top}"
 
 
 @pytest.mark.parametrize("face", ["hwnas", *(f"hwnas.{path.parent.name}" for path in PACKAGE.glob("*/__init__.pyi"))])
