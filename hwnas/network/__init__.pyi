@@ -33,6 +33,9 @@ from .kinds.macro import MacroNetwork as MacroNetwork
 from .ops import ZERO as ZERO
 from .published import PUBLISHED as PUBLISHED
 from .published import divisible_by_8 as divisible_by_8
+from .published import mobilenet_v2 as mobilenet_v2
+from .published import mobilenet_v3_large as mobilenet_v3_large
+from .published import mobilenet_v3_small as mobilenet_v3_small
 from .published import published_network as published_network
 from .scale import Scale as Scale
 from .scale import all_scales as all_scales
