@@ -12,6 +12,7 @@ from .cell import canonical_keys as canonical_keys
 from .cell import decode as decode
 from .cell import distinct as distinct
 from .cell import extend as extend
+from .cell import from_keys as from_keys
 from .graph import Activation as Activation
 from .graph import Builder as Builder
 from .graph import Graph as Graph

@@ -8,7 +8,7 @@ Where nothing grows, as in a table of known results, there is a single level: se
 
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from hwnas.runs import TARGET, ranking, scale_of
 from hwnas.searching import surrogates
 from hwnas.searching.candidates import SpaceCandidates
 from hwnas.searching.strategies import Context, ExhaustedError, NotYetError
+from hwnas.searching.strategies._level import Level, Tried
 from hwnas.searching.strategies._plans import Plan, PlanItem, Plans
 from hwnas.searching.strategies._seen import Seen
 from hwnas.searching.strategies._single_level import next_batch
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 _BEAM = 8  # cells of a level that are extended, at least; with larger levels as many as were trained
 _OPTIMISM = 0.5  # deviations above what is expected
+_PARENTS = 32  # whose children are grown at once
 _SHORTLIST = 3  # times as many candidates as are listed are scored by zero-cost proxies
 _SPARE = 4  # a plan lists this many times its quota: candidates that turn out over the cap are replaced
 
@@ -152,96 +154,84 @@ class GrowingSampler(PlanSampler):
         share, rest = divmod(self._context.trials, levels)
         quota = max(1, share + (number < rest) if number < levels else self._context.trials - len(complete))
         for blocks in range(wanted, 0, -1):
-            codes = self._extensions(complete, blocks)
-            items = self._choose(codes, trials, complete, count=_SPARE * quota)
+            level = self._level(trials, complete, blocks)
+            items = self._choose(level, complete, count=_SPARE * quota)
             if items:
                 return Plan(quota, items, blocks)
         raise ExhaustedError(f"progressive has no candidate left inside the caps after {len(complete)} trained ones")
 
-    def _extensions(self, complete: Sequence[FrozenTrial], blocks: int) -> "Codes":
-        """Return the candidates of a level: codes [n, blocks, 4]."""
-        if blocks == 1:
-            first: Codes = self._space.first_level()
-            return first
-        parents = [t for t in complete if t.params["blocks"] == blocks - 1]
-        if not parents:
-            return np.zeros((0, blocks, 4), dtype=np.int64)
-        accuracy, latency = np.array([t.values for t in parents]).T
-        best = ranking(accuracy, latency, count=max(_BEAM, len(parents) // 2))
-        grown: Codes = self._space.grow(np.concatenate([self._space.code(parents[i].params) for i in best]))
-        return grown
-
-    def _choose(
-        self, codes: "Codes", trials: Sequence[FrozenTrial], complete: Sequence[FrozenTrial], *, count: int
-    ) -> list[PlanItem]:
-        """Return up to `count` candidates (a cell at a target) that fit and are new, the most promising first."""
-        if not len(codes):
-            return []
+    def _level(self, trials: Sequence[FrozenTrial], complete: Sequence[FrozenTrial], blocks: int) -> Level:
+        """Return the candidates of a level, those that trials had left out."""
         costs, budget = self._candidates.costs, self._candidates.budget
         if not isinstance(costs, CellCosts):
             raise TypeError(f"cells that grow have CellCosts; got {type(costs).__name__}")
-        targets = np.array(self._candidates.targets)
-        scale, ms = costs.largest_of(codes, budget, (targets * budget.max_latency_ms).tolist())
-        scale[self._already_tried(codes, scale, trials)] = -1
-        rows, columns = np.nonzero(scale >= 0)
-        rows, columns = _first_of_equals(rows, columns, scale[rows, columns])
-        if not len(rows):
+        targets_ms = [share * budget.max_latency_ms for share in self._candidates.targets]
+        tried = self._tried([trial for trial in trials if trial.params["blocks"] == blocks])
+        return Level.of(self._grown(complete, blocks), costs, budget, targets_ms, tried=tried, blocks=blocks)
+
+    def _grown(self, complete: Sequence[FrozenTrial], blocks: int) -> "Iterator[Codes]":
+        """Yield the cells of a level in parts [n, blocks, 4]; a cell may be in several."""
+        if blocks == 1:
+            yield self._space.first_level()
+            return
+        parents = [t for t in complete if t.params["blocks"] == blocks - 1]
+        if not parents:
+            return
+        accuracy, latency = np.array([t.values for t in parents]).T
+        best = ranking(accuracy, latency, count=max(_BEAM, len(parents) // 2))
+        for at in range(0, len(best), _PARENTS):
+            codes = [self._space.code(parents[place].params) for place in best[at : at + _PARENTS]]
+            yield self._space.grow(np.concatenate(codes))
+
+    def _tried(self, trials: Sequence[FrozenTrial]) -> Tried:
+        """Return what trials of a level had."""
+        nothing = np.zeros(0, dtype=np.int64)
+        if not trials:
+            return Tried(nothing, nothing, nothing)
+        codes = np.concatenate([self._space.code(trial.params) for trial in trials])
+        targets = [self._candidates.targets.index(trial.params[TARGET]) for trial in trials]
+        scales = [-1 if (claimed := scale_of(trial)) is None else claimed for trial in trials]
+        return Tried(canonical_keys(codes, operations=self._operations), np.array(targets), np.array(scales))
+
+    def _choose(self, level: Level, complete: Sequence[FrozenTrial], *, count: int) -> list[PlanItem]:
+        """Return up to `count` candidates of a level, the most promising first."""
+        if not len(level):
             return []
-        if codes.shape[1] == 1:
-            order, predicted = self._by_coverage(codes[rows], columns, count=count), None
+        if level.blocks == 1:
+            codes = level.codes(slice(None))
+            order, predicted = self._by_coverage(codes, level.targets, count=count), None
         else:
-            order, predicted = self._ranked(complete, codes[rows], targets[columns], ms[rows, columns], count=count)
+            order, predicted = self._ranked(complete, level, count=count)
+        targets = self._candidates.targets
         return [
             PlanItem(
-                None if predicted is None else float(predicted[i]),
-                codes[rows[i]].tolist(),
-                float(targets[columns[i]]),
+                None if predicted is None else float(predicted[place]), code.tolist(), targets[level.targets[place]]
             )
-            for i in order
+            for place, code in zip(order, level.codes(np.array(order)), strict=True)
         ]
 
-    def _already_tried(
-        self, codes: "Codes", scale: "NDArray[np.int64]", trials: Sequence[FrozenTrial]
-    ) -> "NDArray[np.bool_]":
-        """Return [n, targets]: which candidates are networks, or cells at a target, that a trial had."""
-        tried = [t for t in trials if t.params["blocks"] == codes.shape[1]]
-        if not tried:
-            return np.zeros(scale.shape, dtype=bool)
-        theirs = np.concatenate([self._space.code(t.params) for t in tried])
-        keys = canonical_keys(np.concatenate([theirs, codes]), operations=self._operations)
-        cells = np.unique(keys, return_inverse=True)[1]
-        targets = self._candidates.targets
-        scales = [-1 if (claimed := scale_of(t)) is None else claimed for t in tried]
-        same_network = _pairs(cells, scales, scale, size=len(self._candidates.costs.scales) + 1)
-        at = [targets.index(t.params[TARGET]) for t in tried]
-        return same_network | _pairs(cells, at, np.arange(len(targets)), size=len(targets))
-
     def _ranked(
-        self,
-        complete: Sequence[FrozenTrial],
-        codes: "Codes",
-        targets: "NDArray[np.float64]",
-        ms: "NDArray[np.float64]",
-        *,
-        count: int,
+        self, complete: Sequence[FrozenTrial], level: Level, *, count: int
     ) -> "tuple[list[int], NDArray[np.float64]]":
         """Return positions, the predicted Pareto front first, then that of the rest, and the predicted accuracies.
 
         A candidate stands where its accuracy would be if it came out somewhat better than expected, as unsure ones may.
         Where zero-cost proxies are wanted, the best few are scored, and ranked again by a surrogate that reads them.
         """
-        mean, spread = self._fitted(complete).predict(codes, targets)
+        targets, surrogate = np.array(self._candidates.targets), self._fitted(complete)
+        parts = [surrogate.predict(level.codes(some), targets[level.targets[some]]) for some in level.chunks()]
+        mean, spread = (np.concatenate(part) for part in zip(*parts, strict=True))
         if self._context.scores is None:
-            return ranking(mean + _OPTIMISM * spread, ms, count=count).tolist(), mean
-        few = ranking(mean + _OPTIMISM * spread, ms, count=_SHORTLIST * count)
+            return ranking(mean + _OPTIMISM * spread, level.ms, count=count).tolist(), mean
+        few = ranking(mean + _OPTIMISM * spread, level.ms, count=_SHORTLIST * count)
+        codes, target = level.codes(few), targets[level.targets[few]]
         parents = [(self._space.code(trial.params), trial.params[TARGET]) for trial in complete]
-        asked = [(codes[at : at + 1], targets[at]) for at in few]
-        chosen = [{**self._space.parameters(code), TARGET: float(target)} for code, target in (*parents, *asked)]
-        scores = self._context.scores(chosen)
-        scores = (scores - scores.mean(axis=0)) / np.where(scores.std(axis=0) > 0, scores.std(axis=0), 1.0)
+        asked = [(codes[at : at + 1], target[at]) for at in range(len(few))]
+        chosen = [{**self._space.parameters(code), TARGET: float(share)} for code, share in (*parents, *asked)]
+        scores = _standardised(self._context.scores(chosen))
         fitted = self._fitted(complete, scores[: len(complete)])
-        mean[few], spread[few] = fitted.predict(codes[few], targets[few], scores[len(complete) :])
-        order = ranking(mean[few] + _OPTIMISM * spread[few], ms[few], count=count)
+        mean[few], spread[few] = fitted.predict(codes, target, scores[len(complete) :])
+        order = ranking(mean[few] + _OPTIMISM * spread[few], level.ms[few], count=count)
         return few[order].tolist(), mean
 
     def _fitted(self, complete: Sequence[FrozenTrial], scores: "NDArray[np.float64] | None" = None) -> Surrogate:
@@ -275,21 +265,9 @@ class GrowingSampler(PlanSampler):
         return order
 
 
-def _pairs(
-    cells: "NDArray[np.int64]", theirs: Sequence[int], ours: "NDArray[np.int64]", *, size: int
-) -> "NDArray[np.bool_]":
-    """Return [n, k]: which pairs of our cells and `ours` [n or 1, k] are among those of the first cells and `theirs`.
-
-    `ours` and `theirs` are numbers below `size`.
-    """
-    known = len(theirs)
-    return np.isin(cells[known:, None] * size + ours, cells[:known] * size + np.array(theirs))
-
-
-def _first_of_equals(
-    rows: "NDArray[np.int64]", columns: "NDArray[np.int64]", scale: "NDArray[np.int64]"
-) -> "tuple[NDArray[np.int64], NDArray[np.int64]]":
-    """Leave out a cell's further targets that lead to the same scale: they are the same network."""
-    _, first = np.unique(np.stack([rows, scale], axis=1), axis=0, return_index=True)
-    first.sort()
-    return rows[first], columns[first]
+def _standardised(scores: "NDArray[np.float64]") -> "NDArray[np.float64]":
+    """Return scores [n, proxies] in deviations from the mean; one that is no number is the mean."""
+    finite = np.where(np.isfinite(scores), scores, np.nan)
+    known = np.where(np.isfinite(finite).any(axis=0), finite, 0.0)
+    mean, deviation = np.nanmean(known, axis=0), np.nanstd(known, axis=0)
+    return np.asarray(np.nan_to_num((known - mean) / np.where(deviation > 0, deviation, 1.0)))

@@ -27,7 +27,7 @@ MEMBERS = 5
 STATES = 7  # the inputs that a block of a cell of up to six blocks may read
 _STEPS = 300
 _WEIGHT_DECAY = 1.0  # times the learning rate of 0.01 a step
-_CHUNK = 16384  # candidates predicted at once
+_CHUNK = 4096  # candidates predicted at once: some ten MiB a member
 
 
 @dataclass(frozen=True, slots=True)
