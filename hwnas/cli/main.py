@@ -211,7 +211,7 @@ _command(
 )
 _command(
     "devices_add",
-    "Write ./devices/NAME.toml from the options, asking for what is missing.",
+    "Write devices/NAME.toml from the options, asking for what is missing.",
     show_devices.show_added,
     group=_devices,
 )

@@ -15,8 +15,8 @@ import hwnas
 from hwnas.cli.main import app
 from hwnas.cli.show import print_table
 from hwnas.errors import HwnasError, InputError
-from hwnas.support import options_of
 from hwnas.support.options import each_option
+from hwnas.verbs._takes import options_of
 
 VERBS = [name for name in hwnas.__all__ if name.islower() and not name.startswith("_")]
 LONG = "network " * 30

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from adbd import Phone
 from tiny_models import take, write_tflite
 
+from device.adbd import Phone
 from hwnas.device.device import Device, Setting, load_device
 from hwnas.device.runner import Job
 from hwnas.device.transports import adb, open_transport

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from networks import TOLERANCE
-from test_ssh import SSHD, Server
 from tiny_models import WRITERS, write_onnx
 
 import hwnas
+from device.test_ssh import SSHD, Server
 from hwnas import formats, spaces
 from hwnas.artefacts.files import Check, sha256
 from hwnas.device.device import Device, Setting, load_device

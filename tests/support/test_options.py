@@ -15,7 +15,8 @@ from pydantic import Field
 
 import hwnas
 from hwnas.errors import InputError, UnknownNameError
-from hwnas.support import AnyPath, FolderPath, Names, Options, PlugIn, Shares, WholeNumbers, checked, takes
+from hwnas.support import AnyPath, FolderPath, Names, Options, PlugIn, Shares, WholeNumbers, checked
+from hwnas.verbs._takes import takes
 
 VERBS = [name for name in hwnas.__all__ if name.islower() and not name.startswith("_")]
 
