@@ -531,7 +531,7 @@ def test_a_raspberry_pi_is_asked_by_its_command(
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")
 def test_peak_memory_is_that_since_its_start_also_where_freed_memory_lies_about() -> None:
     lines = """
-from hwnas import runner
+from hwnas.device import runner
 for _ in range(2):
     memory = runner.PeakMemory()
     del [bytearray(1000) for _ in range(20_000)][:]

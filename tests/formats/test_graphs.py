@@ -59,7 +59,8 @@ def test_int8_files_err_as_rounding_each_layer_does(folder: Path, graph: Graph) 
         found = outputs(runtime, "int8", data, inputs, folder)
         steps = tflite_steps(data, lowered) if runtime == "tflite" else {n: step(*r) for n, r in ranges.items()}
         least = rmse(rounded_output(graph, module, steps, inputs), expected)
-        assert rmse(found, expected) <= 1.5 * least + steps[lowered.layers[-1].name], runtime
+        # with AVX2 alone XNNPACK is two steps off where a classifier is a bias and nothing else
+        assert rmse(found, expected) <= 1.5 * least + 2 * steps[lowered.layers[-1].name], runtime
 
 
 def rmse(found: NDArray[Any], expected: NDArray[Any]) -> float:

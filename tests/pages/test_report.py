@@ -5,6 +5,7 @@ import json
 import re
 import zlib
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
@@ -140,7 +141,7 @@ def settings_of(**changes: Any) -> dict[str, Any]:
 
 
 def timed_network(trial: int, ms: float) -> dict[str, Any]:
-    return TimedNetwork(ARCHITECTURES[trial].to_json(), Measurement(((ms,),))).to_json() | {"rounds_ms": [[ms]]}
+    return TimedNetwork(ARCHITECTURES[trial], Measurement(((ms,),))).to_json() | {"rounds_ms": [[ms]]}
 
 
 def add_trial(
@@ -188,7 +189,8 @@ def make_run(
 ) -> Run:
     """Write a run of seven trials; those `timed` measured so many ms, and others than the usual ms were `predicted`."""
     run = Run.start(folder, make_settings(**settings_of(predicted=not measured, **changes)))
-    study = run.study()
+    with run.locked():  # which keeps its settings
+        study = run.trials().study
     for number in range(7):
         other = {"predicted_ms": predicted[number]} if number in predicted else {}
         add_trial(study, number, measured=measured, timed_ms=timed.get(number), **other)
@@ -528,6 +530,8 @@ def test_a_winner_in_training_and_an_export_of_other_weights_are_said(unfinished
 
 def test_a_run_without_a_trained_trial_or_settings_is_an_error_that_says_what_to_type(home: Path) -> None:
     run = Run.start(home / "runs" / "a", make_settings(**settings_of()))
+    with run.locked():  # which keeps its settings
+        pass
     with pytest.raises(InputError, match=r"no trained trial yet\. Type: hwnas search"):
         report(str(run.folder))
     with pytest.raises(InputError, match=r"settings\.json"):
@@ -648,12 +652,13 @@ def test_of_workers_that_measured_at_the_same_time_each_may_have_known_the_other
     known = model.corrected_by([TimedNetwork.from_json(timed_network(0, timed[0]), "")])
     predicted_ms = known.predict(ARCHITECTURES[4]).ms
     run = make_run(home / "runs" / "a", timed=timed, predicted={4: predicted_ms})
-    trials = run.study().get_trials()
+    trials = run.trials()
     (candidate,) = [candidate for candidate in run.candidates() if candidate.trial == 4]
     operators = latency_by_operator(model, candidate.architecture)
     assert compare_prediction(candidate, operators, model, trials) == "changed"  # one after the other
     for number in (1, 3):  # at the same time
-        trials[number].datetime_complete = datetime.now() + timedelta(hours=1)
+        later = datetime.now() + timedelta(hours=1)
+        trials.records[number] = replace(trials.records[number], ended_at=later)
     assert compare_prediction(candidate, operators, model, trials) == "corrected"
 
 

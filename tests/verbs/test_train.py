@@ -24,6 +24,8 @@ def run(tmp_path: Path) -> Run:
     """Return a run of one trial."""
     write_images(tmp_path / "images.npz", train=60, test=30)
     made = Run.start(tmp_path / "runs" / "a", settings_of(tmp_path))
+    with made.locked():  # which keeps its settings
+        pass
     architecture = pnas.architecture(random_parameters(pnas, 1, seed=0)[0], Scale(1, 4, 8, 3, 1))
     attributes = {
         "architecture": architecture.to_json(),
@@ -37,7 +39,7 @@ def run(tmp_path: Path) -> Run:
         "images_seen": 60,
         "seed": 0,
     }
-    made.study().add_trial(
+    made.trials().study.add_trial(
         optuna.trial.create_trial(
             values=[0.5, 1.0],
             params={"target": 1.0},
