@@ -15,7 +15,7 @@ from tiny_models import WRITERS, write_onnx
 import hwnas
 from device.test_ssh import SSHD, Server
 from hwnas import formats, spaces
-from hwnas.artefacts.files import Check, sha256
+from hwnas.artefacts.files import sha256
 from hwnas.device.device import Device, Setting, load_device
 from hwnas.device.transports import Transport, _qemu_sysroot, open_transport, qemu
 from hwnas.errors import DeviceError, InputError
@@ -240,17 +240,14 @@ def test_a_machine_that_counts_no_instructions_says_so(tmp_path: Path) -> None:
 
 
 def test_an_artefact_is_run_in_the_devices_settings_and_others_are_left_out(tmp_path: Path) -> None:
-    files = {"model.tflite": {"runtime": "tflite"}, "model.onnx": {"runtime": "onnx"}, "model.x": {"runtime": "x"}}
-    WRITERS["tflite"](tmp_path / "model.tflite", (1, 4, 4, 3))
-    WRITERS["onnx"](tmp_path / "model.onnx", (1, 3, 4, 4))
+    shutil.copytree(
+        Path(__file__).parents[1] / "data" / "before" / "export" / "a" / "0000", tmp_path, dirs_exist_ok=True
+    )
+    card = json.loads((tmp_path / "card.json").read_text())
     (tmp_path / "model.x").touch()
-    for name, entry in files.items():
-        entry["sha256"] = sha256(tmp_path / name)
-    zeros = np.zeros((1, 3, 4, 4), np.uint8)
-    check = Check(zeros, zeros.astype(np.float32), np.zeros(1, np.int64)).write(tmp_path / "check.npz")
-    data, accuracy = {"mean": [0.0], "std": [1.0]}, {"test": 0.5}
-    card = {"device": "host", "files": files, "check": check, "data": data, "accuracy": accuracy}
-    (tmp_path / "card.json").write_text(json.dumps(card))
+    other = {**card["files"]["model.onnx"], "runtime": "x", "sha256": sha256(tmp_path / "model.x")}
+    kept = {name: card["files"][name] for name in ("model.tflite", "model.onnx")}
+    (tmp_path / "card.json").write_text(json.dumps({**card, "files": {**kept, "model.x": other}}))
     verified = hwnas.verify(str(tmp_path))
     assert [(one.file, one.setting) for one in verified] == [
         ("model.tflite", "tflite-fp32-1t"),

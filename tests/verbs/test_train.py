@@ -120,7 +120,7 @@ def test_a_training_with_other_settings_begins_anew_and_says_so(
 def test_a_training_that_was_cut_off_is_not_thrown_away_for_other_settings(run: Run) -> None:
     path = leave_checkpoint(run, 3, stop=True)
     with pytest.raises(
-        TrainingError, match=r"begun with settings.epochs = 3, and now it is 2; go back to 3, or delete"
+        TrainingError, match=r"begun with settings.epochs = 3, and now it is 2.0; go back to 3, or delete"
     ):
         train(run, 2)
     assert path.exists()
