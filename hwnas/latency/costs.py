@@ -127,6 +127,11 @@ class CostModel:
         """Return the layers that the table's runtime executes."""
         return self._format.lower(architecture.graph, without=self.table.setting.without)
 
+    def require(self, architectures: Iterable[Architecture], *, command: str) -> None:
+        """Raise TableError, with the command that measures them, where the table lacks entries of these networks."""
+        for architecture in architectures:
+            self.table.require((name for name, _, _ in executed(self.lower(architecture))), command=command)
+
     def predict(self, architecture: Architecture) -> Prediction:
         """Return the predicted latency of one network.
 

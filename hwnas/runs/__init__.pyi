@@ -3,6 +3,7 @@ from .front import kendall as kendall
 from .front import pareto_front as pareto_front
 from .front import ranking as ranking
 from .front import spearman as spearman
+from .front import winners_wanted as winners_wanted
 from .run import Run as Run
 from .settings import DEFAULT_CELLS as DEFAULT_CELLS
 from .settings import DEFAULT_FILTERS as DEFAULT_FILTERS

@@ -1,4 +1,4 @@
-"""Pareto fronts of two objectives, accuracy up and latency down, and how far two lists agree in their order."""
+"""Pareto fronts of two objectives, accuracy up and latency down; winners of one; how far two lists agree in order."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
+_BEST = "best:"  # before a number of winners
+
 
 def front_of(candidates: "Sequence[Candidate]") -> "list[Candidate]":
     """Return the Pareto front, accuracy against latency, by rising latency, of those that were trained to the end."""
@@ -20,6 +22,24 @@ def front_of(candidates: "Sequence[Candidate]") -> "list[Candidate]":
         return []
     accuracy, latency = np.array([(c.accuracy, c.latency_ms) for c in candidates]).T
     return [candidates[position] for position in pareto_front(accuracy, latency)]
+
+
+def winners_wanted(value: object) -> int | str:
+    """Read which of a front are wanted: `2`, or `best:2`; raises ValueError for anything else."""
+    text = str(value)
+    number = text.removeprefix(_BEST)
+    if isinstance(value, bool) or not number.isdecimal() or int(number) < 1:
+        raise ValueError("must be a number of networks above 0, as in 2 or best:2")
+    return text if text.startswith(_BEST) else int(text)
+
+
+def winners_of(front: "Sequence[Candidate]", wanted: int | str) -> "list[Candidate]":
+    """Return those of a front that are wanted: `2`, the most accurate and others at even steps down, or `best:2`."""
+    falling, count = front[::-1], int(str(wanted).removeprefix(_BEST))
+    if str(wanted).startswith(_BEST):
+        return list(falling[:count])
+    count = min(count, len(front))
+    return [falling[(index * len(front)) // count] for index in range(count)]
 
 
 def pareto_front(accuracy: "Array", latency: "Array") -> "NDArray[np.int64]":

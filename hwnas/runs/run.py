@@ -16,7 +16,7 @@ from typing import ClassVar
 from pydantic import ValidationError
 
 from hwnas.errors import InputError
-from hwnas.runs.front import front_of
+from hwnas.runs.front import front_of, winners_of
 from hwnas.runs.settings import SETTINGS_VERSION, SearchSettings, _first_error
 from hwnas.runs.study import Leases, open_study
 from hwnas.runs.trial import Candidate
@@ -138,10 +138,8 @@ class Run:
         """Return the trained trials, in their order."""
         return [record.candidate for record in self.trials().in_state("trained")]
 
-    def choose(self, winners: int, *, best: bool = False, trial: int | None = None) -> list[Candidate]:
-        """Return one trial, or `winners` of the front: the most accurate one, and others spread evenly over it.
-
-        With `best` the most accurate ones.
+    def choose(self, winners: int | str, *, trial: int | None = None) -> list[Candidate]:
+        """Return one trial, or those of the front that are wanted: see `winners_of`.
 
         Raises InputError where there is no such trial.
         """
@@ -155,10 +153,7 @@ class Run:
         front = front_of(candidates)
         if not front:
             raise InputError(f"{self.folder} has no trained trial yet. Type: hwnas search --out {self.folder}")
-        if best:
-            return front[::-1][:winners]
-        count = min(winners, len(front))
-        return [front[len(front) - 1 - (index * len(front)) // count] for index in range(count)]
+        return winners_of(front, winners)
 
     def winner_folder(self, trial: int) -> Path:
         """Return where a winner's weights and JSON are."""

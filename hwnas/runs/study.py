@@ -8,12 +8,14 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from optuna.storages import JournalStorage
 from optuna.storages.journal import BaseJournalBackend
+from optuna.trial import FrozenTrial, TrialState
 
 from hwnas.errors import InputError
 from hwnas.support import write_bytes
@@ -35,12 +37,11 @@ def open_study(folder: Path, *, storage: str | None, name: str) -> "tuple[optuna
     Raises InputError for a storage that cannot be used, and for a study that a newer hwnas has written.
     """
     import optuna
-    from optuna.storages import JournalStorage
     from sqlalchemy.exc import SQLAlchemyError
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     journal = None if storage else Journal(folder / "journal.log")
-    place: Any = JournalStorage(journal) if journal else storage
+    place: Any = ListedStorage(journal) if journal else storage
     try:
         study = optuna.create_study(
             storage=place,
@@ -123,6 +124,43 @@ class Journal(BaseJournalBackend):
             file.write(b"".join(json.dumps(log, separators=(",", ":")).encode() + b"\n" for log in logs))
             file.flush()
             os.fsync(file.fileno())
+
+
+class ListedStorage(JournalStorage):
+    """Optuna's storage in a journal, of one study, which keeps the list of its trials.
+
+    Optuna 5.0 makes that list anew whenever it is asked for, seven times a trial of a search: what a trial cost grew
+    with their number. What is finished never changes, so only the others are looked at again.
+    """
+
+    def __init__(self, journal: Journal) -> None:
+        super().__init__(journal)
+        self._listed: list[FrozenTrial] = []  # by the trial's number, which in a journal of one study is its id
+        self._unfinished: list[int] = []
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        """Return the study's trials, or those in some states, by their numbers."""
+        if deepcopy:  # whoever may change them
+            return super().get_all_trials(study_id, deepcopy, states)
+        with self._thread_lock:
+            self._sync_with_backend()
+            self._list_new()
+            if states is None:
+                return list(self._listed)
+            finished = any(state in states for state in TrialState if state.is_finished())
+            numbers = range(len(self._listed)) if finished else self._unfinished
+            return [self._listed[number] for number in numbers if self._listed[number].state in states]
+
+    def _list_new(self) -> None:
+        """Look again at what was not finished, and at what is new."""
+        trials = self._replay_result._trials
+        looked_at = [*self._unfinished, *range(len(self._listed), len(trials))]
+        self._listed += [trials[number] for number in range(len(self._listed), len(trials))]
+        for number in self._unfinished:
+            self._listed[number] = trials[number]
+        self._unfinished = [number for number in looked_at if not trials[number].state.is_finished()]
 
 
 def repair_journal(path: Path) -> Path | None:

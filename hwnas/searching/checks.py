@@ -53,14 +53,12 @@ def costs_of_run(settings: "SearchSettings", device: "Device", setting: "Setting
 def check_table(model: "CostModel", settings: "SearchSettings", device: "Device", setting: "Setting") -> None:
     """Raise TableError where the table was measured under other conditions, or lacks entries that the space needs."""
     from hwnas.latency import check_conditions, read_conditions
-    from hwnas.network import executed
 
     if not settings.predicted:
         check_conditions(model.table, read_conditions(device, setting).fingerprint)
     space = plugins.load("spaces", settings.space)
-    command = str(_profile(settings, device, setting))
-    for architecture in dict.fromkeys(chain.from_iterable(map(space.cover, settings.scales))):  # each once
-        model.table.require((name for name, _, _ in executed(model.lower(architecture))), command=command)
+    covers = dict.fromkeys(chain.from_iterable(map(space.cover, settings.scales)))  # each once
+    model.require(covers, command=str(_profile(settings, device, setting)))
 
 
 def _profile(settings: "SearchSettings", device: "Device", setting: "Setting") -> commands.Command:

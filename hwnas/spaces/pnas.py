@@ -5,7 +5,7 @@ One cell serves as normal and as reduction cell; every block's output is concate
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from hwnas.network import (
@@ -60,13 +60,24 @@ def distributions() -> "dict[str, CategoricalDistribution]":
 
 
 def code(parameters: Mapping[str, Any]) -> "Codes":
-    """Return the canonical code [1, blocks, 4] of what Optuna chose."""
+    """Return the canonical code [1, blocks, 4] of what Optuna chose; it is not to be changed."""
+    return _code(
+        tuple(
+            tuple(parameters[f"block{block}_{name}"] for name in _FIELDS)
+            for block in range(1, parameters["blocks"] + 1)
+        )
+    )
+
+
+@lru_cache(maxsize=1024)  # a search asks for the same one seven times
+def _code(rows: "tuple[tuple[str, int, str, int], ...]") -> "Codes":
     import numpy as np
 
-    rows = [[parameters[f"block{block}_{name}"] for name in _FIELDS] for block in range(1, parameters["blocks"] + 1)]
     index = {operation: position for position, operation in enumerate(OPERATIONS)}
     codes = np.array([[[index[a], i, index[b], j] for a, i, b, j in rows]])
-    return canonical(codes, operations=len(OPERATIONS))
+    code = canonical(codes, operations=len(OPERATIONS))
+    code.flags.writeable = False
+    return code
 
 
 def parameters(codes: "Codes") -> dict[str, Any]:

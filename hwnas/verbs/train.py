@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, PlainValidator
 
-from hwnas.runs import RunFolder
+from hwnas.runs import RunFolder, winners_wanted
 from hwnas.support import Metavar, bar, say
 from hwnas.verbs._takes import takes
 
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from hwnas.training import TrainingSettings
 
 _VERSIONS = ("hwnas", "torch", "torchvision", "optuna")  # that a record states
-_BEST = "best:"  # before the number of winners
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,19 +29,10 @@ class TrainedWinner:
     folder: str
 
 
-def _winners(value: object) -> int | str:
-    """Read `2` and `best:2`; raises ValueError for anything else."""
-    text = str(value)
-    number = text.removeprefix(_BEST)
-    if isinstance(value, bool) or not number.isdecimal() or int(number) < 1:
-        raise ValueError("must be a number of networks above 0, as in 2 or best:2")
-    return text if text.startswith(_BEST) else int(text)
-
-
 class TrainOptions(RunFolder):
     """The options of `hwnas train`; what is not about winners is a field of TrainingSettings, too."""
 
-    winners: Annotated[int | str, PlainValidator(_winners), Metavar("N|best:N")] = Field(
+    winners: Annotated[int | str, PlainValidator(winners_wanted), Metavar("N|best:N")] = Field(
         default=2,
         description="networks of the front to train: the most accurate one, and others at even steps down the front "
         "(2: the one in its middle), which are faster and less accurate; best:2 takes the 2 most accurate",
@@ -94,8 +84,7 @@ def train(options: TrainOptions) -> list[TrainedWinner]:
     settings = options.settings
     run = Run.open(str(options.run))
     with run.locked():
-        best, winners = str(options.winners).startswith(_BEST), int(str(options.winners).removeprefix(_BEST))
-        chosen = run.choose(winners, best=best, trial=options.trial)
+        chosen = run.choose(options.winners, trial=options.trial)
         return [_train_one(run, candidate, settings) for candidate in chosen]
 
 

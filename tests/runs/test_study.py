@@ -8,6 +8,7 @@ import optuna
 import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
 
 from hwnas.errors import InputError
 from hwnas.runs.study import Journal, open_study
@@ -98,3 +99,35 @@ def test_a_study_that_a_newer_hwnas_wrote_is_refused(tmp_path: Path) -> None:
     study.set_user_attr("hwnas:format", 99)
     with pytest.raises(InputError, match=r"must be of format 2 or older; got 99, which a newer hwnas wrote\. Update"):
         opened(tmp_path)
+
+
+def test_a_list_of_trials_that_is_kept_is_the_one_that_optuna_makes_anew(tmp_path: Path) -> None:
+    (one, _), (other, _) = opened(tmp_path), opened(tmp_path)
+    states = [None, *((state,) for state in TrialState), (TrialState.COMPLETE, TrialState.RUNNING)]
+    running: list[tuple[optuna.Study, optuna.Trial]] = []
+    for number in range(30):  # in turns by two processes, of which neither lists what it wrote itself alone
+        study = (one, other)[number % 2]
+        if number == 7:
+            study.enqueue_trial({"x": 1})
+        running.append((study, study.ask()))
+        running[-1][1].suggest_categorical("x", [0, 1])
+        if number % 3:  # trials end in another order than they began
+            owner, ended = running.pop(number % len(running))
+            owner.tell(ended, [1.0, 2.0] if number % 4 else None, state=None if number % 4 else TrialState.FAIL)
+        optunas = optuna.load_study(study_name=None, storage=JournalStorage(Journal(tmp_path / "journal.log")))
+        for chosen in states:
+            expected = optunas.get_trials(deepcopy=False, states=chosen)
+            for kept in (one, other):
+                assert kept.get_trials(deepcopy=False, states=chosen) == expected
+
+
+def test_listing_trials_reads_only_what_has_changed(tmp_path: Path) -> None:
+    study, _ = opened(tmp_path)
+    for _ in range(5):
+        study.tell(study.ask(), [1.0, 2.0])
+    before = study.get_trials(deepcopy=False)
+    study.ask()
+    after = study.get_trials(deepcopy=False)
+    assert len(before) == 5  # a list that was given out stays as it is
+    assert all(one is other for one, other in zip(before, after, strict=False))
+    assert [trial.number for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))] == [5]

@@ -75,9 +75,9 @@ def test_the_best_winners_are_the_most_accurate_of_the_front(workplace: Path) ->
     run = Run.open("run")
     front = front_of(run.candidates())
     assert len(front) > 3
-    assert run.choose(2, best=True) == [front[-1], front[-2]]
+    assert run.choose("best:2") == [front[-1], front[-2]]
     assert run.choose(2)[1] == front[len(front) - 1 - len(front) // 2]
-    assert run.choose(99, best=True) == front[::-1]
+    assert run.choose("best:99") == front[::-1]
 
 
 def test_train_takes_the_best_winners_that_are_asked_for(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,7 +88,7 @@ def test_train_takes_the_best_winners_that_are_asked_for(workplace: Path, monkey
     hwnas.train("run", winners=3)
     assert CliRunner().invoke(app, ["train", "run", "--winners", "best:1"]).exit_code == 0
     assert asked == [
-        (3, {"best": True, "trial": None}),
-        (3, {"best": False, "trial": None}),
-        (1, {"best": True, "trial": None}),
+        ("best:3", {"trial": None}),
+        (3, {"trial": None}),
+        ("best:1", {"trial": None}),
     ]
