@@ -15,7 +15,7 @@ from .equalisation import equalise as equalise
 from .hardware import Hardware as Hardware
 from .hardware import interrupts_held as interrupts_held
 from .hardware import keep_freed_memory as keep_freed_memory
-from .hardware import own_random_state as own_random_state
+from .hardware import seeded as seeded
 from .loop import Trained as Trained
 from .loop import train_network as train_network
 from .module import Network as Network
