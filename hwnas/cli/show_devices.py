@@ -34,8 +34,14 @@ def _state(setting: "FoundSetting") -> str:
 
 def show_added(added: "AddedDevice") -> None:
     """Print where a new device's file is, and what to type next."""
+    from hwnas.device import load_device
+    from hwnas.device.transports import is_emulated
+
     print(f"{added.path}: {', '.join(added.settings)}")
-    print(f"next: {commands.devices()}, then {commands.profile(added.name)}")
+    first, second = commands.devices(), commands.profile(added.name)
+    if is_emulated(load_device(added.path)):
+        first, second = commands.devices_setup(added.name), commands.verify(device=added.name)
+    print(f"next: {first}, then {second}")
 
 
 def show_set_up(made: "SetUpDevice") -> None:

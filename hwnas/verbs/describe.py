@@ -27,10 +27,12 @@ from hwnas.support import AnyPath, FilePath, Metavar, Options, WholeNumbers, com
 from hwnas.verbs._takes import takes
 
 if TYPE_CHECKING:
-    from hwnas.latency import CostModel, Largest
-    from hwnas.network import Architecture, CellNetwork, Graph
+    from collections.abc import Callable, Sequence
 
-_RECORDS = ("card.json", "winner.json")  # what a folder that can be described has one of
+    from hwnas.latency import Largest, Prediction
+    from hwnas.network import Architecture, CellNetwork, Graph, Scale
+
+_CARD, _WINNER = "card.json", "winner.json"  # of which a folder that can be described has one
 _WINDOWS = ("conv", "max_pool", "avg_pool")
 _CELLS = (1, 2, 3, 4, 5, 6)  # N and F that are looked at without a latency table; with one those that profile measures
 _FILTERS = tuple(range(4, 257, 4))
@@ -181,7 +183,9 @@ def read_architecture(path: Path) -> "Architecture":
             f"{', '.join(PUBLISHED)}; there is no {path}"
         )
     if path.is_dir():
-        path = next((path / name for name in _RECORDS if (path / name).exists()), path / _RECORDS[0])
+        path = next((path / name for name in (_CARD, _WINNER) if (path / name).exists()), path / _CARD)
+    if path.name in (_CARD, _WINNER):
+        return _read_record(path)
     if path.suffix == ".json":
         record = read_json(path, what="a winner's or an artefact's record")
         content = record.get("architecture", record) if isinstance(record, dict) else None
@@ -193,6 +197,16 @@ def read_architecture(path: Path) -> "Architecture":
         raise InputError(f"{path}: {error}") from None
 
 
+def _read_record(path: Path) -> "Architecture":
+    """Return the architecture of an artefact's card or a winner's record; raises InputError with what to type."""
+    from hwnas.artefacts import Card, again
+    from hwnas.runs import WinnerFolder
+
+    if path.name == _CARD:
+        return Card.read(path, again=again(path.parent)).architecture
+    return WinnerFolder(path.parent).read().architecture
+
+
 def _network_of_cells(architecture: "Architecture", what: str) -> "CellNetwork":
     from hwnas.network import CellNetwork
 
@@ -200,7 +214,7 @@ def _network_of_cells(architecture: "Architecture", what: str) -> "CellNetwork":
         raise InputError(
             "only networks of cells can be brought to another scale: a cell's file, or a winner of a space of cells; "
             f"got {what}, of the kind {architecture.to_json()['kind']}. Its costs as it is: "
-            f"{commands.describe(what)}. For others inside the caps: {commands.search(space='NAME')}"
+            f"{commands.describe(what)}. For others inside the caps: {commands.search(options={'space': 'NAME'})}"
         )
     return architecture
 
@@ -211,20 +225,50 @@ def _largest(network: "CellNetwork", options: DescribeOptions) -> "Largest":
 
     cells, filters, predict = options.cells or _CELLS, options.filters or _FILTERS, None
     if options.max_latency_ms is not None:
-        predict = _cost_model(str(options.device), options.setting).predict
         cells, filters = options.cells or DEFAULT_CELLS, options.filters or DEFAULT_FILTERS
     resolutions = options.resolution or [network.scale.resolution]
     budget = Budget(options.max_latency_ms or inf, options.max_mult_adds, options.max_parameters)
     scales = all_scales(network.scale, cells=cells, filters=filters, resolutions=resolutions)
+    if options.max_latency_ms is not None:
+        predict = _predictor(options, scales, space=_space_of(network))
     return largest(network, scales, budget, predict=predict)
 
 
-def _cost_model(device: str, setting: str | None) -> "CostModel":
+def _predictor(
+    options: DescribeOptions, scales: "Sequence[Scale]", *, space: str | None
+) -> "Callable[[CellNetwork], Prediction]":
+    """Return what predicts latencies on the device; it raises TableError, with what measures all of the scales."""
     from hwnas.device import load_device
     from hwnas.latency import CostModel, open_table
 
-    machine = load_device(device)
-    return CostModel(open_table(machine, machine.setting(setting)), ())
+    machine = load_device(str(options.device))
+    setting = machine.setting(options.setting)
+    command = commands.profile(
+        str(options.device),
+        setting=setting.name,
+        space=space,
+        cells=sorted({scale.cells for scale in scales}),
+        filters=sorted({scale.filters for scale in scales}),
+        resolution=sorted({scale.resolution for scale in scales}),
+        channels=scales[0].input_channels,
+        classes=scales[0].classes,
+        skeleton=scales[0].skeleton,
+    )
+    model = CostModel(open_table(machine, setting, command=command), ())
+
+    def predict(network: "CellNetwork") -> "Prediction":
+        model.require([network], command=command)
+        return model.predict(network)
+
+    return predict
+
+
+def _space_of(network: "CellNetwork") -> str | None:
+    """Return a space whose operations are all that the cells have, if there is one."""
+    blocks = [block for cell in network.cells.values() for block in cell.blocks]
+    operations = {operation for block in blocks for operation, _ in (block.left, block.right)}
+    known = {name: plugins.load("spaces", name).OPERATIONS for name in plugins.names("spaces")}
+    return next((name for name, names in known.items() if operations <= set(names)), None)
 
 
 def _draw(architecture: "Architecture", path: Path) -> None:
