@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 def show_devices(listed: "list[FoundDevice]") -> None:
     """Print the devices and their settings, with what is missing and what to type next."""
     if not listed:
-        print(f"there are no devices. Type: {commands.devices_add()}")
+        print(f"there are no devices. Type: {commands.devices_add(setting='tflite-fp32-1t')}")
     for device in listed:
         head = f"{device.name} ({device.transport})" if device.transport else device.name
         print(f"{head}: {device.path}" + f"; {device.description}" * bool(device.description))

@@ -297,7 +297,8 @@ def no_writer(name: str, layer: Layer) -> ExportError:
 def unloadable(path: Path, error: Exception) -> ExportError:
     """Return the error for a file that its runtime does not take."""
     return ExportError(
-        f"{path} must be a model that its runtime can load; got: {error}. Write it again: {commands.export()}"
+        f"{path} must be a model that its runtime can load; got: {error}. "
+        f"Delete it, and write it again: {commands.export()}"
     )
 
 

@@ -1,6 +1,6 @@
 """Where latency tables are, by device and setting, and whether one was measured under the conditions at hand."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from hwnas.device import Device, Setting, folders
@@ -15,16 +15,16 @@ def own_path(device: Device, setting: Setting) -> Path:
     return root() / "latency_tables" / device.name / f"{setting.name}.json"
 
 
-def open_table(device: Device, setting: Setting, *, command: commands.Command) -> LatencyTable:
+def open_table(device: Device, setting: Setting, *, command: Callable[[], commands.Command]) -> LatencyTable:
     """Read the table of a device's setting, the user's own before one that hwnas ships.
 
-    Raises TableError, with the command that makes one, where there is none.
+    Raises TableError, with the command that makes one, where there is none: only then it is asked for.
     """
     if path := _path(device, setting):
         return LatencyTable.read(path)
     raise TableError(
         f"device {device.name} must be profiled in setting {setting.name} first; there is no "
-        f"latency_tables/{device.name}/{setting.name}.json. Type: {command}"
+        f"latency_tables/{device.name}/{setting.name}.json. Type: {command()}"
     )
 
 

@@ -14,14 +14,15 @@ A cell's TOML file, as the papers draw it:
     [reduction]             # left out: the normal cell with stride 2
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from hwnas.errors import InputError
+from hwnas.errors import InputError, TableError
 from hwnas.runs import DEFAULT_CELLS, DEFAULT_FILTERS, Sides
 from hwnas.support import AnyPath, FilePath, Metavar, Options, WholeNumbers, commands, plugins
 from hwnas.verbs._takes import takes
@@ -29,6 +30,7 @@ from hwnas.verbs._takes import takes
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from hwnas.device import Setting
     from hwnas.latency import Largest, Prediction
     from hwnas.network import Architecture, CellNetwork, Graph, Scale
 
@@ -230,12 +232,12 @@ def _largest(network: "CellNetwork", options: DescribeOptions) -> "Largest":
     budget = Budget(options.max_latency_ms or inf, options.max_mult_adds, options.max_parameters)
     scales = all_scales(network.scale, cells=cells, filters=filters, resolutions=resolutions)
     if options.max_latency_ms is not None:
-        predict = _predictor(options, scales, space=_space_of(network))
+        predict = _predictor(network, scales, options)
     return largest(network, scales, budget, predict=predict)
 
 
 def _predictor(
-    options: DescribeOptions, scales: "Sequence[Scale]", *, space: str | None
+    network: "CellNetwork", scales: "Sequence[Scale]", options: DescribeOptions
 ) -> "Callable[[CellNetwork], Prediction]":
     """Return what predicts latencies on the device; it raises TableError, with what measures all of the scales."""
     from hwnas.device import load_device
@@ -243,8 +245,28 @@ def _predictor(
 
     machine = load_device(str(options.device))
     setting = machine.setting(options.setting)
-    command = commands.profile(
-        str(options.device),
+    command = partial(_profile, network, scales, str(options.device), setting)
+    model = CostModel(open_table(machine, setting, command=command), ())
+
+    def predict(scaled: "CellNetwork") -> "Prediction":
+        try:
+            return model.predict(scaled)
+        except TableError:
+            model.require([scaled], command=command())
+            raise
+
+    return predict
+
+
+def _profile(network: "CellNetwork", scales: "Sequence[Scale]", device: str, setting: "Setting") -> commands.Command:
+    """Return the command that measures a network at the scales; raises TableError where no space has its operators."""
+    if (space := _covering(network, setting.runtime)) is None:
+        raise TableError(
+            "the latency table must have every operator of the network; it lacks some, and no search space has them "
+            "all, by which they could be measured. Describe it without --max-latency-ms"
+        )
+    return commands.profile(
+        device,
         setting=setting.name,
         space=space,
         cells=sorted({scale.cells for scale in scales}),
@@ -254,21 +276,25 @@ def _predictor(
         classes=scales[0].classes,
         skeleton=scales[0].skeleton,
     )
-    model = CostModel(open_table(machine, setting, command=command), ())
-
-    def predict(network: "CellNetwork") -> "Prediction":
-        model.require([network], command=command)
-        return model.predict(network)
-
-    return predict
 
 
-def _space_of(network: "CellNetwork") -> str | None:
-    """Return a space whose operations are all that the cells have, if there is one."""
+def _covering(network: "CellNetwork", runtime: str) -> str | None:
+    """Return the space that has all operators of a network, if there is one."""
+    from hwnas import formats
+    from hwnas.network import executed
+
+    def operators(architecture: "Architecture") -> set[str]:
+        return {name for name, _, _ in executed(formats.get(runtime).lower(architecture.graph))}
+
+    own, scale = operators(network), network.scale
+    usual = replace(scale, reductions=None, stem_multiplier=None)  # as those that profile measures
     blocks = [block for cell in network.cells.values() for block in cell.blocks]
     operations = {operation for block in blocks for operation, _ in (block.left, block.right)}
-    known = {name: plugins.load("spaces", name).OPERATIONS for name in plugins.names("spaces")}
-    return next((name for name, names in known.items() if operations <= set(names)), None)
+    for name in plugins.names("spaces"):
+        space = plugins.load("spaces", name)
+        if operations <= set(space.OPERATIONS) and own <= set().union(*map(operators, space.cover(usual))):
+            return name
+    return None
 
 
 def _draw(architecture: "Architecture", path: Path) -> None:
