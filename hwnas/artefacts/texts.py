@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from hwnas.support import commands
+
 if TYPE_CHECKING:
     from hwnas.artefacts.card import Card
 
@@ -10,7 +12,8 @@ if TYPE_CHECKING:
 def readme(card: "Card") -> str:
     """Return README.md; its fragments read the fastest TFLite file, or where there is none the ONNX file."""
     name = fragments_file(card)
-    return _render("export_readme.md.jinja", card=card, file_name=name, file=card.files[name])
+    verify = commands.verify(".", device="host")
+    return _render("export_readme.md.jinja", card=card, file_name=name, file=card.files[name], verify=verify)
 
 
 def run_script(card: "Card") -> str:

@@ -6,7 +6,7 @@ A data set is named `NAME` or `NAME:ARGUMENT` on the command line, as in `fashio
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from hwnas.errors import InputError
 from hwnas.support import plugins
@@ -48,17 +48,6 @@ class Dataset:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     flips: bool  # whether a mirrored image is still of its class
-
-    def to_json(self) -> dict[str, Any]:
-        """Return as JSON values what a model that was trained on it needs: its name, classes and images."""
-        return {
-            "name": self.name,
-            "classes": list(self.classes),
-            "mean": list(self.mean),
-            "std": list(self.std),
-            "resolution": self.resolution,
-            "channels": self.channels,
-        }
 
     @cached_property
     def whole_train(self) -> Images:

@@ -23,7 +23,6 @@ from .module import deployed_weights as deployed_weights
 from .scoring import accuracy as accuracy
 from .settings import PRECISIONS as PRECISIONS
 from .settings import TrainingSettings as TrainingSettings
-from .settings import final_settings as final_settings
 from .settings import search_settings as search_settings
 from .weights import file_shapes as file_shapes
 from .weights import in_common as in_common
