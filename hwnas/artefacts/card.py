@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, Self
 from pydantic import Field
 
 from hwnas.artefacts.comparison import Comparison
+from hwnas.device import DeviceName
 from hwnas.formats import Form, Input
 from hwnas.runs import DataRecord, NetworkField
 from hwnas.support import FileRecord, Record
@@ -173,7 +174,7 @@ class Card(FileRecord):
 
     run: str
     trial: int | None
-    device: str
+    device: DeviceName
     setting: str
     cap_ms: float | None
     predicted_ms: float | None

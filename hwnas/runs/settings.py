@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
+from hwnas.device import DeviceName
 from hwnas.latency import Budget
 from hwnas.network import Scale, ladder
 from hwnas.support import (
@@ -24,6 +25,7 @@ from hwnas.support import (
 
 if TYPE_CHECKING:
     from hwnas.datasets import Dataset
+    from hwnas.device import Device, Setting
 
 SETTINGS_VERSION = 1  # that is written, and the newest that is read
 DEFAULT_CELLS = (1, 2)
@@ -131,7 +133,7 @@ class SearchSettings(SearchRequest):
     """
 
     version: int = SETTINGS_VERSION
-    device: str
+    device: DeviceName
     setting: str
     threads: int = Field(ge=1)
     resolution: Sides
@@ -140,12 +142,15 @@ class SearchSettings(SearchRequest):
     validation: float
 
     @classmethod
-    def of(cls, options: SearchRequest, *, setting: str, threads: int, dataset: "Dataset") -> "SearchSettings":
+    def of(
+        cls, options: SearchRequest, *, device: "Device", setting: "Setting", dataset: "Dataset"
+    ) -> "SearchSettings":
         """Return what was asked for, in a device's setting and on the data at hand."""
         asked = {name: getattr(options, name) for name in SearchRequest.model_fields}
         decided = {
-            "setting": setting,
-            "threads": threads,
+            "device": device.name,
+            "setting": setting.name,
+            "threads": setting.threads,
             "resolution": options.resolution or (dataset.resolution,),
             "channels": dataset.channels,
             "classes": len(dataset.classes),

@@ -220,10 +220,10 @@ def _largest(network: "CellNetwork", options: DescribeOptions) -> "Largest":
 
 
 def _cost_model(device: str, setting: str | None) -> "CostModel":
-    from hwnas.device import load_device
+    from hwnas.device import asked_device
     from hwnas.latency import CostModel, open_table
 
-    machine = load_device(device)
+    machine = asked_device(device)
     return CostModel(open_table(machine, machine.setting(setting)), ())
 
 

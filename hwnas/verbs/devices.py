@@ -109,6 +109,9 @@ class SetUpOptions(Options):
 def devices(options: DevicesOptions) -> list[FoundDevice]:
     """List the devices, with their settings and tables; reach each, and say what is missing and what to type next.
 
+    To reach one is to start, or to log in to, what its file names: an interpreter, `adb`, an ssh host. What was not
+    agreed to before is asked for; where nobody can be asked, it is not reached.
+
     Raises InputError for a patience that is not above 0. A try that does not answer goes on in a thread that ends with
     the process.
     """
@@ -154,9 +157,9 @@ def devices_setup(options: SetUpOptions) -> SetUpDevice:
 
     Raises InputError for a device that needs nothing, and DeviceError, with what to do, where a step fails.
     """
-    from hwnas.device import load_device
+    from hwnas.device import asked_device
 
-    device = load_device(str(options.name))
+    device = asked_device(options.name)
     transport = plugins.load("transports", device.transport)
     if not hasattr(transport, "set_up"):
         raise InputError(f"only emulated devices are set up; {device.name} has transport {device.transport}")
@@ -164,17 +167,21 @@ def devices_setup(options: SetUpOptions) -> SetUpDevice:
 
 
 def _found(path: Path, patience_s: float | None) -> FoundDevice:
-    from hwnas.device import load_device
+    from hwnas.device import read_device
 
     try:
-        device = load_device(str(path))
+        device = read_device(path)
     except HwnasError as error:
         return FoundDevice(path.stem, str(path), problem=str(error))
+    refused = "" if patience_s is None else _refused(device)
     settings: list[FoundSetting] = []
     for setting in device.settings:
         listed = _with_table(device, setting)
         if patience_s is None:
             settings.append(listed)
+            continue
+        if refused:
+            settings.append(replace(listed, reached=False, missing=refused, next=str(commands.devices(trust=True))))
             continue
         try:
             settings.append(_reached(device, setting, listed, patience_s))
@@ -182,6 +189,17 @@ def _found(path: Path, patience_s: float | None) -> FoundDevice:
             settings.append(_silent(device, listed, patience_s))
             patience_s = None  # the other settings would not answer either
     return FoundDevice(device.name, str(path), device.transport, device.description, tuple(settings))
+
+
+def _refused(device: "Device") -> str:
+    """Return why what a device's file names is not started; nothing where that was agreed to."""
+    from hwnas.device.transports import check_starts
+
+    try:
+        check_starts(device)
+    except HwnasError as error:
+        return str(error)
+    return ""
 
 
 def _with_table(device: "Device", setting: "Setting") -> FoundSetting:

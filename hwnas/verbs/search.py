@@ -17,17 +17,17 @@ def search(options: SearchOptions) -> Searched:
     Raises InputError, BudgetError where nothing in the space fits, TableError and DeviceError.
     """
     from hwnas import datasets
-    from hwnas.device import load_device
+    from hwnas.device import named_device
     from hwnas.runs import Run, SearchSettings
     from hwnas.searching.estimators import get
 
-    machine = load_device(str(options.device))
+    machine = named_device(options.device)
     setting = machine.setting(options.setting, threads=options.threads)
     if caveat := get(options.estimator).CAVEAT:
         say(caveat)
     resolution = options.resolution[0] if options.resolution else None
     dataset = datasets.load(options.data, seed=options.seed, resolution=resolution)
-    settings = SearchSettings.of(options, setting=setting.name, threads=setting.threads, dataset=dataset)
+    settings = SearchSettings.of(options, device=machine, setting=setting, dataset=dataset)
     check_writes(settings, setting)
     costs = costs_of_run(settings, machine, setting)
     check_table(costs, settings, machine, setting)

@@ -93,12 +93,12 @@ def verify(options: VerifyOptions) -> list[Verified]:
     """
     from hwnas import formats
     from hwnas.artefacts import Card
-    from hwnas.device import load_device
+    from hwnas.device import asked_device, load_device
 
     folder = Path(options.artefact)
     card = Card.read(folder / CARD, again="hwnas export RUN")
     check = read_check(folder, card)
-    machine = load_device(str(options.device or card.device))
+    machine = asked_device(options.device) if options.device else load_device(card.device)
     settings = _settings(card.files, folder, machine)
     images = check.images(card)
     beside_pytorch = {

@@ -14,7 +14,7 @@ import pytest
 from tiny_models import take, write_tflite
 
 from device.adbd import Phone
-from hwnas.device.device import Device, Setting, load_device
+from hwnas.device.device import Device, Setting, read_device
 from hwnas.device.runner import Job
 from hwnas.device.transports import adb, open_transport
 from hwnas.device.transports._benchmark_model import Report, ToolError, command, read
@@ -368,7 +368,7 @@ def test_a_phone_is_described_in_a_file(tmp_path: Path) -> None:
         'name = "pixel8"\ntransport = "adb"\nserial = "9A"\nadb = "/opt/adb"\nbenchmark_model = "bm"\n'
         'folder = "/data/local/tmp/mine"\ncores = [4, 5]\n[[settings]]\nruntime = "tflite"\n'
     )
-    device = load_device(str(tmp_path / "pixel8.toml"))
+    device = read_device(tmp_path / "pixel8.toml")
     assert (device.serial, device.adb, device.cores) == ("9A", "/opt/adb", (4, 5))
 
 

@@ -159,6 +159,15 @@ def test_a_sysroot_of_other_versions_must_be_made_again(elsewhere: Device) -> No
         open_transport(elsewhere)
 
 
+def test_a_folder_with_something_else_in_it_is_not_taken_for_a_sysroot(elsewhere: Device) -> None:
+    folder = Path(elsewhere.folder)
+    folder.mkdir()
+    (folder / "thesis.tex").touch()
+    with pytest.raises(DeviceError, match=r"must be a new one, or that of a sysroot; .* has other files"):
+        qemu.set_up(elsewhere)
+    assert (folder / "thesis.tex").exists()
+
+
 def test_its_time_is_never_taken_for_latency(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, elsewhere: Device
 ) -> None:

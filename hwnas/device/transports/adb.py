@@ -37,6 +37,11 @@ _STATES = {
 }
 
 
+def starts(device: Device) -> str:
+    """Return the command `adb` that a device's file names."""
+    return device.adb
+
+
 class Transport:
     """See hwnas.device.transports.Transport. It runs no Python but has `time`: hwnas.latency.lines.TimesModels."""
 

@@ -17,6 +17,11 @@ _PATIENCE_S = 5.0  # for a process that was asked to end
 _TAIL = 2000  # characters of standard error in an error
 
 
+def starts(device: Device) -> str:
+    """Return the interpreter that a device's file names, unless it is this one."""
+    return "" if device.python == sys.executable else device.python
+
+
 class Transport:
     """See hwnas.device.transports.Transport."""
 

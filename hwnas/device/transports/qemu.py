@@ -13,6 +13,11 @@ from hwnas.support import cache
 EMULATED = True
 
 
+def starts(device: Device) -> str:
+    """Return the Python of the sysroot in the folder that a device's file names; nothing for one in the cache."""
+    return str(sysroot(device).folder / "python") if device.folder else ""
+
+
 class Transport(local.Transport):
     """See hwnas.device.transports.Transport; raises DeviceError where the sysroot has to be made first."""
 

@@ -37,6 +37,11 @@ _KEEPER = Path(__file__).with_name("_ssh_keeper.py")
 _T = TypeVar("_T")
 
 
+def starts(device: Device) -> str:
+    """Return the host that a device's file has logged in to, and who vouches for it."""
+    return f"ssh {device.address}, port {device.port}, with the host keys in {device.known_hosts}"
+
+
 class Transport:
     """See hwnas.device.transports.Transport."""
 
