@@ -203,9 +203,7 @@ class Card(FileRecord):
     input: Input = "normalised"  # an older hwnas states neither form nor check
     batch: int | None = None
     check: CheckEntry | None = None
-    texts: dict[FileName, str] = Field(
-        default_factory=dict
-    )  # SHA-256 of README.md and run.py; an older one: none
+    texts: dict[FileName, str] = Field(default_factory=dict)  # SHA-256 of README.md and run.py; an older one: none
     sha256: str | None = None  # of the card without this; None of an older one
 
     def sealed(self, texts: Mapping[str, str]) -> Self:
