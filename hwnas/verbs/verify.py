@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from hwnas.artefacts import CARD, MAX_RELATIVE_ERROR, MIN_AGREEMENT, compare_logits, read_check
-from hwnas.errors import InputError
+from hwnas.errors import DeviceError, InputError
 from hwnas.support import MAX_SEED, AnyPath, Options
 from hwnas.verbs._takes import takes
 
@@ -159,6 +159,10 @@ def verify_files(files: Mapping[str, Path], device: "Device", setting: "Setting"
 
 
 def _compare(here: "Computed", there: "Computed", device: "Device", setting: "Setting") -> Verified:
+    if [_form(output) for output in here.outputs] != [_form(output) for output in there.outputs]:
+        raise DeviceError(
+            f"{here.name} must have the outputs on {device.name} that it has here, {_forms(here)}; got {_forms(there)}"
+        )
     pairs = list(zip(here.outputs, there.outputs, strict=True))
     errors = [_relative_error(expected, got) for expected, got in pairs if expected.dtype.kind == "f"]
     steps = [int(abs(expected.astype(int) - got).max()) for expected, got in pairs if expected.dtype.kind != "f"]
@@ -171,6 +175,14 @@ def _compare(here: "Computed", there: "Computed", device: "Device", setting: "Se
         instructions=there.instructions,
         same_runtime=here.runtime == there.runtime,
     )
+
+
+def _form(output: "Array") -> tuple[object, ...]:
+    return (output.dtype.name, *output.shape)
+
+
+def _forms(computed: "Computed") -> str:
+    return " and ".join(" x ".join(map(str, _form(output))) for output in computed.outputs) or "none"
 
 
 def _relative_error(expected: "Array", got: "Array") -> float:

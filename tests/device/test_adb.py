@@ -424,5 +424,27 @@ def test_other_output_is_an_error(status: int, output: str, words: str) -> None:
     assert words in str(error.value)
 
 
+def test_flags_that_the_tool_does_not_know_are_named() -> None:
+    with pytest.raises(ToolError, match=r"every flag .*; it leaves out --use_xnnpack=true --min_secs=1, so"):
+        read(0, f"INFO: STARTING!\nWARN: Unconsumed cmdline flags: --use_xnnpack=true --min_secs=1 \n{TIMED}")
+
+
+def test_numbers_of_hundreds_of_digits_are_no_figures() -> None:
+    digits = "9" * 400
+    assert read(0, TIMED.replace("overall=46.0859", f"overall={digits}")).peak_memory_bytes is None
+    with pytest.raises(ToolError, match="must write two lines"):
+        read(0, TIMED.replace("avg=55043.2", f"avg={digits}"))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the command is a shell script")
+@pytest.mark.parametrize("stream", ["1", "2"])
+def test_a_phone_that_never_stops_talking_is_an_error_that_names_the_device(
+    device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stream: str
+) -> None:
+    monkeypatch.setattr("hwnas.device.transports._bounds.WORDS_BYTES", 10_000)
+    talks = program(tmp_path / "adb", f"#!/bin/sh\nwhile :; do echo 0123456789 >&{stream} || exit; done")
+    assert "at most 10000 bytes; got more from device pixel8" in refusal(changed(device, adb=str(talks)))
+
+
 def test_the_command_quotes_paths() -> None:
     assert command("/a b/tool", "/c d.tflite", Job("tflite", [])).startswith("'/a b/tool' '--graph=/c d.tflite' --num")

@@ -236,6 +236,14 @@ def test_integer_outputs_are_compared_in_quantisation_steps(runtime: str, other:
     assert verified.fine is fine
 
 
+@pytest.mark.parametrize("shape", [(1, 2), (2,), (1, 3)])
+def test_outputs_of_another_form_are_an_error_that_names_the_device(shape: tuple[int, ...]) -> None:
+    here = Computed("model", (np.zeros((1, 4), np.float32),), None)
+    there = Computed("model", (np.zeros(shape, np.float32),), None)
+    with pytest.raises(DeviceError, match=r"on arm64-qemu that it has here, float32 x 1 x 4; got float32 x"):
+        _compare(here, there, EMULATED, HOST.settings[0])
+
+
 def test_another_seed_makes_other_inputs(tmp_path: Path) -> None:
     files = {"a": WRITERS["tflite"](tmp_path / "a.tflite")}
     (zero,), (one,) = (compute_models(HOST, TFLITE, files, seed=seed)["a"].outputs for seed in (0, 1))

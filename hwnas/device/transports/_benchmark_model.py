@@ -26,7 +26,7 @@ _LEAST_MS = 0.0005
 _TAIL = 500  # characters of output in an error
 _STATISTICS = re.compile(r"^(?:\w+(?: \w+ *)?: )?(count=\d+ .*)$", re.MULTILINE)  # some builds write `INFO: ` first
 _TIMINGS = re.compile(r"nference timings in us: (.*)$", re.MULTILINE)
-_MEMORY = re.compile(r"emory footprint delta from the start of the tool \(MB\): .*overall=(\d{1,12}(?:\.\d+)?)")
+_MEMORY = re.compile(r"emory footprint delta from the start of the tool \(MB\): .*overall=(\d{1,12}(?:\.\d{1,12})?)\b")
 _UNKNOWN = re.compile(r"Unconsumed cmdline flags:\s*(.*\S)")  # a warning; then it goes on without them
 _FIELD = re.compile(r"(\w+)(?:=|: )([-+.\w]+)")
 
