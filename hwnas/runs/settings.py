@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError
 from hwnas.device import DeviceName
 from hwnas.latency import Budget
 from hwnas.network import Scale, ladder
+from hwnas.runs.storage import check_storage
 from hwnas.support import (
     MAX_SEED,
     AnyNames,
@@ -115,7 +116,9 @@ class SearchRequest(DeviceOptions, SpaceOptions):
         default=False, description="go on without the device: latencies are predictions, and labelled so"
     )
     storage: str | None = Field(
-        default=None, description="Optuna storage URL; without it a journal in the run's folder"
+        default=None,
+        description="Optuna storage URL, with a variable's name for the password, as in "
+        "'postgresql://user:$DB_PASSWORD@host/db'; without it a journal in the run's folder",
     )
 
 
@@ -145,7 +148,11 @@ class SearchSettings(SearchRequest):
     def of(
         cls, options: SearchRequest, *, device: "Device", setting: "Setting", dataset: "Dataset"
     ) -> "SearchSettings":
-        """Return what was asked for, in a device's setting and on the data at hand."""
+        """Return what was asked for, in a device's setting and on the data at hand.
+
+        Raises InputError for a storage that has its password in the open.
+        """
+        check_storage(options.storage)
         asked = {name: getattr(options, name) for name in SearchRequest.model_fields}
         decided = {
             "device": device.name,

@@ -161,7 +161,12 @@ def _found(options: SearchOptions, path: Path) -> "Dataset":
     """Return the data; raises InputError where there is no such device, setting or data set."""
     from hwnas import datasets
     from hwnas.device import named_device
+    from hwnas.runs import check_storage, trust_storage
 
+    if options.storage:
+        with named_in(f"{path}: [search] storage"):
+            check_storage(options.storage)
+        trust_storage(options.storage, named_by=str(path))
     with named_in(f"{path}: [device]"):
         named_device(options.device).setting(options.setting, threads=options.threads)
     with named_in(f"{path}: [search] data"):

@@ -6,7 +6,7 @@ anything fits the caps. What becomes of each trial is in hwnas/searching/loop.py
 
 from hwnas.runs import SearchOptions
 from hwnas.searching import Search, Searched, check_reachable, check_table, check_writes, costs_of_run
-from hwnas.support import bar, say
+from hwnas.support import bar, say, trusting
 from hwnas.verbs._takes import takes
 
 
@@ -18,7 +18,7 @@ def search(options: SearchOptions) -> Searched:
     """
     from hwnas import datasets
     from hwnas.device import named_device
-    from hwnas.runs import Run, SearchSettings
+    from hwnas.runs import Run, SearchSettings, trust_storage
     from hwnas.searching.estimators import get
 
     machine = named_device(options.device)
@@ -33,6 +33,9 @@ def search(options: SearchOptions) -> Searched:
     check_table(costs, settings, machine, setting)
     check_reachable(costs, settings)
     run = Run.start(str(options.out), settings)
+    if options.storage:
+        with trusting():  # whoever types it has agreed
+            trust_storage(options.storage, named_by="--storage")
     with run.locked(), run.leases() as leases:
         searching = Search(run, machine, costs, leases)
         with bar("searching", options.trials) as progress:
