@@ -12,7 +12,7 @@ import typer
 from pydantic import Field
 
 from hwnas.errors import HwnasError, InputError
-from hwnas.support import AnyNames, AnyPath, Metavar, Options, commands, plugins, root
+from hwnas.support import AnyNames, AnyPath, Metavar, Options, commands, plugins, root, trusting
 from hwnas.verbs._takes import takes
 
 if TYPE_CHECKING:
@@ -128,9 +128,12 @@ def devices(options: DevicesOptions) -> list[FoundDevice]:
 def devices_add(options: AddOptions) -> AddedDevice:
     """Write devices/NAME.toml from the options, asking for what is missing.
 
-    Raises InputError for a file that exists, for fields that a device has not, and for what is missing where nobody
+    What the file names is agreed to thereby. Raises InputError for a file that exists, for fields that a device has not, and for what is missing where nobody
     can be asked; UnknownNameError, which lists the known ones, for another transport or runtime.
     """
+    from hwnas.device import read_device
+    from hwnas.device.transports import check_starts
+
     fields = {**_given(options), **_pairs(options.set or [])}
     if options.ask if options.ask is not None else sys.stdin.isatty() and sys.stderr.isatty():
         _ask_for_missing(fields)
@@ -141,6 +144,8 @@ def devices_add(options: AddOptions) -> AddedDevice:
     device = _device(fields)
     path = root() / "devices" / f"{device.name}.toml"
     _write(device, path)
+    with trusting():  # whoever types it has agreed
+        check_starts(read_device(path))
     return AddedDevice(device.name, str(path), tuple(setting.name for setting in device.settings))
 
 

@@ -93,6 +93,15 @@ def test_devices_says_what_to_type_and_lists_the_others(folder: Path) -> None:
     assert {device.name: device.settings[0] for device in hwnas.devices()}["mine"].reached
 
 
+def test_a_device_that_was_added_by_typing_it_is_agreed_to(folder: Path) -> None:
+    hwnas.devices_add("mine", setting="tflite-fp32-1t", python=watched(folder), ask=False)
+    assert not (folder / "started").exists()
+    assert next(device for device in hwnas.devices() if device.name == "mine").settings[0].reached
+    write(folder / "devices" / "mine.toml", python=str(shutil.copy(sys.executable, folder / "another")))
+    with pytest.raises(InputError, match=r"mine\.toml names .*another"):
+        check_starts(load_device("mine"))
+
+
 def test_a_program_that_has_changed_since_is_asked_for_again(folder: Path) -> None:
     path = write(folder / "devices" / "mine.toml", python=watched(folder))
     CliRunner().invoke(app, ["devices", "--trust"])
