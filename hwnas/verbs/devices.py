@@ -128,7 +128,9 @@ def devices(options: DevicesOptions) -> list[FoundDevice]:
 def devices_add(options: AddOptions) -> AddedDevice:
     """Write devices/NAME.toml from the options, asking for what is missing.
 
-    What the file names is agreed to thereby. Raises InputError for a file that exists, for fields that a device has not, and for what is missing where nobody
+    What the file names is agreed to thereby.
+
+    Raises InputError for a file that exists, for fields that a device has not, and for what is missing where nobody
     can be asked; UnknownNameError, which lists the known ones, for another transport or runtime.
     """
     from hwnas.device import read_device
