@@ -13,7 +13,18 @@
 A message says the rule, what was got, and the next command to type.
 """
 
+import unicodedata
 from collections.abc import Iterable, Sequence
+
+
+def printable(text: str) -> str:
+    """Return text that others wrote as it may be printed: what steers a terminal, or hides text, is U+FFFD."""
+    return "".join("\N{REPLACEMENT CHARACTER}" if _is_hidden(one) else one for one in text)
+
+
+def _is_hidden(one: str) -> bool:
+    """Tell control characters but tabs and line ends, marks of direction and the like, and halves of pairs."""
+    return one not in "\n\t" and unicodedata.category(one) in ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 
 class HwnasError(Exception):
@@ -45,7 +56,10 @@ class TableError(HwnasError):
 
 
 class DeviceError(HwnasError):
-    """The device cannot be reached or failed in a run."""
+    """The device cannot be reached or failed in a run; what it said, which may be anything, is made printable."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
 
 
 class TrainingError(HwnasError):

@@ -1,5 +1,6 @@
 """A tiny data set and a pretended latency table, in a folder of their own."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,14 @@ def _said_is_printed() -> None:
 def _one_thread() -> None:
     """Networks of tests are so small that a second thread makes them slower: the random ones of a space by 1.6."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_devices_are_trusted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Agree to what tests' devices name, and keep out of the cache of whoever runs the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HWNAS_TRUST", "1")
+        yield
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from hwnas import formats
-from hwnas.device import Job, Setting, load_device
+from hwnas.device import Job, Setting, read_device
 from hwnas.device.device import Formula
 from hwnas.device.runner import Event
 from hwnas.device.transports import pretend
@@ -77,7 +77,7 @@ class PretendedDevice:
         path = folder / "latency_tables" / NAME / f"{TFLITE.name}.json"
         self._write(scaled(FORMULA, factor))
         self.factor = factor
-        conditions = read_conditions(load_device(str(folder / "devices" / f"{NAME}.toml")), TFLITE)
+        conditions = read_conditions(read_device(folder / "devices" / f"{NAME}.toml"), TFLITE)
         self.table = LatencyTable(path, NAME, TFLITE, conditions)
         for name, ms in operators_ms("pnas", (1,), filters, (8,)).items():
             self.table.entries[name] = Measurement(((ms,),))
@@ -88,7 +88,7 @@ class PretendedDevice:
         """Make the device slower or noisy; its table fits it as before."""
         self.factor = factor
         path = self._write(scaled(FORMULA, factor).model_copy(update={"noise": noise}))
-        self.table.conditions = read_conditions(load_device(str(path)), TFLITE)
+        self.table.conditions = read_conditions(read_device(path), TFLITE)
         self.table.save()
 
     def ms(self, graph: Graph) -> float:

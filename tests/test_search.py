@@ -1,7 +1,6 @@
 """The search: what is trained, what is left out, and that stopping it changes nothing."""
 
 import math
-import tempfile
 import threading
 import zlib
 from collections.abc import Callable
@@ -34,7 +33,7 @@ from hwnas.searching.estimators import Estimate, size, training
 from hwnas.searching.loop import Searched
 from hwnas.searching.strategies import _choosing, _rejecting
 from hwnas.spaces import pnas
-from hwnas.support import plugins
+from hwnas.support import plugins, private_folder
 from hwnas.support.files import locked
 from hwnas.training.curves import Curve, Look, Progress, Watch
 from hwnas.training.module import Network
@@ -598,11 +597,12 @@ def test_training_waits_while_another_worker_times_something_on_the_same_machine
     table, host = pretend_table(workplace), load_device("host")
     table.conditions = read_conditions(host, host.setting())
     table.save()
-    monkeypatch.setattr(tempfile, "tempdir", str(workplace))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(workplace))
     done = []
 
     def evaluate(*arguments: Any, on_progress: Callable[[Progress], None], **options: Any) -> Estimate:
-        (lock,) = workplace.glob("hwnas-*-host.lock")
+        lock = private_folder() / "host.lock"
+        assert lock.exists()
         step = threading.Thread(target=on_progress, args=(Progress(1, 2, 0.5, 1.0, 100.0),))
         with locked(lock):
             step.start()

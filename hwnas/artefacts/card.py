@@ -1,11 +1,14 @@
 """What is known of an artefact: card.json, which this file alone reads and writes."""
 
+import hashlib
+import json
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field
 
 from hwnas.artefacts.comparison import Comparison
+from hwnas.device import DeviceName
 from hwnas.formats import Form, Input
 from hwnas.runs import DataRecord, NetworkField
 from hwnas.support import FileRecord, Record
@@ -157,6 +160,9 @@ class CheckEntry(Record):
     sha256: str
 
 
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]  # in the artefact's folder, and no path
+
+
 class GivenWeights(Record):
     """Instead of a training: the file's name, or "random"."""
 
@@ -166,6 +172,12 @@ class GivenWeights(Record):
 Origin = Annotated[GivenWeights | TrainingSettings, Field(union_mode="left_to_right")]
 
 
+def hash_of_card(content: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of a card's JSON values but for the one that states it, however they are laid out."""
+    rest = {key: value for key, value in content.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
 class Card(FileRecord):
     """What an artefact's card.json says: of which run and trial (None: a published network) it is, and how good."""
 
@@ -173,7 +185,7 @@ class Card(FileRecord):
 
     run: str
     trial: int | None
-    device: str
+    device: DeviceName
     setting: str
     cap_ms: float | None
     predicted_ms: float | None
@@ -185,12 +197,19 @@ class Card(FileRecord):
     architecture: NetworkField
     data: DataRecord
     training: Origin
-    files: dict[str, FileEntry]
+    files: dict[FileName, FileEntry]
     weights_sha256: str | None
     versions: dict[str, str | None]
     input: Input = "normalised"  # an older hwnas states neither form nor check
     batch: int | None = None
     check: CheckEntry | None = None
+    texts: dict[FileName, str] = Field(default_factory=dict)  # SHA-256 of README.md and run.py; an older one: none
+    sha256: str | None = None  # of the card without this; None of an older one
+
+    def sealed(self, texts: Mapping[str, str]) -> Self:
+        """Return this card with the SHA-256 of its folder's texts, and its own over all the rest of it."""
+        stated = self.model_copy(update={"texts": dict(texts), "sha256": None})
+        return stated.model_copy(update={"sha256": hash_of_card(stated.to_json())})
 
     @property
     def form(self) -> Form:

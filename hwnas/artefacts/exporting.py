@@ -10,7 +10,7 @@ from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hwnas.artefacts.files import CARD, CHECK, FILES, README, SCRIPT, put_in_place, whole_card, writing
+from hwnas.artefacts.files import CARD, CHECK, FILES, README, SCRIPT, put_in_place, sha256, whole_card, writing
 from hwnas.errors import ExportError
 from hwnas.formats import Form
 from hwnas.support import say
@@ -124,9 +124,10 @@ def _fill(
         card = _card(purpose, trained, files, wanted.form, check.write(folder / CHECK))
         if not wanted.allow_over_cap:
             _refuse_over_cap(card)
-        card.write(folder / CARD)
         write_text(folder / README, texts.readme(card))
         write_text(folder / SCRIPT, texts.run_script(card))
+        card = card.sealed({name: sha256(folder / name) for name in (README, SCRIPT)})
+        card.write(folder / CARD)
     return card
 
 

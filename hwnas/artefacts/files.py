@@ -1,4 +1,4 @@
-"""An artefact's folder: the SHA-256 of its files, and check.npz, on which they are checked without torch.
+"""An artefact's folder: the SHA-256 of each of its files, and check.npz, on which they are checked without torch.
 
 Export writes it, verify reads it. check.npz holds test images and what PyTorch computed of them.
 """
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from hwnas.errors import ExportError, InputError
 from hwnas.formats import AS_USUAL, Form, Reading
-from hwnas.support import commands
+from hwnas.support import commands, read_json, say
 
 if TYPE_CHECKING:
     import numpy as np
@@ -70,6 +70,8 @@ def read_check(folder: Path, card: "Card") -> Check:
             f"{folder} must have {CHECK} and the SHA-256 of each file in {CARD}; an older hwnas exported it without. "
             f"Write it again: {again(folder, card)}"
         )
+    if not _is_sealed(card):
+        say(f"{folder} was exported by an older hwnas: {CARD}, {README} and {SCRIPT} have no SHA-256 to be held to")
     missing = [name for name in _hashes(card) if not (folder / name).is_file()]
     if missing:
         raise InputError(
@@ -140,12 +142,25 @@ def _published_options(resolution: str, card: "Card | None") -> dict[str, object
 
 
 def changed_files(folder: Path, card: "Card") -> list[str]:
-    """Return the files of a card, check.npz among them, that are missing or have another hash than it states."""
-    return [
+    """Return an artefact's files, its card among them, that are missing or have another hash than the card states."""
+    own = [CARD] if _is_sealed(card) and _card_sha256(folder) != card.sha256 else []
+    return own + [
         name
         for name, expected in _hashes(card).items()
         if not (folder / name).is_file() or sha256(folder / name) != expected
     ]
+
+
+def _card_sha256(folder: Path) -> str:
+    """Return the hash of a card as it is in its file: what reading makes of a value does not count."""
+    from hwnas.artefacts.card import hash_of_card
+
+    return hash_of_card(read_json(folder / CARD, what="an artefact's card"))
+
+
+def _is_sealed(card: "Card") -> bool:
+    """Whether a card states its own hash and those of the texts beside it: an older one does not."""
+    return card.sha256 is not None or bool(card.texts)
 
 
 def whole_card(folder: Path, names: Iterable[str], form: Form = AS_USUAL) -> "Card | None":
@@ -255,4 +270,4 @@ def _has_hashes(card: "Card") -> bool:
 def _hashes(card: "Card") -> dict[str, str | None]:
     """Return the hashes that a card states, by file name."""
     hashes = {name: entry.sha256 for name, entry in card.files.items()}
-    return {**hashes, CHECK: card.check.sha256 if card.check else None}
+    return {**hashes, CHECK: card.check.sha256 if card.check else None, **card.texts}

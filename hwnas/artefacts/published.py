@@ -62,7 +62,7 @@ def ask(
     setting: str | None,
 ) -> Published:
     """Return what was asked for; raises InputError where weights or data are missing, and for an unknown device."""
-    from hwnas.device import load_device
+    from hwnas.device import named_device
 
     if weights is None:
         raise InputError(
@@ -71,8 +71,9 @@ def ask(
         )
     if data is None:
         raise InputError(f"{name} needs --data, on whose images its files are checked; got none. As in --data cifar10")
-    timed_in = load_device(device or "host").setting(setting)
-    purpose = Purpose(name, device or "host", timed_in.name, timed_in.threads)
+    machine = named_device(device or "host")
+    timed_in = machine.setting(setting)
+    purpose = Purpose(name, machine.name, timed_in.name, timed_in.threads)
     return Published(purpose, weights, data, RESOLUTION if resolution is None else resolution, seed or 0)
 
 

@@ -16,7 +16,7 @@ from typer.core import TyperCommand, TyperGroup
 
 import hwnas
 from hwnas.cli import show_devices, show_networks, show_runs, show_tables
-from hwnas.errors import ExportError, HwnasError, InputError
+from hwnas.errors import ExportError, HwnasError, InputError, printable
 from hwnas.support import show_on_console
 
 app = typer.Typer(
@@ -38,6 +38,15 @@ _JSON = inspect.Parameter(
     default=False,
     annotation=Annotated[bool, typer.Option("--json", help="print the result as JSON")],
 )
+_TRUST = inspect.Parameter(
+    "trust",
+    inspect.Parameter.KEYWORD_ONLY,
+    default=False,
+    annotation=Annotated[
+        bool,
+        typer.Option("--trust", help="agree to what files name: a device's interpreter, adb or host, a run's storage"),
+    ],
+)
 
 
 def main() -> None:
@@ -46,17 +55,21 @@ def main() -> None:
     try:
         app()
     except HwnasError as error:
-        print(f"hwnas: {error}", file=sys.stderr)
+        print(f"hwnas: {printable(str(error))}", file=sys.stderr)
         sys.exit(2 if isinstance(error, InputError) else 1)
 
 
 @dataclass(frozen=True)
 class _Verb:
-    """A verb by its name in `hwnas`, and how its result is shown; a `broken` one ends with an exit status."""
+    """A verb by its name in `hwnas`, and how its result is shown; a `broken` one ends with an exit status.
+
+    One that `reaches` what files name takes --trust.
+    """
 
     name: str
     show: Callable[[Any], None]
     broken: Callable[[Any], bool]
+    reaches: bool
 
     @functools.cached_property
     def command(self) -> Any:
@@ -68,20 +81,25 @@ class _Verb:
             if context.invoked_subcommand is None:
                 self._run(**options)
 
-        signature = inspect.Signature([_CONTEXT, *parameters(options_of(getattr(hwnas, self.name))), _JSON])
+        more = [_TRUST, _JSON] if self.reaches else [_JSON]
+        signature = inspect.Signature([_CONTEXT, *parameters(options_of(getattr(hwnas, self.name))), *more])
         vars(run)["__signature__"] = signature
         run.__annotations__ = {name: parameter.annotation for name, parameter in signature.parameters.items()}
         alone = typer.Typer(add_completion=False)
         alone.command()(run)
         return typer.main.get_command(alone)
 
-    def _run(self, *, json_output: bool, **options: Any) -> None:
+    def _run(self, *, json_output: bool, trust: bool = False, **options: Any) -> None:
         """Call the verb, and print what it returns."""
         from hwnas.cli.encode import encoded
+        from hwnas.support import trusting
 
         refused: ExportError | None = None
         try:
-            result = getattr(hwnas, self.name)(**{name: value for name, value in options.items() if value is not None})
+            with trusting(trust):
+                result = getattr(hwnas, self.name)(
+                    **{name: value for name, value in options.items() if value is not None}
+                )
         except ExportError as error:  # what was exported beside what was refused is shown
             if not error.exported:
                 raise
@@ -123,12 +141,13 @@ def _command(
     *,
     group: typer.Typer = app,
     broken: Callable[[Any], bool] = lambda result: False,
+    reaches: bool = True,
 ) -> None:
     """Register a verb, with `--json` in addition to its own options; the summary is its docstring's first line.
 
     In a group a verb's command is what follows the group's name, and `devices` itself is what the bare group does.
     """
-    verb = _Verb(name, show, broken)
+    verb = _Verb(name, show, broken, reaches)
     noun, _, command = name.partition("_")
     if group is not app and not command:
         group.callback(cls=_when_typed(TyperGroup, verb), invoke_without_command=True, help=summary)(lambda: None)
@@ -166,11 +185,13 @@ _command(
     "bench",
     "Compare strategies on a table of known results; a comparison that was stopped goes on from its folder.",
     show_runs.show_benched,
+    reaches=False,
 )
 _command(
     "describe",
     "Print what a cell, a winner or an artefact costs, layer by layer; with caps, at the largest scale inside them.",
     show_networks.show_described,
+    reaches=False,
 )
 _command(
     "verify",
@@ -183,6 +204,7 @@ _command(
     "Show what latency tables hold: conditions, entries by kind, how stable they are, how well they predict.",
     show_tables.show_tables,
     group=_tables,
+    reaches=False,
 )
 _command(
     "tables_check",
@@ -196,12 +218,14 @@ _command(
     "Merge two latency tables of one device, setting, CPU and runtime; entries in both get the rounds of both.",
     show_tables.show_merged,
     group=_tables,
+    reaches=False,
 )
 _command(
     "tables_diff",
     "Compare two latency tables: entries of only one, and the ratios b / a of those in both.",
     show_tables.show_diff,
     group=_tables,
+    reaches=False,
 )
 _command(
     "devices",
@@ -214,10 +238,12 @@ _command(
     "Write devices/NAME.toml from the options, asking for what is missing.",
     show_devices.show_added,
     group=_devices,
+    reaches=False,
 )
 _command(
     "devices_setup",
     "Make what an emulated device needs on this machine, once; a second call goes on where the first one stopped.",
     show_devices.show_set_up,
     group=_devices,
+    reaches=False,
 )

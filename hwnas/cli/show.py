@@ -5,6 +5,8 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
+from hwnas.errors import printable
+
 _TEXT = ("network", "files", "part", "entry", "state")  # columns of words
 _WIDE = 10_000  # columns of a file or a pipe: no line is broken there
 
@@ -21,7 +23,7 @@ def print_table(columns: list[str], rows: list[list[str]], *, title: str = "") -
     for column in columns:
         table.add_column(column, justify="left" if column in _TEXT else "right", overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(printable, row))  # much of it was read from files of others
     if title:
         print(title)
     console().print(table)

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from hwnas.cli.show import print_table
+from hwnas.errors import printable
 from hwnas.support import commands
 
 if TYPE_CHECKING:
@@ -16,15 +17,15 @@ def show_devices(listed: "list[FoundDevice]") -> None:
         print(f"there are no devices. Type: {commands.devices_add(setting='tflite-fp32-1t')}")
     for device in listed:
         head = f"{device.name} ({device.transport})" if device.transport else device.name
-        print(f"{head}: {device.path}" + f"; {device.description}" * bool(device.description))
+        print(printable(f"{head}: {device.path}" + f"; {device.description}" * bool(device.description)))
         if device.problem:
-            print(f"  {device.problem}")
+            print(printable(f"  {device.problem}"))
         for setting in device.settings:
             print(f"  {setting.name}: {_state(setting)}")
             if setting.missing:
-                print(f"    {setting.missing}")
+                print(printable(f"    {setting.missing}"))
             if setting.next:
-                print(f"    next: {setting.next}")
+                print(printable(f"    next: {setting.next}"))
 
 
 def _state(setting: "FoundSetting") -> str:
@@ -34,12 +35,12 @@ def _state(setting: "FoundSetting") -> str:
 
 def show_added(added: "AddedDevice") -> None:
     """Print where a new device's file is, and what to type next."""
-    from hwnas.device import load_device
+    from hwnas.device import asked_device
     from hwnas.device.transports import is_emulated
 
     print(f"{added.path}: {', '.join(added.settings)}")
     first, second = commands.devices(), commands.profile(added.name)
-    if is_emulated(load_device(added.path)):
+    if is_emulated(asked_device(added.path)):
         first, second = commands.devices_setup(added.name), commands.verify(device=added.name)
     print(f"next: {first}, then {second}")
 

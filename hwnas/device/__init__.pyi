@@ -1,7 +1,11 @@
 from . import runner as runner
 from .device import Device as Device
+from .device import DeviceName as DeviceName
 from .device import Setting as Setting
+from .device import asked_device as asked_device
 from .device import folders as folders
 from .device import load_device as load_device
+from .device import named_device as named_device
+from .device import read_device as read_device
 from .runner import Job as Job
 from .runner import throttled as throttled

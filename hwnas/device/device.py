@@ -3,11 +3,13 @@
 A device's settings (runtime, precision, threads) each have a latency table of their own.
 """
 
+import os
 import re
+from os import PathLike
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt, PrivateAttr, ValidationError
 
 from hwnas.errors import InputError, UnknownNameError
 from hwnas.support import read_toml, root
@@ -51,6 +53,14 @@ class Formula(BaseModel):
     slow_factor: float = Field(default=1.5, ge=1)  # is slower by this factor
 
 
+def _without_folder(name: str) -> str:
+    """Return the name of a device that a record names by its file, as an older hwnas wrote it."""
+    return Path(name).stem if name.endswith(".toml") else name
+
+
+DeviceName = Annotated[str, AfterValidator(_without_folder)]  # in a record
+
+
 class Device(BaseModel):
     """A machine that models are timed on."""
 
@@ -71,6 +81,12 @@ class Device(BaseModel):
     cores: tuple[NonNegativeInt, ...] = ()  # adb: to pin to; empty: all
     formula: Formula = Formula()  # pretend
     settings: tuple[Setting, ...] = Field(min_length=1)
+    _file: Path | None = PrivateAttr(default=None)
+
+    @property
+    def file(self) -> Path | None:
+        """The file that names all this; None for a device that hwnas ships or that was made in Python."""
+        return self._file
 
     def setting(self, name: str | None = None, *, threads: int | None = None) -> Setting:
         """Return the setting of that name (the first one without a name), with another number of threads if given.
@@ -103,18 +119,52 @@ def folders(kind: Literal["devices", "latency_tables"]) -> list[Path]:
 
 
 def load_device(name: str) -> Device:
-    """Read devices/NAME.toml, or the file itself where `name` is a path that ends in .toml.
+    """Read devices/NAME.toml of the user's own folder or of those that hwnas ships; a path is no name.
 
+    A record, such as a card or a run's settings, names a device: its file is never one that came with the record.
     Raises UnknownNameError, which lists the known devices, and InputError for a file that is not a device's.
     """
     known = {path.stem: path for folder in reversed(folders("devices")) for path in folder.glob("*.toml")}
-    path = Path(name) if name.endswith(".toml") else known.get(name)
-    if path is None or not path.is_file():
+    if name not in known:
         raise UnknownNameError("device", name, known, hint="A device is a file devices/NAME.toml")
+    return read_device(known[name])
+
+
+def asked_device(asked: str | PathLike[str]) -> Device:
+    """Return the device that a user asks for: by its name, or by the path of its file, which ends in .toml.
+
+    Raises what `load_device` does.
+    """
+    text = os.fspath(asked)
+    return read_device(Path(text)) if text.endswith(".toml") and Path(text).is_file() else load_device(text)
+
+
+def named_device(asked: str | PathLike[str]) -> Device:
+    """Return the device that a user asks for, for a record that names it: later verbs find it by that name.
+
+    Raises what `load_device` does, and InputError for a file that is not found so.
+    """
+    device = asked_device(asked)
+    try:
+        is_known = load_device(device.name).model_dump() == device.model_dump()
+    except UnknownNameError:
+        is_known = False
+    if not is_known:
+        raise InputError(
+            f"a run and an artefact name their device by its name: {device.name} must stand for {asked}; it does not. "
+            f"Copy that file to {root() / 'devices'}, or name the folder above its devices/ by HWNAS_ROOT"
+        )
+    return device
+
+
+def read_device(path: Path) -> Device:
+    """Read a device's file; raises InputError for one that is not."""
     try:
         device = Device.model_validate(read_toml(path, what="a device's file"))
     except ValidationError as error:
         raise InputError(f"a device's file must be TOML with name, transport and settings; {path}: {error}") from None
     if device.name != path.stem:
         raise InputError(f"a device's name must be its file's name; {path} says {device.name!r}")
+    if path.absolute().parent not in [shipped / "devices" for shipped in _SHIPPED]:
+        device._file = path.absolute()
     return device

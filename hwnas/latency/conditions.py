@@ -1,15 +1,17 @@
 """What measurements depend on beside the models: the machine, the runtime, the load, the clock, the heat."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from hwnas.errors import DeviceError
-from hwnas.latency.reasons import reasons
+from hwnas.errors import DeviceError, printable
+from hwnas.latency.reasons import reasons, short
 
 _COMPARABLE = ("cpu", "cores", "arch", "runtime", "runtime_version", "threads")
-_Number = int | float  # it is written as it was read
+_Number = Annotated[int | float, Field(ge=-1e18, le=1e18)]  # it is written as it was read
+_Count = Annotated[int, Field(ge=0, lt=2**62)]
+_Text = Annotated[str, AfterValidator(printable)]
 
 
 class Conditions(BaseModel):
@@ -18,26 +20,26 @@ class Conditions(BaseModel):
     Further ones, in tables of a newer hwnas, are kept.
     """
 
-    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True, allow_inf_nan=False)
 
-    cpu: str = ""
-    cores: int = 0  # of the machine
-    arch: str = ""
-    runtime: str = ""
-    runtime_version: str = ""  # with the package's name: `ai-edge-litert 2.3.0`
-    threads: int = 0
-    pinned: tuple[int, ...] | None = None  # cores that the runner kept to
-    governor: str | None = None
+    cpu: _Text = ""
+    cores: _Count = 0  # of the machine
+    arch: _Text = ""
+    runtime: _Text = ""
+    runtime_version: _Text = ""  # with the package's name: `ai-edge-litert 2.3.0`
+    threads: _Count = 0
+    pinned: tuple[_Count, ...] | None = None  # cores that the runner kept to
+    governor: _Text | None = None
     frequency_mhz: tuple[_Number, ...] = ()  # of the pinned cores
     load: _Number | None = None  # the last minute's average
     others_busy: _Number | None = None  # share of all cores' time that other processes took since the runner's start
     temperature_c: _Number | None = None  # the hottest sensor's
-    python: str = ""  # empty where the device has none
-    numpy: str = ""
-    date: str = ""  # UTC
-    throttle_count: int | None = None  # these three: hwnas/device/runner.py's `throttling`
+    python: _Text = ""  # empty where the device has none
+    numpy: _Text = ""
+    date: _Text = ""  # UTC
+    throttle_count: _Count | None = None  # these three: hwnas/device/runner.py's `throttling`
     clock_limit: _Number | None = None
-    firmware_flags: int | None = None
+    firmware_flags: _Count | None = None
 
     @property
     def fingerprint(self) -> dict[str, str | int]:
@@ -49,11 +51,13 @@ class Conditions(BaseModel):
         return self.model_dump(mode="json", exclude_unset=True)
 
     @classmethod
-    def of_runner(cls, fields: Mapping[str, Any]) -> "Conditions":
+    def of_runner(cls, fields: Any) -> "Conditions":
         """Return what the runner wrote.
 
         Raises DeviceError for missing and unknown fields, and for values of a wrong type.
         """
+        if not isinstance(fields, Mapping):
+            raise DeviceError(f"conditions must have the fields of Conditions; got {short(fields)}")
         unknown = fields.keys() - cls.model_fields.keys()
         missing = cls.model_fields.keys() - fields.keys() - {"throttle_count", "clock_limit", "firmware_flags"}
         if unknown or missing:

@@ -1,22 +1,33 @@
 """Has a job done on a device, by hwnas/device/runner.py or by the transport itself, and reads the lines that come back.
 
-Where a device has no Python, its transport does the runner's job itself (see TimesModels).
+Where a device has no Python, its transport does the runner's job itself (see TimesModels). said.py reads each line.
 """
 
 import base64
 import dataclasses
-import json
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
 from hwnas.device import runner
 from hwnas.device.transports import Transport
 from hwnas.errors import DeviceError
 from hwnas.latency.conditions import Conditions
 from hwnas.latency.measurement import Measurement, OtherCosts
+from hwnas.latency.said import (
+    ComputedLine,
+    ConditionsLine,
+    EndLine,
+    FailedLine,
+    ImpossibleLine,
+    Line,
+    Output,
+    TimedLine,
+    WaitingLine,
+    read_line,
+)
 from hwnas.support import files
 
 if TYPE_CHECKING:
@@ -25,7 +36,9 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.generic]
 
-_Line = TypeVar("_Line")
+_Result = TypeVar("_Result", "Timed", "Computed")
+_QUOTED = 200  # characters of a line in an error
+_LINES = 100_000  # of a job beside its models': more pauses than a device is given in a month
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,89 +109,102 @@ class Heard:
     on_wait: Callable[[float, str], None] | None
     pace: dict[str, float]
 
-    def __call__(self, event: runner.Event) -> None:
+    def __call__(self, line: Line) -> None:
         """Pass on what a line says beside a model's measurement."""
-        if "conditions" in event and self.on_conditions is not None:
-            self.on_conditions(Conditions.of_runner(event["conditions"]))
-        if "waiting" in event and self.on_wait is not None:
-            self.on_wait(event["waiting"], event["reason"])
-        self.pace.update(event.get("pace", {}))
+        if isinstance(line, ConditionsLine | EndLine) and line.conditions and self.on_conditions is not None:
+            self.on_conditions(line.conditions)
+        if isinstance(line, WaitingLine) and self.on_wait is not None:
+            self.on_wait(line.waiting, line.reason)
+        if isinstance(line, EndLine):
+            self.pace.update(line.pace)
 
 
 def results_of(
     lines: Iterator[str | runner.Event],
-    expected: int,
+    names: Collection[str],
     *,
     where: str,
     heard: Heard,
-    parse: Callable[[runner.Event], _Line],
-) -> Iterator[_Line]:
-    """Turn the runner's lines, up to the end line, into what they say; `parse` does so with a model's."""
-    arrived = 0
-    failed: dict[str, str] = {}
+    parse: Callable[[Line], _Result],
+) -> Iterator[_Result]:
+    """Turn the runner's lines, up to the end line, into what they say of these models; `parse` reads a model's.
+
+    Raises DeviceError, which names the device, for any other line, and where lines are missing.
+    """
+    left, failed, told = set(names), dict[str, str](), False
     try:
-        for event in map(_event, lines):
-            heard(event)
-            if "end" in event:
+        for line in _bounded(lines, _LINES + len(names), where):
+            heard(line)
+            told |= isinstance(line, ConditionsLine | EndLine) and line.conditions is not None
+            if isinstance(line, EndLine):
                 break
-            if "name" in event and "error" in event:
-                failed[event["name"]] = event["error"]
-            elif "name" in event:
-                yield parse(event)
-                arrived += 1
-            elif "error" in event:
-                raise DeviceError(f"nothing can be timed on {where}: {event['error']}")
+            if isinstance(line, ImpossibleLine):
+                raise DeviceError(f"nothing can be timed on {where}: {line.error}")
+            if isinstance(line, TimedLine | ComputedLine | FailedLine):
+                _strike(line.name, left, where)
+            if isinstance(line, FailedLine):
+                failed[line.name] = line.error
+            elif isinstance(line, TimedLine | ComputedLine):
+                yield parse(line)
     except _CutError as cut:
-        got = f"{arrived} of {expected} models had arrived"
+        got = f"{len(names) - len(left) - len(failed)} of {len(names)} models had arrived"
         raise DeviceError(f"timing stopped before its end line on {where}; {got}{_list(failed)}. {cut}") from None
-    if arrived + len(failed) < expected:
-        raise DeviceError(f"the runner must write a line for each of {expected} models; got {arrived + len(failed)}")
+    if left:
+        raise DeviceError(
+            f"the runner must write a line for each of {len(names)} models; got {len(names) - len(left)} on {where}"
+        )
     if failed:
         raise DeviceError(f"every model must load and run on {where}; got {len(failed)} that did not{_list(failed)}")
+    if not told:
+        raise DeviceError(f"the runner must tell its conditions; got none from {where}")
 
 
-def _event(line: str | runner.Event) -> runner.Event:
-    """Return a line of the runner's; raises DeviceError for another."""
-    if isinstance(line, dict):
-        return line
-    try:
-        event = json.loads(line)
-    except json.JSONDecodeError:
-        event = None
-    if not isinstance(event, dict) or not event.keys() & {"conditions", "name", "error", "waiting", "end"}:
-        raise DeviceError(f"the runner must write lines as hwnas/runner.py says; got {line[:200]!r}")
-    return event
+def _bounded(lines: Iterator[str | runner.Event], most: int, where: str) -> Iterator[Line]:
+    """Yield what so many lines say; raises DeviceError where there are more."""
+    for number, line in enumerate(lines):
+        if number >= most:
+            raise DeviceError(f"a job must have at most {most} lines; got more on {where}")
+        yield read_line(line, where=where)
 
 
-def timed_of(event: dict[str, Any], sizes: Mapping[str, int]) -> Timed:
-    """Return what a model's line says; raises DeviceError for one that lacks something, or is of another model."""
-    try:
-        rounds_ms = tuple(tuple(float(sample) for sample in samples) for samples in event["rounds_ms"])
-        canary_ms = tuple(map(float, event.get("canary_ms", ())))
-        measurement = Measurement(rounds_ms, unstable=bool(event["unstable"]), canary_ms=canary_ms)
-        other = OtherCosts(
-            file_bytes=sizes[event["name"]],
-            peak_memory_bytes=event.get("peak_memory_bytes"),
-            load_ms=float(event["load_ms"]),
-            first_ms=float(event["first_ms"]),
-        )
-        return Timed(event["name"], measurement, other)
-    except (KeyError, TypeError, ValueError) as error:
-        raise DeviceError(f"a model's line must be as hwnas/runner.py says; {error!r} in {str(event)[:200]}") from None
+def _strike(name: str, left: set[str], where: str) -> None:
+    """Take a model off those that are still to come; raises DeviceError for one that is not among them."""
+    if name not in left:
+        raise DeviceError(f"a model's line must be of one that was asked for, once; got {name[:_QUOTED]!r} on {where}")
+    left.remove(name)
 
 
-def computed_of(event: runner.Event) -> Computed:
+def timed_of(line: Line, sizes: Mapping[str, int], where: str) -> Timed:
     """Return what a model's line says; raises DeviceError for one that lacks something."""
+    if not isinstance(line, TimedLine) or len(line.canary_ms) not in (0, len(line.rounds_ms)):
+        raise DeviceError(
+            f"a model's line must have its rounds, and each its canary; got {str(line)[:_QUOTED]} on {where}"
+        )
+    measurement = Measurement(line.rounds_ms, unstable=line.unstable, canary_ms=line.canary_ms)
+    other = OtherCosts(
+        file_bytes=sizes[line.name],
+        peak_memory_bytes=line.peak_memory_bytes,
+        load_ms=line.load_ms,
+        first_ms=line.first_ms,
+    )
+    return Timed(line.name, measurement, other)
+
+
+def computed_of(line: Line, where: str) -> Computed:
+    """Return what a model's line says; raises DeviceError for one that lacks something."""
+    if not isinstance(line, ComputedLine):
+        raise DeviceError(f"a model's line must have its outputs; got {str(line)[:_QUOTED]} on {where}")
+    try:
+        return Computed(line.name, tuple(map(_array, line.outputs)), line.instructions)
+    except ValueError as error:  # of the bytes, or of their number
+        raise DeviceError(f"an output's bytes must fill its shape; {error} in {line.name} on {where}") from None
+
+
+def _array(output: Output) -> "Array":
     import numpy as np
 
-    def array(fields: runner.Event) -> "Array":
-        kind = np.dtype(fields["dtype"]).newbyteorder("<")
-        return np.frombuffer(base64.b64decode(fields["base64"]), kind).reshape(fields["shape"])
-
-    try:
-        return Computed(event["name"], tuple(map(array, event["outputs"])), event["instructions"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise DeviceError(f"a model's line must be as hwnas/runner.py says; {error!r} in {str(event)[:200]}") from None
+    kind = np.dtype(output.dtype).newbyteorder("<")
+    return np.frombuffer(base64.b64decode(output.base64, validate=True), kind).reshape(output.shape)
 
 
 def _list(failed: dict[str, str]) -> str:

@@ -86,7 +86,7 @@ def time_models(
             heard = Heard(on_conditions, on_wait, pace if pace is not None else {})
             sizes = {name: path.stat().st_size for name, path in models.items()}
             yield from results_of(
-                lines, len(models), where=where, heard=heard, parse=lambda event: timed_of(event, sizes)
+                lines, models, where=where, heard=heard, parse=lambda line: timed_of(line, sizes, where)
             )
 
 
@@ -111,7 +111,7 @@ def compute_models(
         with closing(lines_of(transport, job, Path(folder))) as lines:
             seen: list[Conditions] = []
             heard = Heard(seen.append, None, {})
-            computed = results_of(lines, len(models), where=where, heard=heard, parse=computed_of)
+            computed = results_of(lines, models, where=where, heard=heard, parse=lambda line: computed_of(line, where))
             return {model.name: dataclasses.replace(model, runtime=seen[0].runtime_version) for model in computed}
 
 

@@ -15,8 +15,8 @@ from hwnas.support.commands import Command
 
 Time = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]  # in ms
 Quantity = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
-_Bytes = Annotated[int, Field(strict=True, ge=0)]
-_Flag = Annotated[bool, Field(strict=True)]
+Bytes = Annotated[int, Field(strict=True, ge=0, lt=2**62)]
+Flag = Annotated[bool, Field(strict=True)]
 _Samples = Annotated[tuple[Time, ...], Field(min_length=1)]
 
 
@@ -35,7 +35,7 @@ class Measurement:
     """
 
     rounds_ms: Annotated[tuple[_Samples, ...], Field(min_length=1)]
-    unstable: _Flag = False
+    unstable: Flag = False
     canary_ms: tuple[Time, ...] = ()  # for each round what the device's canary took then; empty without one
 
     @property
@@ -114,8 +114,8 @@ class Measurement:
 class OtherCosts:
     """What a model costs on the device beside its latency; None where nothing tells."""
 
-    file_bytes: _Bytes | None = None
-    peak_memory_bytes: _Bytes | None = None  # until the first inference is done, beyond what there was before loading
+    file_bytes: Bytes | None = None
+    peak_memory_bytes: Bytes | None = None  # until the first inference is done, beyond what there was before loading
     load_ms: Quantity | None = None  # to create and allocate
     first_ms: Quantity | None = None  # the first inference
 
@@ -165,7 +165,7 @@ class _Head:
     """What a network's entry has beside its measurement and other costs."""
 
     architecture: dict[str, Any]
-    held_out: _Flag = False
+    held_out: Flag = False
 
 
 def _architecture(head: _Head) -> Architecture:

@@ -99,6 +99,16 @@ class View:
         return surrogate_truth(self.trials)
 
     @property
+    def asked(self) -> list[tuple[str, object]]:
+        """The settings, by name; of a storage nothing that is secret."""
+        from hwnas.runs import shown_storage
+
+        storage = self.settings.storage
+        return [
+            (name, shown_storage(storage) if name == "storage" and storage else value) for name, value in self.settings
+        ]
+
+    @property
     def caveat(self) -> str:
         """What must be said with the figures of the run's estimator, if anything."""
         from hwnas.searching.estimators import get

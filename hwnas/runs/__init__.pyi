@@ -5,6 +5,7 @@ from .front import ranking as ranking
 from .front import spearman as spearman
 from .front import winners_wanted as winners_wanted
 from .run import Run as Run
+from .run import trust_storage as trust_storage
 from .settings import DEFAULT_CELLS as DEFAULT_CELLS
 from .settings import DEFAULT_FILTERS as DEFAULT_FILTERS
 from .settings import DeviceOptions as DeviceOptions
@@ -15,6 +16,8 @@ from .settings import SearchSettings as SearchSettings
 from .settings import Sides as Sides
 from .settings import SpaceOptions as SpaceOptions
 from .settings import make_settings as make_settings
+from .storage import check_storage as check_storage
+from .storage import shown_storage as shown_storage
 from .study import Leases as Leases
 from .trial import TARGET as TARGET
 from .trial import Candidate as Candidate

@@ -18,12 +18,25 @@ from pydantic import ValidationError
 from hwnas.errors import InputError
 from hwnas.runs.front import front_of, winners_of
 from hwnas.runs.settings import SETTINGS_VERSION, SearchSettings, _first_error
+from hwnas.runs.storage import is_same_storage, shown_storage
 from hwnas.runs.study import Leases, open_study
 from hwnas.runs.trial import Candidate
 from hwnas.runs.trials import Trials
-from hwnas.support import FileRecord, commands, locked, read_json, write_json
+from hwnas.support import FileRecord, check_trusted, commands, locked, read_json, write_json
 
 _SETTINGS, _IDENTITY = "settings.json", "run.json"
+
+
+def trust_storage(storage: str, *, named_by: str) -> None:
+    """Raise InputError where a file names a database that its user has not agreed to, as by typing it.
+
+    Its URL also says which variable of the environment is sent there.
+    """
+    check_trusted(f"storage {shown_storage(storage)}", named_by=named_by)
+
+
+def _storage_in_words(storage: str | None) -> str:
+    return "none" if storage is None else shown_storage(storage)
 
 
 class RunIdentity(FileRecord):
@@ -111,8 +124,13 @@ class Run:
             return
         before = Run.open(self.folder).settings
         again = before.model_copy(update={"trials": self.settings.trials}).search_command(self.folder)
+        if not is_same_storage(before.storage, self.settings.storage):
+            raise InputError(
+                f"{self.folder} was begun with another storage, {_storage_in_words(before.storage)}; got "
+                f"{_storage_in_words(self.settings.storage)}. Give that again to go on, or another --out to begin anew"
+            )
         for name, value in self.settings:
-            if name != "trials" and getattr(before, name) != value:
+            if name not in ("trials", "storage") and getattr(before, name) != value:
                 raise InputError(
                     f"{self.folder} was begun with {name} = {getattr(before, name)!r}; got {value!r}. "
                     f"To begin anew, give another --out. To go on with it, type: {again}"
@@ -138,8 +156,11 @@ class Run:
     def trials(self) -> Trials:
         """Return the trials of the study, which is made if there is none yet.
 
-        Raises InputError for a storage that cannot be used, and for a study that a newer hwnas has written.
+        Raises InputError for a storage that cannot be used, or that nobody has agreed to, and for a study that a newer
+        hwnas has written.
         """
+        if storage := self.settings.storage:
+            trust_storage(storage, named_by=str(self.folder / _SETTINGS))
         study = self._identify(self.name).study  # older runs have no identity: their study has the folder's name
         return Trials(*open_study(self.folder, storage=self.settings.storage, name=study)).refresh()
 

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
+from hwnas.device import DeviceName
 from hwnas.latency import Budget
 from hwnas.network import Scale, ladder
+from hwnas.runs.storage import check_storage
 from hwnas.support import (
     MAX_SEED,
     AnyNames,
@@ -25,6 +27,7 @@ from hwnas.support import (
 
 if TYPE_CHECKING:
     from hwnas.datasets import Dataset
+    from hwnas.device import Device, Setting
 
 SETTINGS_VERSION = 1  # that is written, and the newest that is read
 DEFAULT_CELLS = (1, 2)
@@ -114,7 +117,9 @@ class SearchRequest(DeviceOptions, SpaceOptions):
         default=False, description="go on without the device: latencies are predictions, and labelled so"
     )
     storage: str | None = Field(
-        default=None, description="Optuna storage URL; without it a journal in the run's folder"
+        default=None,
+        description="Optuna storage URL, with a variable's name for the password, as in "
+        "'postgresql://user:$DB_PASSWORD@host/db'; without it a journal in the run's folder",
     )
 
 
@@ -132,7 +137,7 @@ class SearchSettings(SearchRequest):
     """
 
     version: int = SETTINGS_VERSION
-    device: str
+    device: DeviceName
     setting: str
     threads: int = Field(ge=1)
     resolution: Sides
@@ -141,12 +146,19 @@ class SearchSettings(SearchRequest):
     validation: float
 
     @classmethod
-    def of(cls, options: SearchRequest, *, setting: str, threads: int, dataset: "Dataset") -> "SearchSettings":
-        """Return what was asked for, in a device's setting and on the data at hand."""
+    def of(
+        cls, options: SearchRequest, *, device: "Device", setting: "Setting", dataset: "Dataset"
+    ) -> "SearchSettings":
+        """Return what was asked for, in a device's setting and on the data at hand.
+
+        Raises InputError for a storage that has its password in the open.
+        """
+        check_storage(options.storage)
         asked = {name: getattr(options, name) for name in SearchRequest.model_fields}
         decided = {
-            "setting": setting,
-            "threads": threads,
+            "device": device.name,
+            "setting": setting.name,
+            "threads": setting.threads,
             "resolution": options.resolution or (dataset.resolution,),
             "channels": dataset.channels,
             "classes": len(dataset.classes),

@@ -18,6 +18,7 @@ from optuna.storages.journal import BaseJournalBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from hwnas.errors import InputError
+from hwnas.runs.storage import opened_storage, without_password
 from hwnas.support import commands, write_bytes
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ def open_study(folder: Path, *, storage: str | None, name: str) -> "tuple[optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     journal = None if storage else Journal(folder / "journal.log")
-    place: Any = ListedStorage(journal) if journal else storage
+    url = opened_storage(storage) if storage else ""
+    place: Any = ListedStorage(journal) if journal else url
     try:
         study = optuna.create_study(
             storage=place,
@@ -50,7 +52,8 @@ def open_study(folder: Path, *, storage: str | None, name: str) -> "tuple[optuna
             load_if_exists=True,
         )
     except (ImportError, ValueError, OSError, SQLAlchemyError) as error:
-        raise InputError(f"--storage must be a URL that Optuna knows, such as sqlite:///x.db; {error}") from None
+        words = without_password(str(error), url)
+        raise InputError(f"--storage must be a URL that Optuna knows, such as sqlite:///x.db; {words}") from None
     _check_format(study, folder)
     return study, journal.together if journal else nullcontext
 

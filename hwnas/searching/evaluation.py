@@ -6,17 +6,15 @@ was measured is kept in the trials, and corrects the predictions for later ones.
 """
 
 import math
-import tempfile
 from collections.abc import Callable
 from functools import cached_property
-from os import getuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hwnas.errors import TrainingError
 from hwnas.searching.candidates import SpaceCandidates
 from hwnas.searching.short_training import ShortTraining
-from hwnas.support import locked, plugins, say
+from hwnas.support import locked, plugins, private_folder, say
 
 if TYPE_CHECKING:
     from hwnas.datasets import Dataset
@@ -57,8 +55,8 @@ class Evaluator:
 
     @property
     def device_lock(self) -> Path:
-        """The lock of whoever measures on the device: of all runs of a user."""
-        return Path(tempfile.gettempdir()) / f"hwnas-{getuid()}-{self.device.name}.lock"
+        """The lock of whoever measures on the device: of all runs of a user, and of no other user."""
+        return private_folder() / f"{self.device.name}.lock"
 
     def wait_while_timed(self) -> None:
         """Wait while another worker times something on this machine: training beside it would make it slower."""

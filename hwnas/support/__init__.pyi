@@ -24,6 +24,8 @@ from .options import WholeNumbers as WholeNumbers
 from .options import checked as checked
 from .options import each_option as each_option
 from .options import named_in as named_in
+from .places import cache as cache
+from .places import private_folder as private_folder
 from .places import root as root
 from .progress import Bar as Bar
 from .progress import bar as bar
@@ -31,3 +33,6 @@ from .progress import say as say
 from .progress import show_on_console as show_on_console
 from .records import FileRecord as FileRecord
 from .records import Record as Record
+from .trust import check_trusted as check_trusted
+from .trust import keep_trusted as keep_trusted
+from .trust import trusting as trusting

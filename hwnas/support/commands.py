@@ -123,9 +123,9 @@ def describe(what: Text) -> Command:
     return _command("describe", what)
 
 
-def devices(*, patience_s: float | None = None) -> Command:
+def devices(*, patience_s: float | None = None, trust: bool = False) -> Command:
     """Return the command that lists the devices."""
-    return _command("devices", patience_s=patience_s)
+    return _command("devices", patience_s=patience_s, trust=trust)
 
 
 def devices_add(name: str = "NAME", *, setting: str | None = None) -> Command:

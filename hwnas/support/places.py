@@ -1,9 +1,45 @@
-"""Where the user's own devices and latency tables are."""
+"""Where the user's own devices and latency tables are, and what no other user of the machine may touch."""
 
 import os
+import stat
 from pathlib import Path
+
+from hwnas.errors import InputError
 
 
 def root() -> Path:
     """Return the folder that has the user's devices/ and latency_tables/: HWNAS_ROOT, or else the current one."""
     return Path(os.environ.get("HWNAS_ROOT", "")).expanduser().absolute()
+
+
+def cache() -> Path:
+    """Return the user's cache: hwnas in XDG_CACHE_HOME, or else in ~/.cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser().absolute() / "hwnas"
+
+
+def private_folder() -> Path:
+    """Return a folder of this user alone, for locks and for what was agreed to; it is made where there is none.
+
+    In the shared temporary folder anybody could hold a lock, or put a link in its place. Raises InputError where the
+    folder cannot be made, is a link, is another user's, or can be read or written by others.
+    """
+    folder = cache() / ".private"  # no device's name, whose emulators' files are beside it
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = folder.lstat()
+    except (OSError, RuntimeError) as error:  # RuntimeError: there is no home
+        raise InputError(_words(folder, str(error))) from None
+    if not stat.S_ISDIR(found.st_mode):
+        raise InputError(_words(folder, "a link or a file"))
+    if found.st_uid != os.geteuid():
+        raise InputError(_words(folder, f"one of the user with number {found.st_uid}"))
+    if stat.S_IMODE(found.st_mode) & 0o077:
+        raise InputError(_words(folder, f"permissions {stat.S_IMODE(found.st_mode):o}"))
+    return folder
+
+
+def _words(folder: Path, got: str) -> str:
+    return (
+        f"{folder} must be a folder that only this user can read and write; got {got}. Remove it, or type: "
+        f"chmod 700 {folder}, or name another cache folder by XDG_CACHE_HOME"
+    )

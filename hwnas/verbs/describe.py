@@ -240,10 +240,10 @@ def _predictor(
     network: "CellNetwork", scales: "Sequence[Scale]", options: DescribeOptions
 ) -> "Callable[[CellNetwork], Prediction]":
     """Return what predicts latencies on the device; it raises TableError, with what measures all of the scales."""
-    from hwnas.device import load_device
+    from hwnas.device import asked_device
     from hwnas.latency import CostModel, open_table
 
-    machine = load_device(str(options.device))
+    machine = asked_device(options.device)
     setting = machine.setting(options.setting)
     command = partial(_profile, network, scales, str(options.device), setting)
     model = CostModel(open_table(machine, setting, command=command), ())

@@ -12,7 +12,7 @@ import typer
 from pydantic import Field
 
 from hwnas.errors import HwnasError, InputError
-from hwnas.support import AnyNames, AnyPath, Metavar, Options, commands, plugins, root
+from hwnas.support import AnyNames, AnyPath, Metavar, Options, commands, plugins, root, trusting
 from hwnas.verbs._takes import takes
 
 if TYPE_CHECKING:
@@ -109,6 +109,9 @@ class SetUpOptions(Options):
 def devices(options: DevicesOptions) -> list[FoundDevice]:
     """List the devices, with their settings and tables; reach each, and say what is missing and what to type next.
 
+    To reach one is to start, or to log in to, what its file names: an interpreter, `adb`, an ssh host. What was not
+    agreed to before is asked for; where nobody can be asked, it is not reached.
+
     Raises InputError for a patience that is not above 0. A try that does not answer goes on in a thread that ends with
     the process.
     """
@@ -125,9 +128,14 @@ def devices(options: DevicesOptions) -> list[FoundDevice]:
 def devices_add(options: AddOptions) -> AddedDevice:
     """Write devices/NAME.toml from the options, asking for what is missing.
 
+    What the file names is agreed to thereby.
+
     Raises InputError for a file that exists, for fields that a device has not, and for what is missing where nobody
     can be asked; UnknownNameError, which lists the known ones, for another transport or runtime.
     """
+    from hwnas.device import read_device
+    from hwnas.device.transports import check_starts
+
     fields = {**_given(options), **_pairs(options.set or [])}
     if options.ask if options.ask is not None else sys.stdin.isatty() and sys.stderr.isatty():
         _ask_for_missing(fields)
@@ -138,6 +146,8 @@ def devices_add(options: AddOptions) -> AddedDevice:
     device = _device(fields)
     path = root() / "devices" / f"{device.name}.toml"
     _write(device, path)
+    with trusting():  # whoever types it has agreed
+        check_starts(read_device(path))
     return AddedDevice(device.name, str(path), tuple(setting.name for setting in device.settings))
 
 
@@ -154,9 +164,9 @@ def devices_setup(options: SetUpOptions) -> SetUpDevice:
 
     Raises InputError for a device that needs nothing, and DeviceError, with what to do, where a step fails.
     """
-    from hwnas.device import load_device
+    from hwnas.device import asked_device
 
-    device = load_device(str(options.name))
+    device = asked_device(options.name)
     transport = plugins.load("transports", device.transport)
     if not hasattr(transport, "set_up"):
         raise InputError(f"only emulated devices are set up; {device.name} has transport {device.transport}")
@@ -164,17 +174,21 @@ def devices_setup(options: SetUpOptions) -> SetUpDevice:
 
 
 def _found(path: Path, patience_s: float | None) -> FoundDevice:
-    from hwnas.device import load_device
+    from hwnas.device import read_device
 
     try:
-        device = load_device(str(path))
+        device = read_device(path)
     except HwnasError as error:
         return FoundDevice(path.stem, str(path), problem=str(error))
+    refused = "" if patience_s is None else _refused(device)
     settings: list[FoundSetting] = []
     for setting in device.settings:
         listed = _with_table(device, setting)
         if patience_s is None:
             settings.append(listed)
+            continue
+        if refused:
+            settings.append(replace(listed, reached=False, missing=refused, next=str(commands.devices(trust=True))))
             continue
         try:
             settings.append(_reached(device, setting, listed, patience_s))
@@ -182,6 +196,17 @@ def _found(path: Path, patience_s: float | None) -> FoundDevice:
             settings.append(_silent(device, listed, patience_s))
             patience_s = None  # the other settings would not answer either
     return FoundDevice(device.name, str(path), device.transport, device.description, tuple(settings))
+
+
+def _refused(device: "Device") -> str:
+    """Return why what a device's file names is not started; nothing where that was agreed to."""
+    from hwnas.device.transports import check_starts
+
+    try:
+        check_starts(device)
+    except HwnasError as error:
+        return str(error)
+    return ""
 
 
 def _with_table(device: "Device", setting: "Setting") -> FoundSetting:

@@ -81,6 +81,7 @@ def export(options: ExportOptions) -> list[Exported]:
     """
     from hwnas.artefacts import published
     from hwnas.device import load_device
+    from hwnas.device.transports import check_starts
     from hwnas.errors import ExportError
     from hwnas.network import PUBLISHED
     from hwnas.runs import Run, WinnerFolder
@@ -113,6 +114,8 @@ def export(options: ExportOptions) -> list[Exported]:
         what = "no trained winner" if trial is None else f"no trained winner {trial}"
         raise InputError(f"{opened.folder} has {what} to export. Type: {commands.train(opened.folder, trial=trial)}")
     machine = load_device(opened.settings.device)
+    if not opened.settings.predicted:
+        check_starts(machine)  # which may ask: now, not below a bar
     exported, refused = [], []
     with opened.locked(), bar("exporting", len(winners)) as exporting:
         for winner in winners:

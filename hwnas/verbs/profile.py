@@ -52,11 +52,11 @@ def profile(options: ProfileOptions) -> list[Profiled]:
     Without `setting` every setting of the device is measured. Raises UnknownNameError, TableError where the existing
     table was measured under other conditions, and DeviceError.
     """
-    from hwnas.device import load_device
+    from hwnas.device import asked_device
     from hwnas.device.transports import check_times
     from hwnas.network import ladder
 
-    machine = load_device(str(options.device))
+    machine = asked_device(options.device)
     check_times(machine)
     names = [options.setting] if options.setting else [setting.name for setting in machine.settings]
     settings = [machine.setting(name, threads=options.threads) for name in names]

@@ -160,10 +160,15 @@ def _checked(options: type[AnyOptions], path: Path, section: str, values: Mappin
 def _found(options: SearchOptions, path: Path) -> "Dataset":
     """Return the data; raises InputError where there is no such device, setting or data set."""
     from hwnas import datasets
-    from hwnas.device import load_device
+    from hwnas.device import named_device
+    from hwnas.runs import check_storage, trust_storage
 
+    if options.storage:
+        with named_in(f"{path}: [search] storage"):
+            check_storage(options.storage)
+        trust_storage(options.storage, named_by=str(path))
     with named_in(f"{path}: [device]"):
-        load_device(str(options.device)).setting(options.setting, threads=options.threads)
+        named_device(options.device).setting(options.setting, threads=options.threads)
     with named_in(f"{path}: [search] data"):
         resolution = options.resolution[0] if options.resolution else None
         return datasets.load(options.data, seed=options.seed, resolution=resolution)

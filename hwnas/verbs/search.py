@@ -6,7 +6,7 @@ anything fits the caps. What becomes of each trial is in hwnas/searching/loop.py
 
 from hwnas.runs import SearchOptions
 from hwnas.searching import Search, Searched, check_reachable, check_table, check_writes, costs_of_run
-from hwnas.support import bar, say
+from hwnas.support import bar, say, trusting
 from hwnas.verbs._takes import takes
 
 
@@ -17,22 +17,25 @@ def search(options: SearchOptions) -> Searched:
     Raises InputError, BudgetError where nothing in the space fits, TableError and DeviceError.
     """
     from hwnas import datasets
-    from hwnas.device import load_device
-    from hwnas.runs import Run, SearchSettings
+    from hwnas.device import named_device
+    from hwnas.runs import Run, SearchSettings, trust_storage
     from hwnas.searching.estimators import get
 
-    machine = load_device(str(options.device))
+    machine = named_device(options.device)
     setting = machine.setting(options.setting, threads=options.threads)
     if caveat := get(options.estimator).CAVEAT:
         say(caveat)
     resolution = options.resolution[0] if options.resolution else None
     dataset = datasets.load(options.data, seed=options.seed, resolution=resolution)
-    settings = SearchSettings.of(options, setting=setting.name, threads=setting.threads, dataset=dataset)
+    settings = SearchSettings.of(options, device=machine, setting=setting, dataset=dataset)
     check_writes(settings, setting)
     costs = costs_of_run(settings, machine, setting)
     check_table(costs, settings, machine, setting)
     check_reachable(costs, settings)
     run = Run.start(str(options.out), settings)
+    if options.storage:
+        with trusting():  # whoever types it has agreed
+            trust_storage(options.storage, named_by="--storage")
     with run.locked(), run.leases() as leases:
         searching = Search(run, machine, costs, leases)
         with bar("searching", options.trials) as progress:

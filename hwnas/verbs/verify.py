@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from hwnas.artefacts import CARD, MAX_RELATIVE_ERROR, MIN_AGREEMENT, compare_logits, read_check
-from hwnas.errors import InputError
+from hwnas.errors import DeviceError, InputError
 from hwnas.support import MAX_SEED, AnyPath, Options, commands
 from hwnas.verbs._takes import takes
 
@@ -93,12 +93,12 @@ def verify(options: VerifyOptions) -> list[Verified]:
     """
     from hwnas import formats
     from hwnas.artefacts import Card, again
-    from hwnas.device import load_device
+    from hwnas.device import asked_device, load_device
 
     folder = Path(options.artefact)
     card = Card.read(folder / CARD, again=again(folder))
     check = read_check(folder, card)
-    machine = load_device(str(options.device or card.device))
+    machine = asked_device(options.device) if options.device else load_device(card.device)
     _check_computes(machine, folder)
     settings = _settings(card.files, folder, machine)
     images = check.images(card)
@@ -171,6 +171,10 @@ def verify_files(files: Mapping[str, Path], device: "Device", setting: "Setting"
 
 
 def _compare(here: "Computed", there: "Computed", device: "Device", setting: "Setting") -> Verified:
+    if [_form(output) for output in here.outputs] != [_form(output) for output in there.outputs]:
+        raise DeviceError(
+            f"{here.name} must have the outputs on {device.name} that it has here, {_forms(here)}; got {_forms(there)}"
+        )
     pairs = list(zip(here.outputs, there.outputs, strict=True))
     errors = [_relative_error(expected, got) for expected, got in pairs if expected.dtype.kind == "f"]
     steps = [int(abs(expected.astype(int) - got).max()) for expected, got in pairs if expected.dtype.kind != "f"]
@@ -183,6 +187,14 @@ def _compare(here: "Computed", there: "Computed", device: "Device", setting: "Se
         instructions=there.instructions,
         same_runtime=here.runtime == there.runtime,
     )
+
+
+def _form(output: "Array") -> tuple[object, ...]:
+    return (output.dtype.name, *output.shape)
+
+
+def _forms(computed: "Computed") -> str:
+    return " and ".join(" x ".join(map(str, _form(output))) for output in computed.outputs) or "none"
 
 
 def _relative_error(expected: "Array", got: "Array") -> float:

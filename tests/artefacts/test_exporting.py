@@ -283,6 +283,20 @@ def test_run_py_alone_takes_the_first_model_that_is_there_and_as_many_classes_as
     assert len(run_script(tmp_path, "a.png", "--top", "1").splitlines()) == 1
 
 
+def test_run_py_prints_classes_that_a_pipe_has_no_characters_for(
+    made: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("café", "猫", "\N{DOG FACE}")
+    card = made.card.model_copy(update={"data": made.card.data.model_copy(update={"classes": names})})
+    (tmp_path / "run.py").write_text(export_texts.run_script(card), encoding="utf-8")
+    shutil.copy(Path(made.folder, "model.onnx"), tmp_path)
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "a.png")
+    monkeypatch.setenv("PYTHONIOENCODING", "cp1252")  # a pipe's on Windows
+    done = subprocess.run([sys.executable, "run.py", "a.png"], cwd=tmp_path, capture_output=True, check=True)
+    printed = done.stdout.decode("cp1252")
+    assert all(name in printed for name in ("café", "\\u732b", "\\U0001f436"))
+
+
 def test_run_py_is_python_3_9_with_numpy_pillow_and_a_runtime_alone(made: Exported) -> None:
     tree = ast.parse(Path(made.folder, "run.py").read_text(encoding="utf-8"), feature_version=(3, 9))
     found = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
@@ -362,6 +376,7 @@ def test_the_fragments_are_for_the_fastest_tflite_file(made: Exported) -> None:
     assert export_texts.fragments_file(fastest(made.card, "model.onnx")) != "model.onnx"
     only = of_files(made.card, {"model.onnx": made.card.files["model.onnx"]})
     assert '{"images"}, *outputs[] = {"logits"}' in fragments(only)["cpp"]
+    assert len(fragments(only)["cpp"].splitlines()) <= 28
 
 
 def test_the_fragments_have_the_numbers_of_the_file(made: Exported) -> None:
@@ -455,6 +470,69 @@ def test_the_fragment_in_cpp_gives_files_that_normalise_pixels(baked: Exported, 
     check_cpp(baked, tmp_path, "model.int8.tflite", 1)
 
 
+ONNX_RUNTIME = """
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <iostream>
+#include <type_traits>
+#include <vector>
+using ORTCHAR_T = std::filesystem::path::value_type;  // wchar_t on Windows
+enum Kind { OrtArenaAllocator, OrtMemTypeDefault };
+namespace Ort {
+struct Env {};
+struct SessionOptions {};
+struct RunOptions {};
+struct MemoryInfo { static MemoryInfo CreateCpu(Kind, Kind) { return {}; } };
+struct Value {
+  template <class T> static Value CreateTensor(MemoryInfo, T* values, std::size_t count, const int64_t*, int) {
+    for (std::size_t i = 0; i < count; ++i) std::cout << +values[i] << " ";
+    return {};
+  }
+  template <class T> const T* GetTensorData() { static const T logits[] = {0, 2, 1}; return logits; }
+};
+struct Session {
+  Session(Env, const ORTCHAR_T* path, SessionOptions) {
+    while (*path) std::cout << char(*path++);
+    std::cout << "\\n";
+  }
+  std::vector<Value> Run(RunOptions, const char**, Value*, int, const char**, int) { return {Value()}; }
+};
+}
+"""
+WIDE_PATH = """
+#include <string>
+namespace std::filesystem {
+struct wide_path {
+  using value_type = wchar_t;
+  std::wstring text;
+  wide_path(const char* name) : text(name, name + std::char_traits<char>::length(name)) {}
+  const wchar_t* c_str() const { return text.c_str(); }
+};
+}
+"""
+
+
+@pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler here: ./apt-install g++")
+@pytest.mark.parametrize("windows", [False, True])
+def test_the_fragment_for_onnx_runtime_compiles_where_paths_are_narrow_and_where_they_are_wide(
+    made: Exported, tmp_path: Path, windows: bool
+) -> None:
+    """ONNX Runtime itself is pretended, and so are Windows' paths of wide characters."""
+    code = fragments(of_files(made.card, {"model.onnx": made.card.files["model.onnx"]}))["cpp"] + MAIN
+    header = ONNX_RUNTIME
+    if windows:
+        code, header = (text.replace("filesystem::path", "filesystem::wide_path") for text in (code, header))
+        code = WIDE_PATH + code
+    (tmp_path / "onnxruntime_cxx_api.h").write_text(header)
+    (tmp_path / "main.cc").write_text(code)
+    compiler = ["c++", "-std=c++17", "-Wall", "-Werror", f"-I{tmp_path}", "-DCOUNT=64", "main.cc", "-o", "main"]
+    subprocess.run(compiler, cwd=tmp_path, check=True)
+    done = subprocess.run([tmp_path / "main"], capture_output=True, text=True, check=True)
+    file, values, best = done.stdout.splitlines()
+    assert (file, len(values.split()), best) == ("model.onnx", 64, "1")
+
+
 def card_of(exported: Exported, name: str, channels: int) -> Card:
     """Return a card whose fragments read a file, with so many channels."""
     card = fastest(exported.card, name)
@@ -498,19 +576,32 @@ def check_cpp(exported: Exported, tmp_path: Path, name: str, channels: int) -> N
     check_given(values, card, name)
 
 
+ASSETS_IN_KOTLIN = """
+package android.content.res
+import java.io.Closeable
+import java.io.File
+import java.io.FileDescriptor
+import java.io.RandomAccessFile
+class AssetFileDescriptor(private val file: RandomAccessFile) : Closeable {
+    val fileDescriptor: FileDescriptor = file.fd
+    val startOffset = 2L
+    val declaredLength = file.length() - 2L
+    override fun close() = file.close()
+}
+class AssetManager { fun openFd(name: String) = AssetFileDescriptor(RandomAccessFile("assets/" + name, "r")) }
+"""
 PRETENDED_IN_KOTLIN = """
 package org.tensorflow.lite
-import java.io.File
 import java.nio.ByteBuffer
 var floats = false
-class Interpreter(private val model: File, options: Options) : AutoCloseable {
+class Interpreter(private val model: ByteBuffer, options: Options) : AutoCloseable {
     class Options {
         fun setNumThreads(threads: Int) = this
         fun setUseXNNPACK(use: Boolean) = this
     }
     fun run(input: Any, output: Any) {
         val bytes = input as ByteBuffer
-        println(model.name)
+        println(Charsets.UTF_8.decode(model.duplicate()))
         while (bytes.hasRemaining()) print(if (floats) "${bytes.getFloat()} " else "${bytes.get()} ")
         println()
         val logits = intArrayOf(0, 2, 1, 0, 1, 2, 2, 0, 1)
@@ -536,14 +627,18 @@ def test_the_fragments_in_kotlin_compile_and_give_the_files_what_the_card_says(
     """TensorFlow Lite itself is pretended, as it is for C++; all are compiled at once, which takes as long as one."""
     asked = [(made, "model.tflite", 1), (made, "model.int8.tflite", 3), (baked, "model.int8.tflite", 1)]
     cards = [card_of(*one) for one in asked]
-    sources = {"pretended.kt": PRETENDED_IN_KOTLIN, "main.kt": "import java.io.File\n\nfun main() {\n"}
+    sources = {"pretended.kt": PRETENDED_IN_KOTLIN, "assets.kt": ASSETS_IN_KOTLIN, "main.kt": "fun main() {\n"}
+    (tmp_path / "assets").mkdir()
+    sources["main.kt"] += "    val assets = android.content.res.AssetManager()\n"
     for number, (card, (_, name, _)) in enumerate(zip(cards, asked, strict=True)):
         sources[f"fragment{number}.kt"] = f"package fragment{number}\n\n{fragments(card)['kotlin']}"
         count = 64 * card.data.channels * (card.batch or 1)
         floats = str(card.files[name].tensors.input.dtype == "float32").lower()
         sources["main.kt"] += f"    org.tensorflow.lite.floats = {floats}\n"
         pixels = f"ByteArray({count}) {{ (it * 37 % 256).toByte() }}"
-        sources["main.kt"] += f'    println(fragment{number}.classify({pixels}, File("{name}")))\n'
+        fragment = f"fragment{number}"
+        sources["main.kt"] += f"    println({fragment}.classify({pixels}, {fragment}.model(assets)))\n"
+        (tmp_path / "assets" / name).write_text(f"--{name}")  # an asset begins somewhere in the app's package
     sources["main.kt"] += "}\n"
     for file, source in sources.items():
         (tmp_path / file).write_text(source)

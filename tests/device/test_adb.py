@@ -14,7 +14,7 @@ import pytest
 from tiny_models import take, write_tflite
 
 from device.adbd import Phone
-from hwnas.device.device import Device, Setting, load_device
+from hwnas.device.device import Device, Setting, read_device
 from hwnas.device.runner import Job
 from hwnas.device.transports import adb, open_transport
 from hwnas.device.transports._benchmark_model import Report, ToolError, command, read
@@ -368,7 +368,7 @@ def test_a_phone_is_described_in_a_file(tmp_path: Path) -> None:
         'name = "pixel8"\ntransport = "adb"\nserial = "9A"\nadb = "/opt/adb"\nbenchmark_model = "bm"\n'
         'folder = "/data/local/tmp/mine"\ncores = [4, 5]\n[[settings]]\nruntime = "tflite"\n'
     )
-    device = load_device(str(tmp_path / "pixel8.toml"))
+    device = read_device(tmp_path / "pixel8.toml")
     assert (device.serial, device.adb, device.cores) == ("9A", "/opt/adb", (4, 5))
 
 
@@ -422,6 +422,28 @@ def test_other_output_is_an_error(status: int, output: str, words: str) -> None:
     with pytest.raises(ToolError) as error:
         read(status, output)
     assert words in str(error.value)
+
+
+def test_flags_that_the_tool_does_not_know_are_named() -> None:
+    with pytest.raises(ToolError, match=r"every flag .*; it leaves out --use_xnnpack=true --min_secs=1, so"):
+        read(0, f"INFO: STARTING!\nWARN: Unconsumed cmdline flags: --use_xnnpack=true --min_secs=1 \n{TIMED}")
+
+
+def test_numbers_of_hundreds_of_digits_are_no_figures() -> None:
+    digits = "9" * 400
+    assert read(0, TIMED.replace("overall=46.0859", f"overall={digits}")).peak_memory_bytes is None
+    with pytest.raises(ToolError, match="must write two lines"):
+        read(0, TIMED.replace("avg=55043.2", f"avg={digits}"))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the command is a shell script")
+@pytest.mark.parametrize("stream", ["1", "2"])
+def test_a_phone_that_never_stops_talking_is_an_error_that_names_the_device(
+    device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stream: str
+) -> None:
+    monkeypatch.setattr("hwnas.device.transports._bounds.WORDS_BYTES", 10_000)
+    talks = program(tmp_path / "adb", f"#!/bin/sh\nwhile :; do echo 0123456789 >&{stream} || exit; done")
+    assert "at most 10000 bytes; got more from device pixel8" in refusal(changed(device, adb=str(talks)))
 
 
 def test_the_command_quotes_paths() -> None:

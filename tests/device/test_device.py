@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from hwnas.device.device import Device, Setting, folders, load_device
+from hwnas.device.device import Device, Setting, asked_device, folders, load_device
 from hwnas.errors import InputError, UnknownNameError
 
 BOARD = """
@@ -31,7 +31,7 @@ def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_device_is_named_by_its_name_or_its_file(board: Path) -> None:
-    assert load_device("board") == load_device(str(board))
+    assert load_device("board") == asked_device("board") == asked_device(board)
     assert [setting.name for setting in load_device("board").settings] == ["tflite-fp32-1t", "onnx-int8-4t"]
 
 

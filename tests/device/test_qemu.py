@@ -162,6 +162,15 @@ def test_a_sysroot_of_other_versions_must_be_made_again(elsewhere: Device) -> No
         open_transport(elsewhere)
 
 
+def test_a_folder_with_something_else_in_it_is_not_taken_for_a_sysroot(elsewhere: Device) -> None:
+    folder = Path(elsewhere.folder)
+    folder.mkdir()
+    (folder / "thesis.tex").touch()
+    with pytest.raises(DeviceError, match=r"must be a new one, or that of a sysroot; .* has other files"):
+        qemu.set_up(elsewhere)
+    assert (folder / "thesis.tex").exists()
+
+
 def test_its_time_is_never_taken_for_latency(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, elsewhere: Device
 ) -> None:
@@ -228,6 +237,14 @@ def test_integer_outputs_are_compared_in_quantisation_steps(runtime: str, other:
     verified = _compare(here, dataclasses.replace(there, runtime=runtime), HOST, TFLITE)
     assert verified.steps == 127 - other
     assert verified.fine is fine
+
+
+@pytest.mark.parametrize("shape", [(1, 2), (2,), (1, 3)])
+def test_outputs_of_another_form_are_an_error_that_names_the_device(shape: tuple[int, ...]) -> None:
+    here = Computed("model", (np.zeros((1, 4), np.float32),), None)
+    there = Computed("model", (np.zeros(shape, np.float32),), None)
+    with pytest.raises(DeviceError, match=r"on arm64-qemu that it has here, float32 x 1 x 4; got float32 x"):
+        _compare(here, there, EMULATED, HOST.settings[0])
 
 
 def test_another_seed_makes_other_inputs(tmp_path: Path) -> None:

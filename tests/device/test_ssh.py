@@ -3,6 +3,7 @@
 import ast
 import asyncio
 import os
+import pwd
 import re
 import shutil
 import signal
@@ -367,6 +368,97 @@ def test_a_client_that_dies_leaves_nothing_behind(server: Server, number: signal
         client.send_signal(number)
         client.wait()
         eventually(lambda: server.left() == [])
+
+
+# Devices that say what they should not.
+
+
+GREETING = """
+touch "{folder}/greeted"
+echo Welcome to this board
+printf "no end of line"
+echo a warning >&2
+"""
+
+
+@pytest.fixture
+def greeting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Server]]:
+    """Return a function that starts a server where bash reads a script at each login, as it reads ~/.bashrc."""
+    if Path(pwd.getpwuid(os.getuid()).pw_shell).name != "bash":
+        pytest.skip("the login's shell is not bash")
+    script = tmp_path / "greeting.sh"
+    monkeypatch.setattr(f"{__name__}.CONFIG", CONFIG.replace("SHLVL=2", f"SHLVL=2 BASH_ENV={script}"))
+    servers: list[Server] = []
+
+    def start(text: str) -> Server:
+        script.write_text(text)
+        servers.append(Server(tmp_path))
+        return servers[0]
+
+    yield start
+    for one in servers:
+        one.end()
+
+
+def test_a_login_script_may_greet(greeting: Callable[[str], Server], tmp_path: Path, models: dict[str, Path]) -> None:
+    server = greeting(GREETING.format(folder=tmp_path))
+    arrived = []
+    for one in time_models(server.device(), ONNX, models, rounds=5, group=1):
+        arrived.append(one.name)
+        if len(arrived) == 2:
+            server.cut()
+    assert (tmp_path / "greeted").exists()
+    assert arrived == list(models)
+    assert server.left() == []
+
+
+def test_a_login_script_that_takes_the_place_of_all_else_is_named(greeting: Callable[[str], Server]) -> None:
+    server = greeting("echo Closed for today; exit")
+    said = words_of(lambda: open_transport(server.device()))
+    assert "must run what it is given; got, without an error, 'Closed for today" in said
+
+
+def test_a_login_that_never_stops_talking_is_an_error(
+    greeting: Callable[[str], Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ssh, "WORDS_BYTES", 10_000)
+    server = greeting("while echo 0123456789; do :; done")
+    said = words_of(lambda: open_transport(server.device()))
+    assert f"got more from device here (127.0.0.1, port {server.port})" in said
+
+
+def test_one_that_floods_standard_error_is_an_error_in_time(
+    greeting: Callable[[str], Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ssh, "_COMMAND_S", 1.0)
+    server = greeting("while echo 0123456789 >&2; do :; done")
+    said = words_of(lambda: open_transport(server.device()))
+    assert "must do a short command within 1 s" in said
+
+
+def test_a_line_without_an_end_is_an_error_that_names_the_device(
+    one_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ssh, "LINE_BYTES", 100_000)
+    with open_transport(one_server.device()) as transport:
+        said = words_of(lambda: list(transport.run(["-c", "print(200_000 * 'a')"])))
+    assert f"got a longer one from device here (127.0.0.1, port {one_server.port})" in said
+
+
+BOARD = Device(name="here", transport="ssh", address="board", settings=(ONNX,))
+
+
+@pytest.mark.parametrize(
+    "said", ["", "[]", "{", '{"status": 0, "words": "", "free": 1}', "9" * 5000, '{"status": "0"}', "[" * 100_000]
+)
+def test_an_end_that_says_nothing_is_an_error(said: str) -> None:
+    words = words_of(lambda: ssh._Board(BOARD)._check_end(0, said))
+    assert "device here (board, port 22) must say how a run has ended" in words
+
+
+@pytest.mark.parametrize("said", ["", "\n", "relative\n", "/tmp/a\n/tmp/b\n", "/tmp/\x1b[2J\n", "/" + 2000 * "a"])
+def test_a_folder_that_is_no_path_is_an_error(said: str) -> None:
+    assert "must say where its private folder is" in words_of(lambda: ssh._Board(BOARD)._checked_folder(said))
 
 
 # Devices that cannot be used; the errors' commands are typed as they stand.

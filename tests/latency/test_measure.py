@@ -2,12 +2,13 @@
 
 import json
 import subprocess
+import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pretended import ScriptedDevice
+from pretended import ScriptedDevice, interpreter
 from tiny_models import WRITERS, take, write_onnx, write_tflite
 
 from hwnas.device.device import Device, Setting
@@ -159,7 +160,12 @@ def test_a_whole_script_is_read(script: type[Script], tmp_path: Path) -> None:
         ([MODEL, {"weather": "fine"}], "weather"),
         ([MODEL, "3"], "got '3'"),
         ([MODEL, {"name": "b", "rounds_ms": [[1.0]]}], "unstable"),
-        ([MODEL, {**MODEL, "name": "of somebody else"}], "KeyError('of somebody else')"),
+        (
+            [MODEL, {**MODEL, "name": "of somebody else"}],
+            "asked for, once; got 'of somebody else' on here, tflite-fp32-1t",
+        ),
+        ([MODEL, MODEL], "asked for, once; got 'a' on here, tflite-fp32-1t"),
+        ([MODEL, {"name": "of somebody else", "error": "no"}], "asked for, once; got 'of somebody else'"),
         ([MODEL, {"error": "no runtime"}], "nothing can be timed on here, tflite-fp32-1t: no runtime"),
     ],
 )
@@ -170,6 +176,122 @@ def test_lines_that_do_not_end_well_are_an_error_after_what_arrived(
     arrived, said = take(time_models(HOST, TFLITE, three))
     assert arrived == ["a"]
     assert words in said
+
+
+DEEP = "[" * 100_000
+MANY_DIGITS = "9" * 5_000
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (DEEP, "must write lines as"),
+        (f'{{"name": "b", "rounds_ms": {DEEP}', "must write lines as"),
+        (MANY_DIGITS, "must write lines as"),
+        (f'{{"name": "b", "load_ms": {MANY_DIGITS}}}', "must write lines as"),
+        ('{"waiting": NaN, "reason": ""}', "must write lines as"),
+        ({"waiting": 1.0}, "reason: Field required"),
+        ({"waiting": "long", "reason": ""}, "waiting: Input should be a valid number, got 'long'"),
+        ({"waiting": -1.0, "reason": ""}, "waiting: Input should be greater than or equal to 0"),
+        ({"end": 3, "pace": [1]}, "pace: Input should be a valid dictionary, got [1]"),
+        ({"end": 3, "conditions": 5}, "conditions: Value error, conditions must have the fields of Conditions; got 5"),
+        ({"conditions": {**CONDITIONS, "cores": 10**30}}, "conditions: Value error"),
+        ({"conditions": {**CONDITIONS, "load": 1e300}}, "conditions: Value error"),
+        ({"error": ["no"]}, "error: Input should be a valid string, got ['no']"),
+        ({"name": ["b"], "error": "no"}, "name: Input should be a valid string, got ['b']"),
+        ({**MODEL, "name": 7}, "name: Input should be a valid string, got 7"),
+        ({**MODEL, "name": "b", "rounds_ms": []}, "rounds_ms: Tuple should have at least 1 item"),
+        ({**MODEL, "name": "b", "rounds_ms": [[0.0]]}, "rounds_ms.0.0: Input should be greater than"),
+        ({**MODEL, "name": "b", "rounds_ms": [["1"]]}, "rounds_ms.0.0: Input should be a valid number, got '1'"),
+        ({**MODEL, "name": "b", "rounds_ms": [[1e300]]}, "rounds_ms.0.0: Input should be less than"),
+        ({**MODEL, "name": "b", "canary_ms": [1.0, 1.0]}, "its rounds, and each its canary"),
+        ({**MODEL, "name": "b", "unstable": "no"}, "unstable: Input should be a valid boolean, got 'no'"),
+        ({**MODEL, "name": "b", "peak_memory_bytes": -1}, "peak_memory_bytes: Input should be greater"),
+        ({"name": "b", "outputs": [], "instructions": None}, "its rounds, and each its canary"),
+    ],
+)
+def test_a_line_that_is_none_is_an_error_that_names_the_device(
+    script: type[Script], three: dict[str, Path], line: Any, words: str
+) -> None:
+    script.lines = (MODEL, line)
+    arrived, said = take(time_models(HOST, TFLITE, three))
+    assert arrived == ["a"]
+    assert words in said
+    assert "on here, tflite-fp32-1t" in said
+    assert len(said) < 1000
+
+
+@pytest.mark.parametrize("lines", [[], [{"end": 0}], ["", ""]])
+def test_a_device_that_says_nothing_of_itself_is_an_error_that_names_it(script: type[Script], lines: list[Any]) -> None:
+    script.lines = tuple(lines)
+    with pytest.raises(DeviceError, match="here, tflite-fp32-1t"):
+        read_conditions(HOST, TFLITE)
+
+
+def test_a_job_has_a_bounded_number_of_lines(script: type[Script], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hwnas.latency.lines._LINES", 3)
+    script.lines = ({"waiting": 1.0, "reason": "it is hot"},) * 4
+    with pytest.raises(DeviceError, match="must have at most 3 lines; got more on here"):
+        read_conditions(HOST, TFLITE)
+
+
+def test_a_line_has_a_bounded_length(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hwnas.device.transports._bounds.LINE_BYTES", 1000)
+    endless = f'exec "{sys.executable}" -c "while True: print(1000 * chr(97), end=str())"'
+    device = HOST.model_copy(update={"python": interpreter(tmp_path, endless)})
+    with pytest.raises(DeviceError, match="at most 1000 bytes; got a longer one from device here"):
+        read_conditions(device, TFLITE)
+
+
+def test_what_a_device_says_steers_no_terminal(script: type[Script], three: dict[str, Path]) -> None:
+    told: list[str] = []
+
+    def heard(conditions: Conditions) -> None:
+        told.append(conditions.cpu)
+
+    script.lines = (
+        {"conditions": {**CONDITIONS, "cpu": "fast\x1b[2J\x07 one"}},
+        {"waiting": 1.0, "reason": "hot\r\x9b2J"},
+        {"name": "a", "error": "\x1b]0;title\x07\u202egnorw"},
+        MODEL,
+    )
+    with pytest.raises(DeviceError) as caught:
+        list(time_models(HOST, TFLITE, three, on_conditions=heard, on_wait=lambda _, why: told.append(why)))
+    assert told == ["fast\ufffd[2J\ufffd one", "hot\ufffd\ufffd2J"]
+    script.lines = ({"error": "\x1b[31mno\u202e"},)
+    with pytest.raises(DeviceError) as impossible:
+        read_conditions(HOST, TFLITE)
+    for said in (str(caught.value), str(impossible.value)):
+        assert not any(one in said for one in "\x1b\x07\x9b\r\u202e")
+
+
+OUTPUT = {"dtype": "float32", "shape": [1, 2], "base64": "AAAAAAAAAAA="}
+COMPUTED = {"name": "a", "outputs": [OUTPUT], "instructions": 3}
+
+
+@pytest.mark.parametrize(
+    ("output", "words"),
+    [
+        ({"dtype": "object"}, "outputs.0.dtype: Input should be 'bool', 'int8'"),
+        ({"shape": [-1]}, "outputs.0.shape.0: Input should be greater than or equal to 0"),
+        ({"shape": [1] * 9}, "outputs.0.shape: Tuple should have at most 8 items"),
+        ({"shape": [2**30, 2**30]}, "an output's bytes must fill its shape"),
+        ({"shape": [3]}, "an output's bytes must fill its shape"),
+        ({"base64": "?"}, "an output's bytes must fill its shape"),
+        ({"base64": 3}, "outputs.0.base64: Input should be a valid string"),
+    ],
+)
+def test_an_output_that_is_none_is_an_error_that_names_the_device(
+    script: type[Script], tmp_path: Path, output: dict[str, Any], words: str
+) -> None:
+    models = {"a": write_tflite(tmp_path / "a.tflite")}
+    script.lines = ({"conditions": CONDITIONS}, COMPUTED, {"end": 1})
+    assert measure.compute_models(HOST, TFLITE, models)["a"].instructions == 3
+    script.lines = ({"conditions": CONDITIONS}, {**COMPUTED, "outputs": [{**OUTPUT, **output}]})
+    with pytest.raises(DeviceError) as caught:
+        measure.compute_models(HOST, TFLITE, models)
+    assert words in str(caught.value)
+    assert "here, tflite-fp32-1t" in str(caught.value)
 
 
 def test_a_runtime_that_the_runner_does_not_know_is_its_error(tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ import pytest
 
 import hwnas
 from hwnas.device import load_device
-from hwnas.support import root
+from hwnas.errors import InputError
+from hwnas.support import private_folder, root
 
 TINY: dict[str, Any] = {"space": "mbconv", "cells": (1,), "filters": (4,), "resolution": (8,), "classes": 3}
 
@@ -39,3 +40,50 @@ def test_devices_and_tables_are_written_and_found_there(tmp_path: Path, monkeypa
     assert Path(done.table) == mine / "latency_tables" / "board" / "tflite-fp32-1t.json"
     assert [shown.device for shown in hwnas.tables_show("board")] == ["board"]
     assert not any(elsewhere.iterdir())
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return an empty cache folder of the user's."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "hwnas"
+
+
+def test_the_private_folder_is_made_once_for_this_user_alone(cache: Path) -> None:
+    assert private_folder() == cache / ".private"
+    assert private_folder().stat().st_mode & 0o777 == 0o700
+    (private_folder() / "kept").touch()
+    assert [path.name for path in private_folder().iterdir()] == ["kept"]
+
+
+def test_a_private_folder_that_others_may_write_to_is_refused_with_what_to_type(cache: Path) -> None:
+    private_folder().chmod(0o770)
+    with pytest.raises(InputError, match=r"only this user can read and write; got permissions 770\. .*chmod 700"):
+        private_folder()
+
+
+def test_a_private_folder_of_another_user_is_refused(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    private_folder()
+    owner = cache.stat().st_uid
+    monkeypatch.setattr("hwnas.support.places.os.geteuid", lambda: owner + 1)
+    with pytest.raises(InputError, match=f"got one of the user with number {owner}"):
+        private_folder()
+
+
+def test_a_link_or_a_file_in_the_private_folders_place_is_refused(cache: Path, tmp_path: Path) -> None:
+    cache.mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir(mode=0o700)
+    (cache / ".private").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match="got a link or a file"):
+        private_folder()
+    (cache / ".private").unlink()
+    (cache / ".private").touch()
+    with pytest.raises(InputError, match="File exists"):
+        private_folder()
+
+
+def test_a_cache_that_cannot_be_made_is_named_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.raises(InputError, match=r"Not a directory.*by XDG_CACHE_HOME"):
+        private_folder()

@@ -204,3 +204,12 @@ def test_unknown_plug_ins_list_the_known_ones(folder: Path) -> None:
     with pytest.raises(UnknownNameError, match=r"unknown runtime 'tvm'; known: .*tflite"):
         hwnas.devices_add("pi", setting="tvm-fp32-1t")
     assert not (folder / "devices").exists()
+
+
+def test_what_a_file_says_of_its_device_steers_no_terminal(folder: Path) -> None:
+    hwnas.devices_add("mine", setting=SETTING, description="fine")
+    path = folder / "devices" / "mine.toml"
+    path.write_text(path.read_text().replace('"fine"', r'"fi\u001b[2Jne"'))
+    printed = CliRunner().invoke(app, ["devices", "--no-reach"]).output
+    assert "\x1b" not in printed
+    assert "fi\ufffd[2Jne" in printed

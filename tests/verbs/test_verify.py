@@ -16,7 +16,7 @@ from winners import MODELS, trained_run
 import hwnas
 from hwnas import formats
 from hwnas.artefacts import files as artefact
-from hwnas.artefacts.card import Card
+from hwnas.artefacts.card import Card, hash_of_card
 from hwnas.artefacts.comparison import compare_logits
 from hwnas.artefacts.files import Check, read_check
 from hwnas.cli.show_devices import show_verified
@@ -48,6 +48,11 @@ def copied(made: Path, tmp_path: Path) -> Path:
 def card_of(folder: Path) -> dict[str, Any]:
     card: dict[str, Any] = json.loads((folder / "card.json").read_text())
     return card
+
+
+def rewrite(folder: Path, card: dict[str, Any]) -> None:
+    """Write a card as if it had been exported so."""
+    write_json(folder / "card.json", {**card, "sha256": hash_of_card(card)})
 
 
 def test_each_file_is_compared_with_what_pytorch_computed(made: Path) -> None:
@@ -89,7 +94,7 @@ def flip(path: Path, at: int) -> None:
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize("name", [*MODELS, "check.npz"])
+@pytest.mark.parametrize("name", [*MODELS, "check.npz", "run.py", "README.md"])
 def test_a_file_that_was_changed_is_named(copied: Path, name: str) -> None:
     flip(copied / name, -5)
     with pytest.raises(ExportError, match=rf"SHA-256 .*; {name} was changed .*write it again: hwnas export RUN"):
@@ -100,6 +105,69 @@ def test_each_changed_file_is_named(copied: Path) -> None:
     for name in ("model.onnx", "model.tflite"):
         (copied / name).write_bytes(b"")
     with pytest.raises(ExportError, match=r"model\.tflite, model\.onnx was changed"):
+        hwnas.verify(str(copied), device="host")
+
+
+@pytest.mark.parametrize("name", ["run.py", "README.md"])
+def test_a_text_that_was_cut_or_emptied_is_named(copied: Path, name: str) -> None:
+    for content in (b"", (copied / name).read_bytes()[:100]):
+        (copied / name).write_bytes(content)
+        with pytest.raises(ExportError, match=rf"SHA-256 .*; {name} was changed"):
+            hwnas.verify(str(copied), device="host")
+
+
+def another_accuracy(card: dict[str, Any]) -> None:
+    card["accuracy"]["test"] = 0.999
+
+
+def another_latency(card: dict[str, Any]) -> None:
+    card["files"]["model.onnx"]["measured_ms"] = 0.001
+
+
+def another_order_of_classes(card: dict[str, Any]) -> None:
+    card["data"]["classes"].reverse()
+
+
+def something_more(card: dict[str, Any]) -> None:
+    card["award"] = "first"
+
+
+def without_its_own_hash(card: dict[str, Any]) -> None:
+    del card["sha256"]
+
+
+@pytest.mark.parametrize(
+    "change", [another_accuracy, another_latency, another_order_of_classes, something_more, without_its_own_hash]
+)
+def test_a_card_that_says_something_else_is_named(copied: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    card = card_of(copied)
+    change(card)
+    write_json(copied / "card.json", card)
+    with pytest.raises(ExportError, match=r"SHA-256 .*; card\.json was changed"):
+        hwnas.verify(str(copied), device="host")
+
+
+def test_a_card_may_be_laid_out_in_another_way(copied: Path) -> None:
+    card = card_of(copied)
+    (copied / "card.json").write_text(json.dumps(dict(reversed(card.items())), indent=8))
+    assert all(one.fine for one in hwnas.verify(str(copied), device="host"))
+
+
+def test_an_artefact_of_before_has_no_hash_of_its_texts_and_says_so(
+    copied: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    card = {key: value for key, value in card_of(copied).items() if key not in ("sha256", "texts")}
+    write_json(copied / "card.json", card)
+    assert all(one.fine for one in hwnas.verify(str(copied), device="host"))
+    assert "card.json, README.md and run.py have no SHA-256" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["../model.onnx", "/etc/hostname", "", ".", "a/b"])
+def test_a_card_names_no_file_outside_its_folder(copied: Path, name: str) -> None:
+    card = card_of(copied)
+    card["files"][name] = card["files"].pop("model.onnx")
+    rewrite(copied, card)
+    with pytest.raises(InputError, match="is not an artefact's card: files"):
         hwnas.verify(str(copied), device="host")
 
 
@@ -146,7 +214,7 @@ def test_a_folder_that_lacks_something_says_what_to_type(
 ) -> None:
     card = card_of(copied)
     spoil(copied, card)
-    write_json(copied / "card.json", card)
+    rewrite(copied, card)
     with pytest.raises(InputError, match=rf"{words}.*Write it again: hwnas export RUN"):
         hwnas.verify(str(copied), device="host")
 
@@ -157,7 +225,7 @@ def test_files_that_compute_something_else_than_pytorch_did_are_not_fine(
     card = card_of(copied)
     check = read_check(copied, Card.read(copied / "card.json", again=commands.export()))
     card["check"] = Check(check.pixels, -check.logits, check.labels).write(copied / "check.npz").to_json()
-    write_json(copied / "card.json", card)
+    rewrite(copied, card)
     verified = hwnas.verify(str(copied), device="host")
     assert not any(one.fine for one in verified)
     assert [one.relative_error or one.steps or 0 for one in verified] == [0] * len(MODELS)

@@ -1,9 +1,12 @@
 """Transports, one file each: how files and the runner get to a device, and lines come back.
 
 A plug-in's module whose devices are emulated on this machine says `EMULATED = True`: models run there, but their time
-means nothing. Its function `set_up(device) -> Path` makes what it needs here, and returns where that is.
+means nothing. Its function `set_up(device) -> Path` makes what it needs here, and returns where that is. Its function
+`starts(device) -> str` names the program or host that the device's file has started or reached, empty for none: the
+user agrees to that once. Of a plug-in without it, the user agrees to the whole file.
 """
 
+import shutil
 from collections.abc import Generator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -11,7 +14,7 @@ from typing import Protocol, Self
 
 from hwnas.device.device import Device
 from hwnas.errors import InputError
-from hwnas.support import commands, plugins
+from hwnas.support import check_trusted, commands, plugins
 
 
 class Transport(Protocol):
@@ -70,10 +73,35 @@ def check_times(device: Device) -> None:
         )
 
 
-def open_transport(device: Device) -> Transport:
-    """Open the device's transport.
+def check_starts(device: Device) -> None:
+    """Raise InputError where a device's file names a program or a host that its user has not agreed to.
 
-    Raises UnknownNameError, which lists the known ones, and DeviceError where the device cannot be reached.
+    What hwnas ships, and a device that was made in Python, is trusted. A program is agreed to with its content.
     """
+    if device.file is None:
+        return
+    module = plugins.load("transports", device.transport)
+    if not hasattr(module, "starts"):
+        check_trusted(f"transport {device.transport}", device.model_dump_json().encode(), named_by=str(device.file))
+    elif what := module.starts(device):
+        program = shutil.which(what)  # where there is none, nothing can be started
+        named = str(Path(program).absolute()) if program else what
+        check_trusted(named, _content(program), named_by=str(device.file))
+
+
+def _content(program: str | None) -> bytes:
+    try:
+        return Path(program).read_bytes() if program else b""
+    except PermissionError:  # it may be started all the same
+        return b""
+
+
+def open_transport(device: Device) -> Transport:
+    """Open the device's transport, once its user has agreed to what its file names.
+
+    Raises UnknownNameError, which lists the known ones, InputError where that is not agreed to, and DeviceError where
+    the device cannot be reached.
+    """
+    check_starts(device)
     transport: Transport = plugins.load("transports", device.transport).Transport(device)
     return transport

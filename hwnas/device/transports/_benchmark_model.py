@@ -26,7 +26,8 @@ _LEAST_MS = 0.0005
 _TAIL = 500  # characters of output in an error
 _STATISTICS = re.compile(r"^(?:\w+(?: \w+ *)?: )?(count=\d+ .*)$", re.MULTILINE)  # some builds write `INFO: ` first
 _TIMINGS = re.compile(r"nference timings in us: (.*)$", re.MULTILINE)
-_MEMORY = re.compile(r"emory footprint delta from the start of the tool \(MB\): .*overall=(\d+(?:\.\d+)?)")
+_MEMORY = re.compile(r"emory footprint delta from the start of the tool \(MB\): .*overall=(\d{1,12}(?:\.\d{1,12})?)\b")
+_UNKNOWN = re.compile(r"Unconsumed cmdline flags:\s*(.*\S)")  # a warning; then it goes on without them
 _FIELD = re.compile(r"(\w+)(?:=|: )([-+.\w]+)")
 
 
@@ -62,10 +63,15 @@ def command(tool: str, model: str, job: Job) -> str:
 def read(status: int, output: str) -> Report:
     """Return what the tool wrote; lines that are not asked for may come between.
 
-    Raises ToolError for a status that is not 0, and where a line or a field is missing.
+    Raises ToolError for a status that is not 0, for flags that it left out, and where a line or a field is missing.
     """
     if status != 0:
         raise ToolError(f"benchmark_model must end with status 0; got {_name(status)}: {_tail(output)}")
+    if unknown := _UNKNOWN.search(output):
+        raise ToolError(
+            f"benchmark_model must know every flag that it is given; it leaves out {unknown[1][:_TAIL]}, so "
+            "its figures are of something else. Take a newer one"
+        )
     timings = _TIMINGS.search(output)
     try:
         warm_up, timed = map(_fields, _STATISTICS.findall(output))  # of the warm-up, and of the timed calls

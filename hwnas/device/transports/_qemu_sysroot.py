@@ -87,6 +87,7 @@ class Sysroot:
         """Make the sysroot unless it is there; raises DeviceError, with the failed program's words and what to do."""
         if self.record() == _wanted():
             return
+        self._need_new_folder()
         part = self.folder.with_name(f".{self.folder.name}.part")
         part.mkdir(parents=True, exist_ok=True)
         steps = _steps(part)
@@ -100,6 +101,14 @@ class Sysroot:
         write_json(part / _RECORD, _wanted())
         shutil.rmtree(self.folder, ignore_errors=True)
         part.rename(self.folder)
+
+    def _need_new_folder(self) -> None:
+        """Raise DeviceError for a folder with something else in it: a sysroot takes its place."""
+        if self.folder.exists() and self.record() is None and any(self.folder.iterdir()):
+            raise DeviceError(
+                f"`folder` of device {self.device} must be a new one, or that of a sysroot; {self.folder} has other "
+                f"files. Name another one in devices/{self.device}.toml, or empty it"
+            )
 
     def _need_tools(self) -> None:
         missing = [tool for tool in _TOOLS if shutil.which(tool) is None]

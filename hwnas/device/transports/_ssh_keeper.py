@@ -6,9 +6,9 @@
     stop RUN                  end the run, and wait for its end
     close FOLDER              end the runs of a private folder, and remove it
 
-It needs Python 3.9 and POSIX. A run outlives the connection that started it. What ends it if the client never comes
-back is the guard, one process for each private folder: the client changes the time of the file `alive` there every few
-seconds, and PATIENCE_S after the last change the guard does what `close` does.
+Before anything else it writes BEGIN. It needs Python 3.9 and POSIX. A run outlives the connection that started it. What
+ends it if the client never comes back is the guard, one process for each private folder: the client changes the time of
+the file `alive` there every few seconds, and PATIENCE_S after the last change the guard does what `close` does.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ POLL_S = 0.2  # between two looks at a run's output: about 0.1 ms of work each
 STOP_S = 5  # for a killed process to be gone
 START_S = 10  # for a run that another call starts
 TAIL = 2000  # bytes of standard error that are told at the end
+BEGIN = "hwnas-keeper"  # the first line of each call: what a login script has written comes before it
 LOST = "lost"  # instead of a run's status: it was ended together with what waited for it
 
 ALIVE = "alive"  # holds the guard's process id
@@ -208,6 +209,7 @@ def stop(run: Path) -> None:
 
 def main(arguments: list[str]) -> None:
     """Play a role."""
+    print(BEGIN, flush=True)
     role, where, *rest = arguments
     if role == "open":
         open_folder(where, float(rest[0]))

@@ -20,6 +20,7 @@ from hwnas.device.device import Device
 from hwnas.device.runner import Event, Job, Patience, RunnerError
 from hwnas.device.transports import _benchmark_model
 from hwnas.device.transports._benchmark_model import Report, ToolError
+from hwnas.device.transports._bounds import run_bounded
 from hwnas.errors import DeviceError, InputError
 
 _PATIENCE_S = 30.0  # for adb and the phone to answer
@@ -28,13 +29,18 @@ _RUN_S = 2 * _benchmark_model.MAX_S + 60.0  # for a run of the tool: warm-up, ti
 _CLOSE_S = 5.0  # to tidy up on a phone that may be gone
 _END = "HWNAS_END"  # and the command's status: the end line
 _ANSWER = "HWNAS_ANSWER"  # a line before each answer of several
-_ENDED = re.compile(rf"(.*)\n{_END} (\d+)\s*\Z", re.DOTALL)
+_ENDED = re.compile(rf"(.*)\n{_END} (\d{{1,3}})\s*\Z", re.DOTALL)
 _TAIL = 500  # characters of output in an error
 _CLOCKS = {"frequencies": "scaling_cur_freq", "allowed": "scaling_max_freq", "highest": "cpuinfo_max_freq"}
 _STATES = {
     "unauthorized": "allow USB debugging on the phone's screen",
     "offline": "type `adb reconnect offline`, or plug it in again",
 }
+
+
+def starts(device: Device) -> str:
+    """Return the command `adb` that a device's file names."""
+    return device.adb
 
 
 class Transport:
@@ -151,14 +157,7 @@ class Transport:
         """Run adb. Raises DeviceError where there is none, and after `patience_s`, when it is killed."""
         command = [self._device.adb, *arguments]
         try:
-            return subprocess.run(
-                command,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                encoding="utf-8",
-                errors="replace",
-                timeout=patience_s,
-            )
+            return run_bounded(command, patience_s=patience_s, where=f"device {self._device.name}")
         except OSError as error:
             raise DeviceError(
                 f"`adb` of device {self._device.name} must be a command that can be started; got {command[0]}: "
@@ -242,7 +241,7 @@ class Transport:
             "cores": len(told["cores"].split()),
             "arch": told["arch"].strip(),
             "runtime": job.runtime,
-            "runtime_version": f"benchmark_model {told['tool'].split()[0][:16]}",
+            "runtime_version": f"benchmark_model {(told['tool'].split() or ['unknown'])[0][:16]}",
             "threads": job.threads,
             "pinned": cores or None,
             "governor": told["governor"].strip() or None,
@@ -262,7 +261,12 @@ class Transport:
         """Return what the commands write to standard output, by name, in one call of adb."""
         script = "\n".join(f"echo; echo {_ANSWER}; ({command}) 2>/dev/null" for command in questions.values())
         _, output = self._shell(script)
-        return dict(zip(questions, output.split(f"{_ANSWER}\n")[1:], strict=True))
+        answers = output.split(f"{_ANSWER}\n")[1:]
+        if len(answers) != len(questions):
+            raise DeviceError(
+                f"{self._where} must answer {len(questions)} questions; got {len(answers)} answers. {self._look}"
+            )
+        return dict(zip(questions, answers, strict=True))
 
 
 def _questions(tool: str, cores: Sequence[int]) -> dict[str, str]:
@@ -284,7 +288,7 @@ def _questions(tool: str, cores: Sequence[int]) -> dict[str, str]:
 
 def _numbers(text: str) -> list[float]:
     """Return the numbers among a text's words."""
-    return [float(word) for word in text.split() if re.fullmatch(r"-?\d+(\.\d+)?", word)]
+    return [float(word) for word in text.split() if re.fullmatch(r"-?\d{1,15}(\.\d{1,15})?", word)]
 
 
 def _least_share(allowed: Sequence[float], highest: Sequence[float]) -> float | None:

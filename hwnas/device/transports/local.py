@@ -1,5 +1,6 @@
 """The machine at hand as a device: files stay where they are, the runner is a child process."""
 
+import os
 import shlex
 import signal
 import subprocess
@@ -11,10 +12,16 @@ from types import TracebackType
 from typing import IO, Self
 
 from hwnas.device.device import Device
+from hwnas.device.transports._bounds import bounded_lines
 from hwnas.errors import DeviceError, InputError
 
 _PATIENCE_S = 5.0  # for a process that was asked to end
 _TAIL = 2000  # characters of standard error in an error
+
+
+def starts(device: Device) -> str:
+    """Return the interpreter that a device's file names, unless it is this one."""
+    return "" if device.python == sys.executable else device.python
 
 
 class Transport:
@@ -36,7 +43,8 @@ class Transport:
         with tempfile.TemporaryFile() as stderr:
             process = self._start(command, stderr)
             try:
-                yield from (line.rstrip("\n") for line in process.stdout or ())
+                if process.stdout:
+                    yield from bounded_lines(process.stdout, where=f"device {self._device.name}")
                 status = process.wait()
             finally:
                 _end(process)
@@ -54,16 +62,9 @@ class Transport:
     ) -> None:
         self.close()
 
-    def _start(self, command: list[str], stderr: IO[bytes]) -> subprocess.Popen[str]:
+    def _start(self, command: list[str], stderr: IO[bytes]) -> subprocess.Popen[bytes]:
         try:
-            return subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=stderr,
-                encoding="utf-8",
-                errors="replace",
-            )
+            return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr)
         except OSError as error:
             name = self._device.name
             raise DeviceError(
@@ -72,7 +73,7 @@ class Transport:
             ) from None
 
     def _failure(self, command: list[str], status: int, stderr: IO[bytes]) -> str:
-        stderr.seek(0)
+        stderr.seek(max(0, stderr.seek(0, os.SEEK_END) - 4 * _TAIL))  # a character has four bytes at most
         words = stderr.read().decode(errors="replace").strip()[-_TAIL:] or "nothing on standard error"
         ended = f"status {status}" if status > 0 else f"signal {signal.Signals(-status).name}"
         return (
@@ -81,7 +82,7 @@ class Transport:
         )
 
 
-def _end(process: subprocess.Popen[str]) -> None:
+def _end(process: subprocess.Popen[bytes]) -> None:
     """End the process, if it has not ended, wait for it and close its pipes."""
     with process:  # closes the pipes and waits
         process.terminate()

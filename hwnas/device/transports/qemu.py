@@ -3,14 +3,19 @@
 What is computed there is what an Arm computes, and executed instructions are counted. Time means nothing.
 """
 
-import os
 from pathlib import Path
 
 from hwnas.device.device import Device
 from hwnas.device.transports import local
 from hwnas.device.transports._qemu_sysroot import Sysroot
+from hwnas.support import cache
 
 EMULATED = True
+
+
+def starts(device: Device) -> str:
+    """Return the Python of the sysroot in the folder that a device's file names; nothing for one in the cache."""
+    return str(sysroot(device).folder / "python") if device.folder else ""
 
 
 class Transport(local.Transport):
@@ -29,6 +34,5 @@ def set_up(device: Device) -> Path:
 
 def sysroot(device: Device) -> Sysroot:
     """Return the device's sysroot: in its folder, or else in the user's cache."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
-    folder = Path(device.folder) if device.folder else cache / "hwnas" / device.name
+    folder = Path(device.folder) if device.folder else cache() / device.name
     return Sysroot(device.name, folder.expanduser().absolute())

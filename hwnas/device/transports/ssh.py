@@ -6,7 +6,7 @@ whatever the caller does.
 """
 
 import asyncio
-import json
+import re
 import shlex
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
@@ -18,8 +18,11 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import asyncssh
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hwnas.device.device import Device
+from hwnas.device.transports._bounds import LINE_BYTES, WORDS_BYTES, too_long, too_much
+from hwnas.device.transports._ssh_keeper import BEGIN
 from hwnas.device.transports._ssh_words import TAIL, Words, how
 from hwnas.errors import DeviceError, InputError
 
@@ -32,9 +35,16 @@ _PATIENCE_S = 60.0  # of the device without a sign of life; more than all those 
 _COMMAND_S = 30.0  # for a short command on the device
 _FAREWELL_S = 5.0  # to end and remove what is there
 _ROOM = 64 * 1024  # bytes; a disk with less than that to spare is full
+_CHUNK = 64 * 1024  # bytes read at once
+_GREETING = 1000  # lines of a login script
 _KEEPER = Path(__file__).with_name("_ssh_keeper.py")
 
 _T = TypeVar("_T")
+
+
+def starts(device: Device) -> str:
+    """Return the host that a device's file has logged in to, and who vouches for it."""
+    return f"ssh {device.address}, port {device.port}, with the host keys in {device.known_hosts}"
 
 
 class Transport:
@@ -142,6 +152,16 @@ class _Link:
     sftp: asyncssh.SFTPClient
 
 
+class _Ending(BaseModel):
+    """How a run has ended, as the keeper says it."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    status: str = Field(max_length=20)
+    words: str
+    free: int
+
+
 @dataclass(slots=True)
 class _Run:
     """A run on the device, how many of its lines have been read, and by what."""
@@ -174,11 +194,18 @@ class _Board:
         try:
             self._link = await self._connect()
             command = ["-", "open", self.device.folder, str(_PATIENCE_S)]
-            self._folder = (await self._python(self._link, command, _KEEPER.read_bytes())).strip()
+            self._folder = self._checked_folder(await self._python(self._link, command, _KEEPER.read_bytes()))
         except (_LostError, asyncssh.Error, OSError) as error:
             raise DeviceError(f"{self._words.where} must be reachable; {error}. Try: {self._words.ssh()}") from None
         self._beating = asyncio.create_task(self._show_life())
         self._keeper = await self.put(_KEEPER, "keeper.py")
+
+    def _checked_folder(self, said: str) -> str:
+        """Return the private folder that the keeper has made. Raises DeviceError for what is no path."""
+        folder = said.removesuffix("\n")
+        if not re.fullmatch(r"/[^\x00-\x1f\x7f]{1,1000}", folder):
+            raise DeviceError(f"{self._words.where} must say where its private folder is; got {said[:TAIL]!r}")
+        return folder
 
     async def put(self, path: Path, name: str) -> str:
         """Copy a file; nothing of it stays where that fails."""
@@ -315,7 +342,7 @@ class _Board:
         return shlex.join([self._words.python, "-I", "-S", *arguments])
 
     async def _python(self, link: _Link, arguments: Sequence[str], given: bytes = b"") -> str:
-        """Return what the device's Python writes. Raises DeviceError where its status is not 0."""
+        """Return what the keeper writes. Raises DeviceError where its status is not 0, and where it says too much."""
         command = self._command(*arguments)
         try:
             async with asyncio.timeout(_COMMAND_S):
@@ -323,17 +350,32 @@ class _Board:
                 with suppress(BrokenPipeError):  # it may have ended without reading; its status says why
                     process.stdin.write(given)
                     process.stdin.write_eof()
-                done = await process.wait()
+                out, err = await self._read(process.stdout), await self._read(process.stderr)
+                await process.wait_closed()
         except TimeoutError:
             raise DeviceError(
                 f"{self._words.where} must do a short command within {_COMMAND_S:.3g} s; it did not. "
                 f"Try: {self._words.ssh()}"
             ) from None
-        if done.exit_status is None:
+        finally:
+            process.close()
+        if process.exit_status is None:
             raise _LostError("Connection lost")
-        if done.exit_status == 0:
-            return _text(done.stdout)
-        raise DeviceError(self._words.failed(done.exit_status, _text(done.stderr)))
+        if process.exit_status != 0:
+            raise DeviceError(self._words.failed(process.exit_status, err))
+        _, begin, written = out.partition(f"{BEGIN}\n")  # what comes before is a login script's
+        if not begin:
+            raise DeviceError(f"{self._words.where} must run what it is given; got, without an error, {out[:TAIL]!r}")
+        return written
+
+    async def _read(self, stream: asyncssh.SSHReader[bytes]) -> str:
+        """Return all that comes; a text, whatever its bytes. Raises DeviceError for too much."""
+        said = b""
+        while chunk := await stream.read(_CHUNK):
+            said += chunk
+            if len(said) > WORDS_BYTES:
+                raise too_much(self._words.where)
+        return said.decode(errors="replace")
 
     async def _farewell(self, role: str, where: str) -> None:
         """Have the keeper end something, if that is possible at once."""
@@ -351,10 +393,9 @@ class _Board:
             words = [self._keeper, "run", f"{self._folder}/{run.name}", str(run.lines), *run.arguments]
             run.process = await link.connection.create_process(self._command(*words), encoding=None)
             run.link = link
+            await self._skip_greeting(run.process)
         process = run.process
-        line = b""
-        while not line.endswith(b"\n") and not process.stdout.at_eof():
-            line += await process.stdout.readline()
+        line = await self._line(process)
         if line.endswith(b"\n"):
             return line[:-1].decode(errors="replace")
         await process.wait_closed()
@@ -363,20 +404,48 @@ class _Board:
         if line:
             return line.decode(errors="replace")
         run.over = True
-        self._check_end(process.exit_status, _text(await process.stderr.read()))
+        self._check_end(process.exit_status, await self._read(process.stderr))
         return None
+
+    async def _skip_greeting(self, process: asyncssh.SSHClientProcess[bytes]) -> None:
+        """Read what a login script writes, up to where the keeper begins, or to the end of all."""
+        for _ in range(_GREETING):
+            line = await self._line(process)
+            if line.endswith(f"{BEGIN}\n".encode()) or not line.endswith(b"\n"):
+                return
+        raise DeviceError(
+            f"a login script must write fewer than {_GREETING} lines; got more from {self._words.where}. See what it "
+            f"writes: {self._words.ssh('true')}"
+        )
+
+    async def _line(self, process: asyncssh.SSHClientProcess[bytes]) -> bytes:
+        """Return the next line, or the last one without its end. Raises DeviceError for one that is too long."""
+        line = b""
+        while not line.endswith(b"\n") and not process.stdout.at_eof():
+            part = await process.stdout.readline()
+            line += part
+            if len(line) > LINE_BYTES:
+                raise too_long(self._words.where)
+            if not part and not process.stdout.at_eof():  # there is no room for it
+                raise DeviceError(f"a run must leave standard error alone; got too much there from {self._words.where}")
+        return line
 
     def _check_end(self, code: int, said: str) -> None:
         """Raise DeviceError for a run that has not ended well."""
         if code != 0:
             raise DeviceError(self._words.failed(code, said))
-        ending = json.loads(said.splitlines()[-1])
-        status, words = ending["status"], ending["words"].strip()[-TAIL:]
-        if status == "0":
+        try:
+            ending = _Ending.model_validate_json(said.rstrip("\n").rpartition("\n")[2])
+        except ValidationError:
+            raise DeviceError(
+                f"{self._words.where} must say how a run has ended; got {said[-TAIL:]!r}. Look: {self._words.ssh()}"
+            ) from None
+        if (status := ending.status) == "0":
             return
+        words = ending.words.strip()[-TAIL:]
         full = (
             f"\nThe disk of {self._folder} is full: {self._words.make_room(self._folder)}"
-            if ending["free"] < _ROOM
+            if ending.free < _ROOM
             else ""
         )
         raise DeviceError(
@@ -399,7 +468,3 @@ class _Board:
             f"{self._words.where} must have room for {path} ({size} bytes) in {self._folder}; {why}. "
             f"{self._words.make_room(self._folder)}"
         )
-
-
-def _text(output: bytes | str | None) -> str:
-    return output.decode(errors="replace") if isinstance(output, bytes) else output or ""
