@@ -27,6 +27,7 @@ from .options import named_in as named_in
 from .places import root as root
 from .progress import Bar as Bar
 from .progress import bar as bar
+from .progress import remark as remark
 from .progress import say as say
 from .progress import show_on_console as show_on_console
 from .records import FileRecord as FileRecord
