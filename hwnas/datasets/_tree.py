@@ -99,6 +99,7 @@ class Tree:
 @cache
 def readable() -> frozenset[str]:
     """Return the ends of the names of images that Pillow reads here."""
+    Image.preinit()  # the usual kinds first: files are tried by this order
     Image.init()
     return frozenset(end for end in _PHOTOS if Image.EXTENSION.get(end) in Image.OPEN)
 
