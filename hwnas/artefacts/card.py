@@ -7,9 +7,8 @@ from pydantic import Field
 
 from hwnas.artefacts.comparison import Comparison
 from hwnas.formats import Form, Input
-from hwnas.runs import DataRecord, NetworkField
+from hwnas.runs import DataRecord, NetworkField, TrainingField
 from hwnas.support import FileRecord, Record
-from hwnas.training import TrainingSettings
 
 
 class TensorEntry(Record):
@@ -144,10 +143,14 @@ class FileEntry(Record):
 
 
 class Accuracies(Record):
-    """A network's accuracies, shares: on the test set, and its proxy's in the search; None where there are none."""
+    """A network's accuracies, shares: on the test set, and its proxy's in the search; None where there are none.
+
+    `balanced` is the mean of the classes' on the test set; an older hwnas took none.
+    """
 
     test: float | None
     search: float | None
+    balanced: float | None = None
 
 
 class CheckEntry(Record):
@@ -163,7 +166,7 @@ class GivenWeights(Record):
     weights: str
 
 
-Origin = Annotated[GivenWeights | TrainingSettings, Field(union_mode="left_to_right")]
+Origin = Annotated[GivenWeights | TrainingField, Field(union_mode="left_to_right")]
 
 
 class Card(FileRecord):

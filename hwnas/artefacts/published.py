@@ -16,7 +16,7 @@ from hwnas.network import published_network
 from hwnas.support import say
 
 if TYPE_CHECKING:
-    from hwnas.artefacts.card import Card
+    from hwnas.artefacts.card import Accuracies, Card
     from hwnas.datasets import Dataset
     from hwnas.latency import Prediction
     from hwnas.network import Architecture
@@ -84,7 +84,7 @@ def load_published(published: Published, weights_sha256: str | None) -> TrainedN
     from importlib import metadata
 
     from hwnas import datasets
-    from hwnas.artefacts.card import Accuracies, GivenWeights
+    from hwnas.artefacts.card import GivenWeights
     from hwnas.runs import DataRecord
 
     dataset = datasets.load(published.data, seed=published.seed, resolution=published.resolution)
@@ -97,7 +97,7 @@ def load_published(published: Published, weights_sha256: str | None) -> TrainedN
         architecture=architecture,
         training=GivenWeights(weights=Path(published.weights).name),
         data=DataRecord.of(dataset, seed=published.seed),
-        accuracy=Accuracies(test=_test_accuracy(published, network, dataset), search=None),
+        accuracy=_test(published, network, dataset),
         predicted_ms=predicted.ms if predicted else None,
         predicted_error=predicted.error if predicted else None,
         versions={name: metadata.version(name) for name in ("hwnas", "torch", "torchvision")},
@@ -144,14 +144,16 @@ def _random(architecture: "Architecture", dataset: "Dataset") -> "Network":
     return network.eval()
 
 
-def _test_accuracy(published: Published, network: "Network", dataset: "Dataset") -> float | None:
+def _test(published: Published, network: "Network", dataset: "Dataset") -> "Accuracies":
     """Return the network's accuracy on the test set; random weights have none."""
-    from hwnas.training import accuracy
+    from hwnas.artefacts.card import Accuracies
+    from hwnas.training import scores
 
     if published.weights == RANDOM:
-        return None
+        return Accuracies(test=None, search=None)
     say(f"testing {published.purpose.name} on {len(dataset.test.labels)} images")
-    return accuracy(network, dataset.test, dataset, batch_size=_BATCH)
+    test = scores(network, dataset.test, dataset, batch_size=_BATCH)
+    return Accuracies(test=test.accuracy, search=None, balanced=test.balanced)
 
 
 def _predicted(architecture: "Architecture", purpose: Purpose) -> "Prediction | None":

@@ -47,6 +47,7 @@ def show_winners(winners: "list[TrainedWinner]") -> None:
         [
             str(w.trial),
             f"{w.test_accuracy:.2%}",
+            "unknown" if w.balanced_accuracy is None else f"{w.balanced_accuracy:.2%}",
             f"{w.mult_adds / 1e6:.2f}",
             f"{w.parameters / 1e3:.0f}",
             f"{w.seconds:.0f}",
@@ -54,7 +55,7 @@ def show_winners(winners: "list[TrainedWinner]") -> None:
         ]
         for w in winners
     ]
-    print_table(["trial", "accuracy", "Mult-Adds M", "params k", "seconds", "files"], rows)
+    print_table(["trial", "accuracy", "balanced", "Mult-Adds M", "params k", "seconds", "files"], rows)
 
 
 def show_exported(exported: "Sequence[Exported]") -> None:

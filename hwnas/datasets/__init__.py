@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 
 Background = Literal["white", "black"]
+_UNEQUAL = 3  # times as many images, from which on classes get a word
 
 
 class Images(Protocol):
@@ -69,6 +70,20 @@ class Dataset:
         """Look at all images of all parts, unless that was done before; raises DataError with a list of broken ones."""
         self.refuse_broken()
         _ = self.test
+
+    @property
+    def imbalance(self) -> str:
+        """What is to be said of classes of unequal size: where one has three times another's images, or more."""
+        counts = self.whole_train.labels.bincount(minlength=len(self.classes)).tolist()
+        most, least = counts.index(max(counts)), counts.index(min(counts))
+        if counts[most] < _UNEQUAL * counts[least]:
+            return ""
+        share = counts[most] / sum(counts)
+        return (
+            f"{self.name}: its classes are of unequal size, {self.classes[most]!r} with {counts[most]} training "
+            f"images and {self.classes[least]!r} with {counts[least]}: always to say {self.classes[most]!r} scores "
+            f"{share:.2f} in accuracy and {1 / len(self.classes):.2f} in balanced accuracy"
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return as JSON values what a model that was trained on it needs: its name, classes and images."""

@@ -142,7 +142,7 @@ def load(
     except BrokenImageError:
         refuse_broken(_broken(root, parts))  # with all the others
         raise
-    for text in _remarks(parts, heads):
+    for text in _remarks(parts, heads, look):
         remark(f"{root}: {text}")
     return Dataset(
         name=named("folder", argument),
@@ -267,12 +267,12 @@ def _extent(path: Path) -> tuple[int, int]:
     return int(values.min()), int(values.max())
 
 
-def _remarks(parts: Sequence[ImageFiles], heads: dict[Path, Head]) -> Iterator[str]:
+def _remarks(parts: Sequence[ImageFiles], heads: dict[Path, Head], look: Look) -> Iterator[str]:
     """Say what is odd about the images: copies, transparency, 16 bits in colour."""
     yield from _copies(parts, heads)
     used = [heads[path] for part in parts for path in part.paths]
     if count := sum(head.transparent for head in used):
-        yield f"{count} images may be transparent in places, which --background fills, with white or black"
+        yield f"{count} images may be transparent in places, which are read as {look.background} there (--transparent)"
     if count := sum(head.cut for head in used):
         yield f"of {count} images of 16 bits in colour the upper 8 are read; convert them where that loses too much"
 

@@ -24,6 +24,7 @@ from hwnas.runs.trials import Trials
 from hwnas.support import FileRecord, locked, read_json, write_json
 
 _SETTINGS, _IDENTITY = "settings.json", "run.json"
+_MAY_CHANGE = ("trials", "skip_broken", "fingerprint")  # the last one in its test set alone
 
 
 class RunIdentity(FileRecord):
@@ -102,8 +103,9 @@ class Run:
         if not (self.folder / _SETTINGS).exists():
             return
         before = Run.open(self.folder).settings
+        before.refuse_other_data(self.settings.fingerprint)
         for name, value in self.settings:
-            if name != "trials" and getattr(before, name) != value:
+            if name not in _MAY_CHANGE and getattr(before, name) != value:
                 raise InputError(
                     f"{self.folder} was begun with {name} = {getattr(before, name)!r}; got {value!r}. "
                     f"Give that again to go on, or another --out to begin anew"
