@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Self
 from pydantic import Field
 
 from hwnas.artefacts.comparison import Comparison
-from hwnas.formats import Form, Input
+from hwnas.formats import Form, Input, MetadataReader
 from hwnas.runs import DataRecord, NetworkField, TrainingField
 from hwnas.support import FileRecord, Record
 
@@ -193,12 +193,13 @@ class Card(FileRecord):
     versions: dict[str, str | None]
     input: Input = "normalised"  # an older hwnas states neither form nor check
     batch: int | None = None
+    metadata: MetadataReader = "tflite"
     check: CheckEntry | None = None
 
     @property
     def form(self) -> Form:
         """What the files read."""
-        return Form(self.input, self.batch)
+        return Form(self.input, self.batch, self.metadata)
 
     @property
     def is_trained(self) -> bool:

@@ -11,7 +11,7 @@ from pydantic import Field, PlainValidator
 
 from hwnas.artefacts import BY_DEFAULT, FILES, Exported, Wanted, export_published, export_winner
 from hwnas.errors import InputError
-from hwnas.formats import Input, checked_form
+from hwnas.formats import Input, MetadataReader, checked_form
 from hwnas.support import MAX_SEED, AnyPath, FolderPath, Metavar, Options, bar
 from hwnas.verbs._takes import takes
 
@@ -40,6 +40,11 @@ class ExportOptions(Options):
     input: Input = Field(
         default="normalised",
         description="what the files read: normalised images, pixels from 0 to 1, or bytes from 0 to 255",
+    )
+    metadata: MetadataReader = Field(
+        default="tflite",
+        description="whose tools take the .tflite files: tflite's, or mediapipe's, which take images in colour as "
+        "bytes (--input uint8) or pixels, as they do not normalise by channel",
     )
     batch: int | None = Field(
         default=None, ge=1, description="images that a file takes at once; without it 1 in TFLite, any in ONNX"
@@ -86,7 +91,7 @@ def export(options: ExportOptions) -> list[Exported]:
     from hwnas.runs import Run, WinnerFolder
 
     run, trial, out = str(options.run), options.trial, str(options.out)
-    form = checked_form(options.input, options.batch)
+    form = checked_form(options.input, options.batch, options.metadata)
     wanted = Wanted(tuple(options.files), form, options.explain, options.allow_over_cap)
     of_published: dict[str, Any] = {
         "weights": None if options.weights is None else str(options.weights),
