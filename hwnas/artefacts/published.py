@@ -17,7 +17,7 @@ from hwnas.support import say
 
 if TYPE_CHECKING:
     from hwnas.artefacts.card import Accuracies, Card
-    from hwnas.datasets import Dataset
+    from hwnas.datasets import Background, Dataset
     from hwnas.latency import Prediction
     from hwnas.network import Architecture
     from hwnas.training import Network
@@ -36,6 +36,8 @@ class Published:
     data: str
     resolution: int  # pixels
     seed: int  # of the data set's split
+    background: "Background" = "white"
+    skip_broken: bool = False
 
     @property
     def weights_sha256(self) -> str | None:
@@ -60,6 +62,8 @@ def ask(
     seed: int | None,
     device: str | None,
     setting: str | None,
+    transparent: "Background | None" = None,
+    skip_broken: bool | None = None,
 ) -> Published:
     """Return what was asked for; raises InputError where weights or data are missing, and for an unknown device."""
     from hwnas.device import load_device
@@ -73,7 +77,8 @@ def ask(
         raise InputError(f"{name} needs --data, on whose images its files are checked; got none. As in --data cifar10")
     timed_in = load_device(device or "host").setting(setting)
     purpose = Purpose(name, device or "host", timed_in.name, timed_in.threads)
-    return Published(purpose, weights, data, RESOLUTION if resolution is None else resolution, seed or 0)
+    side = RESOLUTION if resolution is None else resolution
+    return Published(purpose, weights, data, side, seed or 0, transparent or "white", bool(skip_broken))
 
 
 def load_published(published: Published, weights_sha256: str | None) -> TrainedNetwork:
@@ -87,7 +92,14 @@ def load_published(published: Published, weights_sha256: str | None) -> TrainedN
     from hwnas.artefacts.card import GivenWeights
     from hwnas.runs import DataRecord
 
-    dataset = datasets.load(published.data, seed=published.seed, resolution=published.resolution)
+    dataset = datasets.load(
+        published.data,
+        seed=published.seed,
+        resolution=published.resolution,
+        background=published.background,
+        skip_broken=published.skip_broken,
+    )
+    dataset.check()
     architecture, network, dataset = _with_weights(published, dataset)
     predicted = _predicted(architecture, published.purpose)
     return TrainedNetwork(

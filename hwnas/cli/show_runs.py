@@ -23,6 +23,7 @@ def show_searched(searched: "Searched") -> None:
         [
             str(c.trial),
             f"{c.accuracy:.4f}",
+            "" if c.balanced_accuracy is None else f"{c.balanced_accuracy:.4f}",
             f"{c.latency_ms:.3f}" + ("" if c.measured else " (predicted)"),
             f"{c.predicted_ms:.3f}",
             f"{c.mult_adds / 1e6:.2f}",
@@ -31,7 +32,16 @@ def show_searched(searched: "Searched") -> None:
         ]
         for c in searched.front
     ]
-    columns = ["trial", "accuracy (short)", "latency ms", "predicted ms", "Mult-Adds M", "params k", "network"]
+    columns = [
+        "trial",
+        "accuracy (short)",
+        "balanced",
+        "latency ms",
+        "predicted ms",
+        "Mult-Adds M",
+        "params k",
+        "network",
+    ]
     print_table(columns, rows, title=f"{searched.run}: the front of {searched.trained} trained candidates")
     stopped = f" ({searched.stopped} of them stopped early)" if searched.stopped else ""
     print(f"{searched.trained} trained{stopped}, {searched.left_out} left out (over a cap, or known)")

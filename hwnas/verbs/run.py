@@ -50,7 +50,10 @@ _ELSEWHERE = {  # options of a verb that are no keys of its section
     "profile": _OF_DEVICE,
     "search": {"out", *_OF_DEVICE},
     "train": {"run"},
-    "export": {"run", "weights", "data", "resolution", "seed", *_OF_DEVICE},  # but for `run` of published networks
+    "export": {  # but for `run` those of published networks
+        *("run", "weights", "data", "resolution", "seed", "transparent", "skip_broken"),
+        *_OF_DEVICE,
+    },
 }
 _OF_SPACE = [option.name for option in each_option(SpaceOptions)]  # which profile takes from the search
 

@@ -26,7 +26,7 @@ from hwnas.training import Progress, Watch
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A candidate's accuracy on the validation part, a share, and what it took.
+    """A candidate's accuracy on the validation part, a share, and what it took; `balanced`: the mean of the classes'.
 
     Where it was `stopped` the accuracy is not a number.
     """
@@ -36,6 +36,7 @@ class Estimate:
     images_seen: int
     looks: tuple[Look, ...] = ()
     stopped: bool = False
+    balanced: float | None = None
 
 
 class Estimator(Protocol):

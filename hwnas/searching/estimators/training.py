@@ -14,7 +14,7 @@ from hwnas.training import (
 if TYPE_CHECKING:
     from hwnas.datasets import Dataset
     from hwnas.network import Architecture
-from hwnas.training import TrainingSettings, accuracy, save_weights, search_settings, train_network
+from hwnas.training import TrainingSettings, save_weights, scores, search_settings, train_network
 
 CAVEAT = ""
 
@@ -73,10 +73,12 @@ def evaluate(
     )
     if keep is not None:
         save_weights(trained.network, keep)
+    found = None if trained.stopped else scores(trained.network, dataset.validation, dataset)
     return Estimate(
-        math.nan if trained.stopped else accuracy(trained.network, dataset.validation, dataset),
+        found.accuracy if found else math.nan,
         seconds=trained.seconds,
         images_seen=trained.images_seen,
         looks=trained.looks,
         stopped=trained.stopped,
+        balanced=found.balanced if found else None,
     )
