@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from importlib import metadata
 from io import BufferedReader
 from pathlib import Path
@@ -109,8 +109,11 @@ def keep(folder: Path, paths: Sequence[Path]) -> None:
     """Keep in the user's cache what is known of a folder's files, where they are many; it may be read-only."""
     if len(paths) < _KEPT_FROM:
         return
-    known = {str(path): _known[str(path)] for path in paths if str(path) in _known}
-    entries = {path: [stamp, *asdict(head).values()] for path, (stamp, head) in known.items()}
+    known = {path: _known[str(path)] for path in paths if str(path) in _known}
+    entries = {
+        str(path.relative_to(folder)): [stamp, *(getattr(head, field.name) for field in fields(Head))]
+        for path, (stamp, head) in known.items()
+    }
     with suppress(OSError, UnicodeEncodeError):
         write_json(_cache_of(folder), {"version": _VERSION, "pillow": _pillow(), "files": entries}, indent=None)
 
@@ -121,7 +124,8 @@ def _recall(folder: Path) -> None:
         content = read_json(_cache_of(folder), what="what is known of image files")
         if (content["version"], content["pillow"]) != (_VERSION, _pillow()):
             return
-        kept = {path: (tuple(stamp), Head(*values)) for path, (stamp, *values) in content["files"].items()}
+        files = content["files"].items()
+        kept = {str(folder / name): (tuple(stamp), Head(*values)) for name, (stamp, *values) in files}
     except (InputError, KeyError, TypeError, ValueError, AttributeError):
         return
     with _lock:

@@ -368,12 +368,13 @@ def test_what_is_known_of_many_files_is_kept_and_dropped_where_they_change(
     opened: list[str] = []
     original = _heads._looked_at
     monkeypatch.setattr(_heads, "_looked_at", lambda path: opened.append(path) or original(path))
-    again = loaded(tmp_path / "photos")
+    monkeypatch.chdir(tmp_path)
+    again = loaded(Path("photos"))
     assert opened == []
     assert again.fingerprint == dataset.fingerprint
     noise("another").save(tmp_path / "photos" / "cat" / "1.png")
-    assert loaded(tmp_path / "photos").fingerprint != dataset.fingerprint
-    assert opened == [str(tmp_path / "photos" / "cat" / "1.png")]
+    assert loaded(Path("photos")).fingerprint != dataset.fingerprint
+    assert opened == [str(Path("photos", "cat", "1.png"))]
     (path,) = (tmp_path / "cache" / "hwnas" / "photos").iterdir()
     path.write_text("{")
     monkeypatch.setattr(_heads, "_known", {})

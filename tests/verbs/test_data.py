@@ -11,6 +11,7 @@ from conftest import FILTERS
 from PIL import Image
 
 import hwnas
+from hwnas.cli.show_runs import show_searched
 from hwnas.datasets import Dataset
 from hwnas.errors import DataError, InputError
 from hwnas.runs.run import Run
@@ -218,6 +219,15 @@ def test_classes_of_unequal_size_get_a_word_and_balanced_accuracy(
     )
     page = Path(hwnas.report("runs/a").page).read_text()
     assert "balanced accuracy" in page
+
+
+def test_a_search_states_balanced_accuracy_beside_accuracy(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    photos(workplace / "photos")
+    searched = search(estimator="training", epochs=1, images=32)
+    assert all(0 < (candidate.balanced_accuracy or 0) <= 1 for candidate in searched.front)
+    show_searched(searched)
+    assert "balanced" in capsys.readouterr().out
+    assert Run.open("runs/a").candidates()[0].balanced_accuracy is not None
 
 
 def test_balanced_accuracy_is_the_mean_of_the_classes() -> None:
