@@ -101,7 +101,7 @@ def trained(path: Path, one: Wanted) -> dict[str, Any]:
 
     from hwnas.network.scale import Scale
     from hwnas.searching.estimators.training import evaluate
-    from hwnas.training.settings import final_settings
+    from hwnas.training.settings import TrainingSettings
 
     torch.set_num_threads(1)
     described = path.with_suffix(".json")
@@ -110,7 +110,9 @@ def trained(path: Path, one: Wanted) -> dict[str, Any]:
     data = dataset("fashion-mnist", 0)
     scale = Scale(one.cells, one.filters, data.resolution, len(data.classes), data.channels)
     network = plugins.load("spaces", one.space).architecture(one.parameters, scale)
-    settings = final_settings(epochs=one.epochs, images_per_epoch=one.images, batch_size=BATCH_SIZE, device=one.device)
+    settings = TrainingSettings(
+        epochs=one.epochs, images_per_epoch=one.images, batch_size=BATCH_SIZE, device=one.device
+    )
     result = evaluate(network, data, settings, keep=path.with_suffix(".safetensors"))
     figures = {"accuracy": round(result.accuracy, 5), "seconds": round(result.seconds, 1)}
     found = {**one._asdict(), **figures, "torch": torch.__version__}

@@ -15,5 +15,6 @@ from .files import CHECK as CHECK
 from .files import FILES as FILES
 from .files import README as README
 from .files import SCRIPT as SCRIPT
+from .files import again as again
 from .files import read_check as read_check
 from .published import Published as Published

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from hwnas.errors import ExportError, InputError
 from hwnas.formats import AS_USUAL, Form, Reading
+from hwnas.support import commands
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,7 +32,6 @@ FILES = {  # runtime and precision
     "model.int8.onnx": ("onnx", "int8"),
 }
 BY_DEFAULT = ("model.tflite", "model.onnx", "model.int8.tflite")
-_AGAIN = "Type: hwnas export RUN"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,21 +68,75 @@ def read_check(folder: Path, card: "Card") -> Check:
     if not _has_hashes(card):
         raise InputError(
             f"{folder} must have {CHECK} and the SHA-256 of each file in {CARD}; an older hwnas exported it without. "
-            f"{_AGAIN}, which writes it again"
+            f"Write it again: {again(folder, card)}"
         )
     missing = [name for name in _hashes(card) if not (folder / name).is_file()]
     if missing:
-        raise InputError(f"{folder} must have the files of its {CARD}; {', '.join(missing)} is not there. {_AGAIN}")
+        raise InputError(
+            f"{folder} must have the files of its {CARD}; {', '.join(missing)} is not there. "
+            f"Write it again: {again(folder, card)}"
+        )
     if changed := changed_files(folder, card):
         raise ExportError(
             f"a file must have the SHA-256 that {folder / CARD} states; {', '.join(changed)} was changed since it was "
-            f"exported. {_AGAIN}, which writes it again, or copy it again"
+            f"exported. Copy it again, or write it again: {again(folder, card)}"
         )
     try:
         with (folder / CHECK).open("rb") as file, np.load(file) as arrays:
             return Check(arrays["pixels"], arrays["logits"], arrays["labels"])
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise InputError(f"{folder / CHECK} must hold pixels, logits and labels; got: {error}. {_AGAIN}") from None
+        raise InputError(
+            f"{folder / CHECK} must hold pixels, logits and labels; got: {error}. Write it again: {again(folder, card)}"
+        ) from None
+
+
+def again(folder: Path, card: "Card | None" = None) -> commands.Command:
+    """Return the command that writes an artefact, OUT/RUN/TRIAL, again, as far as its place and its card tell.
+
+    RUN is the run's folder, of which they tell the name alone; WEIGHTS and DATA are those of a published network.
+    """
+    from hwnas.network import PUBLISHED
+
+    *_, name, number = folder.absolute().parts
+    options = _form_options(card)
+    if (card is None and name in PUBLISHED) or (card is not None and card.trial is None):
+        network = name if card is None else card.run
+        options |= _published_options(number, card)
+        return commands.export(network, out=_out(folder, card), options=options)
+    trial = card.trial if card else int(number) if number.isdecimal() else None
+    return commands.export(trial=trial, out=_out(folder, card), options=options)
+
+
+def _out(folder: Path, card: "Card | None") -> commands.Text:
+    """Return the OUT of an artefact that is where it was written, and the usual one of others."""
+    place, usual = folder.absolute(), Path(commands.EXPORT).absolute()
+    is_there = place.name.isdecimal() and (card is None or card.run == place.parent.name)
+    return place.parent.parent if is_there and place.parent.parent != usual else commands.EXPORT
+
+
+def _form_options(card: "Card | None") -> dict[str, object]:
+    """Return the options by which an artefact's files are not the usual ones."""
+    if card is None:
+        return {}
+    return {
+        "files": tuple(card.files) if set(card.files) != set(BY_DEFAULT) else None,
+        "input": card.input if card.input != AS_USUAL.input else None,
+        "batch": card.batch,
+    }
+
+
+def _published_options(resolution: str, card: "Card | None") -> dict[str, object]:
+    """Return the options that a published network was exported with."""
+    if card is None:
+        return {"weights": "WEIGHTS", "data": "DATA", "resolution": resolution}
+    return {
+        "weights": "WEIGHTS" if card.is_trained else "random",
+        "data": card.data.name,
+        "resolution": card.data.resolution,
+        "device": card.device,
+        "setting": card.setting,
+        "seed": card.data.seed,
+    }
 
 
 def changed_files(folder: Path, card: "Card") -> list[str]:
@@ -104,7 +158,7 @@ def whole_card(folder: Path, names: Iterable[str], form: Form = AS_USUAL) -> "Ca
     if not all((folder / name).is_file() for name in (CARD, README, SCRIPT)):
         return None
     try:
-        card = Card.read(folder / CARD, again="hwnas export RUN")
+        card = Card.read(folder / CARD, again=again(folder))
     except InputError:
         return None
     is_asked = card.files.keys() == set(names) and card.form == form
@@ -119,8 +173,8 @@ def writing(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise InputError(
             f"{folder} must be a folder that can be written, with room for an artefact; got: "
-            f"{error.strerror or error}. Make room or give permission, and type `hwnas export` again, or choose "
-            "another folder with --out"
+            f"{error.strerror or error}. Make room or give permission, and type the same command again, or "
+            "choose another folder with --out"
         ) from None
 
 

@@ -142,10 +142,9 @@ def _random(architecture: "Architecture", dataset: "Dataset") -> "Network":
     """Return a network with random weights, its norms fitted to images, for values to be as large as after training."""
     import torch
 
-    from hwnas.training import Network, normalise
+    from hwnas.training import Network, normalise, seeded
 
-    with torch.random.fork_rng([]), torch.no_grad():
-        torch.manual_seed(0)
+    with seeded(0), torch.no_grad():
         network = Network(architecture.graph)
         norms = [part for part in network.modules() if isinstance(part, torch.nn.BatchNorm2d)]
         for norm in norms:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from hwnas.datasets import reader_source
+from hwnas.support import commands
 
 if TYPE_CHECKING:
     from hwnas.artefacts.card import Card
@@ -12,8 +13,8 @@ if TYPE_CHECKING:
 def readme(card: "Card") -> str:
     """Return README.md; its fragments read the fastest TFLite file, or where there is none the ONNX file."""
     name = fragments_file(card)
-    reader = reader_source(card.data.channels)
-    return _render("export_readme.md.jinja", card=card, file_name=name, file=card.files[name], reader=reader)
+    values = {"reader": reader_source(card.data.channels), "verify": commands.verify(".", device="host")}
+    return _render("export_readme.md.jinja", card=card, file_name=name, file=card.files[name], **values)
 
 
 def run_script(card: "Card") -> str:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 def show_devices(listed: "list[FoundDevice]") -> None:
     """Print the devices and their settings, with what is missing and what to type next."""
     if not listed:
-        print(f"there are no devices. Type: {commands.devices_add()}")
+        print(f"there are no devices. Type: {commands.devices_add(setting='tflite-fp32-1t')}")
     for device in listed:
         head = f"{device.name} ({device.transport})" if device.transport else device.name
         print(f"{head}: {device.path}" + f"; {device.description}" * bool(device.description))
@@ -34,8 +34,14 @@ def _state(setting: "FoundSetting") -> str:
 
 def show_added(added: "AddedDevice") -> None:
     """Print where a new device's file is, and what to type next."""
+    from hwnas.device import load_device
+    from hwnas.device.transports import is_emulated
+
     print(f"{added.path}: {', '.join(added.settings)}")
-    print(f"next: {commands.devices()}, then {commands.profile(added.name)}")
+    first, second = commands.devices(), commands.profile(added.name)
+    if is_emulated(load_device(added.path)):
+        first, second = commands.devices_setup(added.name), commands.verify(device=added.name)
+    print(f"next: {first}, then {second}")
 
 
 def show_set_up(made: "SetUpDevice") -> None:

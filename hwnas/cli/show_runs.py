@@ -1,10 +1,12 @@
 """Prints what a run's verbs return: search, train, export, report and run itself; and what bench does."""
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hwnas.cli.show import print_table
-from hwnas.cli.show_tables import show_profiled
+from hwnas.cli.show_tables import print_profiled
+from hwnas.support import commands
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def show_searched(searched: "Searched") -> None:
-    """Print the front, and what became of the other candidates."""
+    """Print the front, what became of the other candidates, and what to type next."""
     rows = [
         [
             str(c.trial),
@@ -49,10 +51,12 @@ def show_searched(searched: "Searched") -> None:
         print(level)
     if searched.ended:
         print(f"ended early: {searched.ended}")
+    if searched.front:
+        print(f"next: {commands.train(searched.run)}")
 
 
 def show_winners(winners: "list[TrainedWinner]") -> None:
-    """Print how the winners did on the test set, and where they are."""
+    """Print how the winners did on the test set, where they are, and what to type next."""
     rows = [
         [
             str(w.trial),
@@ -66,10 +70,13 @@ def show_winners(winners: "list[TrainedWinner]") -> None:
         for w in winners
     ]
     print_table(["trial", "accuracy", "balanced", "Mult-Adds M", "params k", "seconds", "files"], rows)
+    if winners:
+        run = Path(winners[0].folder).parent.parent
+        print(f"next: {commands.export(run)}, then {commands.report(run)}")
 
 
 def show_exported(exported: "Sequence[Exported]") -> None:
-    """Print a row for each artefact, and a line for each of its files."""
+    """Print a row for each artefact, a line for each of its files, and what to type next."""
     rows = []
     for card in (artefact.card for artefact in exported):
         measured_ms = card.own_file and card.own_file.measured_ms
@@ -95,6 +102,16 @@ def show_exported(exported: "Sequence[Exported]") -> None:
                 times = f": {entry.with_ms:.3f} ms instead of {entry.without_ms:.3f} ms" if entry.is_timed else ""
                 ratio = f" ({entry.ratio:.2f})" if entry.is_timed else ""
                 print(f"  {rewrite} in {entry.layers} layers{times}{ratio}")
+        print(f"next: {_verify(artefact)}")
+
+
+def _verify(artefact: "Exported") -> commands.Command:
+    """Return the command that checks an artefact: on its device, or here where that one does not compute."""
+    from hwnas.device import load_device
+    from hwnas.device.transports import runs_python
+
+    is_there = runs_python(load_device(artefact.card.device))
+    return commands.verify(artefact.folder, device=None if is_there else "host")
 
 
 def _accuracy(card: "Card", file: "FileEntry") -> str:
@@ -114,7 +131,7 @@ def show_reported(reported: "Reported") -> None:
 
 def show_ran(ran: "Ran") -> None:
     """Print what a whole run came to."""
-    show_profiled(ran.profiled)
+    print_profiled(ran.profiled)
     show_reported(ran.reported)
     show_exported(ran.exported)
 

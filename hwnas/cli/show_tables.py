@@ -29,6 +29,13 @@ _CONDITIONS = {  # of a table, and how they are printed
 
 
 def show_profiled(profiled: "list[Profiled]") -> None:
+    """Print what was measured of each setting, how steady the device was, and what to type next."""
+    print_profiled(profiled)
+    if profiled:
+        print(f"next: {profiled[0].next}")
+
+
+def print_profiled(profiled: "list[Profiled]") -> None:
     """Print what was measured of each setting, and how steady the device was."""
     for table in profiled:
         print(

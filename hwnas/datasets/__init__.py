@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from hwnas.datasets._fingerprint import Fingerprint as Fingerprint
 from hwnas.datasets._fingerprint import PartPrint as PartPrint
@@ -84,17 +84,6 @@ class Dataset:
             f"images and {self.classes[least]!r} with {counts[least]}: always to say {self.classes[most]!r} scores "
             f"{share:.2f} in accuracy and {1 / len(self.classes):.2f} in balanced accuracy"
         )
-
-    def to_json(self) -> dict[str, Any]:
-        """Return as JSON values what a model that was trained on it needs: its name, classes and images."""
-        return {
-            "name": self.name,
-            "classes": list(self.classes),
-            "mean": list(self.mean),
-            "std": list(self.std),
-            "resolution": self.resolution,
-            "channels": self.channels,
-        }
 
     @cached_property
     def whole_train(self) -> Images:

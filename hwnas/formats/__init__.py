@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 from hwnas.errors import ExportError
 from hwnas.network import Graph, Layer, Shape, executed, pads
-from hwnas.support import plugins
+from hwnas.support import commands, plugins
 
 if TYPE_CHECKING:
     import numpy as np
@@ -297,7 +297,8 @@ def no_writer(name: str, layer: Layer) -> ExportError:
 def unloadable(path: Path, error: Exception) -> ExportError:
     """Return the error for a file that its runtime does not take."""
     return ExportError(
-        f"{path} must be a model that its runtime can load; got: {error}. Write it again: hwnas export RUN"
+        f"{path} must be a model that its runtime can load; got: {error}. "
+        f"Delete it, and write it again: {commands.export()}"
     )
 
 

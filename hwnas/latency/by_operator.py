@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from hwnas.latency.costs import CostModel
     from hwnas.network import Architecture, Layer
+    from hwnas.support.commands import Command
 
 _OPERATORS = 12  # that are listed by themselves; the others are one line
 _BRANCH = re.compile(r"(cell\d+)\.block(\d+)\.(left|right)\b")
@@ -40,8 +41,8 @@ class Operators:
         return max(cost.share for cost in self.costs)
 
 
-def cost_model(device: str, setting: str) -> "tuple[CostModel | None, str]":
-    """Return the costs by the latency table of a device's setting, or why there are none."""
+def cost_model(device: str, setting: str, *, command: "Command") -> "tuple[CostModel | None, str]":
+    """Return the costs by the latency table of a device's setting, or why there are none; `command` makes one."""
     from hwnas.device import folders
     from hwnas.errors import TableError
     from hwnas.latency.costs import CostModel
@@ -55,9 +56,7 @@ def cost_model(device: str, setting: str) -> "tuple[CostModel | None, str]":
                 return CostModel(LatencyTable.read(path), ()), ""
             except TableError as error:
                 return None, str(error)
-    return None, (
-        f"there is no latency_tables/{name}/{setting}.json here. Type: hwnas profile {device} --setting {setting}"
-    )
+    return None, f"there is no latency_tables/{name}/{setting}.json here. Type: {command}"
 
 
 def latency_by_operator(model: "CostModel", architecture: "Architecture") -> Operators:

@@ -8,6 +8,7 @@ from hwnas.errors import HwnasError, TableError
 from hwnas.latency.table import LatencyTable
 from hwnas.latency.where import check_conditions
 from hwnas.network import UnreadableArchitecture
+from hwnas.support import commands
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ def _check_networks(table: LatencyTable) -> None:
         if isinstance(network.architecture, UnreadableArchitecture):
             raise TableError(
                 f"{table.path}: network {number} must be an architecture: {network.architecture.size}. "
-                f"Delete its line, then `hwnas profile {table.device}` measures another"
+                f"Delete its line and measure another: {table.again()}"
             )
 
 
@@ -59,7 +60,7 @@ def _fits_now(table: LatencyTable) -> tuple[bool | None, str]:
     try:
         device = load_device(table.device)
         if device.transport != "local":
-            return None, f"whether it fits {device.name} as it is now: hwnas devices"
+            return None, f"whether it fits {device.name} as it is now: {commands.devices()}"
         now = read_conditions(device, table.setting).fingerprint
     except HwnasError as error:
         return None, str(error)

@@ -30,6 +30,7 @@ from hwnas.network import (
     layer_mult_adds,
     layer_parameters,
 )
+from hwnas.support.commands import Command
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -127,7 +128,7 @@ class CostModel:
         """Return the layers that the table's runtime executes."""
         return self._format.lower(architecture.graph, without=self.table.setting.without)
 
-    def require(self, architectures: Iterable[Architecture], *, command: str) -> None:
+    def require(self, architectures: Iterable[Architecture], *, command: Command) -> None:
         """Raise TableError, with the command that measures them, where the table lacks entries of these networks."""
         for architecture in architectures:
             self.table.require((name for name, _, _ in executed(self.lower(architecture))), command=command)

@@ -11,14 +11,13 @@ from pydantic import Field, TypeAdapter, ValidationError
 from hwnas.errors import InputError, TableError
 from hwnas.latency.reasons import reasons, short
 from hwnas.network import Architecture, UnreadableArchitecture
+from hwnas.support.commands import Command
 
 Time = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]  # in ms
 Quantity = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
 _Bytes = Annotated[int, Field(strict=True, ge=0)]
 _Flag = Annotated[bool, Field(strict=True)]
 _Samples = Annotated[tuple[Time, ...], Field(min_length=1)]
-_MEASURE_AGAIN = "To measure it again, delete the entry and type: hwnas profile"
-_MEASURE_OTHERS = "Delete it and run `hwnas profile` to measure others"
 
 
 def lower_quartile(values: Sequence[float]) -> float:
@@ -95,15 +94,19 @@ class Measurement:
         return {"rounds_ms": self.rounds_ms, **canary, "unstable": self.unstable}
 
     @classmethod
-    def from_json(cls, value: Any, place: str) -> "Measurement":
-        """Read what `to_json` wrote; raises TableError, in which `place` names the file and the entry."""
+    def from_json(cls, value: Any, place: str, *, again: Command | None = None) -> "Measurement":
+        """Read what `to_json` wrote.
+
+        Raises TableError, in which `place` names the file and the entry, with the command that measures it `again`.
+        """
         try:
             measurement = _measurements().validate_python(value)
         except ValidationError as error:
             fault = error.errors()[0]
-            raise _no_measurement(place, fault["loc"][0] if fault["loc"] else "", fault["input"]) from None
+            field = fault["loc"][0] if fault["loc"] else ""
+            raise _no_measurement(place, field, fault["input"], again=again) from None
         if measurement.canary_ms and len(measurement.canary_ms) != len(measurement.rounds_ms):
-            raise _no_measurement(place, "canary_ms", value["canary_ms"])
+            raise _no_measurement(place, "canary_ms", value["canary_ms"], again=again)
         return measurement
 
 
@@ -143,17 +146,18 @@ class TimedNetwork:
         return {"architecture": architecture, "held_out": self.held_out, **self.measurement.to_json(), **known}
 
     @classmethod
-    def from_json(cls, value: Any, place: str) -> "TimedNetwork":
-        """Read what `to_json` wrote; raises TableError, in which `place` names the file and the entry.
+    def from_json(cls, value: Any, place: str, *, again: Command | None = None) -> "TimedNetwork":
+        """Read what `to_json` wrote; an architecture that cannot be read is an `UnreadableArchitecture`.
 
-        An architecture that cannot be read is an `UnreadableArchitecture`.
+        Raises TableError, in which `place` names the file and the entry, with the command that measures others `again`.
         """
         try:
             head = _heads().validate_python(value)
-            measurement = Measurement.from_json(value, place)
+            measurement = Measurement.from_json(value, place, again=again)
             return cls(_architecture(head), measurement, head.held_out, _other_costs().validate_python(value))
         except ValidationError as error:
-            raise TableError(f"{place} must have {_rule_of_network(error)}. {_MEASURE_OTHERS}") from None
+            remedy = f". Delete it and measure others: {again}" if again else ""
+            raise TableError(f"{place} must have {_rule_of_network(error)}{remedy}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,14 +190,15 @@ def _other_costs() -> TypeAdapter[OtherCosts]:
     return TypeAdapter(OtherCosts)
 
 
-def _no_measurement(place: str, field: str | int, got: Any) -> TableError:
+def _no_measurement(place: str, field: str | int, got: Any, *, again: Command | None) -> TableError:
     """Return the error for a field of an entry that is broken, or for what is no entry."""
     rule = "rounds_ms, lists of positive numbers of milliseconds"
     if field == "canary_ms":
         rule = "canary_ms, a positive number of milliseconds for each round, or none"
     if field == "unstable":
         rule += ", and whether it is unstable, true or false"
-    return TableError(f"{place} must have {rule}; got {short(got)}. {_MEASURE_AGAIN}")
+    remedy = f". To measure it again, delete the entry and type: {again}" if again else ""
+    return TableError(f"{place} must have {rule}; got {short(got)}{remedy}")
 
 
 def _rule_of_network(error: ValidationError) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hwnas.errors import TableError
+from hwnas.support import commands
 
 if TYPE_CHECKING:
     from hwnas.latency.measurement import Measurement
@@ -61,7 +62,7 @@ def check_comparable(a: "LatencyTable", b: "LatencyTable") -> None:
         listed = "; ".join(f"{d.field} is {d.a!r} in {a.path} and {d.b!r} in {b.path}" for d in differences)
         raise TableError(
             f"tables must agree in device, setting and conditions to be merged: {listed}. "
-            f"To see them side by side: hwnas tables diff {a.path} {b.path}"
+            f"To see them side by side: {commands.tables_diff(a.path, b.path)}"
         )
 
 

@@ -38,7 +38,10 @@ _CHUNK = 256  # models that one process of the runner times
 
 @dataclass(frozen=True, slots=True)
 class Profiled:
-    """What `profile` did to one table; `error` is the prediction's, as a share, on networks it was not fitted to."""
+    """What `profile` did to one table, and what to type next.
+
+    `error` is the prediction's, as a share, on networks it was not fitted to.
+    """
 
     device: str
     setting: str
@@ -53,6 +56,7 @@ class Profiled:
     steadiness: "Steadiness"
     validation: "Validation | None"
     seconds: float
+    next: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +94,7 @@ def profile_setting(device: "Device", setting: "Setting", task: Task, fresh: boo
     from hwnas.latency.validation import validate
 
     started = time.monotonic()
-    table = _table_to_fill(device, setting, fresh)
+    table = _table_to_fill(device, setting, task, fresh)
     say(f"profiling {device.name} in setting {setting.name}, into {table.path}")
     _choose_rewrites(device, table, task)
     setting = table.setting
@@ -118,7 +122,7 @@ def profile_setting(device: "Device", setting: "Setting", task: Task, fresh: boo
     )
 
 
-def _table_to_fill(device: "Device", setting: "Setting", fresh: bool) -> "LatencyTable":
+def _table_to_fill(device: "Device", setting: "Setting", task: Task, fresh: bool) -> "LatencyTable":
     """Return the user's own table if it fits the device as it is now, or a new one."""
     from hwnas.latency.measure import read_conditions
     from hwnas.latency.table import LatencyTable
@@ -130,7 +134,8 @@ def _table_to_fill(device: "Device", setting: "Setting", fresh: bool) -> "Latenc
         path.replace(path.with_suffix(f".{time.strftime('%Y%m%dT%H%M%S')}.old"))
     if path.exists():
         table = LatencyTable.read(path)
-        check_conditions(table, conditions.fingerprint)
+        command = task.session(conditions).command(device.name, setting, fresh=True)
+        check_conditions(table, conditions.fingerprint, command=command)
         return table
     return LatencyTable(path, device.name, setting, conditions)
 

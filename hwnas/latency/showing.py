@@ -102,7 +102,7 @@ def shown(table: LatencyTable, *, with_rows: bool) -> ShownTable:
         steadiness=judge(table) if table.entries else None,
         typical=_typical([network.other for network in table.networks]),
         rewrites=table.rewrites,
-        again=again(table) if unstable else "",
+        again=str(again(table)) if unstable else "",
         rows=[_row(key, table) for key in sorted(table.entries)] if with_rows else None,
         network_rows=[_network_row(at, table) for at in range(len(table.networks))] if with_rows else None,
     )

@@ -6,6 +6,7 @@ from typing import Any
 
 from hwnas.latency.conditions import Conditions
 from hwnas.latency.table import LatencyTable, Session
+from hwnas.support.commands import Command
 
 _DRIFT = 0.25  # of the slowest tenth of the rounds
 _UNSTABLE = 0.05  # of the entries
@@ -76,25 +77,11 @@ def judge(table: LatencyTable) -> Steadiness:
     )
 
 
-def again(table: LatencyTable) -> str:
+def again(table: LatencyTable) -> Command:
     """Return the command that measures unstable entries again; all, where none is or their space is unknown."""
-    command = f"hwnas profile {table.device} --setting {table.setting.name}"
-    if not table.sessions:
-        return f"{command} --fresh"
-    last = table.sessions[-1]
     measured = [*table.entries.values(), *(network.measurement for network in table.networks)]
-    which = "--unstable" if any(measurement.unstable for measurement in measured) else "--fresh"
-    skeleton = "".join(f" --skeleton {name}" for name in last.scales.get("skeleton", [])[:1])
-    return (
-        f"{command} --space {last.space} --cells {_listed(last, 'cells')} --filters {_listed(last, 'filters')} "
-        f"--resolution {_listed(last, 'resolution')} --channels {_listed(last, 'input_channels')} "
-        f"--classes {_listed(last, 'classes')}{skeleton} --networks {last.networks} --validate {last.held_out} "
-        f"--seed {last.seed} {which}"
-    )
-
-
-def _listed(session: Session, name: str) -> str:
-    return ",".join(map(str, session.scales.get(name, [])))
+    some = bool(table.sessions) and any(measurement.unstable for measurement in measured)
+    return table.again(unstable=some, fresh=not some)
 
 
 def _reasons(drift: float | None, unstable: float, session: Session | None) -> Iterator[tuple[str, str]]:

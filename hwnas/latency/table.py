@@ -15,7 +15,7 @@ from hwnas.latency.conditions import Conditions
 from hwnas.latency.measurement import Measurement, OtherCosts, Quantity, Time, TimedNetwork, lower_quartile
 from hwnas.latency.reasons import reasons
 from hwnas.network import Architecture
-from hwnas.support import write_text
+from hwnas.support import commands, write_text
 
 _VERSION = 1
 _UNIT: Literal["ms"] = "ms"
@@ -38,6 +38,34 @@ class Session:
     others_busy: Quantity | None = None  # the most of all cores' time that other programs took
     throttled: str = ""  # in words
     waited_s: Quantity = 0.0  # for the device to become as fast again as it was
+
+    def command(
+        self, device: str, setting: Setting, *, fresh: bool = False, unstable: bool = False
+    ) -> commands.Command:
+        """Return the command that measures all of it in a setting of a device."""
+        return commands.profile(
+            device,
+            setting=setting.name,
+            space=self.space,
+            cells=self._choices("cells"),
+            filters=self._choices("filters"),
+            resolution=self._choices("resolution"),
+            channels=self._only("input_channels"),
+            classes=self._only("classes"),
+            skeleton=self._only("skeleton"),
+            networks=self.networks,
+            validate=self.held_out,
+            seed=self.seed,
+            fresh=fresh,
+            unstable=unstable,
+        )
+
+    def _choices(self, name: str) -> list[Any]:
+        """Return the values of a field of the scales; none where the file does not tell."""
+        return self.scales.get(name, [])
+
+    def _only(self, name: str) -> Any:
+        return next(iter(self._choices(name)), None)
 
     def to_json(self) -> dict[str, Any]:
         """Return the session as JSON values."""
@@ -99,6 +127,12 @@ class LatencyTable:
         measured = [*self.entries.values(), *(network.measurement for network in self.networks)]
         return [ms for measurement in measured for ms in measurement.canary_ms]
 
+    def again(self, *, fresh: bool = False, unstable: bool = False) -> commands.Command:
+        """Return the command by which it was filled last; older tables tell no more of it than the setting."""
+        if not self.sessions:
+            return commands.profile(self.device, setting=self.setting.name, fresh=fresh, unstable=unstable)
+        return self.sessions[-1].command(self.device, self.setting, fresh=fresh, unstable=unstable)
+
     def network(self, architecture: Architecture) -> Measurement | None:
         """Return what was measured of a whole network, if anything."""
         return next((n.measurement for n in self.networks if n.architecture == architecture), None)
@@ -121,7 +155,7 @@ class LatencyTable:
         """Return the keys that have no entry, each once, in their order."""
         return [key for key in dict.fromkeys(keys) if key not in self.entries]
 
-    def require(self, keys: Iterable[str], *, command: str) -> None:
+    def require(self, keys: Iterable[str], *, command: commands.Command) -> None:
         """Raise TableError, with the command that measures them, where entries are missing."""
         if missing := self.missing(keys):
             raise TableError(
@@ -137,7 +171,8 @@ class LatencyTable:
         try:
             return self.stated_ms(self.entries[key])
         except KeyError:
-            raise TableError(f"{self.path} has no entry {key!r}; `hwnas profile {self.device}` measures it") from None
+            command = commands.profile(self.device, setting=self.setting.name)
+            raise TableError(f"{self.path} has no entry {key!r}. Measure it: {command}") from None
 
     def save(self) -> None:
         """Write the table atomically."""
@@ -163,15 +198,15 @@ class LatencyTable:
         """Read a table from its file."""
         content, constants = _content(path)
         head = _head(content, path)
-        entries = {
-            key: Measurement.from_json(entry, f"{path}: entry {key!r}") for key, entry in content["entries"].items()
-        }
-        networks = [
-            TimedNetwork.from_json(entry, f"{path}: network {at}") for at, entry in enumerate(content["networks"])
-        ]
+        table = cls(path, head.device, head.setting, head.conditions, sessions=head.sessions, rewrites=head.rewrites)
+        again = table.again()
+        for key, entry in content["entries"].items():
+            table.entries[key] = Measurement.from_json(entry, f"{path}: entry {key!r}", again=again)
+        for at, entry in enumerate(content["networks"]):
+            table.networks.append(TimedNetwork.from_json(entry, f"{path}: network {at}", again=again))
         if constants:
             raise TableError(f"{path} must hold JSON's numbers only; got {constants[0]}. {_again(path)}")
-        return cls(path, head.device, head.setting, head.conditions, entries, networks, head.sessions, head.rewrites)
+        return table
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,4 +293,5 @@ def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _again(path: Path) -> str:
     """Return what to do about a table's file that cannot be used; its path names the device and the setting."""
-    return f"Restore the file, or measure it again: hwnas profile {path.parent.name} --setting {path.stem} --fresh"
+    command = commands.profile(path.parent.name, setting=path.stem, fresh=True)
+    return f"Restore the file, or measure it again: {command}"

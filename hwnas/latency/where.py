@@ -1,13 +1,13 @@
 """Where latency tables are, by device and setting, and whether one was measured under the conditions at hand."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from hwnas.device import Device, Setting, folders
 from hwnas.errors import InputError, TableError, UnknownNameError
 from hwnas.latency.measurement import Measurement
 from hwnas.latency.table import LatencyTable
-from hwnas.support import root
+from hwnas.support import commands, root
 
 
 def own_path(device: Device, setting: Setting) -> Path:
@@ -15,16 +15,16 @@ def own_path(device: Device, setting: Setting) -> Path:
     return root() / "latency_tables" / device.name / f"{setting.name}.json"
 
 
-def open_table(device: Device, setting: Setting) -> LatencyTable:
+def open_table(device: Device, setting: Setting, *, command: Callable[[], commands.Command]) -> LatencyTable:
     """Read the table of a device's setting, the user's own before one that hwnas ships.
 
-    Raises TableError, with the command that makes one, where there is none.
+    Raises TableError, with the command that makes one, where there is none: only then it is asked for.
     """
     if path := _path(device, setting):
         return LatencyTable.read(path)
     raise TableError(
         f"device {device.name} must be profiled in setting {setting.name} first; there is no "
-        f"latency_tables/{device.name}/{setting.name}.json. Type: hwnas profile {device.name} --setting {setting.name}"
+        f"latency_tables/{device.name}/{setting.name}.json. Type: {command()}"
     )
 
 
@@ -75,7 +75,7 @@ def table_paths(what: str, setting: str | None = None) -> list[Path]:
             "latency table",
             f"{device}/{wanted}" if wanted else device,
             ("/".join(names) for names in known),
-            hint=f"Type: hwnas profile {device}{f' --setting {wanted}' if wanted else ''}",
+            hint=f"Type: {commands.profile(device, setting=wanted or None)}",
         )
     return chosen
 
@@ -89,12 +89,17 @@ def one_table_path(what: str, setting: str | None = None) -> Path:
     return paths[0]
 
 
-def check_conditions(table: LatencyTable, now: Mapping[str, str | int]) -> None:
-    """Raise TableError, naming the fields, where a table's conditions are not those of a fingerprint."""
+def check_conditions(
+    table: LatencyTable, now: Mapping[str, str | int], *, command: commands.Command | None = None
+) -> None:
+    """Raise TableError, naming the fields, where a table's conditions are not those of a fingerprint.
+
+    It has the `command` that measures anew all that is wanted; without one, that which measures what the table has.
+    """
     then = {name: value or None for name, value in table.conditions.fingerprint.items()}
     differing = [f"{name} was {then[name]!r} and is {value!r}" for name, value in now.items() if then[name] != value]
     if differing:
         raise TableError(
             f"{table.path} was measured under other conditions: {'; '.join(differing)}. "
-            f"Measure anew: hwnas profile {table.device} --fresh"
+            f"Measure anew: {command or table.again(fresh=True)}"
         )

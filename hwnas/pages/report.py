@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hwnas.pages.winners import read_published, read_winners
+from hwnas.support import commands
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,14 +36,30 @@ class View:
         from hwnas.runs import front_of
 
         self.run, self.settings, self.name = run, run.settings, run.name
+        self.export_folder = export_folder
         self.trials = run.trials()
         self.candidates = [record.candidate for record in self.trials.in_state("trained")]
         if not self.candidates:
-            raise InputError(f"{run.folder} has no trained trial yet. Type: hwnas search --out {run.folder}")
+            raise InputError(f"{run.folder} has no trained trial yet. Type: {run.again}")
         self.front = front_of(self.candidates)
         self.winners = read_winners(run, self.candidates, self.trials, export_folder)
         self.published, self.unreadable_published = read_published(run.settings, export_folder)
         self.untrained = len(list(run.folder.glob("winners/*/"))) - len(self.winners)
+
+    @property
+    def train(self) -> commands.Command:
+        """The command that trains winners."""
+        return commands.train(self.run.folder)
+
+    @property
+    def export(self) -> commands.Command:
+        """The command that exports them to where the page looks."""
+        return commands.export(self.run.folder, out=self.export_folder)
+
+    @property
+    def report(self) -> commands.Command:
+        """The command that writes the page."""
+        return commands.report(self.run.folder, export_folder=self.export_folder)
 
     @property
     def unreadable(self) -> list[str]:

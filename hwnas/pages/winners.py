@@ -9,6 +9,7 @@ from hwnas.artefacts import CARD, Card
 from hwnas.errors import InputError, TableError
 from hwnas.latency import Operators, cost_model, latency_by_operator
 from hwnas.runs import SearchSettings, TrialRecord, Trials, WinnerFolder, WinnerRecord
+from hwnas.support import commands
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -60,7 +61,8 @@ def read_winners(
 
     Raises InputError for a record that cannot be read, or is of a trial that is no candidate.
     """
-    model, why_not = cost_model(run.settings.device, run.settings.setting)
+    settings = run.settings
+    model, why_not = cost_model(settings.device, settings.setting, command=settings.profile_command())
     by_trial = {candidate.trial: candidate for candidate in candidates}
     winners = [
         _read_winner(run, folder, by_trial, trials, export_folder, model, why_not)
@@ -86,12 +88,15 @@ def _read_winner(
         )
     candidate, operators = candidates[record.trial], None
     try:
-        operators = latency_by_operator(model, record.architecture) if model else None
+        if model:
+            model.require([record.architecture], command=run.settings.profile_command())
+            operators = latency_by_operator(model, record.architecture)
     except TableError as error:
         why_not = str(error)
     prediction = compare_prediction(candidate, operators, model, trials) if model and operators else "same"
     card_folder = export_folder / run.name / folder.path.name
-    card, unreadable = read_card(card_folder / CARD, again=f"hwnas export {run.folder} --trial {record.trial}")
+    again = commands.export(run.folder, trial=record.trial, out=export_folder)
+    card, unreadable = read_card(card_folder / CARD, again=again)
     is_stale = card is not None and _is_stale(card, record, folder.weights)
     return WinnerOnPage(
         candidate=candidate,
@@ -144,7 +149,7 @@ def _was_over(trial: TrialRecord, when: "datetime | None") -> bool:
     return trial.ended_at is not None and when is not None and trial.ended_at <= when
 
 
-def read_card(path: Path, *, again: str) -> tuple[Card | None, str]:
+def read_card(path: Path, *, again: commands.Command) -> tuple[Card | None, str]:
     """Return a card, if there is one, or why it cannot be read."""
     try:
         return (Card.read(path, again=again) if path.exists() else None), ""
@@ -162,11 +167,18 @@ def read_published(settings: "SearchSettings", export_folder: Path) -> tuple[lis
     paths = [path for name in PUBLISHED for path in sorted(export_folder.glob(f"{name}/*/{CARD}"))]
     cards, unreadable = [], []
     for path in paths:
-        card, why = read_card(path, again=f"hwnas export {path.parent.parent.name}")
+        card, why = read_card(path, again=_export_published(path.parent, settings, export_folder))
         cards += [card] if card else []
         unreadable += [why] if why else []
     same = (None, settings.device, settings.data, settings.seed)  # a run may have such a name: its cards have a trial
     return [card for card in cards if (card.trial, card.device, card.data.name, card.data.seed) == same], unreadable
+
+
+def _export_published(folder: Path, settings: "SearchSettings", export_folder: Path) -> commands.Command:
+    """Return the command that exports a published network for the device and the data of a run."""
+    options = {"weights": "WEIGHTS", "data": settings.data, "resolution": folder.name, "seed": settings.seed}
+    options |= {"device": settings.device, "setting": settings.setting}
+    return commands.export(folder.parent.name, out=export_folder, options=options)
 
 
 def _is_stale(card: Card, record: WinnerRecord, weights: Path) -> bool:

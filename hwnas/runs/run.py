@@ -21,7 +21,7 @@ from hwnas.runs.settings import SETTINGS_VERSION, SearchSettings, _first_error
 from hwnas.runs.study import Leases, open_study
 from hwnas.runs.trial import Candidate
 from hwnas.runs.trials import Trials
-from hwnas.support import FileRecord, locked, read_json, write_json
+from hwnas.support import FileRecord, commands, locked, read_json, write_json
 
 _SETTINGS, _IDENTITY = "settings.json", "run.json"
 _MAY_CHANGE = ("trials", "skip_broken", "fingerprint")  # the last one in its test set alone
@@ -48,25 +48,33 @@ class Run:
         """The folder's name, under which export writes."""
         return self.folder.resolve().name
 
+    @property
+    def again(self) -> commands.Command:
+        """The command by which its search goes on."""
+        return self.settings.search_command(self.folder)
+
     @classmethod
     def open(cls, folder: str | Path) -> "Run":
         """Open a run that `hwnas search` made; raises InputError where there is none."""
         path = Path(folder) / _SETTINGS
         if not path.is_file():
             raise InputError(
-                f"{folder} must be a run's folder; it has no settings.json. Type: hwnas search --out {folder}"
+                f"{folder} must be a run's folder; it has no settings.json. Type: {commands.search(folder)}"
             )
         content = read_json(path, what="a run's settings")
         version = content.get("version") if isinstance(content, dict) else None
         if isinstance(version, int) and version > SETTINGS_VERSION:
             raise InputError(
                 f"{path} must be of version {SETTINGS_VERSION} or older; got {version}, which a newer hwnas wrote. "
-                "Update hwnas, or search again with another --out"
+                f"Update hwnas, or search in another folder: {commands.search()}"
             )
         try:
             return cls(Path(folder), SearchSettings.model_validate(content))
         except ValidationError as error:
-            raise InputError(f"{path} is not what `hwnas search` writes: {_first_error(error)}") from None
+            raise InputError(
+                f"{path} is not what `hwnas search` writes: {_first_error(error)}. "
+                f"Restore it, or search in another folder: {commands.search()}"
+            ) from None
 
     @classmethod
     def start(cls, folder: str | Path, settings: SearchSettings) -> "Run":
@@ -104,11 +112,12 @@ class Run:
             return
         before = Run.open(self.folder).settings
         before.refuse_other_data(self.settings.fingerprint)
+        again = before.model_copy(update={"trials": self.settings.trials}).search_command(self.folder)
         for name, value in self.settings:
             if name not in _MAY_CHANGE and getattr(before, name) != value:
                 raise InputError(
                     f"{self.folder} was begun with {name} = {getattr(before, name)!r}; got {value!r}. "
-                    f"Give that again to go on, or another --out to begin anew"
+                    f"To begin anew, give another --out. To go on with it, type: {again}"
                 )
 
     def _identify(self, study: str) -> RunIdentity:
@@ -116,7 +125,7 @@ class Run:
         path = self.folder / _IDENTITY
         if not path.exists():
             RunIdentity(version=RunIdentity.VERSION, study=study).write(path)
-        return RunIdentity.read(path, again=f"hwnas search --out {self.folder}")
+        return RunIdentity.read(path, again=self.again)
 
     def deciding(self) -> AbstractContextManager[None]:
         """Let one worker at a time decide what is done next."""
@@ -154,7 +163,7 @@ class Run:
             return chosen
         front = front_of(candidates)
         if not front:
-            raise InputError(f"{self.folder} has no trained trial yet. Type: hwnas search --out {self.folder}")
+            raise InputError(f"{self.folder} has no trained trial yet. Type: {self.again}")
         return winners_of(front, winners)
 
     def winner_folder(self, trial: int) -> Path:

@@ -22,6 +22,7 @@ from hwnas.support import (
     Shares,
     WholeNumbers,
     checked,
+    commands,
     remark,
 )
 
@@ -64,7 +65,7 @@ class SpaceOptions(Options):
 class RunFolder(Options):
     """What takes a run that there is."""
 
-    run: AnyPath = Field(kw_only=False, description="the run's folder, as given to `hwnas search --out`")
+    run: AnyPath = Field(kw_only=False, description="the run's folder: the --out of its search")
 
 
 class SearchRequest(DeviceOptions, SpaceOptions):
@@ -183,6 +184,33 @@ class SearchSettings(SearchRequest):
     def proxy_scale(self, scale: Scale) -> Scale:
         """Return the scale of short training for one of deployment."""
         return scale.with_filters(max(1, round(scale.filters * self.proxy_filters)))
+
+    def search_command(self, out: AnyPath) -> commands.Command:
+        """Return the command that asks for just this: in the run's own folder it goes on.
+
+        What only Python can give, such as None for `images`, is not in it.
+        """
+        options = {
+            name: getattr(self, name)
+            for name, field in SearchRequest.model_fields.items()
+            if name != "max_latency_ms" and getattr(self, name) != field.default
+        }
+        return commands.search(out, max_latency_ms=self.max_latency_ms, options=options)
+
+    def profile_command(self, *, fresh: bool = False) -> commands.Command:
+        """Return the command that measures all that the search needs."""
+        return commands.profile(
+            self.device,
+            setting=self.setting,
+            space=self.space,
+            cells=self.cells,
+            filters=self.filters,
+            resolution=self.resolution,
+            channels=self.channels,
+            classes=self.classes,
+            skeleton=self.skeleton,
+            fresh=fresh,
+        )
 
     def dataset(self, resolution: int) -> "Dataset":
         """Return the run's data at one of its resolutions, in pixels; raises InputError where they have changed."""

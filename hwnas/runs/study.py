@@ -18,7 +18,7 @@ from optuna.storages.journal import BaseJournalBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from hwnas.errors import InputError
-from hwnas.support import write_bytes
+from hwnas.support import commands, write_bytes
 
 if TYPE_CHECKING:
     import optuna
@@ -63,7 +63,7 @@ def _check_format(study: "optuna.Study", folder: Path) -> None:
     elif written is not None and not (isinstance(written, int) and written <= _FORMAT):
         raise InputError(
             f"the study of {folder} must be of format {_FORMAT} or older; got {written!r}, which a newer hwnas wrote. "
-            "Update hwnas, or search again with another --out"
+            f"Update hwnas, or search in another folder: {commands.search()}"
         )
 
 

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, InstanceOf, TypeAdapter, ValidationError, with_config
 
-from hwnas.errors import InputError
+from hwnas.errors import InputError, TableError
 from hwnas.latency import TimedNetwork
 from hwnas.network import Architecture
+from hwnas.support import commands
 from hwnas.training import Curve, Look
 
 if TYPE_CHECKING:
@@ -188,9 +189,10 @@ class TrialRecord:
                 parent_is_chosen="parent" in attributes,
                 training=noted.training,
             )
-        except (ValidationError, KeyError, TypeError, IndexError) as error:
+        except (ValidationError, KeyError, TypeError, IndexError, TableError) as error:
             raise InputError(
-                f"{place} must be as `hwnas search` writes it; got: {_reason(error)}. Search again, with another --out"
+                f"{place} must be as `hwnas search` writes it; got: {_reason(error)}. "
+                f"Search in another folder: {commands.search()}"
             ) from None
 
 
@@ -352,6 +354,8 @@ def _numbered(attributes: Mapping[str, Any], prefix: str, *, before: str) -> lis
 
 def _reason(error: Exception) -> str:
     """Return what is wrong with an attribute, in words."""
+    if isinstance(error, TableError):  # which is in words
+        return str(error)
     if not isinstance(error, ValidationError):
         return repr(error)
     first = error.errors()[0]

@@ -9,7 +9,7 @@ from pydantic import PlainSerializer, PlainValidator
 from hwnas.datasets import Background, Fingerprint
 from hwnas.errors import InputError
 from hwnas.network import Architecture
-from hwnas.support import FileRecord, Record
+from hwnas.support import FileRecord, Record, commands
 from hwnas.training import Epoch, TrainingSettings
 
 if TYPE_CHECKING:
@@ -153,9 +153,10 @@ class WinnerFolder:
         return self.path / "checkpoint.safetensors"
 
     @property
-    def again(self) -> str:
+    def again(self) -> commands.Command:
         """The command that trains it anew."""
-        return f"hwnas train {self.path.parent.parent} --trial {self.path.name.lstrip('0') or '0'}"
+        trial = int(self.path.name) if self.path.name.isdecimal() else None
+        return commands.train(self.path.parent.parent, trial=trial)
 
     def read(self) -> WinnerRecord:
         """Return the record; raises InputError that says how it is made anew."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from hwnas import spaces
 from hwnas.errors import ExportError, TableError
-from hwnas.support import commands, plugins, say
+from hwnas.support import plugins, say
 
 if TYPE_CHECKING:
     from hwnas.device import Device, Setting
@@ -42,7 +42,7 @@ def costs_of_run(settings: "SearchSettings", device: "Device", setting: "Setting
     if table is None:
         raise TableError(
             f"device {device.name} must be profiled in setting {setting.name} first; there is no "
-            f"latency_tables/{device.name}/{setting.name}.json. Type: {_profile(settings, device, setting)}"
+            f"latency_tables/{device.name}/{setting.name}.json. Type: {settings.profile_command()}"
         )
     space = plugins.load("spaces", settings.space)
     if spaces.grows(space):
@@ -55,32 +55,11 @@ def check_table(model: "CostModel", settings: "SearchSettings", device: "Device"
     from hwnas.latency import check_conditions, read_conditions
 
     if not settings.predicted:
-        check_conditions(model.table, read_conditions(device, setting).fingerprint)
+        now = read_conditions(device, setting).fingerprint
+        check_conditions(model.table, now, command=settings.profile_command(fresh=True))
     space = plugins.load("spaces", settings.space)
     covers = dict.fromkeys(chain.from_iterable(map(space.cover, settings.scales)))  # each once
-    model.require(covers, command=str(_profile(settings, device, setting)))
-
-
-def _profile(settings: "SearchSettings", device: "Device", setting: "Setting") -> commands.Command:
-    """Return the command that measures all that a search needs."""
-    known = {known.name for known in device.settings}
-    base = next(
-        known.name
-        for known in device.settings
-        if (known.runtime, known.precision) == (setting.runtime, setting.precision)
-    )
-    return commands.profile(
-        settings.device,
-        setting=setting.name if setting.name in known else base,
-        threads=None if setting.name in known else setting.threads,
-        space=settings.space,
-        cells=settings.cells,
-        filters=settings.filters,
-        resolution=settings.resolution or (),
-        channels=settings.channels,
-        classes=settings.classes,
-        skeleton=settings.skeleton,
-    )
+    model.require(covers, command=settings.profile_command())
 
 
 def check_reachable(model: "CostModel", settings: "SearchSettings") -> None:

@@ -7,10 +7,11 @@ In capitals stands what only the reader knows, as in `commands.export("RUN")`.
 
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 Text = str | os.PathLike[str]
+EXPORT = "export"  # the folder of artefacts where none is named
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,15 @@ def _command(*words: Text, **options: object) -> Command:
 def _text(value: object) -> str:
     if isinstance(value, (list, tuple)):
         return ",".join(map(_text, value))
-    return f"{value:.10g}" if isinstance(value, float) else str(value)
+    if not isinstance(value, float):
+        return str(value)
+    short = f"{value:.10g}"
+    return short if float(short) == value else repr(value)
+
+
+def _unless(default: str, text: Text) -> str | None:
+    """Return a text that is not the option's default, which need not be typed."""
+    return None if os.fspath(text) == default else os.fspath(text)
 
 
 def profile(
@@ -53,6 +62,9 @@ def profile(
     channels: int | None = None,
     classes: int | None = None,
     skeleton: str | None = None,
+    networks: int | None = None,
+    validate: int | None = None,
+    seed: int | None = None,
     fresh: bool = False,
     unstable: bool = False,
 ) -> Command:
@@ -69,33 +81,39 @@ def profile(
         channels=channels,
         classes=classes,
         skeleton=skeleton,
+        networks=networks,
+        validate=validate,
+        seed=seed,
         fresh=fresh,
         unstable=unstable,
     )
 
 
-def search(*, out: Text | None = None, space: str | None = None, max_latency_ms: float | str = "MS") -> Command:
-    """Return the command that searches, in a run's folder or RUN."""
-    folder = "RUN" if out is None else os.fspath(out)
-    return _command("search", max_latency_ms=max_latency_ms, out=folder, space=space)
+def search(
+    out: Text = "RUN", *, max_latency_ms: float | str = "MS", options: Mapping[str, object] | None = None
+) -> Command:
+    """Return the command that searches in a run's folder; `options` are others of the verb, by their names."""
+    return _command("search", max_latency_ms=max_latency_ms, out=os.fspath(out), **(options or {}))
 
 
-def train(run: Text = "RUN") -> Command:
-    """Return the command that trains a run's winners."""
-    return _command("train", run)
+def train(run: Text = "RUN", *, trial: int | None = None) -> Command:
+    """Return the command that trains a run's winners, or one of them."""
+    return _command("train", run, trial=trial)
 
 
-def export(run: Text = "RUN") -> Command:
-    """Return the command that exports a run's winners, or a published network."""
-    return _command("export", run)
+def export(
+    run: Text = "RUN", *, trial: int | None = None, out: Text = EXPORT, options: Mapping[str, object] | None = None
+) -> Command:
+    """Return the command that exports a run's winners, or a published network; `options` are others of the verb."""
+    return _command("export", run, trial=trial, out=_unless(EXPORT, out), **(options or {}))
 
 
-def report(run: Text = "RUN") -> Command:
+def report(run: Text = "RUN", *, export_folder: Text = EXPORT) -> Command:
     """Return the command that writes a run's page."""
-    return _command("report", run)
+    return _command("report", run, export_folder=_unless(EXPORT, export_folder))
 
 
-def verify(artefact: Text = "export/RUN/TRIAL", *, device: Text | None = None) -> Command:
+def verify(artefact: Text = f"{EXPORT}/RUN/TRIAL", *, device: Text | None = None) -> Command:
     """Return the command that checks an artefact, here or on a device."""
     return _command("verify", artefact, device=None if device is None else os.fspath(device))
 

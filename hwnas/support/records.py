@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hwnas.errors import InputError
+from hwnas.support.commands import Command
 from hwnas.support.files import read_json, write_json
 
 
@@ -31,7 +32,7 @@ class FileRecord(Record):
     version: int = Field(strict=True, ge=1)
 
     @classmethod
-    def read(cls, path: Path, *, again: str) -> Self:
+    def read(cls, path: Path, *, again: Command) -> Self:
         """Read a file; raises InputError that names it and the command `again`, which writes it anew."""
         if not path.exists():
             raise InputError(f"{cls.WHAT} must exist; got {path}, which does not. Type: {again}")

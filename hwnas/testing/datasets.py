@@ -1,6 +1,5 @@
 """What every data set must keep to."""
 
-import json
 from itertools import combinations
 
 import pytest
@@ -51,6 +50,3 @@ class DatasetContract:
             for images in (dataset.train, dataset.validation, dataset.test)
         ]
         assert not any(one & other for one, other in combinations(parts, 2))
-
-    def test_what_a_model_needs_of_it_is_json(self, dataset: Dataset) -> None:
-        assert json.loads(json.dumps(dataset.to_json()))["classes"] == list(dataset.classes)

@@ -15,7 +15,7 @@ from .equalisation import equalise as equalise
 from .hardware import Hardware as Hardware
 from .hardware import interrupts_held as interrupts_held
 from .hardware import keep_freed_memory as keep_freed_memory
-from .hardware import own_random_state as own_random_state
+from .hardware import seeded as seeded
 from .loop import Trained as Trained
 from .loop import train_network as train_network
 from .mirroring import Mirrored as Mirrored
@@ -28,7 +28,6 @@ from .scoring import scores as scores
 from .settings import PRECISIONS as PRECISIONS
 from .settings import Flips as Flips
 from .settings import TrainingSettings as TrainingSettings
-from .settings import final_settings as final_settings
 from .settings import search_settings as search_settings
 from .weights import file_shapes as file_shapes
 from .weights import in_common as in_common

@@ -13,6 +13,7 @@ import torch
 from hwnas.errors import InputError
 
 _AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+_RANDOM_STATE = threading.RLock()
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
@@ -71,10 +72,10 @@ def interrupts_held() -> Iterator[threading.Event]:
 
 
 @contextmanager
-def own_random_state(device: torch.device) -> Iterator[None]:
-    """Give the caller's random state back at the end."""
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices):
+def seeded(seed: int, device: torch.device = torch.device("cpu")) -> Iterator[None]:  # noqa: B008  it is a constant
+    """Seed torch's random state, which all threads share, for this one alone; what it was is given back at the end."""
+    with _RANDOM_STATE, torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
         yield
 
 

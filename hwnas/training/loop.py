@@ -23,7 +23,7 @@ from hwnas.training import checkpoint as _checkpoint
 from hwnas.training import hardware as _hardware
 from hwnas.training.batches import Order, augmented, random_seed
 from hwnas.training.curves import Epoch, Look, Progress, Watch
-from hwnas.training.hardware import Hardware, interrupts_held, keep_freed_memory, own_random_state
+from hwnas.training.hardware import Hardware, interrupts_held, keep_freed_memory, seeded
 from hwnas.training.module import Network
 from hwnas.training.scoring import accuracy
 from hwnas.training.settings import TrainingSettings
@@ -77,7 +77,7 @@ def train_network(
     """
     _check_fits(architecture, images, dataset)
     hardware = _hardware.choose(settings.device, precision=settings.precision, channels_last=settings.channels_last)
-    with own_random_state(hardware.device), interrupts_held() as interrupted:
+    with interrupts_held() as interrupted:
         training = _Training(architecture, images, dataset, settings, hardware, watch, clock)
         if initial is not None:
             inherit(training.network, initial)
@@ -155,10 +155,10 @@ class _Training:
         self.steps = max(1, math.ceil(settings.epochs * self.epoch_images / self.batch_size - 1e-9))
         self.look_steps = {self._step_of(epoch) for epoch in watch.epochs} if watch else set()
         self.order = Order(images.labels, seed=settings.seed)
-        torch.manual_seed(random_seed(settings.seed, 1))
-        network = Network(
-            architecture.graph, dropout_rate=settings.dropout_rate, auxiliary=settings.auxiliary_weight > 0
-        ).train()
+        with seeded(random_seed(settings.seed, 1)):
+            network = Network(
+                architecture.graph, dropout_rate=settings.dropout_rate, auxiliary=settings.auxiliary_weight > 0
+            ).train()
         self.network = network.to(hardware.device).to(memory_format=hardware.memory_format)
         self.model = torch.compile(self.network) if settings.compile else self.network
         self.optimizer = make_optimizer(self.network, settings)
@@ -185,7 +185,8 @@ class _Training:
         for pixels, labels in self._batches():
             if self._is_to_stop():
                 break
-            self._unread.append(self._train_step(pixels, labels))
+            with seeded(random_seed(self.settings.seed, 2, self.step), self.hardware.device):  # what is dropped
+                self._unread.append(self._train_step(pixels, labels))
             self.step += 1
             self.seconds = self._seconds_before + self.clock() - begun
             ended, look_due = self._ends_epoch(), self.step in self.look_steps
@@ -234,7 +235,6 @@ class _Training:
     def _train_step(self, pixels: Tensor, labels: Tensor) -> Tensor:
         """Take one step; return its loss without waiting for it."""
         settings, device = self.settings, self.hardware.device
-        torch.manual_seed(random_seed(settings.seed, 2, self.step))  # for dropout and path dropping
         self.network.path_drop_rate = settings.path_drop_rate * (self.step + 1) / self.steps
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate_at(self.step, self.steps, settings)

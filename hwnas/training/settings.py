@@ -15,7 +15,7 @@ Flips = Literal["auto", "on", "off"]
 
 @dataclass(frozen=True, slots=True)
 class TrainingSettings:
-    """How a network is trained; `search_settings` and `final_settings` hold the measured defaults.
+    """How a network is trained; the defaults, which were measured, are for the long training of winners.
 
     `images_per_epoch` is the length of an epoch, without it that of the whole set; shorter epochs take ever new images
     until the set is used up. `flips` go with `augment`, auto if they suit the data; `warm_up` is a share of the steps;
@@ -80,6 +80,3 @@ def search_settings(*, epochs: float = 2, images_per_epoch: int | None = 6000, s
     with batches of 64 it came to 82.6 %, and to 78.3 % with augmentation.
     """
     return TrainingSettings(epochs=epochs, images_per_epoch=images_per_epoch, batch_size=32, augment=False, seed=seed)
-
-
-final_settings = TrainingSettings  # its defaults are for the long training of winners, on the whole training set

@@ -14,23 +14,27 @@ A cell's TOML file, as the papers draw it:
     [reduction]             # left out: the normal cell with stride 2
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from hwnas.errors import InputError
+from hwnas.errors import InputError, TableError
 from hwnas.runs import DEFAULT_CELLS, DEFAULT_FILTERS, Sides
 from hwnas.support import AnyPath, FilePath, Metavar, Options, WholeNumbers, commands, plugins
 from hwnas.verbs._takes import takes
 
 if TYPE_CHECKING:
-    from hwnas.latency import CostModel, Largest
-    from hwnas.network import Architecture, CellNetwork, Graph
+    from collections.abc import Callable, Sequence
 
-_RECORDS = ("card.json", "winner.json")  # what a folder that can be described has one of
+    from hwnas.device import Setting
+    from hwnas.latency import Largest, Prediction
+    from hwnas.network import Architecture, CellNetwork, Graph, Scale
+
+_CARD, _WINNER = "card.json", "winner.json"  # of which a folder that can be described has one
 _WINDOWS = ("conv", "max_pool", "avg_pool")
 _CELLS = (1, 2, 3, 4, 5, 6)  # N and F that are looked at without a latency table; with one those that profile measures
 _FILTERS = tuple(range(4, 257, 4))
@@ -181,7 +185,9 @@ def read_architecture(path: Path) -> "Architecture":
             f"{', '.join(PUBLISHED)}; there is no {path}"
         )
     if path.is_dir():
-        path = next((path / name for name in _RECORDS if (path / name).exists()), path / _RECORDS[0])
+        path = next((path / name for name in (_CARD, _WINNER) if (path / name).exists()), path / _CARD)
+    if path.name in (_CARD, _WINNER):
+        return _read_record(path)
     if path.suffix == ".json":
         record = read_json(path, what="a winner's or an artefact's record")
         content = record.get("architecture", record) if isinstance(record, dict) else None
@@ -193,6 +199,16 @@ def read_architecture(path: Path) -> "Architecture":
         raise InputError(f"{path}: {error}") from None
 
 
+def _read_record(path: Path) -> "Architecture":
+    """Return the architecture of an artefact's card or a winner's record; raises InputError with what to type."""
+    from hwnas.artefacts import Card, again
+    from hwnas.runs import WinnerFolder
+
+    if path.name == _CARD:
+        return Card.read(path, again=again(path.parent)).architecture
+    return WinnerFolder(path.parent).read().architecture
+
+
 def _network_of_cells(architecture: "Architecture", what: str) -> "CellNetwork":
     from hwnas.network import CellNetwork
 
@@ -200,7 +216,7 @@ def _network_of_cells(architecture: "Architecture", what: str) -> "CellNetwork":
         raise InputError(
             "only networks of cells can be brought to another scale: a cell's file, or a winner of a space of cells; "
             f"got {what}, of the kind {architecture.to_json()['kind']}. Its costs as it is: "
-            f"{commands.describe(what)}. For others inside the caps: {commands.search(space='NAME')}"
+            f"{commands.describe(what)}. For others inside the caps: {commands.search(options={'space': 'NAME'})}"
         )
     return architecture
 
@@ -211,20 +227,74 @@ def _largest(network: "CellNetwork", options: DescribeOptions) -> "Largest":
 
     cells, filters, predict = options.cells or _CELLS, options.filters or _FILTERS, None
     if options.max_latency_ms is not None:
-        predict = _cost_model(str(options.device), options.setting).predict
         cells, filters = options.cells or DEFAULT_CELLS, options.filters or DEFAULT_FILTERS
     resolutions = options.resolution or [network.scale.resolution]
     budget = Budget(options.max_latency_ms or inf, options.max_mult_adds, options.max_parameters)
     scales = all_scales(network.scale, cells=cells, filters=filters, resolutions=resolutions)
+    if options.max_latency_ms is not None:
+        predict = _predictor(network, scales, options)
     return largest(network, scales, budget, predict=predict)
 
 
-def _cost_model(device: str, setting: str | None) -> "CostModel":
+def _predictor(
+    network: "CellNetwork", scales: "Sequence[Scale]", options: DescribeOptions
+) -> "Callable[[CellNetwork], Prediction]":
+    """Return what predicts latencies on the device; it raises TableError, with what measures all of the scales."""
     from hwnas.device import load_device
     from hwnas.latency import CostModel, open_table
 
-    machine = load_device(device)
-    return CostModel(open_table(machine, machine.setting(setting)), ())
+    machine = load_device(str(options.device))
+    setting = machine.setting(options.setting)
+    command = partial(_profile, network, scales, str(options.device), setting)
+    model = CostModel(open_table(machine, setting, command=command), ())
+
+    def predict(scaled: "CellNetwork") -> "Prediction":
+        try:
+            return model.predict(scaled)
+        except TableError:
+            model.require([scaled], command=command())
+            raise
+
+    return predict
+
+
+def _profile(network: "CellNetwork", scales: "Sequence[Scale]", device: str, setting: "Setting") -> commands.Command:
+    """Return the command that measures a network at the scales; raises TableError where no space has its operators."""
+    if (space := _covering(network, setting.runtime)) is None:
+        raise TableError(
+            "the latency table must have every operator of the network; it lacks some, and no search space has them "
+            "all, by which they could be measured. Describe it without --max-latency-ms"
+        )
+    return commands.profile(
+        device,
+        setting=setting.name,
+        space=space,
+        cells=sorted({scale.cells for scale in scales}),
+        filters=sorted({scale.filters for scale in scales}),
+        resolution=sorted({scale.resolution for scale in scales}),
+        channels=scales[0].input_channels,
+        classes=scales[0].classes,
+        skeleton=scales[0].skeleton,
+    )
+
+
+def _covering(network: "CellNetwork", runtime: str) -> str | None:
+    """Return the space that has all operators of a network, if there is one."""
+    from hwnas import formats
+    from hwnas.network import executed
+
+    def operators(architecture: "Architecture") -> set[str]:
+        return {name for name, _, _ in executed(formats.get(runtime).lower(architecture.graph))}
+
+    own, scale = operators(network), network.scale
+    usual = replace(scale, reductions=None, stem_multiplier=None)  # as those that profile measures
+    blocks = [block for cell in network.cells.values() for block in cell.blocks]
+    operations = {operation for block in blocks for operation, _ in (block.left, block.right)}
+    for name in plugins.names("spaces"):
+        space = plugins.load("spaces", name)
+        if operations <= set(space.OPERATIONS) and own <= set().union(*map(operators, space.cover(usual))):
+            return name
+    return None
 
 
 def _draw(architecture: "Architecture", path: Path) -> None:

@@ -13,7 +13,7 @@ from hwnas.artefacts import BY_DEFAULT, FILES, Exported, Wanted, export_publishe
 from hwnas.datasets import Background
 from hwnas.errors import InputError
 from hwnas.formats import Input, MetadataReader, checked_form
-from hwnas.support import MAX_SEED, AnyPath, FolderPath, Metavar, Options, bar
+from hwnas.support import MAX_SEED, AnyPath, FolderPath, Metavar, Options, bar, commands
 from hwnas.verbs._takes import takes
 
 
@@ -32,7 +32,7 @@ class ExportOptions(Options):
         kw_only=False, description="the run's folder, or a published network's name, as in mobilenet-v2"
     )
     out: FolderPath = Field(
-        default="export", description="folder for the artefacts: OUT/RUN/TRIAL/, or OUT/NAME/RESOLUTION/"
+        default=commands.EXPORT, description="folder for the artefacts: OUT/RUN/TRIAL/, or OUT/NAME/RESOLUTION/"
     )
     trial: int | None = Field(default=None, ge=0, description="export this winner alone")
     files: Annotated[Sequence[str], PlainValidator(_file_names), Metavar("NAME,...")] = Field(
@@ -127,7 +127,7 @@ def export(options: ExportOptions) -> list[Exported]:
         winners = [winner for winner in winners if winner.path == opened.winner_folder(trial)]
     if not winners:
         what = "no trained winner" if trial is None else f"no trained winner {trial}"
-        raise InputError(f"{opened.folder} has {what} to export. Type: hwnas train {opened.folder}")
+        raise InputError(f"{opened.folder} has {what} to export. Type: {commands.train(opened.folder, trial=trial)}")
     machine = load_device(opened.settings.device)
     exported, refused = [], []
     with opened.locked(), bar("exporting", len(winners)) as exporting:

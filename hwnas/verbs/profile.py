@@ -4,12 +4,17 @@ Each operator is written as a tiny model by the exporter's own code and timed in
 correct the sums. The table is saved every few entries, and a second call measures only what is missing.
 """
 
+from collections.abc import Iterable
+from dataclasses import replace
+
 from pydantic import Field
 
 from hwnas.latency import Profiled, Task, profile_setting
 from hwnas.runs import DeviceOptions, Sides, SpaceOptions
-from hwnas.support import MAX_SEED, AnyPath
+from hwnas.support import MAX_SEED, AnyPath, commands
 from hwnas.verbs._takes import takes
+
+_IMAGES = ("resolution", "channels", "classes")
 
 
 class ProfileOptions(DeviceOptions, SpaceOptions):
@@ -64,4 +69,16 @@ def profile(options: ProfileOptions) -> list[Profiled]:
         skeleton=options.skeleton,
     )
     task = Task(options.space, scales, options.networks, options.held_out, options.seed, options.max_wait)
-    return [profile_setting(machine, setting, task, options.fresh, options.unstable) for setting in settings]
+    profiled = [profile_setting(machine, setting, task, options.fresh, options.unstable) for setting in settings]
+    return [replace(table, next=str(_search(options, table.setting))) for table in profiled]
+
+
+def _search(options: ProfileOptions, setting: str) -> commands.Command:
+    """Return the command that searches what was measured in a setting; DATA are other images than its own default's."""
+
+    def given(names: Iterable[str]) -> dict[str, object]:
+        fields = ProfileOptions.model_fields
+        return {name: getattr(options, name) for name in names if getattr(options, name) != fields[name].default}
+
+    others = {"resolution": options.resolution, "data": "DATA"} if given(_IMAGES) else {}
+    return commands.search(options={**given(["device", *SpaceOptions.model_fields]), "setting": setting, **others})

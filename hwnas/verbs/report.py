@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import Field
 
 from hwnas.runs import RunFolder
-from hwnas.support import FolderPath, say
+from hwnas.support import FolderPath, commands, say
 from hwnas.verbs._takes import takes
 
 
@@ -26,7 +26,7 @@ class Reported:
 class ReportOptions(RunFolder):
     """The options of `hwnas report`."""
 
-    export_folder: FolderPath = Field(default="export", description="where `hwnas export` wrote to: its --out")
+    export_folder: FolderPath = Field(default=commands.EXPORT, description="where `hwnas export` wrote to: its --out")
 
 
 @takes(ReportOptions)

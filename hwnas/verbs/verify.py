@@ -14,7 +14,7 @@ from pydantic import Field
 
 from hwnas.artefacts import CARD, MAX_RELATIVE_ERROR, MIN_AGREEMENT, compare_logits, read_check
 from hwnas.errors import InputError
-from hwnas.support import MAX_SEED, AnyPath, Options
+from hwnas.support import MAX_SEED, AnyPath, Options, commands
 from hwnas.verbs._takes import takes
 
 if TYPE_CHECKING:
@@ -92,13 +92,14 @@ def verify(options: VerifyOptions) -> list[Verified]:
     ExportError for files that were changed, and DeviceError.
     """
     from hwnas import formats
-    from hwnas.artefacts import Card
+    from hwnas.artefacts import Card, again
     from hwnas.device import load_device
 
     folder = Path(options.artefact)
-    card = Card.read(folder / CARD, again="hwnas export RUN")
+    card = Card.read(folder / CARD, again=again(folder))
     check = read_check(folder, card)
     machine = load_device(str(options.device or card.device))
+    _check_computes(machine, folder)
     settings = _settings(card.files, folder, machine)
     images = check.images(card)
     beside_pytorch = {
@@ -115,6 +116,17 @@ def verify(options: VerifyOptions) -> list[Verified]:
         for setting, files in settings.items()
         for verified in verify_files(files, machine, setting, seed=options.seed)
     ]
+
+
+def _check_computes(device: "Device", folder: Path) -> None:
+    """Raise InputError, with the command that checks the files here, for a device without Python."""
+    from hwnas.device.transports import runs_python
+
+    if not runs_python(device):
+        raise InputError(
+            f"outputs come from a device with Python; {device.name} ({device.transport}) has none. "
+            f"To check the files on this machine: {commands.verify(folder, device='host')}"
+        )
 
 
 def _with_check(verified: Verified, comparison: "Comparison") -> Verified:

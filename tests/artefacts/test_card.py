@@ -9,6 +9,7 @@ import pytest
 from hwnas.artefacts.card import Card, GivenWeights
 from hwnas.errors import InputError
 from hwnas.formats._inputs import Form
+from hwnas.support import commands
 from hwnas.training.settings import TrainingSettings
 
 BEFORE = Path(__file__).parent.parent / "data" / "before" / "export" / "a" / "0000" / "card.json"
@@ -20,7 +21,7 @@ def content_of(**changes: Any) -> dict[str, Any]:
 
 
 def test_a_card_of_an_older_hwnas_is_read_and_would_be_written_alike(tmp_path: Path) -> None:
-    card = Card.read(BEFORE, again="")
+    card = Card.read(BEFORE, again=commands.export())
     assert isinstance(card.training, TrainingSettings)
     assert card.own_file is card.files["model.tflite"]
     assert card.form == Form("normalised", None)
@@ -65,9 +66,9 @@ def test_a_card_that_cannot_be_read_is_named_with_what_to_type(
 ) -> None:
     (tmp_path / "card.json").write_text(json.dumps(content_of(**changes)))
     with pytest.raises(InputError, match=rf"card\.json.* {words}.*type: hwnas export runs/a"):
-        Card.read(tmp_path / "card.json", again="hwnas export runs/a")
+        Card.read(tmp_path / "card.json", again=commands.export("runs/a"))
 
 
 def test_a_card_that_is_not_there_is_named_with_what_to_type(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"must exist; got .*card\.json, which does not\. Type: hwnas export runs/a"):
-        Card.read(tmp_path / "card.json", again="hwnas export runs/a")
+        Card.read(tmp_path / "card.json", again=commands.export("runs/a"))

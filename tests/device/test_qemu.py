@@ -69,12 +69,15 @@ def write(graphs: dict[str, Graph], runtime: str, folder: Path) -> dict[str, Pat
     return paths
 
 
+FEW = 32  # instructions that two runs of a network may differ by, whatever its size
+
+
 class TestUnderEmulation:
     pytestmark = arm
 
     # ONNX Runtime itself does not do exactly the same in every run: 14 runs counted 393,562 to 394,356 instructions of
-    # the smallest network (0.2 %), and 0.1 % of the others. With TFLite two runs in some twenty, beside many other
-    # processes, counted 4 and 17 of 692,000 instructions otherwise
+    # the smallest network (0.2 %), and 0.1 % of the others. With TFLite two runs counted 4 and 17 of 692,000
+    # instructions otherwise, and two others 16 and 19 of 107,059: as few, however large the network
     @pytest.mark.parametrize(("runtime", "deviation"), [("tflite", 1e-4), ("onnx", 5e-3)])
     def test_every_space_computes_what_it_computes_here_and_is_counted_alike_in_every_run(
         self, runtime: str, deviation: float, small_networks: dict[str, Graph], tmp_path: Path
@@ -91,7 +94,7 @@ class TestUnderEmulation:
             assert one.instructions is not None
             # four multiply-accumulates an instruction at the most
             assert one.instructions > small_networks[name].mult_adds / 4
-            assert again[name].instructions == pytest.approx(one.instructions, rel=deviation, abs=0.0)
+            assert again[name].instructions == pytest.approx(one.instructions, rel=deviation, abs=FEW)
 
     def test_it_is_a_cortex_a72(self) -> None:
         conditions = read_conditions(EMULATED, TFLITE)

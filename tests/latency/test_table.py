@@ -17,6 +17,7 @@ from hwnas.latency.where import check_conditions
 from hwnas.network.kinds.cells import CellNetwork
 from hwnas.network.published import PNASNET_5
 from hwnas.network.scale import Scale
+from hwnas.support import commands
 
 NETWORK = CellNetwork(PNASNET_5, Scale(1, 4, 8, 3))
 milliseconds = st.floats(1e-6, 1e6, allow_nan=False)
@@ -124,11 +125,13 @@ def test_a_table_of_another_form_is_refused(tmp_path: Path, change: dict[str, ob
 
 def test_a_missing_entry_names_the_command_that_measures_it(tmp_path: Path) -> None:
     with pytest.raises(TableError, match=r"lacks 1, such as 'mean'.*hwnas profile host"):
-        table(tmp_path / "table.json").require(["add", "mean", "mean"], command="hwnas profile host")
+        table(tmp_path / "table.json").require(["add", "mean", "mean"], command=commands.profile("host"))
 
 
 def test_other_conditions_are_refused_by_field(tmp_path: Path) -> None:
-    with pytest.raises(TableError, match=r"cpu was 'a' and is 'b'\. Measure anew: hwnas profile host --fresh"):
+    with pytest.raises(
+        TableError, match=r"cpu was 'a' and is 'b'\. Measure anew: hwnas profile host --setting tflite-fp32-1t --fresh"
+    ):
         check_conditions(table(tmp_path / "table.json"), {"cpu": "b", "cores": 2})
 
 

@@ -517,7 +517,8 @@ def test_a_broken_latency_table_is_no_reason_to_have_no_report(home: Path) -> No
     table = home / "latency_tables" / "host" / f"{SETTING}.json"
     table.parent.mkdir(parents=True)
     table.write_text("{")
-    model, why = cost_model(run.settings.device, run.settings.setting)
+    settings = run.settings
+    model, why = cost_model(settings.device, settings.setting, command=settings.profile_command())
     assert model is None
     assert f"{SETTING}.json must be a latency table in JSON" in why
 

@@ -10,7 +10,15 @@ import typer
 from hwnas.cli.main import app
 from hwnas.support import commands
 
-VALUES: dict[str, Any] = {"Sequence": (1, 2), "PathLike": "a b/c", "int": 2, "float": 0.5, "bool": True, "str": "it's"}
+VALUES: dict[str, Any] = {  # by what is in the annotation, the first that is
+    "Mapping": {"seed": 1},
+    "Sequence": (1, 2),
+    "PathLike": "a b/c",
+    "int": 2,
+    "float": 0.5,
+    "bool": True,
+    "str": "it's",
+}
 FUNCTIONS = [
     function
     for name, function in inspect.getmembers(commands, inspect.isfunction)
@@ -54,4 +62,10 @@ def test_what_is_not_given_is_left_out_and_numbers_are_plain() -> None:
     assert str(commands.profile("host", setting="tflite-fp32-1t")) == "hwnas profile host --setting tflite-fp32-1t"
     assert str(commands.profile("my board.toml", cells=[1, 2])) == "hwnas profile 'my board.toml' --cells 1,2"
     assert str(commands.devices(patience_s=120.0)) == "hwnas devices --patience-s 120"
-    assert str(commands.search(out="runs/a")) == "hwnas search --max-latency-ms MS --out runs/a"
+    assert str(commands.search("runs/a")) == "hwnas search --max-latency-ms MS --out runs/a"
+    assert str(commands.export("runs/a", out="export")) == "hwnas export runs/a"
+
+
+def test_a_number_is_told_with_as_many_digits_as_it_takes_to_be_the_same_again() -> None:
+    for number in (0.1, 1 / 3, 1e-7, 2.0, 5.000000000001):
+        assert float(commands.search(max_latency_ms=number).argv[3]) == number

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -859,3 +860,14 @@ def test_compiling_changes_neither_weights_nor_their_names(
 def test_cuda_compiles() -> None:
     result = trained(dataclasses.replace(PLAIN, device="cuda", compile=True))
     assert scoring.accuracy(result.network, DATA.validation, DATA) > 0.9
+
+
+def test_threads_that_train_at_once_end_with_the_weights_of_each_alone_and_the_callers_random_state_is_kept() -> None:
+    settings = [dataclasses.replace(EVERYTHING, seed=seed, dropout_rate=0.5) for seed in range(3)]
+    alone = [trained(one) for one in settings]
+    before = torch.get_rng_state()
+    with ThreadPoolExecutor(3) as threads:
+        together = list(threads.map(trained, settings))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(map(same_weights, together, alone))
+    assert not same_weights(*alone[:2])

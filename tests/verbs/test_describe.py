@@ -40,6 +40,8 @@ concat = "all"
 
 
 SPACES = plugins.names("spaces")
+BEFORE = Path(__file__).parent.parent / "data" / "before"
+WINNER, CARD = BEFORE / "runs/a/winners/0000/winner.json", BEFORE / "export/a/0000/card.json"
 
 
 def described(what: str | Path, **options: Any) -> Described:
@@ -55,8 +57,10 @@ def random_architectures(space: str, count: int) -> list[Architecture]:
 
 
 def record_of(architecture: Architecture, folder: Path) -> Path:
-    (folder / "winner.json").write_text(json.dumps({"architecture": architecture.to_json()}))
-    return folder
+    """Write a record of which nothing but the architecture is known, as that of a candidate may be."""
+    path = folder / "candidate.json"
+    path.write_text(json.dumps({"architecture": architecture.to_json()}))
+    return path
 
 
 @pytest.fixture
@@ -78,10 +82,11 @@ def test_a_published_network_is_written_down_in_toml_and_has_its_published_costs
 @pytest.mark.parametrize("space", SPACES)
 def test_networks_of_every_space_are_described_and_drawn(space: str, tmp_path: Path) -> None:
     (architecture,) = random_architectures(space, 1)
-    found = described(record_of(architecture, tmp_path), picture=str(tmp_path / "network.svg"))
+    path = record_of(architecture, tmp_path)
+    found = described(path, picture=str(tmp_path / "network.svg"))
     assert found.network == architecture.name
     assert (tmp_path / "network.svg").read_text().startswith("<?xml")
-    result = CliRunner().invoke(app, ["describe", str(tmp_path)])
+    result = CliRunner().invoke(app, ["describe", str(path)])
     assert result.exit_code == 0
     assert f"{found.parameters:,} parameters" in result.output
 
@@ -166,7 +171,7 @@ def test_a_latency_cap_is_held_by_the_prediction_of_the_devices_table(workplace:
     assert both.largest.upper_ms == pytest.approx(1.5 * (both.largest.latency_ms or 0))
     with pytest.raises(BudgetError, match="Raise --max-latency-ms"):
         describe(str(folder), max_latency_ms=1e-6, cells=(1,), filters=FILTERS)
-    with pytest.raises(TableError, match=r"has no entry 'conv .*hwnas profile host"):
+    with pytest.raises(TableError, match=r"lacks \d+, such as 'conv .*hwnas profile host"):
         describe(str(folder), max_latency_ms=1.0)
 
 
@@ -195,10 +200,21 @@ def test_every_space_has_its_numbers(space: str) -> None:
     assert CliRunner().invoke(app, ["describe", "--space", space]).exit_code == 0
 
 
-def test_a_winners_record_and_its_folder_are_described_alike(cell_file: Path, tmp_path: Path) -> None:
-    architecture = read_architecture(cell_file)
-    (tmp_path / "card.json").write_text(json.dumps({"architecture": architecture.to_json()}))
-    assert read_architecture(tmp_path) == read_architecture(tmp_path / "card.json") == architecture
+@pytest.mark.parametrize("record", [WINNER, CARD])
+def test_a_record_its_folder_and_its_architecture_alone_are_described_alike(record: Path, tmp_path: Path) -> None:
+    architecture = read_architecture(record)
+    assert read_architecture(record.parent) == read_architecture(record_of(architecture, tmp_path)) == architecture
+
+
+@pytest.mark.parametrize(("record", "command"), [(WINNER, "hwnas train"), (CARD, "hwnas export")])
+@pytest.mark.parametrize("damage", [{"version": 99}, {"parameters": None}, {"architecture": {"kind": "magic"}}])
+def test_a_damaged_record_is_said_with_the_command_that_writes_it_again(
+    record: Path, command: str, damage: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / record.name).write_text(json.dumps({**json.loads(record.read_text()), **damage}))
+    for what in (tmp_path, tmp_path / record.name):
+        with pytest.raises(InputError, match=rf"{record.name}.* type: {command} "):
+            describe(str(what))
 
 
 @pytest.mark.parametrize("name", ["cell.svg", "cell.png"])

@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 import hwnas
 from hwnas.cli.main import app
 from hwnas.errors import InputError, TableError
-from hwnas.latency.profiling import Task
+from hwnas.latency.profiling import Profiled, Task
+from hwnas.latency.steadiness import Steadiness
 from hwnas.network.scale import ladder
 from hwnas.runs.front import front_of
 from hwnas.runs.run import Run
@@ -58,9 +59,11 @@ def test_the_advice_without_a_table_and_with_one_that_lacks_entries_is_the_same_
         search(out="run", **{**TINY, "space": "mbconv", "filters": (4, 6), "threads": threads})
     tasks: list[Task] = []
 
-    def profile_setting(device: Any, setting: Any, task: Task, *_: Any) -> None:
+    def profile_setting(device: Any, setting: Any, task: Task, *_: Any) -> Profiled:
         assert setting.name == f"tflite-fp32-{threads or 1}t"
         tasks.append(task)
+        steady = Steadiness(None, 0.0)
+        return Profiled(device.name, setting.name, "", 1, 1, 0, 0, 0.0, None, 0.0, steady, None, 0.0)
 
     monkeypatch.setattr("hwnas.verbs.profile.profile_setting", profile_setting)
     advice = advice_of(error)

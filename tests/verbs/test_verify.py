@@ -21,6 +21,7 @@ from hwnas.artefacts.comparison import compare_logits
 from hwnas.artefacts.files import Check, read_check
 from hwnas.cli.show_devices import show_verified
 from hwnas.errors import ExportError, InputError
+from hwnas.support import commands
 from hwnas.support.files import write_json
 from hwnas.verbs.verify import Verified
 
@@ -52,7 +53,7 @@ def card_of(folder: Path) -> dict[str, Any]:
 def test_each_file_is_compared_with_what_pytorch_computed(made: Path) -> None:
     verified = hwnas.verify(str(made), device="host")
     assert sorted(one.file for one in verified) == sorted(MODELS)
-    card = Card.read(made / "card.json", again="")
+    card = Card.read(made / "card.json", again=commands.export())
     check = read_check(made, card)
     assert check.pixels.dtype == np.uint8
     assert check.pixels.shape == (64, 1, 8, 8)
@@ -91,7 +92,7 @@ def flip(path: Path, at: int) -> None:
 @pytest.mark.parametrize("name", [*MODELS, "check.npz"])
 def test_a_file_that_was_changed_is_named(copied: Path, name: str) -> None:
     flip(copied / name, -5)
-    with pytest.raises(ExportError, match=rf"SHA-256 .*; {name} was changed .*Type: hwnas export RUN"):
+    with pytest.raises(ExportError, match=rf"SHA-256 .*; {name} was changed .*write it again: hwnas export RUN"):
         hwnas.verify(str(copied), device="host")
 
 
@@ -146,7 +147,7 @@ def test_a_folder_that_lacks_something_says_what_to_type(
     card = card_of(copied)
     spoil(copied, card)
     write_json(copied / "card.json", card)
-    with pytest.raises(InputError, match=rf"{words}.*Type: hwnas export RUN"):
+    with pytest.raises(InputError, match=rf"{words}.*Write it again: hwnas export RUN"):
         hwnas.verify(str(copied), device="host")
 
 
@@ -154,7 +155,7 @@ def test_files_that_compute_something_else_than_pytorch_did_are_not_fine(
     copied: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     card = card_of(copied)
-    check = read_check(copied, Card.read(copied / "card.json", again=""))
+    check = read_check(copied, Card.read(copied / "card.json", again=commands.export()))
     card["check"] = Check(check.pixels, -check.logits, check.labels).write(copied / "check.npz").to_json()
     write_json(copied / "card.json", card)
     verified = hwnas.verify(str(copied), device="host")

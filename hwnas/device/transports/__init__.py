@@ -11,7 +11,7 @@ from typing import Protocol, Self
 
 from hwnas.device.device import Device
 from hwnas.errors import InputError
-from hwnas.support import plugins
+from hwnas.support import commands, plugins
 
 
 class Transport(Protocol):
@@ -56,12 +56,17 @@ def is_emulated(device: Device) -> bool:
     return bool(getattr(plugins.load("transports", device.transport), "EMULATED", False))
 
 
+def runs_python(device: Device) -> bool:
+    """Return whether a device computes what it is told to: one whose transport times models by itself does not."""
+    return not hasattr(plugins.load("transports", device.transport).Transport, "time")
+
+
 def check_times(device: Device) -> None:
     """Raise InputError, with what it is for, for a device whose time means nothing."""
     if is_emulated(device):
         raise InputError(
             f"only a real device has a latency; {device.name} is emulated, which serves to check exported files on it "
-            f"and to count their instructions. Type: hwnas verify export/RUN/TRIAL --device {device.name}"
+            f"and to count their instructions. Type: {commands.verify(device=device.name)}"
         )
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from hwnas.device import runner
 from hwnas.errors import DeviceError, InputError
-from hwnas.support import bar, read_json, write_json
+from hwnas.support import bar, commands, read_json, write_json
 
 EMULATOR = "qemu-aarch64"
 PROCESSOR = "cortex-a72"  # of a Raspberry Pi 4, and of many boards since
@@ -71,7 +71,7 @@ class Sysroot:
             got = "there is none" if record is None else f"it was made for {_versions(record)}"
             raise DeviceError(
                 f"device {self.device} needs a sysroot in {self.folder}, for {_versions(wanted)}; {got}. "
-                f"Type: hwnas devices setup {self.device}"
+                f"Type: {commands.devices_setup(self.device)}"
             )
         return self.folder / "python"
 
@@ -119,7 +119,7 @@ class Sysroot:
                 f"{what} for {self.device} must succeed; got status {error.returncode} from "
                 f"{shlex.join(map(str, error.cmd[:2]))} ...: {words}\n"
                 f"When that is mended (does the network reach apt's and pip's sources?), type again: "
-                f"hwnas devices setup {self.device}"
+                f"{commands.devices_setup(self.device)}"
             ) from None
 
 

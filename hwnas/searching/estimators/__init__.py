@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
 from hwnas.support import plugins
-from hwnas.training import Look
+from hwnas.training import Look, Progress, Watch
 
 if TYPE_CHECKING:
     from hwnas.datasets import Dataset
     from hwnas.network import Architecture
-from hwnas.training import Progress, Watch
 
 
 @dataclass(frozen=True, slots=True)

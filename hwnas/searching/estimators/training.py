@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING
 from hwnas.searching.estimators import Estimate
 from hwnas.training import (
     Progress,
+    TrainingSettings,
     Watch,
+    save_weights,
+    scores,
+    search_settings,
+    train_network,
 )
 
 if TYPE_CHECKING:
     from hwnas.datasets import Dataset
     from hwnas.network import Architecture
-from hwnas.training import TrainingSettings, save_weights, scores, search_settings, train_network
 
 CAVEAT = ""
 

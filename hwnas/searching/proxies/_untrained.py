@@ -4,9 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import torch
-
-from hwnas.training import Network
+from hwnas.training import Network, seeded
 
 if TYPE_CHECKING:
     from hwnas.network import Architecture
@@ -18,6 +16,5 @@ def untrained(architecture: "Architecture", seed: int, kind: type[Network] = Net
 
     The caller's random state is given back.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         yield kind(architecture.graph).train()

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from hwnas.searching.surrogates._one_thread import one_thread
+from hwnas.training import seeded
 
 _WIDTH = 48  # of embeddings and of the LSTM
 _BATCH = 8  # trials that it learns from at once
@@ -134,8 +135,7 @@ def _keep(setup: Setup, history: tuple[Episode, ...], state: _Learnt) -> None:
 
 
 def _beginning(setup: Setup) -> _Learnt:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with seeded(0):
         policy = Policy(setup)
     return _Learnt(policy, torch.optim.Adam(policy.parameters(), lr=setup.learning.rate))
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from hwnas.searching.surrogates import Evaluated, known
 from hwnas.searching.surrogates._one_thread import one_thread
+from hwnas.training import seeded
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -92,8 +93,7 @@ def fit_members(
     """Fit so many members to evaluated candidates, grouped by their number of blocks."""
     accuracy = np.concatenate([group.accuracy for group in evaluated])
     mean, scale = float(accuracy.mean()), float(accuracy.std()) or 1.0
-    with one_thread(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with one_thread(), seeded(seed):
         fold = torch.randperm(len(accuracy)) % members
         sees = fold != torch.arange(members)[:, None]  # [members, n]
         if members == 1 or len(accuracy) < members:
