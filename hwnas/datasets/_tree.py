@@ -74,17 +74,17 @@ class LeftOut:
 
     def _texts(self) -> Iterator[str]:
         if self.files:
-            yield f"left out, as Pillow reads no images from them here: {_listed(self.files)} files"
+            yield f"files that are left out, as Pillow reads no images from them here: {_listed(self.files)}"
         if self.folders:
-            names = ", ".join(sorted(self.folders))
-            yield f"left out, as they are hidden or of thumbnails: {self.folders.total()} images in {names}"
+            count, names = self.folders.total(), ", ".join(sorted(self.folders))
+            yield f"images in hidden folders and those of thumbnails, which are left out: {count}, in {names}"
         if self.loose:
-            yield f"not used: {self.loose} images beside the classes' folders"
+            yield f"images beside the classes' folders, which are not used: {self.loose}"
         if self.unused:
-            listed = ", ".join(f"{name}/ ({count} images)" for name, count in sorted(self.unused.items()))
-            yield f"not used, as there are splits: {listed}"
+            listed = ", ".join(f"{name}/ (images: {count})" for name, count in sorted(self.unused.items()))
+            yield f"folders beside the splits, which are not used: {listed}"
         if self.no_files:
-            yield f"left out: {self.no_files} entries that are no files"
+            yield f"entries that are no files, which are left out: {self.no_files}"
 
 
 @dataclass(frozen=True, slots=True)

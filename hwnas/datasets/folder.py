@@ -193,7 +193,7 @@ def _whole_ones(
     broken += _broken(root, [part.without({path for path, _ in broken}) for part in parts])
     if broken:
         listed = "".join(f"\n  {path}: {reason}" for path, reason in broken)
-        remark(f"{root}: {len(broken)} broken images are left out:{listed}")
+        remark(f"{root}: broken images that are left out: {len(broken)}{listed}")
     return [part.without({path for path, _ in broken}) for part in parts]
 
 
@@ -251,8 +251,8 @@ def _range(paths: Sequence[Path], heads: Sequence[Head]) -> tuple[int, int]:
         black, white = lowest, highest
     if (black, white) != (0, _DEPTHS[-1]):
         remark(
-            f"{len(deep)} images of 16 bits, as {deep[0]}, have values from {lowest} to {highest}: {black} is read as "
-            f"black and {white} as white"
+            f"images of 16 bits, as {deep[0]}, have values from {lowest} to {highest}: {black} is read as black and "
+            f"{white} as white"
         )
     return black, white
 
@@ -272,9 +272,10 @@ def _remarks(parts: Sequence[ImageFiles], heads: dict[Path, Head], look: Look) -
     yield from _copies(parts, heads)
     used = [heads[path] for part in parts for path in part.paths]
     if count := sum(head.transparent for head in used):
-        yield f"{count} images may be transparent in places, which are read as {look.background} there (--transparent)"
+        as_ = f"which are read as {look.background} there (--transparent)"
+        yield f"images that may be transparent in places, {as_}: {count}"
     if count := sum(head.cut for head in used):
-        yield f"of {count} images of 16 bits in colour the upper 8 are read; convert them where that loses too much"
+        yield f"images of 16 bits in colour, of which the upper 8 are read: {count}; convert them if need be"
 
 
 def _copies(parts: Sequence[ImageFiles], heads: dict[Path, Head]) -> Iterator[str]:
@@ -289,11 +290,11 @@ def _copies(parts: Sequence[ImageFiles], heads: dict[Path, Head]) -> Iterator[st
         copies = [one.path for group in in_first for one in group if one.part == second]
         if copies:
             yield (
-                f"{len(copies)} images of the {_PARTS[second]} part are exact copies of {_PARTS[first]} images, "
-                f"as {copies[0]}: accuracy on them says little"
+                f"images of the {_PARTS[second]} part that are exact copies of {_PARTS[first]} ones: {len(copies)}, as "
+                f"{copies[0]}; accuracy on them says little"
             )
     if count := sum(len({one.label for one in group}) > 1 for group in groups):
-        yield f"{count} images are in more than one class, as exact copies"
+        yield f"images that are in more than one class, as exact copies: {count}"
 
 
 def _equal(same: list[_Placed]) -> list[list[_Placed]]:

@@ -155,7 +155,7 @@ def test_broken_images_are_found_before_the_first_trial_and_left_out_where_that_
         search()
     assert not (workplace / "runs").exists()
     assert search(skip_broken=True).trained == 2
-    assert "2 broken images are left out" in said(capsys)
+    assert "broken images that are left out: 2" in said(capsys)
     (winner,) = hwnas.train("runs/a", **TRAINING)
     assert winner.test_accuracy > 0
 
