@@ -17,14 +17,15 @@ SETTING = "tflite-fp32-1t"
 FILTERS = (4, 6)
 
 
-def write_images(path: Path, *, train: int = 60, test: int = 70) -> None:
-    """Write 8x8 grey images of three classes that differ in brightness."""
+def write_images(path: Path, *, train: int = 60, test: int = 70, channels: int = 1) -> None:
+    """Write 8x8 images of three classes that differ in brightness, grey ones or of several channels."""
     random = np.random.default_rng(0)
 
     def draw(count: int) -> tuple[np.ndarray, np.ndarray]:
         labels = np.arange(count) % 3
-        noise = random.integers(0, 60, (count, 8, 8))
-        return (noise + 60 * labels[:, None, None]).astype(np.uint8), labels
+        noise = random.integers(0, 60, (count, 8, 8) if channels == 1 else (count, 8, 8, channels))
+        brightness = 60 * labels.reshape(-1, *[1] * (noise.ndim - 1))
+        return (noise + brightness).astype(np.uint8), labels
 
     (x_train, y_train), (x_test, y_test) = draw(train), draw(test)
     np.savez(path, x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)

@@ -25,7 +25,7 @@ CLASSES = ("dark, dim", "grey & 'plain'", "bright \N{SUN BEHIND CLOUD}")
 
 def fitted(module: Network, data: datasets.Dataset) -> dict[str, torch.Tensor]:
     """Return a random network's weights, its BatchNorms and classifier (ridge regression) fitted to the test images."""
-    images = normalise(data.test.read(torch.arange(90)), data)
+    images = normalise(data.test.read(torch.arange(len(data.test.labels))), data)
     with torch.no_grad():
         for _ in range(30):
             module.train()(images)
@@ -36,7 +36,7 @@ def fitted(module: Network, data: datasets.Dataset) -> dict[str, torch.Tensor]:
     hook.remove()
     (features,) = seen
     centred = features - features.mean(0)
-    targets = torch.nn.functional.one_hot(data.test.labels).double() - 1 / 3
+    targets = torch.nn.functional.one_hot(data.test.labels).double() - 1 / len(data.classes)
     spread = centred.T @ centred
     fit = torch.linalg.solve(spread + 0.1 * spread.trace() / len(spread) * torch.eye(len(spread)), centred.T @ targets)
     weights = module.state_dict()
@@ -46,7 +46,7 @@ def fitted(module: Network, data: datasets.Dataset) -> dict[str, torch.Tensor]:
     return weights
 
 
-def settings_of(folder: Path) -> SearchSettings:
+def settings_of(folder: Path, *, channels: int = 1) -> SearchSettings:
     return SearchSettings(
         device="host",
         setting="tflite-fp32-1t",
@@ -54,7 +54,7 @@ def settings_of(folder: Path) -> SearchSettings:
         max_latency_ms=5.0,
         data=f"npz:{folder / 'images.npz'}",
         resolution=(8,),
-        channels=1,
+        channels=channels,
         classes=3,
         validation=0.1,
         space="pnas",
@@ -73,14 +73,18 @@ def settings_of(folder: Path) -> SearchSettings:
     )
 
 
-def trained_run(folder: Path, *trials: int) -> Path:
-    """Write a run whose winners, trial 3 alone without `trials`, have random weights; its files are not timed."""
-    write_images(folder / "images.npz", train=300, test=90)
-    settings, run = settings_of(folder), folder / "runs" / "a"
+def trained_run(folder: Path, *trials: int, channels: int = 1, data: str | None = None) -> Path:
+    """Write a run whose winners, trial 3 alone without `trials`, have random weights; its files are not timed.
+
+    They are of images that are made up, or of a data set's.
+    """
+    write_images(folder / "images.npz", train=300, test=90, channels=channels)
+    settings, run = settings_of(folder, channels=channels), folder / "runs" / "a"
+    settings = settings.model_copy(update={"data": data}) if data else settings
     write_json(run / "settings.json", settings.model_dump(mode="json"))
-    architecture = pnas.architecture(random_parameters(pnas, 1, seed=0)[0], Scale(1, 4, 8, 3, 1))
-    data = settings.dataset(8)
-    weights = fitted(network(architecture.graph), data)
+    architecture = pnas.architecture(random_parameters(pnas, 1, seed=0)[0], Scale(1, 4, 8, 3, channels))
+    images = settings.dataset(8)
+    weights = fitted(network(architecture.graph), images)
     for trial in trials or (3,):
         winner = WinnerFolder(run / "winners" / f"{trial:04d}")
         WinnerRecord(
@@ -88,7 +92,7 @@ def trained_run(folder: Path, *trials: int) -> Path:
             trial=trial,
             architecture=architecture,
             training=TrainingSettings(),
-            data=DataRecord.of(data, seed=0).model_copy(update={"classes": CLASSES}),
+            data=DataRecord.of(images, seed=0).model_copy(update={} if data else {"classes": CLASSES}),
             test_accuracy=0.5,
             search_accuracy=0.5,
             search_latency_ms=1.1,

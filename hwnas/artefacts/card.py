@@ -9,10 +9,9 @@ from pydantic import Field
 
 from hwnas.artefacts.comparison import Comparison
 from hwnas.device import DeviceName
-from hwnas.formats import Form, Input
-from hwnas.runs import DataRecord, NetworkField
+from hwnas.formats import Form, Input, MetadataReader
+from hwnas.runs import DataRecord, NetworkField, TrainingField
 from hwnas.support import FileRecord, Record
-from hwnas.training import TrainingSettings
 
 
 class TensorEntry(Record):
@@ -147,10 +146,14 @@ class FileEntry(Record):
 
 
 class Accuracies(Record):
-    """A network's accuracies, shares: on the test set, and its proxy's in the search; None where there are none."""
+    """A network's accuracies, shares: on the test set, and its proxy's in the search; None where there are none.
+
+    `balanced` is the mean of the classes' on the test set; an older hwnas took none.
+    """
 
     test: float | None
     search: float | None
+    balanced: float | None = None
 
 
 class CheckEntry(Record):
@@ -169,7 +172,7 @@ class GivenWeights(Record):
     weights: str
 
 
-Origin = Annotated[GivenWeights | TrainingSettings, Field(union_mode="left_to_right")]
+Origin = Annotated[GivenWeights | TrainingField, Field(union_mode="left_to_right")]
 
 
 def hash_of_card(content: Mapping[str, Any]) -> str:
@@ -202,6 +205,7 @@ class Card(FileRecord):
     versions: dict[str, str | None]
     input: Input = "normalised"  # an older hwnas states neither form nor check
     batch: int | None = None
+    metadata: MetadataReader = "tflite"
     check: CheckEntry | None = None
     texts: dict[FileName, str] = Field(default_factory=dict)  # SHA-256 of README.md and run.py; an older one: none
     sha256: str | None = None  # of the card without this; None of an older one
@@ -214,7 +218,7 @@ class Card(FileRecord):
     @property
     def form(self) -> Form:
         """What the files read."""
-        return Form(self.input, self.batch)
+        return Form(self.input, self.batch, self.metadata)
 
     @property
     def is_trained(self) -> bool:

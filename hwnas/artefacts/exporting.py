@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hwnas.artefacts.files import CARD, CHECK, FILES, README, SCRIPT, put_in_place, sha256, whole_card, writing
-from hwnas.errors import ExportError
-from hwnas.formats import Form
+from hwnas.errors import ExportError, InputError
+from hwnas.formats import MEDIAPIPE, Form
 from hwnas.support import say
 
 if TYPE_CHECKING:
@@ -104,6 +104,7 @@ def _fill(
     from hwnas.artefacts.writing import take_check, write_checked
     from hwnas.support import write_text
 
+    _refuse_unfit_for_mediapipe(trained.data.channels, wanted)
     images = wanted.form.batch or 1
     files = write_checked(
         trained.network,
@@ -129,6 +130,23 @@ def _fill(
         card = card.sealed({name: sha256(folder / name) for name in (README, SCRIPT)})
         card.write(folder / CARD)
     return card
+
+
+def _refuse_unfit_for_mediapipe(channels: int, wanted: Wanted) -> None:
+    """Raise InputError for what MediaPipe would not take, where files are to be for it."""
+    if wanted.form.metadata != MEDIAPIPE:
+        return
+    if channels != 3:
+        raise InputError(
+            f"MediaPipe takes networks of images in colour; got {channels} channel{'s' * (channels > 1)}. Leave "
+            "--metadata out, or train on images in colour"
+        )
+    integers = [name for name in wanted.files if FILES[name] == ("tflite", "int8")]
+    if integers and wanted.form.input != "uint8":
+        raise InputError(
+            f"MediaPipe takes int8 files of bytes alone; got --input {wanted.form.input} for {', '.join(integers)}. "
+            "Take --input uint8, or leave the file out with --files"
+        )
 
 
 def _card(
@@ -165,6 +183,7 @@ def _card(
         versions={**trained.versions, **writers},
         input=form.input,
         batch=form.batch,
+        metadata=form.metadata,
         check=check,
     )
 

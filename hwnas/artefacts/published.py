@@ -16,8 +16,8 @@ from hwnas.network import published_network
 from hwnas.support import say
 
 if TYPE_CHECKING:
-    from hwnas.artefacts.card import Card
-    from hwnas.datasets import Dataset
+    from hwnas.artefacts.card import Accuracies, Card
+    from hwnas.datasets import Background, Dataset
     from hwnas.latency import Prediction
     from hwnas.network import Architecture
     from hwnas.training import Network
@@ -36,6 +36,8 @@ class Published:
     data: str
     resolution: int  # pixels
     seed: int  # of the data set's split
+    background: "Background" = "white"
+    skip_broken: bool = False
 
     @property
     def weights_sha256(self) -> str | None:
@@ -60,6 +62,8 @@ def ask(
     seed: int | None,
     device: str | None,
     setting: str | None,
+    transparent: "Background | None" = None,
+    skip_broken: bool | None = None,
 ) -> Published:
     """Return what was asked for; raises InputError where weights or data are missing, and for an unknown device."""
     from hwnas.device import named_device
@@ -74,7 +78,8 @@ def ask(
     machine = named_device(device or "host")
     timed_in = machine.setting(setting)
     purpose = Purpose(name, machine.name, timed_in.name, timed_in.threads)
-    return Published(purpose, weights, data, RESOLUTION if resolution is None else resolution, seed or 0)
+    side = RESOLUTION if resolution is None else resolution
+    return Published(purpose, weights, data, side, seed or 0, transparent or "white", bool(skip_broken))
 
 
 def load_published(published: Published, weights_sha256: str | None) -> TrainedNetwork:
@@ -85,10 +90,17 @@ def load_published(published: Published, weights_sha256: str | None) -> TrainedN
     from importlib import metadata
 
     from hwnas import datasets
-    from hwnas.artefacts.card import Accuracies, GivenWeights
+    from hwnas.artefacts.card import GivenWeights
     from hwnas.runs import DataRecord
 
-    dataset = datasets.load(published.data, seed=published.seed, resolution=published.resolution)
+    dataset = datasets.load(
+        published.data,
+        seed=published.seed,
+        resolution=published.resolution,
+        background=published.background,
+        skip_broken=published.skip_broken,
+    )
+    dataset.check()
     architecture, network, dataset = _with_weights(published, dataset)
     predicted = _predicted(architecture, published.purpose)
     return TrainedNetwork(
@@ -98,7 +110,7 @@ def load_published(published: Published, weights_sha256: str | None) -> TrainedN
         architecture=architecture,
         training=GivenWeights(weights=Path(published.weights).name),
         data=DataRecord.of(dataset, seed=published.seed),
-        accuracy=Accuracies(test=_test_accuracy(published, network, dataset), search=None),
+        accuracy=_test(published, network, dataset),
         predicted_ms=predicted.ms if predicted else None,
         predicted_error=predicted.error if predicted else None,
         versions={name: metadata.version(name) for name in ("hwnas", "torch", "torchvision")},
@@ -144,14 +156,16 @@ def _random(architecture: "Architecture", dataset: "Dataset") -> "Network":
     return network.eval()
 
 
-def _test_accuracy(published: Published, network: "Network", dataset: "Dataset") -> float | None:
+def _test(published: Published, network: "Network", dataset: "Dataset") -> "Accuracies":
     """Return the network's accuracy on the test set; random weights have none."""
-    from hwnas.training import accuracy
+    from hwnas.artefacts.card import Accuracies
+    from hwnas.training import scores
 
     if published.weights == RANDOM:
-        return None
+        return Accuracies(test=None, search=None)
     say(f"testing {published.purpose.name} on {len(dataset.test.labels)} images")
-    return accuracy(network, dataset.test, dataset, batch_size=_BATCH)
+    test = scores(network, dataset.test, dataset, batch_size=_BATCH)
+    return Accuracies(test=test.accuracy, search=None, balanced=test.balanced)
 
 
 def _predicted(architecture: "Architecture", purpose: Purpose) -> "Prediction | None":

@@ -106,7 +106,9 @@ def load_winner(run: "Run", folder: "WinnerFolder", record: "WinnerRecord", weig
         architecture=record.architecture,
         training=record.training,
         data=record.data,
-        accuracy=Accuracies(test=record.test_accuracy, search=record.search_accuracy),
+        accuracy=Accuracies(
+            test=record.test_accuracy, search=record.search_accuracy, balanced=record.test_balanced_accuracy
+        ),
         predicted_ms=record.predicted_ms,
         predicted_error=record.predicted_error,
         versions=record.versions,
@@ -133,17 +135,33 @@ def _load_network(architecture: "Architecture", folder: "WinnerFolder") -> "Netw
 
 
 def _refuse_other_data(record: "WinnerRecord", dataset: "Dataset") -> None:
-    """Raise InputError where a data set is not the one that a winner was trained on."""
-    trained = record.data
+    """Raise InputError where a data set is not the one that a winner was trained on, and tested."""
+    if changes := _changes(record.data, dataset):
+        raise InputError(
+            f"{dataset.name} must be as it was when trial {record.trial} was trained: {changes}. Put the old images "
+            "back, or search and train again with the new ones"
+        )
+
+
+def _changes(trained: "DataRecord", dataset: "Dataset") -> str:
+    """Say what is another in a data set now; nothing where all that is known of it is the same."""
+    from hwnas.datasets import class_changes
+
     shape = (len(dataset.classes), dataset.channels, dataset.resolution)
     wanted = (len(trained.classes), trained.channels, trained.resolution)
+    if shape != wanted:
+        return f"classes, channels and resolution {wanted}; got {shape}"
+    if trained.fingerprint and dataset.fingerprint:
+        before, now = trained.fingerprint, dataset.fingerprint
+        changes = before.changes(now) or before.test_changes(now)
+    else:  # an older hwnas took none
+        changes = class_changes(trained.classes, dataset.classes)
+    if changes:
+        return changes
     statistics = [*zip(trained.mean, dataset.mean, strict=False), *zip(trained.std, dataset.std, strict=False)]
-    if shape != wanted or any(abs(then - now) > _SAME for then, now in statistics):
-        raise InputError(
-            f"{dataset.name} must be as it was when trial {record.trial} was trained: classes, channels and "
-            f"resolution {wanted}, mean {list(trained.mean)}; got {shape}, mean {list(dataset.mean)}. Put the old "
-            "images back, or search and train again with the new ones"
-        )
+    if any(abs(then - now) > _SAME for then, now in statistics):
+        return f"mean {list(trained.mean)}; got {list(dataset.mean)}"
+    return ""
 
 
 def _unreadable(folder: "WinnerFolder", why: str) -> ExportError:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from hwnas.datasets import reader_source
 from hwnas.support import commands
 
 if TYPE_CHECKING:
@@ -12,13 +13,13 @@ if TYPE_CHECKING:
 def readme(card: "Card") -> str:
     """Return README.md; its fragments read the fastest TFLite file, or where there is none the ONNX file."""
     name = fragments_file(card)
-    verify = commands.verify(".", device="host")
-    return _render("export_readme.md.jinja", card=card, file_name=name, file=card.files[name], verify=verify)
+    values = {"reader": reader_source(card.data.channels), "verify": commands.verify(".", device="host")}
+    return _render("export_readme.md.jinja", card=card, file_name=name, file=card.files[name], **values)
 
 
 def run_script(card: "Card") -> str:
     """Return run.py, which classifies an image with numpy, Pillow and a runtime."""
-    return _render("export_run.py.jinja", card=card)
+    return _render("export_run.py.jinja", card=card, reader=reader_source(card.data.channels))
 
 
 def fragments_file(card: "Card") -> str:

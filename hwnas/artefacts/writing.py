@@ -127,7 +127,7 @@ def _content(model: _Model, setting: "Setting", metadata: dict[str, str]) -> byt
     return format_.write(
         format_.lower(model.graph, without=setting.without),
         model.weights,
-        metadata=metadata | model.reading.left,
+        metadata=metadata | model.reading.left | model.form.entries,
         ranges=model.ranges,
         precision=setting.precision,
         uint8_input=model.reading.uint8,

@@ -25,6 +25,7 @@ def show_searched(searched: "Searched") -> None:
         [
             str(c.trial),
             f"{c.accuracy:.4f}",
+            "" if c.balanced_accuracy is None else f"{c.balanced_accuracy:.4f}",
             f"{c.latency_ms:.3f}" + ("" if c.measured else " (predicted)"),
             f"{c.predicted_ms:.3f}",
             f"{c.mult_adds / 1e6:.2f}",
@@ -33,7 +34,16 @@ def show_searched(searched: "Searched") -> None:
         ]
         for c in searched.front
     ]
-    columns = ["trial", "accuracy (short)", "latency ms", "predicted ms", "Mult-Adds M", "params k", "network"]
+    columns = [
+        "trial",
+        "accuracy (short)",
+        "balanced",
+        "latency ms",
+        "predicted ms",
+        "Mult-Adds M",
+        "params k",
+        "network",
+    ]
     print_table(columns, rows, title=f"{searched.run}: the front of {searched.trained} trained candidates")
     stopped = f" ({searched.stopped} of them stopped early)" if searched.stopped else ""
     print(f"{searched.trained} trained{stopped}, {searched.left_out} left out (over a cap, or known)")
@@ -51,6 +61,7 @@ def show_winners(winners: "list[TrainedWinner]") -> None:
         [
             str(w.trial),
             f"{w.test_accuracy:.2%}",
+            "unknown" if w.balanced_accuracy is None else f"{w.balanced_accuracy:.2%}",
             f"{w.mult_adds / 1e6:.2f}",
             f"{w.parameters / 1e3:.0f}",
             f"{w.seconds:.0f}",
@@ -58,7 +69,7 @@ def show_winners(winners: "list[TrainedWinner]") -> None:
         ]
         for w in winners
     ]
-    print_table(["trial", "accuracy", "Mult-Adds M", "params k", "seconds", "files"], rows)
+    print_table(["trial", "accuracy", "balanced", "Mult-Adds M", "params k", "seconds", "files"], rows)
     if winners:
         run = Path(winners[0].folder).parent.parent
         print(f"next: {commands.export(run)}, then {commands.report(run)}")

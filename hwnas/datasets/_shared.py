@@ -1,6 +1,8 @@
 """What the data sets share: where downloads are kept, the split by class, images in memory, the statistics."""
 
+import hashlib
 import os
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,11 +13,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hwnas.datasets import Dataset, Images
+from hwnas.datasets import Dataset, Fingerprint, Images, PartPrint
 from hwnas.errors import DataError
 
 MEMORY_LIMIT = 2**30  # bytes of pixels of one split that are kept at the resolution; more are resized at each read
 _CHUNK = 512  # images
+_NO_TEXT = {"Cc", "Cs", "Zl", "Zp"}  # control characters, what stands for bytes that are no UTF-8, ends of lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,12 @@ def cache_folder() -> Path:
     """Return the root of torchvision's data sets: $HWNAS_DATA, else hwnas/data in the user's cache (~/.cache)."""
     if chosen := os.environ.get("HWNAS_DATA"):
         return Path(chosen).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "hwnas" / "data"
+    return caches() / "data"
+
+
+def caches() -> Path:
+    """Return hwnas's folder in the user's cache (~/.cache)."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "hwnas"
 
 
 def named(plugin: str, argument: str) -> str:
@@ -93,6 +101,17 @@ def given_path(plugin: str, argument: str, *, folder: bool) -> Path:
         found = "which is none" if path.exists() else "which is not there"
         raise DataError(f"{plugin}:PATH must name a {what}; got {path}, {found}; check the path (from {Path.cwd()})")
     return path
+
+
+def class_names(names: Sequence[str], *, source: str) -> list[str]:
+    """Return classes' names in one Unicode form (NFC); raises DataError for those that no text can hold."""
+    for name in names:
+        kinds = {unicodedata.category(character) for character in name}
+        if kinds & _NO_TEXT or not name.strip():
+            raise DataError(
+                f"a class's name must be UTF-8, without control characters; {source} has {name!a}; rename it"
+            )
+    return [unicodedata.normalize("NFC", name) for name in names]
 
 
 def check_classes(labels: Tensor, classes: Sequence[str], *, source: str, remedy: str) -> None:
@@ -196,8 +215,13 @@ def memory_dataset(
     validation: float,
     flips: bool,
     remedy: str,
+    test_sha256: str | None = None,
 ) -> Dataset:
-    """Make a data set of a training set in memory and of a function that reads the test set; raises DataError."""
+    """Make a data set of a training set in memory and of a function that reads the test set; raises DataError.
+
+    `test_sha256` tells test sets apart before they are read, where that is known.
+    """
+    classes = class_names(classes, source=train.source)
     check_classes(train.labels, classes, source=train.source, remedy=remedy)
     side = resolution or min(train.pixels.shape[-2:])
     channels = train.pixels.shape[1]
@@ -208,7 +232,21 @@ def memory_dataset(
     )
     mean, std = statistics(images, source=train.source, at_most=fitting(channels, side))
     open_test = partial(_open_test, read_test, tuple(classes), channels, side, remedy)
-    return Dataset(name, tuple(classes), channels, side, images, held_out, open_test, mean, std, flips)
+    fingerprint = Fingerprint(
+        classes=tuple(classes),
+        training=PartPrint(counts=tuple(torch.bincount(train.labels).tolist()), sha256=_hash(train)),
+        test=PartPrint(counts=(), sha256=test_sha256) if test_sha256 else None,
+    )
+    return Dataset(
+        name, tuple(classes), channels, side, images, held_out, open_test, mean, std, flips, fingerprint=fingerprint
+    )
+
+
+def _hash(images: Labelled) -> str:
+    hashed = hashlib.sha256(repr(tuple(images.pixels.shape)).encode())
+    hashed.update(images.pixels.contiguous().numpy().data)
+    hashed.update(images.labels.numpy().data)
+    return hashed.hexdigest()
 
 
 def _open_test(

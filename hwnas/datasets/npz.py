@@ -4,6 +4,8 @@ The archive holds x_train, x_test (uint8 [n, height, width] or [n, height, width
 [n] or [n, 1], from 0) and, if it likes, classes (their names). Images that are not square lose their edges.
 """
 
+import hashlib
+import unicodedata
 import zipfile
 import zlib
 from functools import partial
@@ -41,6 +43,7 @@ def load(argument: str, *, seed: int, resolution: int | None, validation: float)
         validation=validation,
         flips=False,
         remedy=f"mend the arrays and write {path.name} anew",
+        test_sha256=_test_hash(path),
     )
 
 
@@ -51,6 +54,14 @@ def _names(path: Path) -> list[str]:
             return [name.removesuffix(".npy") for name in archive.namelist()]
     except (OSError, zipfile.BadZipFile) as error:
         raise DataError(f"{path} must be a NumPy archive (.npz); it is not: {error}; write it by {_SAVE}") from error
+
+
+def _test_hash(path: Path) -> str:
+    """Return what tells test sets apart: a hash of the checksums that the archive has of its arrays."""
+    with zipfile.ZipFile(path) as archive:
+        entries = {entry.filename.removesuffix(".npy"): entry for entry in archive.infolist()}
+    checksums = [(name, entries[name].CRC, entries[name].file_size) for name in ("x_test", "y_test")]
+    return hashlib.sha256(repr(checksums).encode()).hexdigest()
 
 
 def _array(path: Path, name: str) -> np.ndarray:
@@ -109,9 +120,12 @@ def _labels(path: Path, name: str) -> Tensor:
 def _classes(path: Path) -> list[str]:
     """Read the names of the classes."""
     array = _array(path, "classes")
-    if array.ndim != 1 or array.dtype.kind not in "US" or len(set(array.tolist())) != len(array):
+    if array.ndim != 1 or array.dtype.kind not in "US":
         raise DataError(f"classes of {path} must be distinct names; it is {_described(array)}; write a list of strings")
-    return [name.decode(errors="replace") if isinstance(name, bytes) else name for name in array.tolist()]
+    names = [name.decode(errors="surrogateescape") if isinstance(name, bytes) else name for name in array.tolist()]
+    if len({unicodedata.normalize("NFC", name) for name in names}) != len(names):
+        raise DataError(f"classes of {path} must be distinct names; some are equal; write a list of other strings")
+    return names
 
 
 def _numbered(train: Labelled) -> list[str]:

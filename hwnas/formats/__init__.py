@@ -304,8 +304,10 @@ def unloadable(path: Path, error: Exception) -> ExportError:
 
 # what other folders use of this one's files; here, as they read what is above
 from hwnas.formats._inputs import AS_USUAL as AS_USUAL  # noqa: E402
+from hwnas.formats._inputs import MEDIAPIPE as MEDIAPIPE  # noqa: E402
 from hwnas.formats._inputs import Form as Form  # noqa: E402
 from hwnas.formats._inputs import Input as Input  # noqa: E402
+from hwnas.formats._inputs import MetadataReader as MetadataReader  # noqa: E402
 from hwnas.formats._inputs import Reading as Reading  # noqa: E402
 from hwnas.formats._inputs import checked_form as checked_form  # noqa: E402
 from hwnas.formats._quantisation import Quantisation as Quantisation  # noqa: E402

@@ -19,27 +19,45 @@ if TYPE_CHECKING:
     from hwnas.network import Graph, Layer
 
 Input = Literal["normalised", "pixels", "uint8"]
+MetadataReader = Literal["tflite", "mediapipe"]  # whose tools are to take a .tflite file by its metadata
+MEDIAPIPE = "mediapipe"
 NAME = "normalised"  # of the layer that normalises
 _WHITE = 255
 
 
 class Form(NamedTuple):
-    """The form of an export's files: what they read, and how many images at once; without a batch one, or any."""
+    """The form of an export's files: what they read, and how many images at once; without a batch one, or any.
+
+    MediaPipe takes TFLite files of bytes or pixels, one image at once, and of floats that come out.
+    """
 
     input: Input = "normalised"
     batch: int | None = None
+    metadata: MetadataReader = "tflite"
+
+    @property
+    def entries(self) -> dict[str, str]:
+        """What a file says of the form, beside what it reads."""
+        return {"reader": self.metadata} if self.metadata == MEDIAPIPE else {}
 
 
 AS_USUAL = Form()
 
 
-def checked_form(input: Input, batch: int | None) -> Form:
-    """Return the form; raises InputError for an input that there is not, and for a batch below 1."""
+def checked_form(input: Input, batch: int | None, metadata: MetadataReader = "tflite") -> Form:
+    """Return the form: for MediaPipe, which does not normalise by channel, bytes in place of normalised images.
+
+    Raises InputError for an input that there is not, for a batch below 1, and for one of several for MediaPipe.
+    """
     if input not in get_args(Input):
         raise InputError(f"the input must be one of {', '.join(get_args(Input))}; got {input!r}")
     if batch is not None and batch < 1:
         raise InputError(f"a batch must be 1 image or more; got {batch}. Leave it out for 1 in TFLite, any in ONNX")
-    return Form(input, batch)
+    if metadata == MEDIAPIPE and (batch or 1) > 1:
+        raise InputError(f"MediaPipe takes one image at once; got a batch of {batch}. Leave it out")
+    if metadata == MEDIAPIPE and input == "normalised":
+        input = "uint8"
+    return Form(input, batch, metadata)
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,6 +94,13 @@ class Int8Writer(Writer):
         scale = self._scales[len(self.values)]
         return self._quantise(super().add_output(layer), scale)
 
+    def give_floats(self) -> None:
+        """Let what comes out of the file be float32: the DEQUANTIZE of what is computed."""
+        last = self.values[-1]
+        name = self.tensors[last].name
+        self.tensors[last].name = f"{name}.int8"
+        self.values[-1] = self.dequantised(name, last, version=2)
+
     def add_zeros(self, layer: Layer) -> None:
         """Add a layer that is nothing but zeros."""
         scale = self._scales[len(self.values)]

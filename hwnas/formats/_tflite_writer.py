@@ -256,6 +256,9 @@ class Writer:
         self.operator(Op.SLICE, inputs, output, schema.SliceOptionsT())
         return output
 
+    def give_floats(self) -> None:
+        """Let what comes out of the file be float32, as it is."""
+
     def finish(self, metadata: Mapping[str, bytes]) -> bytes:
         """Return the file."""
         entries = []

@@ -17,6 +17,7 @@ import numpy as np
 
 from hwnas.errors import ExportError
 from hwnas.formats import (
+    MEDIAPIPE,
     Model,
     Rewrite,
     _tflite_metadata,
@@ -86,7 +87,8 @@ def write(
     With `ranges`, which `calibrate` finds, it is int8 throughout, from the input to the output. Of `fp16` and `dynamic`
     the weights are smaller, and input and output float32. With `uint8_input` the input is uint8: in int8 0 and 255 are
     the ends of its range, otherwise 0 and 1. Of `metadata` that has the classes, mean and std of images
-    TFLite's own metadata is written, too: `_tflite_metadata.py`.
+    TFLite's own metadata is written, too: `_tflite_metadata.py`; where its `reader` is mediapipe, what comes out is
+    float32 in int8, too.
     Raises ExportError for a layer that TFLite cannot express, for missing or wrong weights and missing ranges, for
     ranges of another precision, for weights that fp16 does not hold, for mean and std that do not fit the input, and
     for a batch below 1.
@@ -96,6 +98,8 @@ def write(
         raise ExportError(f"the batch of a TFLite file must be 1 or more; got {batch}. Leave it out for 1")
     writer = _writer(graph, weights, ranges, precision, uint8_input=uint8_input, batch=batch or 1, without=without)
     add_layers(writer)
+    if (metadata or {}).get("reader") == MEDIAPIPE:
+        writer.give_floats()
     return _finished(writer, metadata or {})
 
 

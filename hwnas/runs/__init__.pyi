@@ -30,5 +30,6 @@ from .trial import scale_of as scale_of
 from .trials import Trials as Trials
 from .winner import DataRecord as DataRecord
 from .winner import NetworkField as NetworkField
+from .winner import TrainingField as TrainingField
 from .winner import WinnerFolder as WinnerFolder
 from .winner import WinnerRecord as WinnerRecord

@@ -25,6 +25,8 @@ from hwnas.runs.trials import Trials
 from hwnas.support import FileRecord, check_trusted, commands, locked, read_json, write_json
 
 _SETTINGS, _IDENTITY = "settings.json", "run.json"
+# Of the storage it is compared what it stands for, of the fingerprint all but the test set.
+_MAY_CHANGE = ("trials", "storage", "skip_broken", "fingerprint")
 
 
 def trust_storage(storage: str, *, named_by: str) -> None:
@@ -123,6 +125,7 @@ class Run:
         if not (self.folder / _SETTINGS).exists():
             return
         before = Run.open(self.folder).settings
+        before.refuse_other_data(self.settings.fingerprint)
         again = before.model_copy(update={"trials": self.settings.trials}).search_command(self.folder)
         if not is_same_storage(before.storage, self.settings.storage):
             raise InputError(
@@ -130,7 +133,7 @@ class Run:
                 f"{_storage_in_words(self.settings.storage)}. Give that again to go on, or another --out to begin anew"
             )
         for name, value in self.settings:
-            if name not in ("trials", "storage") and getattr(before, name) != value:
+            if name not in _MAY_CHANGE and getattr(before, name) != value:
                 raise InputError(
                     f"{self.folder} was begun with {name} = {getattr(before, name)!r}; got {value!r}. "
                     f"To begin anew, give another --out. To go on with it, type: {again}"

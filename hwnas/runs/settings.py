@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
+from hwnas.datasets import Background, Fingerprint
 from hwnas.device import DeviceName
+from hwnas.errors import InputError
 from hwnas.latency import Budget
 from hwnas.network import Scale, ladder
 from hwnas.runs.storage import check_storage
@@ -23,6 +25,7 @@ from hwnas.support import (
     WholeNumbers,
     checked,
     commands,
+    remark,
 )
 
 if TYPE_CHECKING:
@@ -81,6 +84,10 @@ class SearchRequest(DeviceOptions, SpaceOptions):
     resolution: Sides | None = Field(
         default=None, description="choices of the side of the images in pixels; without it the data set's"
     )
+    transparent: Background = Field(
+        default="white", description="what image files are read as where they are transparent: white or black"
+    )
+    skip_broken: bool = Field(default=False, description="leave out image files that cannot be read")
     strategy: Annotated[str, PlugIn("strategies")] = Field(
         default="progressive",
         description="search strategy: progressive, evolution, controller (RL by PPO), controller-reinforce, random, "
@@ -133,7 +140,8 @@ class SearchOptions(SearchRequest):
 class SearchSettings(SearchRequest):
     """What a search was asked for, with what was left open decided; a run's settings.json.
 
-    All of it but `trials` must be the same when it is taken up again.
+    All of it but `trials` and `skip_broken` must be the same when it is taken up again; an older hwnas took no
+    fingerprint of the data.
     """
 
     version: int = SETTINGS_VERSION
@@ -144,6 +152,7 @@ class SearchSettings(SearchRequest):
     channels: int
     classes: int
     validation: float
+    fingerprint: Fingerprint | None = None
 
     @classmethod
     def of(
@@ -163,6 +172,7 @@ class SearchSettings(SearchRequest):
             "channels": dataset.channels,
             "classes": len(dataset.classes),
             "validation": 0.1,
+            "fingerprint": dataset.fingerprint,
         }
         return make_settings(**{**asked, **decided})
 
@@ -215,10 +225,30 @@ class SearchSettings(SearchRequest):
         )
 
     def dataset(self, resolution: int) -> "Dataset":
-        """Return the run's data at one of its resolutions, in pixels."""
+        """Return the run's data at one of its resolutions, in pixels; raises InputError where they have changed."""
         from hwnas import datasets
 
-        return datasets.load(self.data, seed=self.seed, resolution=resolution)
+        dataset = datasets.load(
+            self.data,
+            seed=self.seed,
+            resolution=resolution,
+            background=self.transparent,
+            skip_broken=self.skip_broken,
+        )
+        self.refuse_other_data(dataset.fingerprint)
+        return dataset
+
+    def refuse_other_data(self, now: Fingerprint | None) -> None:
+        """Raise InputError where the data are not those that the search was begun with; a new test set is only said."""
+        if self.fingerprint is None or now is None:
+            return
+        if changes := self.fingerprint.changes(now):
+            raise InputError(
+                f"{self.data} must be as it was when the search was begun: {changes}. Put the old images back, or "
+                "search again with another --out"
+            )
+        if changes := self.fingerprint.test_changes(now):
+            remark(f"{self.data} is not as it was when the search was begun: {changes}")
 
 
 def _first_error(error: ValidationError) -> str:

@@ -57,6 +57,7 @@ class Candidate:
     parameters: int
     stopped_after: float | None = None
     spread: float | None = None
+    balanced_accuracy: float | None = None  # the mean of the classes', where it was taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +82,13 @@ class Stopped:
 
 @dataclass(frozen=True, slots=True)
 class ShortlyTrained:
-    """What a short training took, and its accuracy, a share."""
+    """What a short training took, and its accuracy, a share; that of the classes' mean, where it was taken."""
 
     seconds: float
     images_seen: int
     accuracy: float
     seed: int
+    balanced_accuracy: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +145,7 @@ class TrialRecord:
             parameters=self.deployed.parameters,
             stopped_after=self.stopped.epoch if self.stopped else None,
             spread=self.stopped.spread if self.stopped else None,
+            balanced_accuracy=self.training.balanced_accuracy if self.training else None,
         )
 
     @property
@@ -261,7 +264,7 @@ class OpenTrial:
     def trained(self, training: ShortlyTrained, stopped: Stopped | None) -> None:
         """Note what its training has come to."""
         with self._together():
-            self._note(**asdict(training))
+            self._note(**{name: value for name, value in asdict(training).items() if value is not None})
             if stopped is not None:
                 self._note(stopped=asdict(stopped))
 
@@ -312,6 +315,7 @@ class _Noted:
     images_seen: int = 0
     accuracy: float | None = None
     seed: int = 0
+    balanced_accuracy: float | None = None
 
     @property
     def deployed(self) -> Deployed | None:
@@ -325,7 +329,7 @@ class _Noted:
         """The training, if it is done."""
         if self.accuracy is None:
             return None
-        return ShortlyTrained(self.seconds, self.images_seen, self.accuracy, self.seed)
+        return ShortlyTrained(self.seconds, self.images_seen, self.accuracy, self.seed, self.balanced_accuracy)
 
 
 _NOTED = frozenset(field.name for field in fields(_Noted))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from pydantic import PlainSerializer, PlainValidator
 
+from hwnas.datasets import Background, Fingerprint
 from hwnas.errors import InputError
 from hwnas.network import Architecture
 from hwnas.support import FileRecord, Record, commands
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from hwnas.datasets import Dataset
     from hwnas.runs.trial import Candidate
-    from hwnas.training import Trained
+    from hwnas.training import Scores, Trained
 
 
 def _architecture(value: Any) -> Architecture:
@@ -32,6 +33,9 @@ def _architecture(value: Any) -> Architecture:
 NetworkField = Annotated[Architecture, PlainValidator(_architecture), PlainSerializer(lambda one: one.to_json())]
 
 
+TrainingField = Annotated[TrainingSettings, PlainSerializer(lambda one: one.to_json())]
+
+
 class DataRecord(Record):
     """What a data set says of itself to who reads a network that was trained on it; `seed` is of its split."""
 
@@ -42,6 +46,10 @@ class DataRecord(Record):
     resolution: int  # pixels
     channels: int
     seed: int
+    background: Background = "white"  # how image files are read; an older hwnas states none of what follows
+    black: int = 0
+    white: int = 65535
+    fingerprint: Fingerprint | None = None
 
     @classmethod
     def of(cls, dataset: "Dataset", *, seed: int) -> Self:
@@ -54,6 +62,10 @@ class DataRecord(Record):
             resolution=dataset.resolution,
             channels=dataset.channels,
             seed=seed,
+            background=dataset.background,
+            black=dataset.black,
+            white=dataset.white,
+            fingerprint=dataset.fingerprint,
         )
 
 
@@ -64,9 +76,10 @@ class WinnerRecord(FileRecord):
 
     trial: int
     architecture: NetworkField
-    training: TrainingSettings
+    training: TrainingField
     data: DataRecord
     test_accuracy: float
+    test_balanced_accuracy: float | None = None  # the mean of the classes'; an older hwnas took none
     search_accuracy: float
     search_latency_ms: float
     measured: bool  # what the search says of latency; otherwise it was predicted
@@ -87,7 +100,7 @@ class WinnerRecord(FileRecord):
         settings: TrainingSettings,
         data: DataRecord,
         *,
-        test_accuracy: float,
+        test: "Scores",
         versions: "Mapping[str, str]",
     ) -> Self:
         """Return the record of a candidate that was trained to the end."""
@@ -97,7 +110,8 @@ class WinnerRecord(FileRecord):
             architecture=candidate.architecture,
             training=settings,
             data=data,
-            test_accuracy=test_accuracy,
+            test_accuracy=test.accuracy,
+            test_balanced_accuracy=test.balanced,
             search_accuracy=candidate.accuracy,
             search_latency_ms=candidate.latency_ms,
             measured=candidate.measured,

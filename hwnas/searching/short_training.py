@@ -48,7 +48,9 @@ class ShortTraining:
         stopped = self._extrapolated(trial) if estimate.stopped else None
         accuracy = stopped.accuracy if stopped else estimate.accuracy
         seed = self._run.settings.seed
-        trial.trained(ShortlyTrained(estimate.seconds, estimate.images_seen, accuracy, seed), stopped)
+        trial.trained(
+            ShortlyTrained(estimate.seconds, estimate.images_seen, accuracy, seed, estimate.balanced), stopped
+        )
         return accuracy
 
     def _estimate(self, trial: "OpenTrial", proxy: "Architecture", dataset: "Dataset", checkpoint: Path) -> Estimate:

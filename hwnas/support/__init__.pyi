@@ -29,6 +29,7 @@ from .places import private_folder as private_folder
 from .places import root as root
 from .progress import Bar as Bar
 from .progress import bar as bar
+from .progress import remark as remark
 from .progress import say as say
 from .progress import show_on_console as show_on_console
 from .records import FileRecord as FileRecord

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -49,6 +50,12 @@ def say(text: str) -> None:
         logger.info(text, stacklevel=2)
     elif logger.isEnabledFor(logging.INFO):
         _print(text)
+
+
+@cache
+def remark(text: str) -> None:
+    """Tell the user something, once however often it is found."""
+    say(text)
 
 
 def _has_bars() -> bool:

@@ -18,10 +18,15 @@ from .hardware import keep_freed_memory as keep_freed_memory
 from .hardware import seeded as seeded
 from .loop import Trained as Trained
 from .loop import train_network as train_network
+from .mirroring import Mirrored as Mirrored
+from .mirroring import mirrored_classes as mirrored_classes
 from .module import Network as Network
 from .module import deployed_weights as deployed_weights
+from .scoring import Scores as Scores
 from .scoring import accuracy as accuracy
+from .scoring import scores as scores
 from .settings import PRECISIONS as PRECISIONS
+from .settings import Flips as Flips
 from .settings import TrainingSettings as TrainingSettings
 from .settings import search_settings as search_settings
 from .weights import file_shapes as file_shapes

@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -147,7 +147,8 @@ class _Training:
         watch: Watch | None,
         clock: Callable[[], float],
     ) -> None:
-        self.architecture, self.images, self.dataset = architecture, images, dataset
+        self.architecture, self.images = architecture, images
+        self.dataset = replace(dataset, flips=settings.flips_of(dataset))
         self.settings, self.hardware, self.watch, self.clock = settings, hardware, watch, clock
         self.batch_size = min(settings.batch_size, len(images.labels))
         self.epoch_images = settings.images_per_epoch or len(images.labels)

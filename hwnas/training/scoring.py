@@ -1,6 +1,7 @@
 """What a network computes of many images, and how often it is right."""
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor
@@ -30,6 +31,26 @@ def logits(
     ]
     network.train(was_training)
     return torch.cat(outputs)
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """How often a network is right: of all images, and in the mean of the classes; shares."""
+
+    accuracy: float
+    balanced: float
+
+    @classmethod
+    def of(cls, chosen: Tensor, labels: Tensor) -> Self:
+        """Return the scores of chosen classes, int64 [n], by the right ones; classes without an image do not count."""
+        right = (chosen == labels).double()
+        by_class = [right[labels == label].mean() for label in sorted(set(labels.tolist()))]
+        return cls(float(right.mean()), float(torch.stack(by_class).mean()))
+
+
+def scores(network: "Network", images: "Images", dataset: "Dataset", *, batch_size: int = 256) -> Scores:
+    """Return how often a network is right on images."""
+    return Scores.of(logits(network, images, dataset, batch_size=batch_size).argmax(1), images.labels)
 
 
 def accuracy(

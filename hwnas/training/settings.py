@@ -2,11 +2,15 @@
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from hwnas.errors import InputError
 
+if TYPE_CHECKING:
+    from hwnas.datasets import Dataset
+
 PRECISIONS = ("fp32", "bf16", "fp16")
+Flips = Literal["auto", "on", "off"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,9 +18,9 @@ class TrainingSettings:
     """How a network is trained; the defaults, which were measured, are for the long training of winners.
 
     `images_per_epoch` is the length of an epoch, without it that of the whole set; shorter epochs take ever new images
-    until the set is used up. `warm_up` is a share of the steps, `cutout` a side in pixels, `path_drop_rate` the rate at
-    the end, `auxiliary_weight` that of an auxiliary head's loss (NASNet: 0.4). `channels_last` is chosen by the device
-    where it is None. Raises InputError for values out of range.
+    until the set is used up. `flips` go with `augment`, auto if they suit the data; `warm_up` is a share of the steps;
+    `cutout` a side in pixels, `path_drop_rate` the rate at the end, `auxiliary_weight` that of an auxiliary head's loss
+    (NASNet: 0.4). `channels_last` is chosen by the device where it is None. Raises InputError for values out of range.
     """
 
     epochs: float = 60
@@ -29,6 +33,7 @@ class TrainingSettings:
     label_smoothing: float = 0.1
     clip_gradient_norm: float | None = None
     augment: bool = True
+    flips: Flips = "auto"
     cutout: int = 0
     path_drop_rate: float = 0.0
     dropout_rate: float = 0.0
@@ -50,6 +55,7 @@ class TrainingSettings:
             "auxiliary_weight": (0 <= self.auxiliary_weight < math.inf, "0 or above"),
             "cutout": (self.cutout >= 0, "0 or above"),
             "seed": (self.seed >= 0, "0 or above"),
+            "flips": (self.flips in get_args(Flips), "auto, on or off"),
             "precision": (self.precision in ("auto", *PRECISIONS), "auto, fp32, bf16 or fp16"),
         }
         for name in ("warm_up", "momentum", "label_smoothing", "path_drop_rate", "dropout_rate"):
@@ -58,9 +64,13 @@ class TrainingSettings:
             if not holds:
                 raise InputError(f"training: {name} must be {rule}; got {getattr(self, name)}")
 
+    def flips_of(self, dataset: "Dataset") -> bool:
+        """Return whether images of a data set are flipped where they are augmented."""
+        return {"auto": dataset.flips, "on": True, "off": False}[self.flips]
+
     def to_json(self) -> dict[str, Any]:
-        """Return the settings as JSON values."""
-        return asdict(self)
+        """Return the settings as JSON values; what an older hwnas did not know only where it differs."""
+        return {name: value for name, value in asdict(self).items() if (name, value) != ("flips", "auto")}
 
 
 def search_settings(*, epochs: float = 2, images_per_epoch: int | None = 6000, seed: int = 0) -> TrainingSettings:

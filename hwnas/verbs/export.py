@@ -10,8 +10,9 @@ from typing import Annotated, Any
 from pydantic import Field, PlainValidator
 
 from hwnas.artefacts import BY_DEFAULT, FILES, Exported, Wanted, export_published, export_winner
+from hwnas.datasets import Background
 from hwnas.errors import InputError
-from hwnas.formats import Input, checked_form
+from hwnas.formats import Input, MetadataReader, checked_form
 from hwnas.support import MAX_SEED, AnyPath, FolderPath, Metavar, Options, bar, commands
 from hwnas.verbs._takes import takes
 
@@ -41,6 +42,11 @@ class ExportOptions(Options):
         default="normalised",
         description="what the files read: normalised images, pixels from 0 to 1, or bytes from 0 to 255",
     )
+    metadata: MetadataReader = Field(
+        default="tflite",
+        description="whose tools take the .tflite files: tflite's, or mediapipe's, which take images in colour as "
+        "bytes (--input uint8) or pixels, as they do not normalise by channel",
+    )
     batch: int | None = Field(
         default=None, ge=1, description="images that a file takes at once; without it 1 in TFLite, any in ONNX"
     )
@@ -67,6 +73,13 @@ class ExportOptions(Options):
         le=MAX_SEED,
         description="of a published network: the seed by which data are split; without it 0",
     )
+    transparent: Background | None = Field(
+        default=None,
+        description="of a published network: what image files are read as where they are transparent; without it white",
+    )
+    skip_broken: bool = Field(
+        default=False, description="of a published network: leave out image files that cannot be read"
+    )
 
 
 @takes(ExportOptions)
@@ -87,7 +100,7 @@ def export(options: ExportOptions) -> list[Exported]:
     from hwnas.runs import Run, WinnerFolder
 
     run, trial, out = str(options.run), options.trial, str(options.out)
-    form = checked_form(options.input, options.batch)
+    form = checked_form(options.input, options.batch, options.metadata)
     wanted = Wanted(tuple(options.files), form, options.explain, options.allow_over_cap)
     of_published: dict[str, Any] = {
         "weights": None if options.weights is None else str(options.weights),
@@ -96,6 +109,8 @@ def export(options: ExportOptions) -> list[Exported]:
         "seed": options.seed,
         "device": None if options.device is None else str(options.device),
         "setting": options.setting,
+        "transparent": options.transparent,
+        "skip_broken": options.skip_broken or None,
     }
     if run in PUBLISHED and not Path(run).exists():
         if trial is not None:
@@ -103,8 +118,9 @@ def export(options: ExportOptions) -> list[Exported]:
         return [export_published(published.ask(run, **of_published), Path(out), wanted)]
     if any(value is not None for value in of_published.values()):
         raise InputError(
-            f"--weights, --data, --resolution, --seed, --device and --setting are for the published networks "
-            f"{', '.join(PUBLISHED)}; got {run}. Name one of them, or a run's folder alone: it has its own"
+            "--weights, --data, --resolution, --seed, --device, --setting, --transparent and --skip-broken are for the "
+            f"published networks {', '.join(PUBLISHED)}; got {run}. Name one of them, or a run's folder alone: it has "
+            "its own"
         )
     opened = Run.open(run)
     winners = WinnerFolder.trained_in(opened.folder)

@@ -14,12 +14,13 @@ All of it is checked before the first step.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import Field
 
 from hwnas.artefacts import Exported
-from hwnas.errors import InputError
+from hwnas.errors import HwnasError, InputError
 from hwnas.latency import Profiled
 from hwnas.runs import DeviceOptions, SearchOptions, SpaceOptions
 from hwnas.searching import Searched
@@ -49,7 +50,10 @@ _ELSEWHERE = {  # options of a verb that are no keys of its section
     "profile": _OF_DEVICE,
     "search": {"out", *_OF_DEVICE},
     "train": {"run"},
-    "export": {"run", "weights", "data", "resolution", "seed", *_OF_DEVICE},  # but for `run` of published networks
+    "export": {  # but for `run` those of published networks
+        *("run", "weights", "data", "resolution", "seed", "transparent", "skip_broken"),
+        *_OF_DEVICE,
+    },
 }
 _OF_SPACE = [option.name for option in each_option(SpaceOptions)]  # which profile takes from the search
 
@@ -67,12 +71,13 @@ class Ran:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The options of each step."""
+    """The options of each step, and the data that all are about."""
 
     profile: ProfileOptions
     search: SearchOptions
     train: TrainOptions
     export: ExportOptions
+    dataset: "Dataset"
 
 
 class RunOptions(Options):
@@ -97,7 +102,7 @@ def run(options: RunOptions) -> Ran:
     """
     plan = read_plan(Path(options.config))
     say("[1/5] profile")
-    profiled = apply(profile, plan.profile)
+    profiled = _profile(plan)
     say("[2/5] search")
     searched = apply(search, plan.search)
     say("[3/5] train")
@@ -106,6 +111,35 @@ def run(options: RunOptions) -> Ran:
     exported = apply(export, plan.export)
     say("[5/5] report")
     return Ran(profiled, searched, winners, exported, report(plan.search.out))
+
+
+def _profile(plan: Plan) -> list[Profiled]:
+    """Profile, and look at all images meanwhile: none is to turn out to be broken after hours of training.
+
+    Where this machine itself is timed they are looked at before: what computes beside disturbs.
+    """
+    from hwnas.device import load_device
+
+    if load_device(str(plan.search.device)).transport == "local":
+        plan.dataset.check()
+        return apply(profile, plan.profile)
+    found: list[HwnasError] = []
+    looking = Thread(target=_look_at_images, args=(plan.dataset, found), daemon=True)
+    looking.start()
+    profiled = apply(profile, plan.profile)
+    looking.join()
+    if found:
+        raise found[0]
+    return profiled
+
+
+def _look_at_images(dataset: "Dataset", found: list[HwnasError]) -> None:
+    """Look at all images; what is broken is said at once and added to `found`."""
+    try:
+        dataset.check()
+    except HwnasError as error:
+        say(str(error))
+        found.append(error)
 
 
 def read_plan(path: Path) -> Plan:
@@ -129,6 +163,7 @@ def read_plan(path: Path) -> Plan:
         searching,
         training,
         _checked(ExportOptions, path, "export", {"run": out, **sections["export"]}),
+        dataset,
     )
 
 
@@ -171,4 +206,10 @@ def _found(options: SearchOptions, path: Path) -> "Dataset":
         named_device(options.device).setting(options.setting, threads=options.threads)
     with named_in(f"{path}: [search] data"):
         resolution = options.resolution[0] if options.resolution else None
-        return datasets.load(options.data, seed=options.seed, resolution=resolution)
+        return datasets.load(
+            options.data,
+            seed=options.seed,
+            resolution=resolution,
+            background=options.transparent,
+            skip_broken=options.skip_broken,
+        )

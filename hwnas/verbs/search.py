@@ -6,7 +6,7 @@ anything fits the caps. What becomes of each trial is in hwnas/searching/loop.py
 
 from hwnas.runs import SearchOptions
 from hwnas.searching import Search, Searched, check_reachable, check_table, check_writes, costs_of_run
-from hwnas.support import bar, say, trusting
+from hwnas.support import bar, remark, say, trusting
 from hwnas.verbs._takes import takes
 
 
@@ -26,7 +26,13 @@ def search(options: SearchOptions) -> Searched:
     if caveat := get(options.estimator).CAVEAT:
         say(caveat)
     resolution = options.resolution[0] if options.resolution else None
-    dataset = datasets.load(options.data, seed=options.seed, resolution=resolution)
+    dataset = datasets.load(
+        options.data,
+        seed=options.seed,
+        resolution=resolution,
+        background=options.transparent,
+        skip_broken=options.skip_broken,
+    )
     settings = SearchSettings.of(options, device=machine, setting=setting, dataset=dataset)
     check_writes(settings, setting)
     costs = costs_of_run(settings, machine, setting)
@@ -36,6 +42,9 @@ def search(options: SearchOptions) -> Searched:
     if options.storage:
         with trusting():  # whoever types it has agreed
             trust_storage(options.storage, named_by="--storage")
+    dataset.check()
+    if dataset.imbalance:
+        remark(dataset.imbalance)
     with run.locked(), run.leases() as leases:
         searching = Search(run, machine, costs, leases)
         with bar("searching", options.trials) as progress:

@@ -1,16 +1,18 @@
 """`hwnas train`: trains a run's winners at deployed scale on the whole training set, and tests them once."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, PlainValidator
 
 from hwnas.runs import RunFolder, winners_wanted
-from hwnas.support import Metavar, bar, say
+from hwnas.support import Metavar, bar, remark, say
+from hwnas.training import Flips
 from hwnas.verbs._takes import takes
 
 if TYPE_CHECKING:
+    from hwnas.datasets import Dataset
     from hwnas.runs import Candidate, Run, WinnerFolder, WinnerRecord
     from hwnas.training import TrainingSettings
 
@@ -19,10 +21,14 @@ _VERSIONS = ("hwnas", "torch", "torchvision", "optuna")  # that a record states
 
 @dataclass(frozen=True, slots=True)
 class TrainedWinner:
-    """A trained winner; `test_accuracy` is a share, measured once after training."""
+    """A trained winner; `test_accuracy` is a share, measured once after training.
+
+    So is `balanced_accuracy`, the mean of the classes'; None of a winner that an older hwnas trained.
+    """
 
     trial: int
     test_accuracy: float
+    balanced_accuracy: float | None
     mult_adds: int
     parameters: int
     seconds: float
@@ -43,7 +49,12 @@ class TrainOptions(RunFolder):
     learning_rate: float = Field(default=0.1, gt=0, le=1000, description="peak learning rate, decayed by a cosine")
     weight_decay: float = Field(default=5e-4, ge=0, description="weight decay, not on BatchNorm and biases")
     label_smoothing: float = Field(default=0.1, ge=0, lt=1, description="label smoothing")
-    augment: bool = Field(default=True, description="random crops, and flips where they suit the data")
+    augment: bool = Field(default=True, description="random crops, and flips as --flips says")
+    flips: Flips = Field(
+        default="auto",
+        description="mirror images at random: auto does so where they stay in their class, as photos do, and not where "
+        "mirrored images of one class look like another's, as signs that point left and right do",
+    )
     cutout: int = Field(default=0, ge=0, description="side of a square that is cut out, in pixels; 0: none")
     path_drop_rate: float = Field(default=0.0, ge=0, lt=1, description="scheduled path dropping: the rate at the end")
     dropout_rate: float = Field(default=0.0, ge=0, lt=1, description="dropout before the classifier")
@@ -55,6 +66,7 @@ class TrainOptions(RunFolder):
     accelerator: str = Field(default="auto", description="where to train: auto, cpu, cuda or mps")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(default="auto", description="auto, fp32, bf16 or fp16")
     compile: bool = Field(default=False, description="use torch.compile")
+    skip_broken: bool = Field(default=False, description="leave out image files that cannot be read")
 
     @property
     def settings(self) -> "TrainingSettings":
@@ -83,6 +95,8 @@ def train(options: TrainOptions) -> list[TrainedWinner]:
 
     settings = options.settings
     run = Run.open(str(options.run))
+    if options.skip_broken:
+        run.settings = run.settings.model_copy(update={"skip_broken": True})
     with run.locked():
         chosen = run.choose(options.winners, trial=options.trial)
         return [_train_one(run, candidate, settings) for candidate in chosen]
@@ -106,12 +120,13 @@ def _begin_anew(folder: "WinnerFolder", record: "WinnerRecord", settings: "Train
     """Say that a winner is trained anew; an older hwnas left the checkpoint of a training that was finished."""
     from hwnas.training import checkpoint
 
-    before, now = record.training.to_json(), settings.to_json()
     changes = ", ".join(
-        f"{name} {_in_words(before[name])} (now {_in_words(now[name])})" for name in now if before[name] != now[name]
+        f"{name} {_in_words(then)} (now {_in_words(value)})"
+        for name, value in asdict(settings).items()
+        if (then := getattr(record.training, name)) != value
     )
     say(f"trial {record.trial} was trained with {changes}: it is trained anew, and replaced when that is done")
-    if folder.checkpoint.exists() and checkpoint.settings_in(folder.checkpoint) == before:
+    if folder.checkpoint.exists() and checkpoint.settings_in(folder.checkpoint) == record.training.to_json():
         folder.checkpoint.unlink()
 
 
@@ -124,9 +139,9 @@ def _train_to_the_end(
 ) -> "WinnerRecord":
     """Train a candidate, test it once, and write its weights and its record."""
     from hwnas.runs import DataRecord, WinnerRecord
-    from hwnas.training import accuracy, save_weights, train_network
+    from hwnas.training import save_weights, scores, train_network
 
-    dataset = run.settings.dataset(candidate.architecture.graph.layers[0].shape[1])
+    dataset = _dataset(run, candidate.architecture.graph.layers[0].shape[1], settings)
     say(f"training trial {candidate.trial}: {candidate.architecture.name}")
     with bar(f"training trial {candidate.trial}", 1) as training_bar:
         trained = train_network(
@@ -142,7 +157,7 @@ def _train_to_the_end(
         trained,
         settings,
         DataRecord.of(dataset, seed=run.settings.seed),
-        test_accuracy=accuracy(trained.network, dataset.test, dataset),
+        test=scores(trained.network, dataset.test, dataset),
         versions={name: metadata.version(name) for name in _VERSIONS},
     )
     folder.record.unlink(missing_ok=True)  # one of other settings: its weights are replaced before it is
@@ -152,10 +167,29 @@ def _train_to_the_end(
     return record
 
 
+def _dataset(run: "Run", resolution: int, settings: "TrainingSettings") -> "Dataset":
+    """Return the data once all images were looked at; no flips where mirrored images are of another class."""
+    from hwnas.training import mirrored_classes
+
+    dataset = run.settings.dataset(resolution)
+    dataset.check()
+    if dataset.imbalance:
+        remark(dataset.imbalance)
+    if not (settings.augment and settings.flips_of(dataset)):
+        return dataset
+    if not (mirrored := mirrored_classes(dataset)):
+        return dataset
+    listed = "; ".join(map(str, mirrored[:3])) + (f"; and {len(mirrored) - 3} more" if len(mirrored) > 3 else "")
+    kept = settings.flips == "on"
+    remark(f"{listed}: {'leave' if kept else 'left'} out flips (--flips {'off' if kept else 'on makes them'})")
+    return replace(dataset, flips=kept)
+
+
 def _result(record: "WinnerRecord", folder: "WinnerFolder") -> TrainedWinner:
     return TrainedWinner(
         trial=record.trial,
         test_accuracy=record.test_accuracy,
+        balanced_accuracy=record.test_balanced_accuracy,
         mult_adds=record.mult_adds,
         parameters=record.parameters,
         seconds=record.seconds,

@@ -39,7 +39,7 @@ from hwnas.artefacts.source import Purpose
 from hwnas.artefacts.writing import refuse_other_outputs, spread, write_checked
 from hwnas.cli import show_runs
 from hwnas.cli.main import main
-from hwnas.datasets.folder import _decode
+from hwnas.datasets._reader import read_square
 from hwnas.device.device import Device, Setting
 from hwnas.errors import ExportError, InputError
 from hwnas.formats import tflite
@@ -205,7 +205,7 @@ def test_run_py_reads_an_image_as_training_does_and_prints_what_each_file_comput
     data = made.card.data
     best = set()
     for picture in pictures(tmp_path):
-        pixels = _decode(picture, channels=1, resolution=8).astype(np.float32)[None]
+        pixels = read_square(picture, 8, 1, "white", 0, 65535).transpose(2, 0, 1).astype(np.float32)[None]
         for name in MODELS if picture.name == "turned.png" else ("model.int8.tflite",):
             model = formats.get(made.card.files[name].runtime).load(folder / name)
             logits = model((pixels / 255 - np.float32(data.mean[0])) / np.float32(data.std[0]))[0].astype(float)
@@ -224,7 +224,7 @@ def test_files_that_normalise_compute_what_pytorch_does_and_run_py_gives_them_wh
     assert made.card.input == "normalised"
     number = {"pixels": "float32", "uint8": "uint8"}[baked.card.input]
     (picture,) = (path for path in pictures(tmp_path) if path.name == "turned.png")
-    pixels = _decode(picture, channels=1, resolution=8).astype(np.float32)[None]
+    pixels = read_square(picture, 8, 1, "white", 0, 65535).transpose(2, 0, 1).astype(np.float32)[None]
     data = made.card.data
     model = tflite.load(Path(made.folder, "model.tflite"))
     logits = model((pixels / 255 - np.float32(data.mean[0])) / np.float32(data.std[0]))[0].astype(float)

@@ -319,6 +319,28 @@ def test_crops_are_shifts_with_black_borders_flipped_only_where_allowed(flips: b
     assert kinds == all_shifts | ({(True, index) for index in range(25)} if flips else set())
 
 
+@pytest.mark.parametrize(("flips", "expected"), [("auto", False), ("on", True), ("off", False)])
+def test_flips_are_made_as_is_asked_for_and_crops_without_them(
+    flips: Any, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[bool, bool]] = []
+
+    def augmented(pixels: Tensor, data: Dataset, **options: Any) -> Tensor:
+        seen.append((data.flips, options["crop"]))
+        return _batches.augmented(pixels, data, **options)
+
+    monkeypatch.setattr(training, "augmented", augmented)
+    trained(dataclasses.replace(EVERYTHING, flips=flips), data=dataset(flips=False))
+    assert set(seen) == {(expected, True)}
+
+
+def test_flips_that_are_auto_are_no_news_to_a_checkpoint_of_before() -> None:
+    assert "flips" not in EVERYTHING.to_json()
+    assert dataclasses.replace(EVERYTHING, flips="off").to_json()["flips"] == "off"
+    with pytest.raises(InputError, match="flips must be auto, on or off; got maybe"):
+        dataclasses.replace(EVERYTHING, flips="maybe")  # type: ignore[arg-type]
+
+
 @given(side=st.integers(1, 20), size=st.integers(2, 16), seed=st.integers(0, 99))
 @repeatable(30)
 def test_cutout_sets_a_square_to_the_mean(side: int, size: int, seed: int) -> None:

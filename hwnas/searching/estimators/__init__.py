@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A candidate's accuracy on the validation part, a share, and what it took.
+    """A candidate's accuracy on the validation part, a share, and what it took; `balanced`: the mean of the classes'.
 
     Where it was `stopped` the accuracy is not a number.
     """
@@ -35,6 +35,7 @@ class Estimate:
     images_seen: int
     looks: tuple[Look, ...] = ()
     stopped: bool = False
+    balanced: float | None = None
 
 
 class Estimator(Protocol):

@@ -10,8 +10,8 @@ from hwnas.training import (
     Progress,
     TrainingSettings,
     Watch,
-    accuracy,
     save_weights,
+    scores,
     search_settings,
     train_network,
 )
@@ -77,10 +77,12 @@ def evaluate(
     )
     if keep is not None:
         save_weights(trained.network, keep)
+    found = None if trained.stopped else scores(trained.network, dataset.validation, dataset)
     return Estimate(
-        math.nan if trained.stopped else accuracy(trained.network, dataset.validation, dataset),
+        found.accuracy if found else math.nan,
         seconds=trained.seconds,
         images_seen=trained.images_seen,
         looks=trained.looks,
         stopped=trained.stopped,
+        balanced=found.balanced if found else None,
     )
