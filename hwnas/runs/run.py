@@ -15,13 +15,14 @@ from typing import ClassVar
 
 from pydantic import ValidationError
 
-from hwnas.errors import InputError
+from hwnas.errors import HwnasError, InputError
 from hwnas.runs.front import front_of, winners_of
+from hwnas.runs.mending import DAMAGED, mend_journal
 from hwnas.runs.settings import SETTINGS_VERSION, SearchSettings, _first_error
-from hwnas.runs.study import Leases, open_study
+from hwnas.runs.study import JOURNAL, Leases, open_study
 from hwnas.runs.trial import Candidate
 from hwnas.runs.trials import Trials
-from hwnas.support import FileRecord, locked, read_json, write_json
+from hwnas.support import FileRecord, locked, read_json, say, write_json
 
 _SETTINGS, _IDENTITY = "settings.json", "run.json"
 
@@ -132,7 +133,27 @@ class Run:
         Raises InputError for a storage that cannot be used, and for a study that a newer hwnas has written.
         """
         study = self._identify(self.name).study  # older runs have no identity: their study has the folder's name
+        try:
+            return self._read_trials(study)
+        except DAMAGED as error:
+            if self.settings.storage or not self._mend():
+                raise _unreadable(self.folder, error) from None
+        return self._read_trials(study)
+
+    def _read_trials(self, study: str) -> Trials:
         return Trials(*open_study(self.folder, storage=self.settings.storage, name=study)).refresh()
+
+    def _mend(self) -> bool:
+        """Set the damaged lines of the journal aside, and say so; return whether there were any."""
+        mended = mend_journal(self.folder / JOURNAL)
+        if mended is None:
+            return False
+        numbers = ", ".join(map(str, mended.lines[:10]))
+        say(
+            f"{self.folder / JOURNAL} is damaged: {len(mended.lines)} of its lines ({numbers}"
+            f"{', ...' if len(mended.lines) > 10 else ''}) are set aside in {mended.kept_in}, the others are kept"
+        )
+        return True
 
     def candidates(self) -> list[Candidate]:
         """Return the trained trials, in their order."""
@@ -158,3 +179,13 @@ class Run:
     def winner_folder(self, trial: int) -> Path:
         """Return where a winner's weights and JSON are."""
         return self.folder / "winners" / f"{trial:04d}"
+
+
+def _unreadable(folder: Path, error: Exception) -> HwnasError:
+    """Return the error for a study that cannot be read: hwnas's own, or one for what Optuna raised."""
+    if isinstance(error, HwnasError):
+        return error
+    return InputError(
+        f"the study of {folder} must be as `hwnas search` writes it; got {type(error).__name__}: {error}. Search "
+        "again, with another --out"
+    )
