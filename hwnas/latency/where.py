@@ -1,18 +1,28 @@
 """Where latency tables are, by device and setting, and whether one was measured under the conditions at hand."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from hwnas.device import Device, Setting, folders
 from hwnas.errors import InputError, TableError, UnknownNameError
 from hwnas.latency.measurement import Measurement
 from hwnas.latency.table import LatencyTable
-from hwnas.support import root
+from hwnas.support import locked, root, say
 
 
 def own_path(device: Device, setting: Setting) -> Path:
     """Return where `profile` writes: latency_tables/NAME/SETTING.json in the user's own folder."""
     return root() / "latency_tables" / device.name / f"{setting.name}.json"
+
+
+@contextmanager
+def table_lock(path: Path) -> Iterator[None]:
+    """Wait until no other process fills or merges into the table of this path, and keep others out."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = path.with_name(f".{path.stem}.lock")
+    with locked(lock, on_wait=lambda: say(f"another hwnas writes {path}: waiting for it")):
+        yield
 
 
 def open_table(device: Device, setting: Setting) -> LatencyTable:
