@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from hwnas.artefacts.comparison import Comparison
 from hwnas.formats import Form, Input
-from hwnas.runs import DataRecord, NetworkField
+from hwnas.runs import DataRecord, NetworkField, Share, WinnerRecord, check_figures
 from hwnas.support import FileRecord, Record
 from hwnas.training import TrainingSettings
 
@@ -146,7 +146,7 @@ class FileEntry(Record):
 class Accuracies(Record):
     """A network's accuracies, shares: on the test set, and its proxy's in the search; None where there are none."""
 
-    test: float | None
+    test: Share | None
     search: float | None
 
 
@@ -192,6 +192,13 @@ class Card(FileRecord):
     batch: int | None = None
     check: CheckEntry | None = None
 
+    @model_validator(mode="after")
+    def _is_of_its_network(self) -> Self:
+        check_figures(self.architecture, self.data, mult_adds=self.mult_adds, parameters=self.parameters)
+        if self.peak_activation_bytes != self.architecture.graph.peak_activation_bytes:
+            raise ValueError(f"peak_activation_bytes {self.peak_activation_bytes} are not its network's")
+        return self
+
     @property
     def form(self) -> Form:
         """What the files read."""
@@ -212,6 +219,19 @@ class Card(FileRecord):
     def own_file(self) -> FileEntry | None:
         """The file of the run's own setting, whose latency counts, if there is one."""
         return self.file_in(self.setting)
+
+    def differs_from(self, record: WinnerRecord) -> str:
+        """Return the first field that says another thing than a winner's record; nothing where none does."""
+        stated = {
+            "architecture": (self.architecture, record.architecture),
+            "data": (self.data, record.data),
+            "training": (self.training, record.training),
+            "test accuracy": (self.accuracy.test, record.test_accuracy),
+            "search accuracy": (self.accuracy.search, record.search_accuracy),
+            "predicted_ms": (self.predicted_ms, record.predicted_ms),
+            "predicted_error": (self.predicted_error, record.predicted_error),
+        }
+        return next((name for name, (mine, theirs) in stated.items() if mine != theirs), "")
 
     def file_in(self, setting: str) -> FileEntry | None:
         """Return the first file that was timed in a setting, if there is one."""

@@ -56,7 +56,7 @@ def export_winner(run: "Run", folder: "WinnerFolder", target: Path, device: "Dev
 
     record, weights_sha256 = read_record(folder), hash_weights(folder)
     card = wanted.there(target)
-    if card and card.weights_sha256 == weights_sha256:
+    if card and card.weights_sha256 == weights_sha256 and not card.differs_from(record):
         say(f"trial {record.trial} is exported already, in {target}")
         return Exported(str(target), card)
     load = partial(load_winner, run, folder, record, weights_sha256)

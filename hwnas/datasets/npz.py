@@ -4,8 +4,6 @@ The archive holds x_train, x_test (uint8 [n, height, width] or [n, height, width
 [n] or [n, 1], from 0) and, if it likes, classes (their names). Images that are not square lose their edges.
 """
 
-import zipfile
-import zlib
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +13,8 @@ from torch import Tensor
 
 from hwnas.datasets import Dataset
 from hwnas.datasets._shared import Labelled, given_path, memory_dataset, named
-from hwnas.errors import DataError
+from hwnas.errors import DataError, InputError
+from hwnas.support import array_names, read_array
 
 _ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 _SAVE = "numpy.savez(PATH, x_train=..., y_train=..., x_test=..., y_test=...)"
@@ -47,22 +46,17 @@ def load(argument: str, *, seed: int, resolution: int | None, validation: float)
 def _names(path: Path) -> list[str]:
     """Return the names of the arrays; none is read."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            return [name.removesuffix(".npy") for name in archive.namelist()]
-    except (OSError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} must be a NumPy archive (.npz); it is not: {error}; write it by {_SAVE}") from error
+        return array_names(path, what="npz:PATH")
+    except InputError as error:
+        raise DataError(f"{error}; write it by {_SAVE}") from None
 
 
 def _array(path: Path, name: str) -> np.ndarray:
     """Read one array; pickled objects are refused."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            array = archive[name]
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{name} of {path} must be a plain array; it cannot be read: {error}; write it anew") from error
-    if not isinstance(array, np.ndarray):  # numpy gives the bytes of a file that is none of its own
-        raise DataError(f"{name} of {path} must be a plain array; it is a file of another kind; write it by {_SAVE}")
-    return array
+        return read_array(path, name)
+    except ValueError as error:
+        raise DataError(f"{name} of {path} must be a plain array; it cannot be read: {error}; write it anew") from None
 
 
 def _read(path: Path, part: str) -> Labelled:

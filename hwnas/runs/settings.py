@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
+from hwnas.errors import cut
 from hwnas.latency import Budget
 from hwnas.network import Scale, ladder
 from hwnas.support import (
@@ -183,7 +184,7 @@ class SearchSettings(SearchRequest):
 
 def _first_error(error: ValidationError) -> str:
     first = error.errors()[0]
-    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return f"{cut('.'.join(map(str, first['loc'])))}: {cut(first['msg'])}"
 
 
 def make_settings(**values: Any) -> SearchSettings:

@@ -2,9 +2,9 @@
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
-from hwnas.errors import InputError
+from hwnas.errors import InputError, cut
 
 PRECISIONS = ("fp32", "bf16", "fp16")
 
@@ -18,6 +18,8 @@ class TrainingSettings:
     the end, `auxiliary_weight` that of an auxiliary head's loss (NASNet: 0.4). `channels_last` is chosen by the device
     where it is None. Raises InputError for values out of range.
     """
+
+    __pydantic_config__: ClassVar[Any] = {"extra": "ignore"}  # what a newer hwnas writes in a record
 
     epochs: float = 60
     images_per_epoch: int | None = None
@@ -56,7 +58,7 @@ class TrainingSettings:
             rules[name] = (0 <= getattr(self, name) < 1, "from 0 to below 1")
         for name, (holds, rule) in rules.items():
             if not holds:
-                raise InputError(f"training: {name} must be {rule}; got {getattr(self, name)}")
+                raise InputError(f"training: {name} must be {rule}; got {cut(str(getattr(self, name)))}")
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as JSON values."""
