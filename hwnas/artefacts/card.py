@@ -191,6 +191,7 @@ class Card(FileRecord):
     input: Input = "normalised"  # an older hwnas states neither form nor check
     batch: int | None = None
     check: CheckEntry | None = None
+    study: str | None = None  # the run's, which no other run has; an older hwnas states none
 
     @model_validator(mode="after")
     def _is_of_its_network(self) -> Self:

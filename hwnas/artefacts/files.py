@@ -60,6 +60,8 @@ class Check:
             array = getattr(self, name)
             if array.shape != shape or array.dtype.kind not in kind or not count:
                 raise ValueError(f"{name} of {array.dtype} {list(array.shape)}, where the card's are {list(shape)}")
+        if card.check and card.check.images != count:
+            raise ValueError(f"{count} images, where the card says {card.check.images}")
         if self.pixels.dtype.itemsize != 1 or self.labels.min() < 0 or self.labels.max() >= len(data.classes):
             raise ValueError(f"labels that are none of {len(data.classes)} classes, or pixels that are no bytes")
 

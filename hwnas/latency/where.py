@@ -30,8 +30,8 @@ def open_table(device: Device, setting: Setting) -> LatencyTable:
 
     Raises TableError, with the command that makes one, where there is none.
     """
-    if path := _path(device, setting):
-        return LatencyTable.read(path)
+    if table := find_table(device, setting):
+        return table
     raise TableError(
         f"device {device.name} must be profiled in setting {setting.name} first; there is no "
         f"latency_tables/{device.name}/{setting.name}.json. Type: hwnas profile {device.name} --setting {setting.name}"
@@ -46,7 +46,15 @@ def _path(device: Device, setting: Setting) -> Path | None:
 def find_table(device: Device, setting: Setting) -> LatencyTable | None:
     """Read the table of a device's setting, as `open_table`, if there is one."""
     path = _path(device, setting)
-    return LatencyTable.read(path) if path else None
+    if path is None:
+        return None
+    table = LatencyTable.read(path)
+    if (table.device, table.setting.name) != (device.name, setting.name):
+        raise TableError(
+            f"{path} must be of the device and the setting that its path names; it says {table.device} in setting "
+            f"{table.setting.name}. Put the right file there, or measure anew: hwnas profile {device.name} --fresh"
+        )
+    return table
 
 
 def as_measured(device: Device, setting: Setting) -> Setting:

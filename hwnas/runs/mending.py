@@ -29,6 +29,7 @@ DAMAGED = (  # what Optuna raises of records that it did not write
     RecursionError,
 )
 _CREATE_STUDY, _CREATE_TRIAL = 0, 4  # Optuna's codes
+_STUDY = (NAME, [2, 1])  # accuracy up, latency down
 _BY = "mended"
 
 
@@ -48,13 +49,13 @@ def mend_journal(path: Path) -> Mended | None:
     with JournalLock(path):
         lines = path.read_bytes().splitlines(keepends=True)
         sorted_out = _Sorting().sort(lines)
-        damaged = {number: lines[number] for number in sorted_out.damaged}
+        damaged = {number: lines[number] for number in sorted(sorted_out.damaged)}
         if not damaged:
             return None
         kept_in = path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%dT%H%M%S')}")
         write_bytes(kept_in, b"".join(damaged.values()))
         write_bytes(path, b"".join(sorted_out.kept))
-    return Mended(tuple(number + 1 for number in sorted(damaged)), kept_in)
+    return Mended(tuple(number + 1 for number in damaged), kept_in)
 
 
 @dataclass
@@ -82,7 +83,8 @@ class _Sorting:
 
     def _take(self, number: int, line: bytes, record: dict[str, Any]) -> None:
         if not self.replayed._studies and record["op_code"] != _CREATE_STUDY:
-            self._write({"op_code": _CREATE_STUDY, "worker_id": _BY, "study_name": NAME, "directions": [2, 1]})
+            name, directions = _STUDY
+            self._write({"op_code": _CREATE_STUDY, "worker_id": _BY, "study_name": name, "directions": directions})
         if record.get("trial_id") == len(self.replayed._trials):
             if self.missing <= 0:
                 self.early[number] = line
@@ -105,6 +107,8 @@ class _Sorting:
 
     def _applies(self, record: dict[str, Any]) -> bool:
         """Apply a record, unless Optuna or the search could not have written it."""
+        if record["op_code"] == _CREATE_STUDY and (record.get("study_name"), record.get("directions")) != _STUDY:
+            return False
         trial_id, trials = record.get("trial_id"), self.replayed._trials
         before: FrozenTrial | None = trials.get(trial_id) if type(trial_id) is int else None
         if "trial_id" in record and before is None:

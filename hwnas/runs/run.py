@@ -117,6 +117,11 @@ class Run:
             RunIdentity(version=RunIdentity.VERSION, study=study).write(path)
         return RunIdentity.read(path, again=f"hwnas search --out {self.folder}")
 
+    @property
+    def identity(self) -> RunIdentity:
+        """What tells the run from others; of older runs, which have none, the study has the folder's name."""
+        return self._identify(self.name)
+
     def deciding(self) -> AbstractContextManager[None]:
         """Let one worker at a time decide what is done next."""
         return locked(self.folder / ".deciding.lock")
@@ -132,7 +137,7 @@ class Run:
 
         Raises InputError for a storage that cannot be used, and for a study that a newer hwnas has written.
         """
-        study = self._identify(self.name).study  # older runs have no identity: their study has the folder's name
+        study = self.identity.study
         try:
             return self._read_trials(study)
         except DAMAGED as error:

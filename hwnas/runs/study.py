@@ -43,6 +43,8 @@ def open_study(folder: Path, *, storage: str | None, name: str) -> "tuple[optuna
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     journal = None if storage else Journal(folder / JOURNAL)
     place: Any = ListedStorage(journal) if journal else storage
+    if journal:
+        _check_alone(place, folder)
     try:
         study = optuna.create_study(
             storage=place,
@@ -54,18 +56,16 @@ def open_study(folder: Path, *, storage: str | None, name: str) -> "tuple[optuna
         if journal:
             raise
         raise InputError(f"--storage must be a URL that Optuna knows, such as sqlite:///x.db; {error}") from None
-    if journal:
-        _check_alone(place, folder)
     _check_format(study, folder)
     return study, journal.together if journal else nullcontext
 
 
 def _check_alone(storage: "ListedStorage", folder: Path) -> None:
-    """Raise InputError for a journal of another study than a search's."""
+    """Raise InputError for a journal that has another study than a search's, or records and no study."""
     studies = [
         (study.study_name, [direction.name for direction in study.directions]) for study in storage.get_all_studies()
     ]
-    if studies != [(NAME, ["MAXIMIZE", "MINIMIZE"])]:
+    if studies != [(NAME, ["MAXIMIZE", "MINIMIZE"])] and (studies or storage._replay_result.log_number_read):
         raise InputError(
             f"the journal of {folder} must have the study {NAME!r}, of accuracy and latency, alone; got {studies}. "
             "Search again, with another --out"

@@ -28,7 +28,19 @@ def save(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) ->
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     text = json.dumps({"version": _VERSION, **state}, allow_nan=False)
     metadata = {"state": text, "crc32": str(_checksum(plain, text))}
-    write_atomically(path, lambda temporary: save_file(plain, temporary, metadata=metadata))
+    write_tensors(path, plain, metadata=metadata)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], *, metadata: Mapping[str, str] | None = None) -> None:
+    """Write tensors atomically; raises OSError where the disk is full, as whoever writes other files."""
+
+    def write(temporary: Path) -> None:
+        try:
+            save_file(dict(tensors), temporary, metadata=dict(metadata) if metadata else None)
+        except SafetensorError as error:
+            raise OSError(str(error)) from None
+
+    write_atomically(path, write)
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

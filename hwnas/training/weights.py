@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import nn
 
 from hwnas.errors import InputError, TrainingError
-from hwnas.support import check_file, write_atomically
+from hwnas.support import check_file
+from hwnas.training.checkpoint import write_tensors
 from hwnas.training.module import Network
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def save_weights(network: Network, path: Path) -> None:
     """Write a network's parameters and BatchNorm statistics to a safetensors file, atomically."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    write_atomically(path, lambda temporary: save_file(tensors, temporary))
+    write_tensors(path, tensors)
 
 
 @torch.no_grad()

@@ -52,8 +52,8 @@ def _system_errors_in_words() -> Iterator[None]:
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         raise InputError(
-            f"files must be such that they can be read, and folders such that they can be written, with room; got: "
-            f"{where}{error.strerror or error}. Make room or give permission, and type the same command again"
+            f"the system refused a file: {where}{error.strerror or error}. Make room or give permission, and type the "
+            "same command again"
         ) from error
 
 

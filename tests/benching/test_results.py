@@ -67,7 +67,7 @@ def test_a_table_that_cannot_be_used_says_why(tmp_path: Path, text: str, message
 def test_what_is_no_gzip_file_or_absent_says_so(tmp_path: Path) -> None:
     for path in (tmp_path / "t.csv.gz", tmp_path / "absent.csv"):
         (tmp_path / "t.csv.gz").write_text(TABLE)
-        with pytest.raises(InputError, match="must be a CSV file|a table must exist"):
+        with pytest.raises(InputError, match=r"must be a CSV file|a table must exist"):
             Results.read(path, choices=["op"], accuracy=["seen"], latency="ms")
 
 
