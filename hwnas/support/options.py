@@ -135,9 +135,9 @@ def _kind_of(path: str) -> str:
     """Return what there is at a path; raises ValueError for one that there cannot be."""
     try:
         mode = Path(path).stat().st_mode if path else 0
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return "nothing"
-    except OSError as error:  # a name that is too long, a path through a file
+    except OSError as error:  # a name that is too long
         raise ValueError(f"must be a path that can be; {error.strerror}") from None
     return "folder" if stat.S_ISDIR(mode) else "file" if stat.S_ISREG(mode) else "neither"
 
