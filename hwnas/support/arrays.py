@@ -42,7 +42,7 @@ def array_names(path: Path, *, what: str) -> list[str]:
         with zipfile.ZipFile(path) as archive:
             return [name.removesuffix(".npy") for name in archive.namelist()]
     except _BROKEN as error:
-        raise InputError(f"{what} must be a NumPy archive (.npz); {path} is not: {_words(error)}") from None
+        raise InputError(f"{path} must be a NumPy archive (.npz); it is not: {error}") from None
 
 
 def read_array(path: Path, name: str, *, most_bytes: int | None = None) -> "NDArray[Any]":
@@ -52,13 +52,15 @@ def read_array(path: Path, name: str, *, most_bytes: int | None = None) -> "NDAr
     """
     try:
         with zipfile.ZipFile(path) as archive:
+            if f"{name}.npy" not in archive.namelist():
+                raise ValueError("it is a file of another kind" if name in archive.namelist() else "it is not there")
             member = archive.getinfo(f"{name}.npy")
             if most_bytes is not None and member.file_size > most_bytes:
                 raise ValueError(f"it has {member.file_size:,} bytes, and may have {most_bytes:,}")
             with archive.open(member) as file:
                 return _read(file, member.file_size)
     except _BROKEN as error:
-        raise ValueError(_words(error)) from None
+        raise ValueError(str(error) or type(error).__name__) from None
 
 
 def _read(file: IO[bytes], size: int) -> "NDArray[Any]":
@@ -78,9 +80,3 @@ def _read(file: IO[bytes], size: int) -> "NDArray[Any]":
     if len(content) != held:
         raise ValueError(f"it must have {held:,} bytes; it ends after {len(content):,}")
     return np.frombuffer(content, dtype=dtype).reshape(shape, order="F" if by_column else "C")
-
-
-def _words(error: Exception) -> str:
-    if isinstance(error, KeyError):
-        return f"there is no {error.args[0] if error.args else 'such array'}"
-    return str(error) or type(error).__name__

@@ -141,7 +141,7 @@ def test_data_of_another_persons_archive_are_refused_in_words(tmp_path: Path) ->
     from hwnas import datasets
 
     path = written(tmp_path / "a.npz", b"PK\x03\x04 and no more")
-    with pytest.raises(DataError, match=r"npz:PATH must be a NumPy archive .*; write it by"):
+    with pytest.raises(DataError, match=r"a\.npz must be a NumPy archive .*; write it by"):
         datasets.load(f"npz:{path}")
 
 
