@@ -176,8 +176,9 @@ def main() -> None:
     kinds = given.kind or list(inputs.KINDS)
     if given.show:
         return _show(kinds[0], given.first, given.seed)
-    for kind, outcome in run(kinds, cases=given.cases, seed=given.seed, first=given.first).items():
-        print(f"{kind}: {outcome.words}")
+    for kind in kinds:
+        outcome = run([kind], cases=given.cases, seed=given.seed, first=given.first)[kind]
+        print(f"{kind}: {outcome.words}", flush=True)
     return None
 
 
