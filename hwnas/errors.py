@@ -16,6 +16,21 @@ A message says the rule, what was got, and the next command to type.
 import unicodedata
 from collections.abc import Iterable, Sequence
 
+_QUOTED = 100  # characters of a value in an error
+
+
+def short(value: object) -> str:
+    """Return a value as Python writes it, cut where it is long."""
+    try:
+        return cut(repr(value))
+    except (RecursionError, ValueError):  # ValueError: a number of more digits than Python writes
+        return f"a {type(value).__name__}"
+
+
+def cut(words: str) -> str:
+    """Return words, cut where they are long."""
+    return words if len(words) <= _QUOTED else f"{words[:_QUOTED]}..."
+
 
 def printable(text: str) -> str:
     """Return text that others wrote as it may be printed: what steers a terminal, or hides text, is U+FFFD."""
@@ -40,7 +55,7 @@ class UnknownNameError(InputError):
 
     def __init__(self, noun: str, name: str, known: Iterable[str], *, hint: str = "") -> None:
         listed = ", ".join(sorted(known)) or "none"
-        super().__init__(f"unknown {noun} {name!r}; known: {listed}{'. ' + hint if hint else ''}")
+        super().__init__(f"unknown {noun} {cut(name)!r}; known: {listed}{'. ' + hint if hint else ''}")
 
 
 class DataError(InputError):

@@ -5,12 +5,12 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from hwnas.artefacts.comparison import Comparison
 from hwnas.device import DeviceName
 from hwnas.formats import Form, Input, MetadataReader
-from hwnas.runs import DataRecord, NetworkField, TrainingField
+from hwnas.runs import DataRecord, NetworkField, Share, TrainingField, WinnerRecord, check_figures
 from hwnas.support import FileRecord, Record
 
 
@@ -151,7 +151,7 @@ class Accuracies(Record):
     `balanced` is the mean of the classes' on the test set; an older hwnas took none.
     """
 
-    test: float | None
+    test: Share | None
     search: float | None
     balanced: float | None = None
 
@@ -207,6 +207,7 @@ class Card(FileRecord):
     batch: int | None = None
     metadata: MetadataReader = "tflite"
     check: CheckEntry | None = None
+    study: str | None = None  # the run's, which no other run has; an older hwnas states none
     texts: dict[FileName, str] = Field(default_factory=dict)  # SHA-256 of README.md and run.py; an older one: none
     sha256: str | None = None  # of the card without this; None of an older one
 
@@ -214,6 +215,13 @@ class Card(FileRecord):
         """Return this card with the SHA-256 of its folder's texts, and its own over all the rest of it."""
         stated = self.model_copy(update={"texts": dict(texts), "sha256": None})
         return stated.model_copy(update={"sha256": hash_of_card(stated.to_json())})
+
+    @model_validator(mode="after")
+    def _is_of_its_network(self) -> Self:
+        check_figures(self.architecture, self.data, mult_adds=self.mult_adds, parameters=self.parameters)
+        if self.peak_activation_bytes != self.architecture.graph.peak_activation_bytes:
+            raise ValueError(f"peak_activation_bytes {self.peak_activation_bytes} are not its network's")
+        return self
 
     @property
     def form(self) -> Form:
@@ -235,6 +243,19 @@ class Card(FileRecord):
     def own_file(self) -> FileEntry | None:
         """The file of the run's own setting, whose latency counts, if there is one."""
         return self.file_in(self.setting)
+
+    def differs_from(self, record: WinnerRecord) -> str:
+        """Return the first field that says another thing than a winner's record; nothing where none does."""
+        stated = {
+            "architecture": (self.architecture, record.architecture),
+            "data": (self.data, record.data),
+            "training": (self.training, record.training),
+            "test accuracy": (self.accuracy.test, record.test_accuracy),
+            "search accuracy": (self.accuracy.search, record.search_accuracy),
+            "predicted_ms": (self.predicted_ms, record.predicted_ms),
+            "predicted_error": (self.predicted_error, record.predicted_error),
+        }
+        return next((name for name, (mine, theirs) in stated.items() if mine != theirs), "")
 
     def file_in(self, setting: str) -> FileEntry | None:
         """Return the first file that was timed in a setting, if there is one."""

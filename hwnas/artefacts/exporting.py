@@ -10,7 +10,7 @@ from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hwnas.artefacts.files import CARD, CHECK, FILES, README, SCRIPT, put_in_place, sha256, whole_card, writing
+from hwnas.artefacts.files import CARD, CHECK, FILES, README, SCRIPT, again, put_in_place, sha256, whole_card, writing
 from hwnas.errors import ExportError, InputError
 from hwnas.formats import MEDIAPIPE, Form
 from hwnas.support import say
@@ -55,12 +55,28 @@ def export_winner(run: "Run", folder: "WinnerFolder", target: Path, device: "Dev
     from hwnas.artefacts.source import Purpose, hash_weights, load_winner, read_record
 
     record, weights_sha256 = read_record(folder), hash_weights(folder)
+    _refuse_other_run(target, run)
     card = wanted.there(target)
-    if card and card.weights_sha256 == weights_sha256:
+    if card and card.weights_sha256 == weights_sha256 and not card.differs_from(record):
         say(f"trial {record.trial} is exported already, in {target}")
         return Exported(str(target), card)
     load = partial(load_winner, run, folder, record, weights_sha256)
     return _write(Purpose.of(run), load, target, device, wanted)
+
+
+def _refuse_other_run(target: Path, run: "Run") -> None:
+    """Raise InputError where the target is the artefact of another run, whose folder has the same name."""
+    from hwnas.artefacts.card import Card
+
+    try:
+        study = Card.read(target / CARD, again=again(target)).study
+    except InputError:  # there is none, or it is broken: it is written anew
+        return
+    if study not in (None, run.identity.study):
+        raise InputError(
+            f"{target} has an artefact of another run that is named {run.name}, and would be lost. Move it away, or "
+            "choose another folder with --out"
+        )
 
 
 def export_published(published: "Published", out: Path, wanted: Wanted) -> Exported:
@@ -185,6 +201,7 @@ def _card(
         batch=form.batch,
         metadata=form.metadata,
         check=check,
+        study=purpose.study,
     )
 
 

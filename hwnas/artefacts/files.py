@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from hwnas.errors import ExportError, InputError
 from hwnas.formats import AS_USUAL, Form, Reading
-from hwnas.support import commands, read_json, say
+from hwnas.support import MIB, commands, read_array, read_json, say
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,6 +32,7 @@ FILES = {  # runtime and precision
     "model.int8.onnx": ("onnx", "int8"),
 }
 BY_DEFAULT = ("model.tflite", "model.onnx", "model.int8.tflite")
+_MOST_BYTES = 256 * MIB  # of an array of check.npz, unpacked
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,23 @@ class Check:
     def images(self, card: "Card") -> "NDArray[Any]":
         """Return the images as the files of a card read them, [n, c, h, w]."""
         return Reading(card.input, card.data.mean, card.data.std).read(self.pixels)
+
+    def check_fits(self, card: "Card") -> None:
+        """Raise ValueError where these are not images, logits and labels of a card's network."""
+        data, count = card.data, len(self.labels) if self.labels.ndim else 0
+        shapes = {
+            "pixels": (count, data.channels, data.resolution, data.resolution),
+            "logits": (count, len(data.classes)),
+            "labels": (count,),
+        }
+        for (name, shape), kind in zip(shapes.items(), ("u", "f", "iu"), strict=True):
+            array = getattr(self, name)
+            if array.shape != shape or array.dtype.kind not in kind or not count:
+                raise ValueError(f"{name} of {array.dtype} {list(array.shape)}, where the card's are {list(shape)}")
+        if card.check and card.check.images != count:
+            raise ValueError(f"{count} images, where the card says {card.check.images}")
+        if self.pixels.dtype.itemsize != 1 or self.labels.min() < 0 or self.labels.max() >= len(data.classes):
+            raise ValueError(f"labels that are none of {len(data.classes)} classes, or pixels that are no bytes")
 
     def write(self, path: Path) -> "CheckEntry":
         """Write the file, and return what a card says of it."""
@@ -61,10 +79,6 @@ def read_check(folder: Path, card: "Card") -> Check:
 
     Raises InputError for a folder of an older hwnas and for missing files, ExportError for files that were changed.
     """
-    import zipfile
-
-    import numpy as np
-
     if not _has_hashes(card):
         raise InputError(
             f"{folder} must have {CHECK} and the SHA-256 of each file in {CARD}; an older hwnas exported it without. "
@@ -83,13 +97,27 @@ def read_check(folder: Path, card: "Card") -> Check:
             f"a file must have the SHA-256 that {folder / CARD} states; {', '.join(changed)} was changed since it was "
             f"exported. Copy it again, or write it again: {again(folder, card)}"
         )
+    _refuse_other_tensors(folder, card)
     try:
-        with (folder / CHECK).open("rb") as file, np.load(file) as arrays:
-            return Check(arrays["pixels"], arrays["logits"], arrays["labels"])
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        arrays = {name: read_array(folder / CHECK, name, most_bytes=_MOST_BYTES) for name in Check.__slots__}
+        check = Check(**arrays)
+        check.check_fits(card)
+    except ValueError as error:
         raise InputError(
             f"{folder / CHECK} must hold pixels, logits and labels; got: {error}. Write it again: {again(folder, card)}"
         ) from None
+    return check
+
+
+def _refuse_other_tensors(folder: Path, card: "Card") -> None:
+    """Raise ExportError where a model file has other inputs and outputs, or another size, than the card states."""
+    for name, entry in card.files.items():
+        path = folder / name
+        if entry.bytes != path.stat().st_size or entry.tensors not in (None, tensors(path, entry.runtime)):
+            raise ExportError(
+                f"{folder / CARD} must state the size of {name}, and the shapes, types and scales of its input and "
+                f"output; it states others. Copy it again, or write it again: {again(folder, card)}"
+            )
 
 
 def again(folder: Path, card: "Card | None" = None) -> commands.Command:

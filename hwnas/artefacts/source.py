@@ -33,6 +33,7 @@ class Purpose:
     threads: int
     cap_ms: float = inf
     predicted: bool = False
+    study: str | None = None  # the run's, which no other run has
 
     @classmethod
     def of(cls, run: "Run") -> Self:
@@ -45,6 +46,7 @@ class Purpose:
             settings.threads,
             settings.max_latency_ms,
             settings.predicted,
+            run.identity.study,
         )
 
 

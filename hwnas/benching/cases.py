@@ -11,19 +11,25 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from io import StringIO
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hwnas.benching.table_search import TableRun, search_table
-from hwnas.errors import HwnasError, InputError
-from hwnas.support import bar, read_json, write_bytes, write_json, write_text
+from hwnas.errors import HwnasError, InputError, short
+from hwnas.support import MIB, bar, read_json, write_bytes, write_json, write_text
 
 if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
     from hwnas.benching.results import Curves, Results, ResultsCandidates
 
 _STEPS = (10, 20, 50, 100, 200, 500, 1000, 2000, 5000)  # the numbers of evaluations that are written out
+_MOST_BYTES = 256 * MIB  # of a run: a million evaluations have 20
+_ASKS = {"median", "p95", "max"}
+_AGAIN = "Delete it and type the same command again"
 _COLUMNS = "strategy,cap,seed,evaluations,proposals,row,best_seen,regret_seen,regret,hypervolume,ask_ms,ended"
 
 
@@ -133,10 +139,13 @@ def start(out: Path, settings: Settings) -> None:
     if not path.exists():
         write_json(path, wanted)
     kept = read_json(path, what="a comparison's settings")
+    if not isinstance(kept, dict):
+        raise InputError(f"{path} must be a comparison's settings; got {type(kept).__name__}. Take another --out")
     for name in wanted.keys() - {"table"}:  # which may have moved
         if kept.get(name) != wanted[name]:
             raise InputError(
-                f"the runs of a folder must be alike; {out} has {name} {kept.get(name)!r}, wanted is {wanted[name]!r}. "
+                f"the runs of a folder must be alike; {out} has {name} {short(kept.get(name))}, wanted is "
+                f"{wanted[name]!r}. "
                 "Take another --out"
             )
 
@@ -190,10 +199,30 @@ def _do(out: Path, settings: Settings, case: Case) -> None:
     write_json(case.path(out), {"version": 1, **asdict(run)}, indent=None)
 
 
-def read_run(path: Path) -> TableRun:
-    """Read a run that is done; raises InputError where it is not there."""
-    kept = read_json(path, what="a run")
-    return TableRun(tuple(kept["rows"]), tuple(kept["proposals"]), kept["ended"], kept["ask_ms"])
+def read_run(path: Path, *, rows: int, evaluations: int) -> TableRun:
+    """Read a run of a table of so many `rows` that is done; raises InputError where it is not there, or is none."""
+    from pydantic import ValidationError
+
+    kept = read_json(path, what="a run", most_bytes=_MOST_BYTES)
+    try:
+        run = _reader().validate_python(kept)
+    except ValidationError as error:
+        first = error.errors()[0]
+        why = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise InputError(f"{path} is not a run as `hwnas bench` writes it: {why}. {_AGAIN}") from None
+    steps = (0, *run.proposals)
+    in_order = all(before < after for before, after in pairwise(steps))
+    distinct = len(set(run.rows)) == len(run.rows) == len(run.proposals) <= evaluations
+    if not in_order or not distinct or max(run.rows, default=0) >= rows or set(run.ask_ms) != _ASKS:
+        raise InputError(f"{path} is not a run of {evaluations} evaluations in a table of {rows} rows. {_AGAIN}")
+    return run
+
+
+@cache
+def _reader() -> "TypeAdapter[TableRun]":
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(TableRun)
 
 
 def facts_of(candidates: "ResultsCandidates") -> Cap:

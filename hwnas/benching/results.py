@@ -5,6 +5,7 @@ A row of a CSV file is a network: its choices, the accuracy that a search sees, 
 
 import csv
 import gzip
+import zlib
 from bisect import bisect_right
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import numpy as np
 
 from hwnas.errors import BudgetError, InputError
 from hwnas.searching.strategies import Parameters
+from hwnas.support import check_file
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -96,9 +98,11 @@ class Results:
 def _read(path: Path, wanted: Sequence[str]) -> list[Mapping[str, str]]:
     """Return the lines of a CSV file; raises InputError where it is none or lacks a wanted column."""
     try:
-        with gzip.open(path, "rt", newline="") if path.suffix == ".gz" else path.open(newline="") as file:
+        check_file(path, what="a table")
+        opened = gzip.open if path.suffix == ".gz" else Path.open
+        with opened(path, "rt", encoding="utf-8-sig", newline="") as file:  # editors put a byte order mark first
             lines: list[Mapping[str, str]] = list(csv.DictReader(file))
-    except (OSError, EOFError, ValueError, csv.Error) as error:  # ValueError: what is no text
+    except (OSError, EOFError, ValueError, csv.Error, zlib.error) as error:  # ValueError: what is no text
         raise InputError(f"a table must be a CSV file, or one packed by gzip; {path}: {error}") from None
     if not lines:
         raise InputError(f"a table must have a header and rows; {path} has none")

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pydantic import NonNegativeFloat, NonNegativeInt
+
 from hwnas.searching.strategies import Context, ExhaustedError, make_sampler
 
 if TYPE_CHECKING:
@@ -21,10 +23,10 @@ _MOST_PROPOSALS = 1000  # in a row without one that is new and under the cap: th
 class TableRun:
     """A run: the rows that it evaluated, after how many proposals each, why it ended, its asks in milliseconds."""
 
-    rows: tuple[int, ...]
-    proposals: tuple[int, ...]
+    rows: tuple[NonNegativeInt, ...]
+    proposals: tuple[NonNegativeInt, ...]
     ended: str  # why, where it was before the wanted number of evaluations
-    ask_ms: dict[str, float]  # median, p95, max; of an evaluation, with the proposals before it that were rejected
+    ask_ms: dict[str, NonNegativeFloat]  # median, p95, max; of an evaluation, with rejected proposals before it
 
 
 def search_table(strategy: str, candidates: "ResultsCandidates", *, evaluations: int, seed: int) -> TableRun:

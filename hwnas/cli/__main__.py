@@ -1,5 +1,5 @@
 """`python -m hwnas.cli` is the command line."""
 
-from hwnas.cli.main import main
+from hwnas.cli import main
 
 main()

@@ -5,6 +5,8 @@ $HWNAS_DATA, else ~/.cache/hwnas/data), Debian's package dataset-fashion-mnist, 
 """
 
 import gzip
+import math
+import struct
 import zlib
 from functools import partial
 from http.client import HTTPException
@@ -18,8 +20,10 @@ from torchvision.datasets import FashionMNIST
 from hwnas.datasets import Dataset
 from hwnas.datasets._shared import Labelled, cache_folder, given_path, memory_dataset, named
 from hwnas.errors import DataError
+from hwnas.support import MIB, check_file
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
+_MOST_BYTES = 128 * MIB  # the largest of the files has 45
 _FILES = [f"{part}-{what}-ubyte" for part in ("train", "t10k") for what in ("images-idx3", "labels-idx1")]
 _REMEDY = (
     "fetch the file anew, or remove its folder so that hwnas looks elsewhere (apt-get install dataset-fashion-mnist)"
@@ -112,14 +116,18 @@ def _read(folder: Path, part: str) -> Labelled:
 def _read_idx(path: Path, *, dimensions: int) -> Tensor:
     """Read an IDX file of bytes (http://yann.lecun.com/exdb/mnist, "file formats"): uint8 [...]."""
     try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError, zlib.error) as error:
+        check_file(path, what="an IDX file")
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            content = file.read(_MOST_BYTES + 1)
+    except (OSError, EOFError, zlib.error, struct.error) as error:
         raise DataError(f"{path} must be readable; it is not: {error}; {_REMEDY}") from error
+    if len(content) > _MOST_BYTES:
+        raise DataError(f"{path} must have at most {_MOST_BYTES // MIB} MiB, unpacked; it has more; {_REMEDY}")
     start = 4 + 4 * dimensions
     if content[:4] != bytes([0, 0, 8, dimensions]) or len(content) < start:
         raise DataError(f"{path} must be an IDX file of bytes in {dimensions} dimensions; it is not; {_REMEDY}")
     shape = [int(size) for size in np.frombuffer(content, ">u4", count=dimensions, offset=4)]
     values = np.frombuffer(content, np.uint8, offset=start)
-    if len(values) != np.prod(shape):
+    if len(values) != math.prod(shape):
         raise DataError(f"{path} must hold {shape} bytes; it holds {len(values)}; {_REMEDY}")
     return torch.from_numpy(values.reshape(shape).copy())

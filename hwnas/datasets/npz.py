@@ -7,7 +7,6 @@ The archive holds x_train, x_test (uint8 [n, height, width] or [n, height, width
 import hashlib
 import unicodedata
 import zipfile
-import zlib
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +16,8 @@ from torch import Tensor
 
 from hwnas.datasets import Dataset
 from hwnas.datasets._shared import Labelled, given_path, memory_dataset, named
-from hwnas.errors import DataError
+from hwnas.errors import DataError, InputError
+from hwnas.support import array_names, read_array
 
 _ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 _SAVE = "numpy.savez(PATH, x_train=..., y_train=..., x_test=..., y_test=...)"
@@ -50,10 +50,9 @@ def load(argument: str, *, seed: int, resolution: int | None, validation: float)
 def _names(path: Path) -> list[str]:
     """Return the names of the arrays; none is read."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            return [name.removesuffix(".npy") for name in archive.namelist()]
-    except (OSError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} must be a NumPy archive (.npz); it is not: {error}; write it by {_SAVE}") from error
+        return array_names(path, what="npz:PATH")
+    except InputError as error:
+        raise DataError(f"{error}; write it by {_SAVE}") from None
 
 
 def _test_hash(path: Path) -> str:
@@ -67,13 +66,9 @@ def _test_hash(path: Path) -> str:
 def _array(path: Path, name: str) -> np.ndarray:
     """Read one array; pickled objects are refused."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            array = archive[name]
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{name} of {path} must be a plain array; it cannot be read: {error}; write it anew") from error
-    if not isinstance(array, np.ndarray):  # numpy gives the bytes of a file that is none of its own
-        raise DataError(f"{name} of {path} must be a plain array; it is a file of another kind; write it by {_SAVE}")
-    return array
+        return read_array(path, name)
+    except ValueError as error:
+        raise DataError(f"{name} of {path} must be a plain array; it cannot be read: {error}; write it anew") from None
 
 
 def _read(path: Path, part: str) -> Labelled:

@@ -5,8 +5,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from hwnas.errors import DeviceError, printable
-from hwnas.latency.reasons import reasons, short
+from hwnas.errors import DeviceError, printable, short
+from hwnas.latency.reasons import reasons
 
 _COMPARABLE = ("cpu", "cores", "arch", "runtime", "runtime_version", "threads")
 _Number = Annotated[int | float, Field(ge=-1e18, le=1e18)]  # it is written as it was read

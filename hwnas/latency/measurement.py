@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from hwnas.errors import InputError, TableError
-from hwnas.latency.reasons import reasons, short
+from hwnas.errors import InputError, TableError, short
+from hwnas.latency.reasons import reasons
 from hwnas.network import Architecture, UnreadableArchitecture
 from hwnas.support.commands import Command
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hwnas.errors import TableError
+from hwnas.errors import TableError, short
 from hwnas.support import commands
 
 if TYPE_CHECKING:
@@ -38,14 +38,16 @@ class MergedTable:
 def merge_files(first: Path, second: Path, out: Path) -> MergedTable:
     """Write a table of what two files have; raises TableError, naming the fields, where they do not go together."""
     from hwnas.latency.table import LatencyTable
+    from hwnas.latency.where import table_lock
 
-    merged = LatencyTable.read(first)
-    entries, networks = len(merged.entries), len(merged.networks)
-    other = LatencyTable.read(second)
-    check_comparable(merged, other)
-    merge_into(merged, other)
-    merged.path = out
-    merged.save()
+    with table_lock(out):  # it may be one of the two, and be filled by `hwnas profile`
+        merged = LatencyTable.read(first)
+        entries, networks = len(merged.entries), len(merged.networks)
+        other = LatencyTable.read(second)
+        check_comparable(merged, other)
+        merge_into(merged, other)
+        merged.path = out
+        merged.save()
     return MergedTable(
         table=str(out),
         entries=len(merged.entries),
@@ -59,7 +61,7 @@ def merge_files(first: Path, second: Path, out: Path) -> MergedTable:
 def check_comparable(a: "LatencyTable", b: "LatencyTable") -> None:
     """Raise TableError, naming the fields and both values, for tables whose figures cannot be put together."""
     if differences := differences_of(a, b):
-        listed = "; ".join(f"{d.field} is {d.a!r} in {a.path} and {d.b!r} in {b.path}" for d in differences)
+        listed = "; ".join(f"{d.field} is {short(d.a)} in {a.path} and {short(d.b)} in {b.path}" for d in differences)
         raise TableError(
             f"tables must agree in device, setting and conditions to be merged: {listed}. "
             f"To see them side by side: {commands.tables_diff(a.path, b.path)}"

@@ -88,7 +88,14 @@ class Task:
 
 
 def profile_setting(device: "Device", setting: "Setting", task: Task, fresh: bool, unstable: bool) -> Profiled:
-    """Measure a device in one setting: fill its latency table."""
+    """Measure a device in one setting: fill its latency table, when no other process does."""
+    from hwnas.latency.where import own_path, table_lock
+
+    with table_lock(own_path(device, setting)):  # another profile's entries would be lost
+        return _profile(device, setting, task, fresh, unstable)
+
+
+def _profile(device: "Device", setting: "Setting", task: Task, fresh: bool, unstable: bool) -> Profiled:
     from hwnas.latency.costs import CostModel
     from hwnas.latency.steadiness import judge
     from hwnas.latency.validation import validate

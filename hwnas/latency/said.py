@@ -10,10 +10,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidato
 from pydantic_core import from_json
 
 from hwnas.device import runner
-from hwnas.errors import DeviceError, printable
+from hwnas.errors import DeviceError, printable, short
 from hwnas.latency.conditions import Conditions
 from hwnas.latency.measurement import Bytes, Flag
-from hwnas.latency.reasons import short
 
 _KINDS = {"conditions", "name", "error", "waiting", "end"}  # one of these fields is in each line
 _QUOTED = 200  # characters of a line in an error

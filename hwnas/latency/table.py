@@ -10,14 +10,15 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from hwnas.device import Setting
-from hwnas.errors import TableError
+from hwnas.errors import InputError, TableError, short
 from hwnas.latency.conditions import Conditions
 from hwnas.latency.measurement import Measurement, OtherCosts, Quantity, Time, TimedNetwork, lower_quartile
 from hwnas.latency.reasons import reasons
 from hwnas.network import Architecture
-from hwnas.support import commands, write_text
+from hwnas.support import MIB, check_nesting, commands, fields_once, read_bytes, write_text
 
 _VERSION = 1
+_MOST_BYTES = 256 * MIB  # a million entries
 _UNIT: Literal["ms"] = "ms"
 _FIELDS_OF = {"setting": "a setting's fields", "conditions": "the conditions of a device"}
 _NO_OTHER = OtherCosts()
@@ -235,12 +236,11 @@ def _content(path: Path) -> tuple[dict[str, Any], list[str]]:
         return float(name)
 
     try:
-        text = path.read_text(encoding="utf-8")
-        content = json.loads(text, parse_constant=constant, object_pairs_hook=_without_repetition)
-    except OSError as error:
-        raise TableError(
-            f"{path} must be a latency table; it cannot be read: {error.strerror}. {_again(path)}"
-        ) from None
+        text = read_bytes(path, what="a latency table", most_bytes=_MOST_BYTES).decode("utf-8-sig")
+        content = json.loads(text, parse_constant=constant, object_pairs_hook=fields_once)
+        check_nesting(content)
+    except InputError as error:
+        raise TableError(f"{error}. {_again(path)}") from None
     except (ValueError, RecursionError) as error:  # ValueError: what the decoder and the parser raise
         raise TableError(f"{path} must be a latency table in JSON; it is not ({error}). {_again(path)}") from None
     version = content.get("version") if isinstance(content, dict) else type(content).__name__
@@ -250,7 +250,7 @@ def _content(path: Path) -> tuple[dict[str, Any], list[str]]:
             f"Install the newer hwnas, or measure with this one. {_again(path)}"
         )
     if type(version) is not int or version != _VERSION:
-        raise TableError(f"{path} must be a latency table of version {_VERSION}; got {version!r}. {_again(path)}")
+        raise TableError(f"{path} must be a latency table of version {_VERSION}; got {short(version)}. {_again(path)}")
     return content, constants
 
 
@@ -280,15 +280,6 @@ def _broken_part(error: ValidationError, content: dict[str, Any], path: Path) ->
         case (name, *_):
             return f"{name!r} is missing or of a wrong type. {_again(path)}"
     return f"{reasons(error)}. {_again(path)}"
-
-
-def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return an object's fields; raises ValueError for two of one name, of which JSON would drop one."""
-    fields = dict(pairs)
-    if len(fields) < len(pairs):
-        repeated = next(name for at, (name, _) in enumerate(pairs) if name in dict(pairs[:at]))
-        raise ValueError(f"{repeated!r} is there twice")
-    return fields
 
 
 def _again(path: Path) -> str:

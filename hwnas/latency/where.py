@@ -1,13 +1,14 @@
 """Where latency tables are, by device and setting, and whether one was measured under the conditions at hand."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from hwnas.device import Device, Setting, folders
 from hwnas.errors import InputError, TableError, UnknownNameError
 from hwnas.latency.measurement import Measurement
 from hwnas.latency.table import LatencyTable
-from hwnas.support import commands, root
+from hwnas.support import commands, locked, root, say
 
 
 def own_path(device: Device, setting: Setting) -> Path:
@@ -15,13 +16,22 @@ def own_path(device: Device, setting: Setting) -> Path:
     return root() / "latency_tables" / device.name / f"{setting.name}.json"
 
 
+@contextmanager
+def table_lock(path: Path) -> Iterator[None]:
+    """Wait until no other process fills or merges into the table of this path, and keep others out."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = path.with_name(f".{path.stem}.lock")
+    with locked(lock, on_wait=lambda: say(f"another hwnas writes {path}: waiting for it")):
+        yield
+
+
 def open_table(device: Device, setting: Setting, *, command: Callable[[], commands.Command]) -> LatencyTable:
     """Read the table of a device's setting, the user's own before one that hwnas ships.
 
     Raises TableError, with the command that makes one, where there is none: only then it is asked for.
     """
-    if path := _path(device, setting):
-        return LatencyTable.read(path)
+    if table := find_table(device, setting):
+        return table
     raise TableError(
         f"device {device.name} must be profiled in setting {setting.name} first; there is no "
         f"latency_tables/{device.name}/{setting.name}.json. Type: {command()}"
@@ -36,7 +46,15 @@ def _path(device: Device, setting: Setting) -> Path | None:
 def find_table(device: Device, setting: Setting) -> LatencyTable | None:
     """Read the table of a device's setting, as `open_table`, if there is one."""
     path = _path(device, setting)
-    return LatencyTable.read(path) if path else None
+    if path is None:
+        return None
+    table = LatencyTable.read(path)
+    if (table.device, table.setting.name) != (device.name, setting.name):
+        raise TableError(
+            f"{path} must be of the device and the setting that its path names; it says {table.device} in setting "
+            f"{table.setting.name}. Put the right file there, or measure anew: hwnas profile {device.name} --fresh"
+        )
+    return table
 
 
 def as_measured(device: Device, setting: Setting) -> Setting:

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, cast
 
-from hwnas.errors import InputError
+from hwnas.errors import InputError, short
 from hwnas.network.cell import Cell
-from hwnas.network.graph import Graph
+from hwnas.network.graph import Graph, check_size
 from hwnas.support import plugins
 
 
@@ -56,9 +56,13 @@ class Architecture(ABC):
         Raises InputError for anything else.
         """
         if not isinstance(value, Mapping):
-            raise InputError(f"an architecture must have a scale and a normal cell, or another kind; got {value!r}")
+            raise InputError(
+                f"an architecture must have a scale and a normal cell, or another kind; got {short(value)}"
+            )
         kind = value.get("kind", "cells")
-        read = plugins.load("kinds", str(kind)).read
+        if not isinstance(kind, str):
+            raise InputError(f"an architecture's kind must be a name; got {short(kind)}")
+        read = plugins.load("kinds", kind).read
         return cast(Architecture, read({name: field for name, field in value.items() if name != "kind"}))
 
 
@@ -100,4 +104,6 @@ class UnreadableArchitecture(Architecture):
 
 @lru_cache(maxsize=256)
 def _graph(architecture: Architecture) -> Graph:
-    return architecture.walk()
+    graph = architecture.walk()
+    check_size(graph)
+    return graph

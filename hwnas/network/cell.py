@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, assert_neve
 
 from pydantic import BeforeValidator
 
-from hwnas.errors import InputError
+from hwnas.errors import InputError, short
 from hwnas.network.reading import STRICT, read_as
 
 if TYPE_CHECKING:
@@ -65,15 +65,15 @@ class Cell:
         for index, block in enumerate(self.blocks):
             for _, source in (block.left, block.right):
                 if not 0 <= source < index + 2:
-                    raise InputError(f"block {index + 1} may read states 0 to {index + 1}; got {source}")
+                    raise InputError(f"block {index + 1} may read states 0 to {index + 1}; got {short(source)}")
         states = range(len(self.blocks) + 2)
         if isinstance(self.concat, str):
             if self.concat not in ("all", "loose"):
-                raise InputError(f'concat must be "all", "loose" or a list of states; got {self.concat!r}')
+                raise InputError(f'concat must be "all", "loose" or a list of states; got {short(self.concat)}')
         elif not isinstance(self.concat, tuple):
-            raise InputError(f'concat must be "all", "loose" or a list of states; got {self.concat!r}')
+            raise InputError(f'concat must be "all", "loose" or a list of states; got {short(self.concat)}')
         elif not self.concat or any(type(state) is not int or state not in states for state in self.concat):
-            raise InputError(f"concat must list states from 0 to {states[-1]}; got {list(self.concat)}")
+            raise InputError(f"concat must list states from 0 to {states[-1]}; got {short(list(self.concat))}")
 
     @property
     def output_states(self) -> tuple[int, ...]:

@@ -25,6 +25,8 @@ _WITHOUT_WEIGHTS: dict[Kind, int] = dict.fromkeys(  # a kind that is not here mu
     ),
     0,
 )
+_MOST_LAYERS = 10_000  # the deepest networks that were published have a third of that
+_MOST_NUMBERS = 2**29  # of all weights together, and of an activation: of fp32 that is 2 GiB, all that a file holds
 FUSED = ("relu", "relu6")  # the activations that runtimes make a part of the operator before them
 
 
@@ -118,6 +120,17 @@ class Graph:
     def peak_activation_bytes(self) -> int:
         """Most bytes of fp32 activations alive at once, for one image, in this order of execution."""
         return max(self.activation_bytes)
+
+
+def check_size(graph: Graph) -> None:
+    """Raise InputError for a network that is so large that no file could hold it."""
+    largest = max(prod(layer.shape) for layer in graph.layers)
+    for what, numbers in (("weights", graph.parameters), ("numbers in an activation", largest)):
+        if numbers > _MOST_NUMBERS:
+            raise InputError(
+                f"a network may have up to {_MOST_NUMBERS:,} {what}, as its files hold 2 GiB; got {numbers:,}. Take "
+                "fewer filters or cells, or a lower resolution"
+            )
 
 
 def key(layer: Layer, input_shapes: Iterable[Shape]) -> str:
@@ -234,6 +247,8 @@ class Builder:
         return self._layers[value].shape
 
     def _append(self, layer: Layer) -> int:
+        if len(self._layers) >= _MOST_LAYERS:
+            raise InputError(f"a network may have up to {_MOST_LAYERS:,} layers; got more. Take fewer cells or blocks")
         self._layers.append(layer)
         return len(self._layers) - 1
 

@@ -39,7 +39,10 @@ ZERO = "zero"
 _RELU = Step("relu")
 _POINTWISE = Step("conv")
 _BOTH = (True, True)
-_PATTERN = re.compile(r"(?P<family>[a-z_]+?)_(?P<h>\d+)x(?P<w>\d+)(?P<rest>(?:_\d+x\d+)?(?:_[a-z]+)*)")
+MOST_KERNEL = 99  # pixels
+_PATTERN = re.compile(
+    r"(?P<family>[a-z_]+?)_(?P<h>\d{1,2})x(?P<w>\d{1,2})(?P<rest>(?:_\d+x\d+)?(?:_[a-z]+)*)", re.ASCII
+)
 _EXAMPLES = (
     IDENTITY,
     ZERO,
@@ -65,7 +68,7 @@ def steps(operation: str) -> tuple[Step, ...]:
     match = _PATTERN.fullmatch(operation)
     known = _family(match["family"], (int(match["h"]), int(match["w"])), match["rest"]) if match else None
     if known is None:
-        raise UnknownNameError("operation", operation, _EXAMPLES, hint="K is an odd number")
+        raise UnknownNameError("operation", operation, _EXAMPLES, hint="K is an odd number below 100")
     return known
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from hwnas.errors import InputError
+from hwnas.errors import InputError, cut, short
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 STRICT: Any = {"strict": True, "extra": "forbid"}  # a record's `__pydantic_config__`
-_QUOTED = 60  # characters of a value in an error
 _MOST = 3  # faults that are told of many
 _WORDS = {
     "int_type": "must be a whole number",
@@ -37,6 +36,8 @@ def read_as(kind: Callable[..., _T], value: Any, *, rule: str) -> _T:
 
     try:
         record: _T = _reader(kind).validate_json(json.dumps(value, default=str), strict=True)
+    except RecursionError:
+        raise InputError(f"{rule}: it is nested too deep") from None
     except ValidationError as error:
         faults = {_place(fault): _in_words(fault) for fault in error.errors()}
         broken = [f"{place} {words}".strip() for place, words in faults.items()]
@@ -53,7 +54,7 @@ def _reader(kind: Any) -> "TypeAdapter[Any]":
 
 
 def _place(fault: "ErrorDetails") -> str:
-    return ".".join(str(part) for part in fault["loc"] if part not in _MEMBERS)
+    return cut(".".join(str(part) for part in fault["loc"] if part not in _MEMBERS))
 
 
 def _in_words(fault: "ErrorDetails") -> str:
@@ -63,5 +64,12 @@ def _in_words(fault: "ErrorDetails") -> str:
         words = "must be " + fault["ctx"]["expected"].replace("'", '"')
     if fault["type"] in ("missing", "unexpected_keyword_argument"):
         return words
-    got = repr(fault["input"])
-    return f"{words}; got {got if len(got) <= _QUOTED else f'{got[:_QUOTED]}...'}"
+    return f"{words}; got {short(fault['input'])}"
+
+
+def check_between(what: str, value: float, least: float, most: float) -> None:
+    """Raise InputError for a number, `what` it is, that is not from `least` to `most`."""
+    if value < least:
+        raise InputError(f"{what} must be at least {least}; got {value}")
+    if not value <= most:
+        raise InputError(f"{what} must be at most {most}; got {short(value)}")

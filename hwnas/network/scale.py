@@ -6,10 +6,18 @@ from math import inf
 from typing import ClassVar, Literal
 
 from hwnas.errors import InputError
-from hwnas.network.reading import STRICT
+from hwnas.network.reading import STRICT, check_between
 
 Skeleton = Literal["cifar", "imagenet"]
 Reductions = Literal["inline", "extra"]
+MOST_FILTERS = 2**16  # and channels, units
+MOST = {  # of each number that says how large a network is: what is larger is a mistake, and takes all memory
+    "cells": 1000,
+    "filters": MOST_FILTERS,
+    "resolution": 4096,
+    "classes": 2**20,
+    "input_channels": MOST_FILTERS,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +43,16 @@ class Scale:
     skip_reduction_input: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("cells", "filters", "resolution", "classes", "input_channels"):
-            if getattr(self, name) < 1:
-                raise InputError(f"scale: {name} must be at least 1; got {getattr(self, name)}")
+        for name, most in MOST.items():
+            check_between(f"scale: {name}", getattr(self, name), 1, most)
         if self.skeleton not in ("cifar", "imagenet"):
             raise InputError(f'scale: skeleton must be "cifar" or "imagenet"; got {self.skeleton!r}')
         if self.reductions not in (None, "inline", "extra"):
             raise InputError(f'scale: reductions must be "inline" or "extra"; got {self.reductions!r}')
         if self.stem_multiplier is not None and not 0 < self.stem_multiplier < inf:
             raise InputError(f"scale: stem_multiplier must be a number above 0; got {self.stem_multiplier}")
+        if self.stem_multiplier is not None:
+            check_between("scale: stem_multiplier", self.stem_multiplier, 0, MOST_FILTERS)
 
     def with_filters(self, filters: int) -> "Scale":
         """Return the same scale with other filters F."""

@@ -87,6 +87,11 @@ def _read_winner(
             "folder away"
         )
     candidate, operators = candidates[record.trial], None
+    if difference := record.differs_from(candidate):
+        raise InputError(
+            f"{folder.record} must say what the run's study says of trial {record.trial}; {difference}. Delete "
+            f"{folder.path} and type: {folder.again}"
+        )
     try:
         if model:
             model.require([record.architecture], command=run.settings.profile_command())
@@ -98,6 +103,12 @@ def _read_winner(
     again = commands.export(run.folder, trial=record.trial, out=export_folder)
     card, unreadable = read_card(card_folder / CARD, again=again)
     is_stale = card is not None and _is_stale(card, record, folder.weights)
+    if card and not is_stale and (name := card.differs_from(record)):
+        card = None
+        unreadable = (
+            f"{card_folder / CARD} must say what {folder.record} says; its {name} is another. Delete {card_folder} "
+            f"and type: hwnas export {run.folder} --trial {record.trial}"
+        )
     return WinnerOnPage(
         candidate=candidate,
         record=record,

@@ -30,6 +30,8 @@ from .trial import scale_of as scale_of
 from .trials import Trials as Trials
 from .winner import DataRecord as DataRecord
 from .winner import NetworkField as NetworkField
+from .winner import Share as Share
 from .winner import TrainingField as TrainingField
 from .winner import WinnerFolder as WinnerFolder
 from .winner import WinnerRecord as WinnerRecord
+from .winner import check_figures as check_figures

@@ -15,14 +15,15 @@ from typing import ClassVar
 
 from pydantic import ValidationError
 
-from hwnas.errors import InputError
+from hwnas.errors import HwnasError, InputError
 from hwnas.runs.front import front_of, winners_of
+from hwnas.runs.mending import DAMAGED, mend_journal
 from hwnas.runs.settings import SETTINGS_VERSION, SearchSettings, _first_error
 from hwnas.runs.storage import is_same_storage, shown_storage
-from hwnas.runs.study import Leases, open_study
+from hwnas.runs.study import JOURNAL, Leases, open_study
 from hwnas.runs.trial import Candidate
 from hwnas.runs.trials import Trials
-from hwnas.support import FileRecord, check_trusted, commands, locked, read_json, write_json
+from hwnas.support import FileRecord, check_trusted, commands, locked, read_json, say, write_json
 
 _SETTINGS, _IDENTITY = "settings.json", "run.json"
 # Of the storage it is compared what it stands for, of the fingerprint all but the test set.
@@ -146,6 +147,11 @@ class Run:
             RunIdentity(version=RunIdentity.VERSION, study=study).write(path)
         return RunIdentity.read(path, again=self.again)
 
+    @property
+    def identity(self) -> RunIdentity:
+        """What tells the run from others; of older runs, which have none, the study has the folder's name."""
+        return self._identify(self.name)
+
     def deciding(self) -> AbstractContextManager[None]:
         """Let one worker at a time decide what is done next."""
         return locked(self.folder / ".deciding.lock")
@@ -164,8 +170,28 @@ class Run:
         """
         if storage := self.settings.storage:
             trust_storage(storage, named_by=str(self.folder / _SETTINGS))
-        study = self._identify(self.name).study  # older runs have no identity: their study has the folder's name
+        study = self.identity.study
+        try:
+            return self._read_trials(study)
+        except DAMAGED as error:
+            if self.settings.storage or not self._mend():
+                raise _unreadable(self.folder, error) from None
+        return self._read_trials(study)
+
+    def _read_trials(self, study: str) -> Trials:
         return Trials(*open_study(self.folder, storage=self.settings.storage, name=study)).refresh()
+
+    def _mend(self) -> bool:
+        """Set the damaged lines of the journal aside, and say so; return whether there were any."""
+        mended = mend_journal(self.folder / JOURNAL)
+        if mended is None:
+            return False
+        numbers = ", ".join(map(str, mended.lines[:10]))
+        say(
+            f"{self.folder / JOURNAL} is damaged: {len(mended.lines)} of its lines ({numbers}"
+            f"{', ...' if len(mended.lines) > 10 else ''}) are set aside in {mended.kept_in}, the others are kept"
+        )
+        return True
 
     def candidates(self) -> list[Candidate]:
         """Return the trained trials, in their order."""
@@ -191,3 +217,13 @@ class Run:
     def winner_folder(self, trial: int) -> Path:
         """Return where a winner's weights and JSON are."""
         return self.folder / "winners" / f"{trial:04d}"
+
+
+def _unreadable(folder: Path, error: Exception) -> HwnasError:
+    """Return the error for a study that cannot be read: hwnas's own, or one for what Optuna raised."""
+    if isinstance(error, HwnasError):
+        return error
+    return InputError(
+        f"the study of {folder} must be as `hwnas search` writes it; got {type(error).__name__}: {error}. Search "
+        "again, with another --out"
+    )

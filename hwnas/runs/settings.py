@@ -9,7 +9,7 @@ from pydantic import Field, ValidationError
 
 from hwnas.datasets import Background, Fingerprint
 from hwnas.device import DeviceName
-from hwnas.errors import InputError
+from hwnas.errors import InputError, cut
 from hwnas.latency import Budget
 from hwnas.network import Scale, ladder
 from hwnas.runs.storage import check_storage
@@ -253,7 +253,7 @@ class SearchSettings(SearchRequest):
 
 def _first_error(error: ValidationError) -> str:
     first = error.errors()[0]
-    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return f"{cut('.'.join(map(str, first['loc'])))}: {cut(first['msg'])}"
 
 
 def make_settings(**values: Any) -> SearchSettings:

@@ -19,12 +19,13 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hwnas.errors import InputError
 from hwnas.runs.storage import opened_storage, without_password
-from hwnas.support import commands, write_bytes
+from hwnas.support import check_file, commands, say, write_bytes
 
 if TYPE_CHECKING:
     import optuna
 
-_NAME = "search"  # of the study in a journal: there is one in each
+JOURNAL = "journal.log"
+NAME = "search"  # of the study in a journal: there is one in each
 _FORMAT = 2  # of trials' records: from 2 on each measurement and each look is an attribute of its own
 _FORMAT_KEY = "hwnas:format"
 
@@ -41,21 +42,37 @@ def open_study(folder: Path, *, storage: str | None, name: str) -> "tuple[optuna
     from sqlalchemy.exc import SQLAlchemyError
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    journal = None if storage else Journal(folder / "journal.log")
+    journal = None if storage else Journal(folder / JOURNAL)
     url = opened_storage(storage) if storage else ""
     place: Any = ListedStorage(journal) if journal else url
+    if journal:
+        _check_alone(place, folder)
     try:
         study = optuna.create_study(
             storage=place,
-            study_name=_NAME if journal else name,
+            study_name=NAME if journal else name,
             directions=["maximize", "minimize"],
             load_if_exists=True,
         )
     except (ImportError, ValueError, OSError, SQLAlchemyError) as error:
+        if journal:
+            raise
         words = without_password(str(error), url)
         raise InputError(f"--storage must be a URL that Optuna knows, such as sqlite:///x.db; {words}") from None
     _check_format(study, folder)
     return study, journal.together if journal else nullcontext
+
+
+def _check_alone(storage: "ListedStorage", folder: Path) -> None:
+    """Raise InputError for a journal that has another study than a search's, or records and no study."""
+    studies = [
+        (study.study_name, [direction.name for direction in study.directions]) for study in storage.get_all_studies()
+    ]
+    if studies != [(NAME, ["MAXIMIZE", "MINIMIZE"])] and (studies or storage._replay_result.log_number_read):
+        raise InputError(
+            f"the journal of {folder} must have the study {NAME!r}, of accuracy and latency, alone; got {studies}. "
+            "Search again, with another --out"
+        )
 
 
 def _check_format(study: "optuna.Study", folder: Path) -> None:
@@ -77,8 +94,11 @@ class Journal(BaseJournalBackend):
         self._path, self._lock = path, JournalLock(path)
         self._read, self._offset = 0, 0  # how many records were read, and where the next one begins
         self._held: list[dict[str, Any]] | None = None  # what is to be written together
+        if path.exists():
+            check_file(path, what="a run's journal")
         with self._lock:  # a record that another process is writing is not a torn one
-            repair_journal(path)
+            if torn := repair_journal(path):
+                say(f"the end of {path} is no record: it is set aside in {torn}, what is before it is kept")
             path.touch()
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
@@ -172,8 +192,10 @@ def repair_journal(path: Path) -> Path | None:
     whole = content if content.endswith(b"\n") else content[: content.rfind(b"\n") + 1]
     if content != whole and _is_record(content[len(whole) :]):
         whole = content + b"\n"  # only the line's end was lost
-    while whole and not _is_record(whole[whole.rfind(b"\n", 0, -1) + 1 :]):  # a crash can also leave zeros
-        whole = whole[: whole.rfind(b"\n", 0, -1) + 1]
+    end = len(whole)
+    while end and not _is_record(whole[whole.rfind(b"\n", 0, end - 1) + 1 : end]):  # a crash can also leave zeros
+        end = whole.rfind(b"\n", 0, end - 1) + 1
+    whole = whole[:end]
     if whole == content:
         return None
     torn = None
@@ -187,7 +209,7 @@ def repair_journal(path: Path) -> Path | None:
 def _is_record(line: bytes) -> bool:
     try:
         return isinstance(json.loads(line), dict)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
 
 

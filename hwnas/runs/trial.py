@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from functools import cache
+from math import inf, isfinite
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, InstanceOf, TypeAdapter, ValidationError, with_config
@@ -167,7 +168,7 @@ class TrialRecord:
         attributes = trial.user_attrs
         try:
             noted = _reader().validate_python({name: attributes[name] for name in _NOTED & attributes.keys()})
-            return cls(
+            record = cls(
                 number=trial.number,
                 state=_STATES[trial.state.name],
                 choices=trial.params,
@@ -189,11 +190,30 @@ class TrialRecord:
                 parent_is_chosen="parent" in attributes,
                 training=noted.training,
             )
-        except (ValidationError, KeyError, TypeError, IndexError, TableError) as error:
+            record._check_whole()
+        except (ValidationError, KeyError, TypeError, IndexError, ValueError, RecursionError, TableError) as error:
             raise InputError(
                 f"{place} must be as `hwnas search` writes it; got: {_reason(error)}. "
                 f"Search in another folder: {commands.search()}"
             ) from None
+        return record
+
+    def _check_whole(self) -> None:
+        """Raise ValueError for a trial that lacks what it must have by then, or has figures that cannot be."""
+        if self.deployed is not None and self.measured_ms is not None:
+            self._check_latencies(self.deployed.predicted_ms, self.measured_ms)
+        if not (self.looks or self.state == "trained"):
+            return
+        if self.deployed is None or not isinstance(self.choices.get(TARGET), (int, float)):
+            raise ValueError("neither its network nor its target may be missing")
+        if self.state == "trained" and (self.values is None or not all(map(isfinite, self.values))):
+            raise ValueError("its accuracy and its latency must be finite numbers")
+        self._check_latencies(self.deployed.predicted_ms)
+
+    @staticmethod
+    def _check_latencies(*latencies_ms: float) -> None:
+        if not all(0 < ms < inf for ms in latencies_ms):
+            raise ValueError(f"latencies must be above 0; they are {', '.join(map(str, latencies_ms))} ms")
 
 
 class OpenTrial:

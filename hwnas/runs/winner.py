@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
-from pydantic import PlainSerializer, PlainValidator
+from pydantic import Field, PlainSerializer, PlainValidator, model_validator
 
 from hwnas.datasets import Background, Fingerprint
-from hwnas.errors import InputError
+from hwnas.errors import InputError, short
 from hwnas.network import Architecture
 from hwnas.support import FileRecord, Record, commands
 from hwnas.training import Epoch, TrainingSettings
@@ -51,6 +51,14 @@ class DataRecord(Record):
     white: int = 65535
     fingerprint: Fingerprint | None = None
 
+    @model_validator(mode="after")
+    def _goes_together(self) -> Self:
+        if not len(self.mean) == len(self.std) == self.channels or min(self.std, default=0) <= 0:
+            raise ValueError(f"mean and std must be of {self.channels} channels, std above 0")
+        if len(set(self.classes)) != len(self.classes):
+            raise ValueError("classes must be distinct")
+        return self
+
     @classmethod
     def of(cls, dataset: "Dataset", *, seed: int) -> Self:
         """Return what a data set says."""
@@ -69,6 +77,27 @@ class DataRecord(Record):
         )
 
 
+Share = Annotated[float, Field(ge=0, le=1)]
+Milliseconds = Annotated[float, Field(gt=0)]
+
+
+def check_figures(architecture: Architecture, data: DataRecord, *, mult_adds: int, parameters: int) -> None:
+    """Raise ValueError where a record says of its network, or of the data that it is for, what is not so.
+
+    These figures nobody measures: they are worked out anew when the record is read.
+    """
+    graph = architecture.graph
+    pairs = {
+        "mult_adds": (mult_adds, graph.mult_adds),
+        "parameters": (parameters, graph.parameters),
+        "data": ((data.channels, data.resolution, data.resolution), graph.layers[0].shape),
+        "classes": (len(data.classes), graph.output_shape[0]),
+    }
+    for name, (stated, true) in pairs.items():
+        if stated != true:
+            raise ValueError(f"{name} {short(stated)}, where its network has {true}")
+
+
 class WinnerRecord(FileRecord):
     """What winner.json says; accuracies are shares."""
 
@@ -78,12 +107,12 @@ class WinnerRecord(FileRecord):
     architecture: NetworkField
     training: TrainingField
     data: DataRecord
-    test_accuracy: float
-    test_balanced_accuracy: float | None = None  # the mean of the classes'; an older hwnas took none
+    test_accuracy: Share
+    test_balanced_accuracy: Share | None = None  # the mean of the classes'; an older hwnas took none
     search_accuracy: float
-    search_latency_ms: float
+    search_latency_ms: Milliseconds
     measured: bool  # what the search says of latency; otherwise it was predicted
-    predicted_ms: float
+    predicted_ms: Milliseconds
     predicted_error: float
     mult_adds: int
     parameters: int
@@ -91,6 +120,11 @@ class WinnerRecord(FileRecord):
     images_seen: int
     history: tuple[Epoch, ...]
     versions: dict[str, str | None]
+
+    @model_validator(mode="after")
+    def _is_of_its_network(self) -> Self:
+        check_figures(self.architecture, self.data, mult_adds=self.mult_adds, parameters=self.parameters)
+        return self
 
     @classmethod
     def of(
@@ -124,6 +158,20 @@ class WinnerRecord(FileRecord):
             history=tuple(trained.history),
             versions=dict(versions),
         )
+
+    def differs_from(self, candidate: "Candidate") -> str:
+        """Return the first figure of the search that is another in its study, in words; nothing where none is."""
+        stated = {
+            "trial": (self.trial, candidate.trial),
+            "architecture": (self.architecture, candidate.architecture),
+            "search_accuracy": (self.search_accuracy, candidate.accuracy),
+            "search_latency_ms": (self.search_latency_ms, candidate.latency_ms),
+            "measured": (self.measured, candidate.measured),
+            "predicted_ms": (self.predicted_ms, candidate.predicted_ms),
+            "predicted_error": (self.predicted_error, candidate.predicted_error),
+        }
+        other = ((name, mine, theirs) for name, (mine, theirs) in stated.items() if mine != theirs)
+        return next((f"{name} is {short(mine)} here and {short(theirs)} there" for name, mine, theirs in other), "")
 
 
 @dataclass(frozen=True, slots=True)

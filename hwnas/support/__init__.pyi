@@ -1,7 +1,15 @@
 from . import commands as commands
 from . import files as files
 from . import plugins as plugins
+from .arrays import array_names as array_names
+from .arrays import read_array as read_array
+from .files import MIB as MIB
+from .files import check_file as check_file
+from .files import check_nesting as check_nesting
+from .files import fields_once as fields_once
 from .files import locked as locked
+from .files import parse_json as parse_json
+from .files import read_bytes as read_bytes
 from .files import read_json as read_json
 from .files import read_toml as read_toml
 from .files import write_atomically as write_atomically

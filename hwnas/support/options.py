@@ -19,6 +19,7 @@ shares with it, are in hwnas/runs/settings.py, as a run keeps them.
 
 import inspect
 import os
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ from typing import Annotated, Any, ParamSpec, TypeVar, cast, get_args, get_origi
 from pydantic import AfterValidator, BaseModel, ConfigDict, PlainValidator, ValidationError
 from pydantic.fields import FieldInfo
 
-from hwnas.errors import HwnasError, InputError
+from hwnas.errors import HwnasError, InputError, short
 from hwnas.support import plugins
 
 P = ParamSpec("P")
@@ -119,15 +120,26 @@ def _path(value: object) -> str:
 
 
 def _no_file(path: str) -> str:
-    if not path or (Path(path).exists() and not Path(path).is_dir()):
+    if _kind_of(path) not in ("nothing", "folder"):
         raise ValueError("must be a folder, or a new one's path, and no file")
     return path
 
 
 def _no_folder(path: str) -> str:
-    if not path or Path(path).is_dir():
+    if _kind_of(path) not in ("nothing", "file"):
         raise ValueError("must be a file, and no folder")
     return path
+
+
+def _kind_of(path: str) -> str:
+    """Return what there is at a path; raises ValueError for one that there cannot be."""
+    try:
+        mode = Path(path).stat().st_mode if path else 0
+    except (FileNotFoundError, NotADirectoryError):
+        return "nothing"
+    except OSError as error:  # a name that is too long
+        raise ValueError(f"must be a path that can be; {error.strerror}") from None
+    return "folder" if stat.S_ISDIR(mode) else "file" if stat.S_ISREG(mode) else "neither"
 
 
 _PathLike = str | os.PathLike[str]
@@ -194,7 +206,7 @@ def checked(options: type[AnyOptions], values: Mapping[str, object], *, section:
     """
     known = sorted(option.name for option in each_option(options))
     if unknown := next((name for name in values if name not in known), None):
-        raise InputError(f"{section or 'this'} has no {unknown!r}; known: {', '.join(known)}")
+        raise InputError(f"{section or 'this'} has no {short(unknown)}; known: {', '.join(known)}")
     try:
         made = options.model_validate({name: _plain(value) for name, value in values.items()})
     except ValidationError as error:
@@ -262,4 +274,4 @@ def _words(options: type[Options], error: ValidationError, section: str) -> str:
 
 
 def _shown(value: object) -> str:
-    return repr(value).removesuffix(".0") if isinstance(value, float) else repr(value)
+    return repr(value).removesuffix(".0") if isinstance(value, float) else short(value)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from hwnas.errors import InputError
+from hwnas.errors import InputError, cut, short
 from hwnas.support.commands import Command
 from hwnas.support.files import read_json, write_json
 
@@ -43,16 +43,16 @@ class FileRecord(Record):
         version = content.get("version") if isinstance(content, dict) else None
         if isinstance(version, int) and version > cls.VERSION:
             raise InputError(
-                f"{path}: {cls.WHAT} must be of version {cls.VERSION} or older; got {version}, which a newer hwnas "
-                f"wrote. Update hwnas, or delete the file and type: {again}"
+                f"{path}: {cls.WHAT} must be of version {cls.VERSION} or older; got {short(version)}, which a newer "
+                f"hwnas wrote. Update hwnas, or delete the file and type: {again}"
             )
         try:
             return cls.model_validate(content)
         except ValidationError as error:
             first = error.errors()[0]
-            place = ".".join(map(str, first["loc"])) or "content"
+            place = cut(".".join(map(str, first["loc"]))) or "content"
             raise InputError(
-                f"{path} is not {cls.WHAT}: {place}: {first['msg']}. Delete it and type: {again}"
+                f"{path} is not {cls.WHAT}: {place}: {cut(first['msg'])}. Delete it and type: {again}"
             ) from None
         except InputError as error:  # of a part that is no pydantic class
             raise InputError(f"{path} is not {cls.WHAT}: {error}. Delete it and type: {again}") from None

@@ -14,8 +14,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from hwnas.errors import TrainingError
-from hwnas.support import write_atomically
+from hwnas.errors import InputError, TrainingError
+from hwnas.support import check_file, check_nesting, parse_json, write_atomically
 
 _VERSION = 2
 _NETWORK = "network."
@@ -28,7 +28,19 @@ def save(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) ->
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     text = json.dumps({"version": _VERSION, **state}, allow_nan=False)
     metadata = {"state": text, "crc32": str(_checksum(plain, text))}
-    write_atomically(path, lambda temporary: save_file(plain, temporary, metadata=metadata))
+    write_tensors(path, plain, metadata=metadata)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], *, metadata: Mapping[str, str] | None = None) -> None:
+    """Write tensors atomically; raises OSError where the disk is full, as whoever writes other files."""
+
+    def write(temporary: Path) -> None:
+        try:
+            save_file(dict(tensors), temporary, metadata=dict(metadata) if metadata else None)
+        except SafetensorError as error:
+            raise OSError(str(error)) from None
+
+    write_atomically(path, write)
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -37,15 +49,19 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises TrainingError where it is broken, or of another version of hwnas.
     """
     try:
+        check_file(path, what="a checkpoint")
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is no mapping)
         text = metadata["state"]
         if int(metadata["crc32"]) != _checksum(tensors, text):
-            raise _broken(path, "its checksum does not fit")
-        state: dict[str, Any] = json.loads(text)
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise _broken(path, repr(error)) from None
+            raise broken(path, "its checksum does not fit")
+        state: dict[str, Any] = parse_json(text)
+        check_nesting(state)
+    except (SafetensorError, InputError, OSError, KeyError, ValueError, RecursionError) as error:
+        raise broken(path, repr(error)) from None
+    if not isinstance(state, dict):
+        raise broken(path, "it has no state")
     if state.get("version") != _VERSION:
         raise TrainingError(
             f"a checkpoint must be of version {_VERSION}; {path} is of version {state.get('version')!r}; go on with "
@@ -82,7 +98,8 @@ def settings_in(path: Path) -> Any:
         _, state = load(path)
     except TrainingError:
         return None
-    return state["training"]["settings"]
+    training = state.get("training")
+    return training.get("settings") if isinstance(training, dict) else None
 
 
 def check_same(path: Path, saved: Any, wanted: Any, *, field: str = "") -> None:
@@ -98,7 +115,8 @@ def check_same(path: Path, saved: Any, wanted: Any, *, field: str = "") -> None:
         )
 
 
-def _broken(path: Path, why: str) -> TrainingError:
+def broken(path: Path, why: str) -> TrainingError:
+    """Return the error for a checkpoint by which nothing can go on."""
     return TrainingError(f"{path} must be a whole checkpoint; it is broken ({why}); delete it to train anew")
 
 

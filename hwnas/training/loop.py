@@ -11,10 +11,12 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from pydantic import NonNegativeInt, TypeAdapter
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -132,6 +134,27 @@ def _check_fits(architecture: "Architecture", images: "Images", dataset: "Datase
 def _check_every(device: torch.device) -> int:
     """Return after how many steps to look at the loss: a look makes the CPU wait for an accelerator."""
     return 1 if device.type == "cpu" else 20
+
+
+@dataclass(frozen=True, slots=True)
+class _Saved:
+    """What a checkpoint has of a training beside its tensors, in the terms of `_Training`."""
+
+    step: NonNegativeInt
+    seconds: float
+    loss: float
+    epoch_loss: float
+    epoch_began: NonNegativeInt
+    look_loss: float
+    looked_at: NonNegativeInt
+    history: list[Epoch]
+    looks: list[Look]
+    scaler: dict[str, Any]
+
+
+@cache
+def _saved_reader() -> TypeAdapter[_Saved]:
+    return TypeAdapter(_Saved)
 
 
 class _Training:
@@ -355,14 +378,19 @@ class _Training:
     def resume(self, path: Path) -> None:
         """Go on from a checkpoint; raises TrainingError where it is broken or of another training."""
         tensors, state = _checkpoint.load(path)
-        _checkpoint.check_same(path, state["training"], self._identity())
-        _checkpoint.restore(self.network, self.optimizer, tensors)
+        _checkpoint.check_same(path, state.get("training"), self._identity())
+        try:
+            saved = _saved_reader().validate_python(state)
+            _checkpoint.restore(self.network, self.optimizer, tensors)
+            if saved.scaler:
+                self.scaler.load_state_dict(saved.scaler)
+        except (ValueError, KeyError, TypeError, RuntimeError) as error:  # of tensors and numbers that do not fit
+            raise _checkpoint.broken(path, " ".join(str(error).split())) from None
+        if not saved.step <= self.steps:
+            raise _checkpoint.broken(path, f"it says step {saved.step} of {self.steps}")
         for name in _NUMBERS:
-            setattr(self, name, state[name])
-        self.history = [Epoch(**epoch) for epoch in state["history"]]
-        self.looks = [Look(**look) for look in state["looks"]]
-        if state["scaler"]:
-            self.scaler.load_state_dict(state["scaler"])
+            setattr(self, name, getattr(saved, name))
+        self.history, self.looks = saved.history, saved.looks
 
     def result(self) -> Trained:
         """Return the trained network; raises TrainingError where its weights are not finite."""

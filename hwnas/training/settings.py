@@ -2,9 +2,9 @@
 
 import math
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
-from hwnas.errors import InputError
+from hwnas.errors import InputError, cut
 
 if TYPE_CHECKING:
     from hwnas.datasets import Dataset
@@ -22,6 +22,8 @@ class TrainingSettings:
     `cutout` a side in pixels, `path_drop_rate` the rate at the end, `auxiliary_weight` that of an auxiliary head's loss
     (NASNet: 0.4). `channels_last` is chosen by the device where it is None. Raises InputError for values out of range.
     """
+
+    __pydantic_config__: ClassVar[Any] = {"extra": "ignore"}  # what a newer hwnas writes in a record
 
     epochs: float = 60
     images_per_epoch: int | None = None
@@ -62,7 +64,7 @@ class TrainingSettings:
             rules[name] = (0 <= getattr(self, name) < 1, "from 0 to below 1")
         for name, (holds, rule) in rules.items():
             if not holds:
-                raise InputError(f"training: {name} must be {rule}; got {getattr(self, name)}")
+                raise InputError(f"training: {name} must be {rule}; got {cut(str(getattr(self, name)))}")
 
     def flips_of(self, dataset: "Dataset") -> bool:
         """Return whether images of a data set are flipped where they are augmented."""

@@ -74,7 +74,8 @@ def bench(options: BenchOptions) -> Benched:
         for strategy in dict.fromkeys(options.strategies)
     ]
     do_all(out, common, cases, jobs=options.jobs or os.cpu_count() or 1)
-    runs = [(case, read_run(case.path(out))) for case in cases]
+    rows = len(results_of(common).parameters)
+    runs = [(case, read_run(case.path(out), rows=rows, evaluations=options.evaluations)) for case in cases]
     benched = Benched(
         out=str(out),
         left_out=results_of(common).left_out,

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import Field
 
 from hwnas.artefacts import Exported
-from hwnas.errors import HwnasError, InputError
+from hwnas.errors import HwnasError, InputError, short
 from hwnas.latency import Profiled
 from hwnas.runs import DeviceOptions, SearchOptions, SpaceOptions
 from hwnas.searching import Searched
@@ -172,13 +172,13 @@ def _read(path: Path) -> tuple[str, dict[str, dict[str, Any]]]:
     content = read_toml(path, what="a run's config")
     out = content.pop("out", None)
     if not isinstance(out, str):
-        raise InputError(f'{path} must say where the run goes: out = "runs/NAME"; got {out!r}')
+        raise InputError(f'{path} must say where the run goes: out = "runs/NAME"; got {short(out)}')
     for name, section in content.items():
         if name not in _SECTIONS or not isinstance(section, dict):
-            raise InputError(f"{path} may have the sections {', '.join(_SECTIONS)}; got {name!r}")
+            raise InputError(f"{path} may have the sections {', '.join(_SECTIONS)}; got {short(name)}")
         known = _keys(name)
         if unknown := next((key for key in section if key not in known), None):
-            raise InputError(f"{path}: [{name}] has no {unknown!r}; known: {', '.join(known)}")
+            raise InputError(f"{path}: [{name}] has no {short(unknown)}; known: {', '.join(known)}")
     if "max_latency_ms" not in content.get("search", {}):
         raise InputError(f"{path}: [search] must have max_latency_ms, the cap in milliseconds")
     return out, {name: content.get(name, {}) for name in _SECTIONS}

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, PlainValidator
 
+from hwnas.errors import InputError
 from hwnas.runs import RunFolder, winners_wanted
 from hwnas.support import Metavar, bar, remark, say
 from hwnas.training import Flips
@@ -108,6 +109,11 @@ def _train_one(run: "Run", candidate: "Candidate", settings: "TrainingSettings")
     folder = WinnerFolder(run.winner_folder(candidate.trial))
     if folder.record.exists():
         record = folder.read()
+        if difference := record.differs_from(candidate):
+            raise InputError(
+                f"{folder.record} must say what the run's study says of trial {candidate.trial}; {difference}. Delete "
+                f"{folder.path} and type the same command again, which trains it anew"
+            )
         if record.training == settings:
             say(f"trial {candidate.trial} is trained already; its weights are in {folder.path}")
             return _result(record, folder)

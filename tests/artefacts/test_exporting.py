@@ -46,6 +46,7 @@ from hwnas.formats import tflite
 from hwnas.formats._inputs import Form, Input
 from hwnas.network.architecture import Architecture
 from hwnas.network.scale import Scale
+from hwnas.runs.run import RunIdentity
 from hwnas.spaces import pnas, random_parameters
 from hwnas.support.files import write_json
 from hwnas.training import fine_tuning
@@ -683,6 +684,29 @@ def test_a_winner_that_is_refused_does_not_keep_the_other_from_being_exported(
             assert [one["card"]["trial"] for one in json.loads(printed.out)] == [5]
         else:
             assert "0005/model.onnx" in printed.out
+
+
+def test_the_artefact_of_another_run_of_the_same_name_is_not_replaced(tmp_path: Path) -> None:
+    out = str(tmp_path / "export")
+    for place in ("one", "other"):
+        (tmp_path / place).mkdir()
+    runs = [trained_run(tmp_path / place) for place in ("one", "other")]
+    for run in runs:
+        RunIdentity(version=1, study=f"a-{run.parent.parent.name}").write(run / "run.json")
+    (exported,) = hwnas.export(str(runs[0]), out=out, files=["model.onnx"])
+    assert exported.card.study == "a-one"
+    before = contents(Path(exported.folder))
+    with pytest.raises(InputError, match=r"has an artefact of another run that is named a, and would be lost\. Move"):
+        hwnas.export(str(runs[1]), out=out, files=["model.onnx"])
+    assert contents(Path(exported.folder)) == before
+    (again,) = hwnas.export(str(runs[0]), out=out, files=["model.onnx"])
+    assert again.card == exported.card
+    (elsewhere,) = hwnas.export(str(runs[1]), out=str(tmp_path / "b"), files=["model.onnx"])
+    assert elsewhere.card.study == "a-other"
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def names_in(folder: Path) -> set[str]:

@@ -67,7 +67,7 @@ def test_a_table_that_cannot_be_used_says_why(tmp_path: Path, text: str, message
 def test_what_is_no_gzip_file_or_absent_says_so(tmp_path: Path) -> None:
     for path in (tmp_path / "t.csv.gz", tmp_path / "absent.csv"):
         (tmp_path / "t.csv.gz").write_text(TABLE)
-        with pytest.raises(InputError, match="must be a CSV file"):
+        with pytest.raises(InputError, match=r"must be a CSV file|a table must exist"):
             Results.read(path, choices=["op"], accuracy=["seen"], latency="ms")
 
 
@@ -118,3 +118,11 @@ def test_hypervolumes_are_what_counting_squares_gives(points: list[tuple[int, in
         for number in range(1, len(points) + 1)
     ]
     np.testing.assert_allclose(hypervolumes(gain, latency), counted)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_columns_name(tmp_path: Path) -> None:
+    for path in (tmp_path / "t.csv", tmp_path / "t.csv.gz"):
+        content = f"\ufeff{TABLE}".encode()
+        path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+        results = Results.read(path, choices=["kernel", "op"], accuracy=["seen"], latency="ms")
+        assert results.parameters == read(tmp_path / "u.csv").parameters

@@ -1,8 +1,11 @@
 """The command line as a whole: its help, its exit statuses, and lines that nothing breaks."""
 
 import re
+import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ from hwnas.verbs._takes import options_of
 VERBS = [name for name in hwnas.__all__ if name.islower() and not name.startswith("_")]
 REACHING = ("devices", "export", "profile", "report", "run", "search", "tables_check", "train", "verify")
 LONG = "network " * 30
+BEFORE = Path(__file__).parent.parent / "data" / "before"
 
 
 def words_of(command: str) -> list[str]:
@@ -129,3 +133,17 @@ def test_an_error_of_hwnas_is_printed_without_a_traceback(
         main.main()
     assert exit_.value.code == status
     assert capsys.readouterr().err == f"hwnas: {LONG}\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [0.15, 0.25, 0.35, 0.5, 0.75, 1.0])
+def test_a_ctrl_c_in_the_first_second_is_no_traceback(seconds: float, tmp_path: Path) -> None:
+    """While Python itself starts there is nobody yet who could catch it: that takes a twentieth of a second."""
+    shutil.copytree(BEFORE / "runs", tmp_path / "runs")
+    command = [sys.executable, "-m", "hwnas.cli", "report", "runs/a"]
+    started = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    time.sleep(seconds)
+    started.send_signal(signal.SIGINT)
+    _, said = started.communicate()
+    assert "Traceback" not in said
+    assert started.returncode != 0

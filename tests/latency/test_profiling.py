@@ -2,19 +2,24 @@
 
 import importlib
 import json
+import subprocess
+import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
-from pretended import ABACUS, ScriptedDevice
+from pretended import ABACUS, ScriptedDevice, write_device
 
 import hwnas
 from hwnas.device import Job
 from hwnas.latency import Conditions
 from hwnas.latency.measurement import OtherCosts
 from hwnas.latency.table import LatencyTable
+from hwnas.latency.where import table_lock
 
 VERB = importlib.import_module("hwnas.latency.profiling")
 TABLE = Path("latency_tables/pretend/tflite-fp32-1t.json")
@@ -181,3 +186,48 @@ def test_a_table_of_before_there_were_choices_keeps_its_rewrites(device: Profile
     TABLE.write_text(json.dumps(content))
     hwnas.profile("pretend", **TINY, networks=9)
     assert LatencyTable.read(TABLE).setting.without == ()
+
+
+@pytest.mark.slow
+def test_two_profiles_of_one_device_at_once_lose_nothing_of_each_other(tmp_path: Path) -> None:
+    """One at a time: the later one reads the table that the earlier one has left."""
+    write_device(tmp_path)
+    sides = ("--resolution", "8", "--classes", "3", "--cells", "1", "--networks", "2", "--json")
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-m", "hwnas.cli", "profile", "pretend", *sides, "--filters", filters],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for filters in ("4", "6", "8")
+    ]
+    printed = [process.communicate() for process in started]
+    assert [process.returncode for process in started] == [0, 0, 0], printed
+    assert sum("another hwnas writes" in " ".join(said.split()) for _, said in printed) == 2
+    table = LatencyTable.read(tmp_path / TABLE)
+    measured = [json.loads(result)[0]["measured_now"] for result, _ in printed]
+    assert min(measured) > 0
+    assert sum(measured) == len(table.entries)
+    assert sorted(session.scales["filters"] for session in table.sessions) == [[4], [6], [8]]
+
+
+def test_a_merge_waits_for_a_profile_of_the_same_table(tmp_path: Path) -> None:
+    path, entered = tmp_path / "host" / "a.json", threading.Event()
+
+    def hold() -> None:
+        with table_lock(path):
+            entered.set()
+            order.append("held")
+            time.sleep(0.3)
+            order.append("left")
+
+    order: list[str] = []
+    other = threading.Thread(target=hold)
+    other.start()
+    entered.wait()
+    with table_lock(path):
+        order.append("taken")
+    other.join()
+    assert order == ["held", "left", "taken"]

@@ -219,7 +219,7 @@ def test_numbers_that_json_has_not_are_refused_outside_of_entries_too(path: Path
 
 def test_a_file_that_is_not_there_is_a_tables_error_with_the_command(tmp_path: Path) -> None:
     path = tmp_path / "host" / "onnx-fp32-1t.json"
-    with pytest.raises(TableError, match=r"cannot be read: No such file.*hwnas profile host --setting onnx-fp32-1t"):
+    with pytest.raises(TableError, match=r"must exist; got .*hwnas profile host --setting onnx-fp32-1t"):
         LatencyTable.read(path)
 
 

