@@ -13,7 +13,11 @@ if TYPE_CHECKING:
 def readme(card: "Card") -> str:
     """Return README.md; its fragments read the fastest TFLite file, or where there is none the ONNX file."""
     name = fragments_file(card)
-    values = {"reader": reader_source(card.data.channels), "verify": commands.verify(".", device="host")}
+    values = {
+        "reader": reader_source(card.data.channels),
+        "verify": commands.verify(".", device="host"),
+        "mediapipe": commands.export(options={"metadata": "mediapipe"}),
+    }
     return _render("export_readme.md.jinja", card=card, file_name=name, file=card.files[name], **values)
 
 
