@@ -4,13 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 OLDER := $(VENV)/tflite-runtime
+MEDIAPIPE := $(VENV)/mediapipe
 
-.PHONY: demo test install data adb sshd arm c++ kotlin tflite-runtime clean
+.PHONY: demo test install data adb sshd arm c++ kotlin tflite-runtime mediapipe clean
 
 demo: install data
 	$(BIN)/hwnas run demo.toml
 
-test: install data adb sshd arm c++ kotlin tflite-runtime
+test: install data adb sshd arm c++ kotlin tflite-runtime mediapipe
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -56,6 +57,11 @@ kotlin:
 tflite-runtime: install
 	test -e $(OLDER)/.installed || { $(PYTHON) -m venv $(OLDER) && $(OLDER)/bin/pip install --quiet \
 	    --disable-pip-version-check 'tflite-runtime==2.14.0' 'numpy<2' && touch $(OLDER)/.installed; } || true
+
+# For the tests of files for MediaPipe's tools, which are skipped without it: it needs much that hwnas does not.
+mediapipe: install
+	test -e $(MEDIAPIPE)/.installed || { $(PYTHON) -m venv $(MEDIAPIPE) && $(MEDIAPIPE)/bin/pip install --quiet \
+	    --disable-pip-version-check 'mediapipe==1.2.3' && touch $(MEDIAPIPE)/.installed; } || true
 
 clean:
 	rm -rf $(VENV) runs/demo export/demo latency_tables/host

@@ -16,7 +16,7 @@ def readme(card: "Card") -> str:
     values = {
         "reader": reader_source(card.data.channels),
         "verify": commands.verify(".", device="host"),
-        "for_mediapipe": commands.export(options={"metadata": "mediapipe"}),
+        "mediapipe": commands.export(options={"metadata": "mediapipe"}),
     }
     return _render("export_readme.md.jinja", card=card, file_name=name, file=card.files[name], **values)
 

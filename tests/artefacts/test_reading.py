@@ -2,9 +2,7 @@
 
 import importlib.util
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,7 +21,7 @@ from hwnas.errors import InputError
 
 SIDE = 8
 FILES = ["model.tflite", "model.onnx"]
-MEDIAPIPE = os.environ.get("HWNAS_MEDIAPIPE_PYTHON", sys.executable)  # an interpreter that may have it
+MEDIAPIPE = Path(__file__).parents[2] / ".venv" / "mediapipe" / "bin" / "python"
 
 
 def exported(folder: Path, *, channels: int, data: str | None = None, **options: Any) -> Exported:
@@ -171,10 +169,7 @@ print(json.dumps({category.category_name: category.score for category in found.c
 """
 
 
-def has_mediapipe() -> bool:
-    return subprocess.run([MEDIAPIPE, "-c", "import mediapipe"], capture_output=True, check=False).returncode == 0
-
-
+@pytest.mark.skipif(not MEDIAPIPE.exists(), reason="no MediaPipe here: make mediapipe")
 @pytest.mark.parametrize(
     ("options", "names"),
     [
@@ -185,13 +180,11 @@ def has_mediapipe() -> bool:
 def test_mediapipe_gives_the_logits_of_a_file_that_is_for_it(
     tmp_path: Path, options: dict[str, Any], names: list[str]
 ) -> None:
-    if not has_mediapipe():
-        pytest.skip("pip install mediapipe")
     made = exported(tmp_path, channels=3, metadata="mediapipe", files=names, **options)
     pixels = np.random.default_rng(1).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
     np.save(tmp_path / "pixels.npy", pixels)
     for name in names:
-        command = [MEDIAPIPE, "-c", CLASSIFY, str(Path(made.folder, name)), str(tmp_path / "pixels.npy")]
+        command = [str(MEDIAPIPE), "-c", CLASSIFY, str(Path(made.folder, name)), str(tmp_path / "pixels.npy")]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         found = json.loads(done.stdout)
         check = artefact.Check(pixels.transpose(2, 0, 1)[None], np.zeros(0), np.zeros(0))
