@@ -53,7 +53,9 @@ def read_array(path: Path, name: str, *, most_bytes: int | None = None) -> "NDAr
     try:
         with zipfile.ZipFile(path) as archive:
             if f"{name}.npy" not in archive.namelist():
-                raise ValueError("it is a file of another kind" if name in archive.namelist() else "it is not there")
+                raise ValueError(
+                    "it is a file of another kind" if name in archive.namelist() else f"{name} is not there"
+                )
             member = archive.getinfo(f"{name}.npy")
             if most_bytes is not None and member.file_size > most_bytes:
                 raise ValueError(f"it has {member.file_size:,} bytes, and may have {most_bytes:,}")

@@ -521,10 +521,9 @@ def _table_read() -> None:
     from hwnas.latency import CostModel, LatencyTable
     from hwnas.network import Architecture
 
-    shutil.copy(TABLE, "other.json")
-    hwnas.tables_check([str(TABLE)])
-    hwnas.tables_show(str(TABLE), entries=True)
     table = LatencyTable.read(TABLE)
+    hwnas.tables_check([str(TABLE)])  # which looks at this machine
+    hwnas.tables_show(str(TABLE), entries=True)
     hwnas.tables_diff(str(TABLE), "whole.json")
     Path("merged.json").unlink(missing_ok=True)
     hwnas.tables_merge(str(TABLE), "whole.json", out="merged.json")

@@ -18,6 +18,7 @@ def outcomes() -> dict[str, Outcome]:
     return run(list(KINDS), cases=CASES)
 
 
+@pytest.mark.timeout(900)  # the first one reads the cases of all
 @pytest.mark.xdist_group("fuzz")
 @pytest.mark.parametrize("kind", KINDS)
 def test_damaged_input_is_read_or_refused_in_words(kind: str) -> None:
