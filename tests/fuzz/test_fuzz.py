@@ -9,9 +9,6 @@ from inputs import KINDS
 CASES = 200  # of each kind; `python tests/fuzz/fuzz.py --cases 20000` reads as many as one likes
 
 
-DEVICES = ("device", "lines-of-timing", "lines-of-computing")  # what is mended with the trust in devices
-
-
 @functools.cache
 def outcomes() -> dict[str, Outcome]:
     """Read the cases of all kinds in one process, which loads what they need once."""
@@ -23,8 +20,6 @@ def outcomes() -> dict[str, Outcome]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_damaged_input_is_read_or_refused_in_words(kind: str) -> None:
     outcome = outcomes()[kind]
-    if kind in DEVICES and not set(outcome.counts) <= {"read", "refused"}:
-        pytest.xfail(outcome.words)
     assert set(outcome.counts) <= {"read", "refused"}, outcome.words
     assert outcome.counts.total() > 0
     assert outcome.peak_bytes <= MOST_BYTES
