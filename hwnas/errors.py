@@ -27,9 +27,9 @@ def short(value: object) -> str:
         return f"a {type(value).__name__}"
 
 
-def cut(words: str) -> str:
+def cut(words: str, most: int = _QUOTED) -> str:
     """Return words, cut where they are long."""
-    return words if len(words) <= _QUOTED else f"{words[:_QUOTED]}..."
+    return words if len(words) <= most else f"{words[:most]}..."
 
 
 def printable(text: str) -> str:

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt, PrivateAttr, ValidationError
 
-from hwnas.errors import InputError, UnknownNameError
+from hwnas.errors import InputError, UnknownNameError, cut, short
 from hwnas.support import read_toml, root
 
 _PACKAGE = Path(__file__).parent.parent
@@ -162,9 +162,12 @@ def read_device(path: Path) -> Device:
     try:
         device = Device.model_validate(read_toml(path, what="a device's file"))
     except ValidationError as error:
-        raise InputError(f"a device's file must be TOML with name, transport and settings; {path}: {error}") from None
+        reasons = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
+        raise InputError(
+            f"a device's file must be TOML with name, transport and settings; {path}: {cut(reasons, 1000)}"
+        ) from None
     if device.name != path.stem:
-        raise InputError(f"a device's name must be its file's name; {path} says {device.name!r}")
+        raise InputError(f"a device's name must be its file's name; {path} says {short(device.name)}")
     if path.absolute().parent not in [shipped / "devices" for shipped in _SHIPPED]:
         device._file = path.absolute()
     return device

@@ -432,7 +432,7 @@ def lines_of_timing() -> Kind:
     def read(lines: list[str]) -> None:
         heard = Heard(lambda conditions: None, lambda seconds, reason: f"{reason}: {seconds:.1f}", {})
         for timed in results_of(
-            iter(lines), 1, where="board", heard=heard, parse=lambda event: timed_of(event, {"a": 1})
+            iter(lines), ["a"], where="board", heard=heard, parse=lambda line: timed_of(line, {"a": 1}, "board")
         ):
             _ = (
                 timed.measurement.ms,
@@ -441,7 +441,7 @@ def lines_of_timing() -> Kind:
                 timed.other.after(timed.other),
             )
 
-    values = [{"conditions": CONDITIONS}, {"waiting": 1.0, "reason": "hot"}, TIMED, {"pace": {"a": 1.0}, "end": True}]
+    values = [{"conditions": CONDITIONS}, {"waiting": 1.0, "reason": "hot"}, TIMED, {"pace": {"left_s": 1.0}, "end": 1}]
     return _lines(values, read)
 
 
@@ -449,10 +449,10 @@ def lines_of_computing() -> Kind:
     from hwnas.latency.lines import Heard, computed_of, results_of
 
     def read(lines: list[str]) -> None:
-        heard = Heard(None, None, {})
-        list(results_of(iter(lines), 1, where="board", heard=heard, parse=computed_of))
+        heard = Heard(lambda conditions: None, None, {})
+        list(results_of(iter(lines), ["a"], where="board", heard=heard, parse=lambda line: computed_of(line, "board")))
 
-    return _lines([COMPUTED, {"end": True}], read)
+    return _lines([{"conditions": CONDITIONS}, COMPUTED, {"end": 1}], read)
 
 
 def settings() -> Kind:
