@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 OLDER := $(VENV)/tflite-runtime
 MEDIAPIPE := $(VENV)/mediapipe
+PROCESSES = $$($(PYTHON) -c 'import os; print(os.cpu_count() + 1)')  # one more than cores: some tests wait
 
 .PHONY: demo test install data adb sshd arm c++ kotlin tflite-runtime mediapipe clean
 
@@ -15,7 +16,7 @@ test: install data adb sshd arm c++ kotlin tflite-runtime mediapipe
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not alone" --numprocesses auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not alone" --numprocesses $(PROCESSES) --dist loadfile
 	$(BIN)/pytest -m alone
 
 install: $(INSTALLED)

@@ -113,7 +113,8 @@ def _refuse_other_tensors(folder: Path, card: "Card") -> None:
     """Raise ExportError where a model file has other inputs and outputs, or another size, than the card states."""
     for name, entry in card.files.items():
         path = folder / name
-        if entry.bytes != path.stat().st_size or entry.tensors not in (None, tensors(path, entry.runtime)):
+        is_other = entry.tensors is not None and entry.tensors != tensors(path, entry.runtime)
+        if is_other or entry.bytes != path.stat().st_size:
             raise ExportError(
                 f"{folder / CARD} must state the size of {name}, and the shapes, types and scales of its input and "
                 f"output; it states others. Copy it again, or write it again: {again(folder, card)}"

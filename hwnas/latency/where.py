@@ -52,7 +52,8 @@ def find_table(device: Device, setting: Setting) -> LatencyTable | None:
     if (table.device, table.setting.name) != (device.name, setting.name):
         raise TableError(
             f"{path} must be of the device and the setting that its path names; it says {table.device} in setting "
-            f"{table.setting.name}. Put the right file there, or measure anew: hwnas profile {device.name} --fresh"
+            f"{table.setting.name}. Put the right file there, or measure anew: "
+            f"{commands.profile(device.name, setting=setting.name, fresh=True)}"
         )
     return table
 

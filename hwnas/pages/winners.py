@@ -107,7 +107,7 @@ def _read_winner(
         card = None
         unreadable = (
             f"{card_folder / CARD} must say what {folder.record} says; its {name} is another. Delete {card_folder} "
-            f"and type: hwnas export {run.folder} --trial {record.trial}"
+            f"and type: {again}"
         )
     return WinnerOnPage(
         candidate=candidate,

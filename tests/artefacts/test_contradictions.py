@@ -155,10 +155,11 @@ def is_refused() -> bool:
     """Say whether the changed table is refused where a whole one is used."""
     from hwnas.device import load_device
     from hwnas.latency import open_table
+    from hwnas.support import commands
 
     machine = load_device("host")
     try:
-        open_table(machine, machine.setting("tflite-fp32-1t"))
+        open_table(machine, machine.setting("tflite-fp32-1t"), command=lambda: commands.profile("host"))
         hwnas.tables_merge(str(TABLE), "whole.json", out="merged.json")
     except HwnasError:
         return True

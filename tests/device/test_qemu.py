@@ -265,7 +265,13 @@ def test_an_artefact_is_run_in_the_devices_settings_and_others_are_left_out(tmp_
     )
     card = json.loads((tmp_path / "card.json").read_text())
     (tmp_path / "model.x").touch()
-    other = {**card["files"]["model.onnx"], "runtime": "x", "sha256": sha256(tmp_path / "model.x")}
+    other = {
+        **card["files"]["model.onnx"],
+        "runtime": "x",
+        "bytes": 0,
+        "tensors": None,
+        "sha256": sha256(tmp_path / "model.x"),
+    }
     kept = {name: card["files"][name] for name in ("model.tflite", "model.onnx")}
     (tmp_path / "card.json").write_text(json.dumps({**card, "files": {**kept, "model.x": other}}))
     verified = hwnas.verify(str(tmp_path))
