@@ -8,9 +8,8 @@ from typing import Annotated, Any, ClassVar, Self
 from pydantic import Field, model_validator
 
 from hwnas.artefacts.comparison import Comparison
-from hwnas.device import DeviceName
 from hwnas.formats import Form, Input, MetadataReader
-from hwnas.runs import DataRecord, NetworkField, Share, TrainingField, WinnerRecord, check_figures
+from hwnas.runs import DataRecord, DeviceField, NetworkField, Share, TrainingField, WinnerRecord, check_figures
 from hwnas.support import FileRecord, Record
 
 
@@ -188,7 +187,7 @@ class Card(FileRecord):
 
     run: str
     trial: int | None
-    device: DeviceName
+    device: DeviceField
     setting: str
     cap_ms: float | None
     predicted_ms: float | None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from hwnas.artefacts.files import CARD, CHECK, FILES, README, SCRIPT, again, put_in_place, sha256, whole_card, writing
 from hwnas.errors import ExportError, InputError
-from hwnas.formats import MEDIAPIPE, Form
+from hwnas.formats import MEDIAPIPE, Form, Input, MetadataReader, checked_form
 from hwnas.support import say
 
 if TYPE_CHECKING:
@@ -39,6 +39,20 @@ class Wanted:
     form: Form
     explain: bool = False
     allow_over_cap: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        files: tuple[str, ...],
+        *,
+        input: Input,
+        batch: int | None,
+        metadata: MetadataReader,
+        explain: bool,
+        allow_over_cap: bool,
+    ) -> "Wanted":
+        """Return what is asked for; raises InputError where the form of the files' inputs cannot be."""
+        return cls(files, checked_form(input, batch, metadata), explain, allow_over_cap)
 
     def there(self, folder: Path) -> "Card | None":
         """Return the card of an artefact that is all of this already, whatever its weights."""

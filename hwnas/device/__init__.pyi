@@ -1,6 +1,5 @@
 from . import runner as runner
 from .device import Device as Device
-from .device import DeviceName as DeviceName
 from .device import Setting as Setting
 from .device import asked_device as asked_device
 from .device import folders as folders

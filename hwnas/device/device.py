@@ -7,9 +7,9 @@ import os
 import re
 from os import PathLike
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt, PrivateAttr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PrivateAttr, ValidationError
 
 from hwnas.errors import InputError, UnknownNameError, cut, short
 from hwnas.support import read_toml, root
@@ -51,14 +51,6 @@ class Formula(BaseModel):
     noise: float = Field(default=0.01, ge=0, le=1)  # a sample's standard deviation, as a share
     slow_every_s: float = Field(default=0.0, ge=0)  # every other stretch of so many seconds of work; 0: never
     slow_factor: float = Field(default=1.5, ge=1)  # is slower by this factor
-
-
-def _without_folder(name: str) -> str:
-    """Return the name of a device that a record names by its file, as an older hwnas wrote it."""
-    return Path(name).stem if name.endswith(".toml") else name
-
-
-DeviceName = Annotated[str, AfterValidator(_without_folder)]  # in a record
 
 
 class Device(BaseModel):

@@ -8,6 +8,7 @@ from .run import Run as Run
 from .run import trust_storage as trust_storage
 from .settings import DEFAULT_CELLS as DEFAULT_CELLS
 from .settings import DEFAULT_FILTERS as DEFAULT_FILTERS
+from .settings import DeviceField as DeviceField
 from .settings import DeviceOptions as DeviceOptions
 from .settings import RunFolder as RunFolder
 from .settings import SearchOptions as SearchOptions

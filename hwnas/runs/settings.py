@@ -3,12 +3,12 @@
 An option is one field below (hwnas/support/options.py says what comes of it).
 """
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
 from hwnas.datasets import Background, Fingerprint
-from hwnas.device import DeviceName
 from hwnas.errors import InputError, cut
 from hwnas.latency import Budget
 from hwnas.network import Scale, ladder
@@ -30,7 +30,6 @@ from hwnas.support import (
 
 if TYPE_CHECKING:
     from hwnas.datasets import Dataset
-    from hwnas.device import Device, Setting
 
 SETTINGS_VERSION = 1  # that is written, and the newest that is read
 DEFAULT_CELLS = (1, 2)
@@ -137,6 +136,14 @@ class SearchOptions(SearchRequest):
     workers: int = Field(default=1, gt=0, description="processes on this machine that evaluate candidates")
 
 
+def _without_folder(name: str) -> str:
+    """Return the name of a device that a record names by its file, as an older hwnas wrote it."""
+    return Path(name).stem if name.endswith(".toml") else name
+
+
+DeviceField = Annotated[str, AfterValidator(_without_folder)]  # of a record: the device's name, never its file
+
+
 class SearchSettings(SearchRequest):
     """What a search was asked for, with what was left open decided; a run's settings.json.
 
@@ -145,7 +152,7 @@ class SearchSettings(SearchRequest):
     """
 
     version: int = SETTINGS_VERSION
-    device: DeviceName
+    device: DeviceField
     setting: str
     threads: int = Field(ge=1)
     resolution: Sides
@@ -156,7 +163,7 @@ class SearchSettings(SearchRequest):
 
     @classmethod
     def of(
-        cls, options: SearchRequest, *, device: "Device", setting: "Setting", dataset: "Dataset"
+        cls, options: SearchRequest, *, device: str, setting: str, threads: int, dataset: "Dataset"
     ) -> "SearchSettings":
         """Return what was asked for, in a device's setting and on the data at hand.
 
@@ -165,9 +172,9 @@ class SearchSettings(SearchRequest):
         check_storage(options.storage)
         asked = {name: getattr(options, name) for name in SearchRequest.model_fields}
         decided = {
-            "device": device.name,
-            "setting": setting.name,
-            "threads": setting.threads,
+            "device": device,
+            "setting": setting,
+            "threads": threads,
             "resolution": options.resolution or (dataset.resolution,),
             "channels": dataset.channels,
             "classes": len(dataset.classes),

@@ -33,7 +33,7 @@ def _architecture(value: Any) -> Architecture:
 NetworkField = Annotated[Architecture, PlainValidator(_architecture), PlainSerializer(lambda one: one.to_json())]
 
 
-TrainingField = Annotated[TrainingSettings, PlainSerializer(lambda one: one.to_json())]
+TrainingField = Annotated[TrainingSettings, PlainSerializer(TrainingSettings.to_json)]
 
 
 class DataRecord(Record):

@@ -12,7 +12,7 @@ from pydantic import Field, PlainValidator
 from hwnas.artefacts import BY_DEFAULT, FILES, Exported, Wanted, export_published, export_winner
 from hwnas.datasets import Background
 from hwnas.errors import InputError
-from hwnas.formats import Input, MetadataReader, checked_form
+from hwnas.formats import Input, MetadataReader
 from hwnas.support import MAX_SEED, AnyPath, FolderPath, Metavar, Options, bar, commands
 from hwnas.verbs._takes import takes
 
@@ -100,8 +100,14 @@ def export(options: ExportOptions) -> list[Exported]:
     from hwnas.runs import Run, WinnerFolder
 
     run, trial, out = str(options.run), options.trial, str(options.out)
-    form = checked_form(options.input, options.batch, options.metadata)
-    wanted = Wanted(tuple(options.files), form, options.explain, options.allow_over_cap)
+    wanted = Wanted.of(
+        tuple(options.files),
+        input=options.input,
+        batch=options.batch,
+        metadata=options.metadata,
+        explain=options.explain,
+        allow_over_cap=options.allow_over_cap,
+    )
     of_published: dict[str, Any] = {
         "weights": None if options.weights is None else str(options.weights),
         "data": options.data,

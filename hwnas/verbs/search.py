@@ -33,7 +33,9 @@ def search(options: SearchOptions) -> Searched:
         background=options.transparent,
         skip_broken=options.skip_broken,
     )
-    settings = SearchSettings.of(options, device=machine, setting=setting, dataset=dataset)
+    settings = SearchSettings.of(
+        options, device=machine.name, setting=setting.name, threads=setting.threads, dataset=dataset
+    )
     check_writes(settings, setting)
     costs = costs_of_run(settings, machine, setting)
     check_table(costs, settings, machine, setting)
