@@ -242,9 +242,12 @@ def made_up(
     table.save()
 
 
-def one_file(files: Any, *others: Any) -> Wanted:
+ASKED = Wanted.of
+
+
+def one_file(files: Any, **others: Any) -> Wanted:
     """Want the usual file alone where others are wanted, too."""
-    return Wanted(files[:1], *others)
+    return ASKED(files[:1], **others)
 
 
 def not_trained(architecture: Any, images: Any, *_: Any, **options: Any) -> Trained:
@@ -302,7 +305,7 @@ def home(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("hwnas.verbs.profile.profile_setting", small_profile)
     monkeypatch.setattr("hwnas.training.train_network", not_trained)
     monkeypatch.setattr("hwnas.latency.profiling._measure", made_up)
-    monkeypatch.setattr("hwnas.verbs.export.Wanted", one_file)
+    monkeypatch.setattr(Wanted, "of", one_file)
     monkeypatch.setattr("hwnas.pages.network_picture.network_figure", lambda architecture: None)
     monkeypatch.setattr("hwnas.pages.pictures.png", lambda figure: b"")
     monkeypatch.setattr("hwnas.pages.pictures.svg", lambda figure: "")
