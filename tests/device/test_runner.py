@@ -437,7 +437,7 @@ def test_a_device_that_stays_slow_is_measured_when_the_time_to_wait_is_used_up()
     max_wait=st.sampled_from([0.0, 0.1, 0.5]),
     rounds=st.integers(1, 8),
 )
-@repeatable(40)
+@repeatable(15)
 def test_what_waiting_costs_is_a_share_of_what_is_kept(canary_ms: list[float], max_wait: float, rounds: int) -> None:
     bench = Bench()
     bench.duration_ms["canary"] = per_round(*canary_ms)
