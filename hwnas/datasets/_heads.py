@@ -23,9 +23,8 @@ from typing import TypeVar
 from PIL import Image, UnidentifiedImageError
 
 from hwnas.datasets._reader import read_square
-from hwnas.datasets._shared import caches
 from hwnas.errors import DataError, InputError
-from hwnas.support import read_json, write_json
+from hwnas.support import cache, read_json, write_json
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -134,7 +133,7 @@ def _recall(folder: Path) -> None:
 
 def _cache_of(folder: Path) -> Path:
     name = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:32]
-    return caches() / "photos" / f"{name}.json"
+    return cache() / "photos" / f"{name}.json"
 
 
 def _pillow() -> str:

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from hwnas.datasets import Dataset, Fingerprint, Images, PartPrint
 from hwnas.errors import DataError
+from hwnas.support import cache
 
 MEMORY_LIMIT = 2**30  # bytes of pixels of one split that are kept at the resolution; more are resized at each read
 _CHUNK = 512  # images
@@ -78,12 +79,7 @@ def cache_folder() -> Path:
     """Return the root of torchvision's data sets: $HWNAS_DATA, else hwnas/data in the user's cache (~/.cache)."""
     if chosen := os.environ.get("HWNAS_DATA"):
         return Path(chosen).expanduser()
-    return caches() / "data"
-
-
-def caches() -> Path:
-    """Return hwnas's folder in the user's cache (~/.cache)."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "hwnas"
+    return cache() / "data"
 
 
 def named(plugin: str, argument: str) -> str:

@@ -20,10 +20,8 @@ from typing import Any
 from hwnas.errors import InputError
 
 MIB = 2**20
-_MOST_JSON, _MOST_TOML = (
-    16 * MIB,
-    1 * MIB,
-)  # that a file of people or a record may have: a parser takes 30 times as much
+_MOST_JSON = 16 * MIB  # of a record: a parser takes 30 times as much
+_MOST_TOML = 1 * MIB  # of a file that people write
 _MOST_NESTED = 64  # lists and tables within each other
 _HALF_A_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")  # a surrogate, which no UTF-8 has
 

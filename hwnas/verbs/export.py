@@ -20,7 +20,8 @@ from hwnas.verbs._takes import takes
 def _file_names(value: object) -> tuple[str, ...]:
     """Read `model.tflite,model.onnx`; raises ValueError, which lists the known ones."""
     names = value.split(",") if isinstance(value, str) else value
-    if not isinstance(names, Sequence) or not names or not all(name in list(FILES) for name in names):
+    known = tuple(FILES)  # in which a list may be looked for, too
+    if not isinstance(names, Sequence) or not names or not all(name in known for name in names):
         raise ValueError(f"must be some of {', '.join(FILES)}")
     return tuple(name for name in FILES if name in names)
 
