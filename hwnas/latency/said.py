@@ -20,6 +20,7 @@ _DTYPES = Literal["bool", "int8", "uint8", "int16", "int32", "int64", "float16",
 _Side = Annotated[int, Field(strict=True, ge=0, lt=2**31)]
 _Time = Annotated[float, Field(strict=True, ge=1e-9, lt=1e12)]  # in ms: more than nothing, and less than 30 years
 _Wait = Annotated[float, Field(strict=True, ge=0, lt=1e12)]
+_Pace = Annotated[float, Field(strict=True, gt=-1e12, lt=1e12)]  # below nothing: it was waited for longer than allowed
 _Samples = Annotated[tuple[_Time, ...], Field(min_length=1)]
 _Text = Annotated[str, AfterValidator(printable)]
 
@@ -98,7 +99,7 @@ class EndLine(_Line):
     """The run has come to its end."""
 
     conditions: _Conditions | None = None
-    pace: dict[str, _Wait] = Field(default_factory=dict)
+    pace: dict[str, _Pace] = Field(default_factory=dict)
 
 
 Line = TimedLine | ComputedLine | FailedLine | ImpossibleLine | WaitingLine | ConditionsLine | EndLine

@@ -9,7 +9,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from tiny_models import WRITERS, write_onnx, write_tflite
 
 from hwnas.device import runner
 from hwnas.latency.measurement import Measurement
+from hwnas.latency.said import read_line
 
 RUNNER = Path(runner.__file__)
 CALLS = 5  # of a model of 1 ms in a turn: 2 ms of warm-up, and 3 timed
@@ -56,7 +57,7 @@ class Bench:
     def run(self, names: list[str], **options: Any) -> list[runner.Event]:
         models = [{"name": name, "path": name} for name in names]
         job = runner.Job("fake", models, **options)
-        return list(runner.time_models(job, self.load, self.patience(job)))
+        return as_read(runner.time_models(job, self.load, self.patience(job)))
 
     def patience(self, job: runner.Job, throttling: Callable[[], runner.Event] = dict) -> runner.Patience:
         return runner.Patience(job, clock=self.clock, sleep=self.sleep, throttling=throttling)
@@ -70,6 +71,14 @@ class Bench:
         """The models in the order of their turns, without the first call of each."""
         calls = self.called
         return [name for before, name in zip([None, *calls], calls, strict=False) if name != before]
+
+
+def as_read(events: Iterable[runner.Event]) -> list[runner.Event]:
+    """Return the runner's lines, each of which hwnas must be able to read."""
+    lines = list(events)
+    for line in lines:
+        read_line(json.dumps(line), where="here")
+    return lines
 
 
 def per_round(*durations_ms: float, calls: int = CALLS) -> Iterator[float]:
@@ -445,7 +454,7 @@ def test_what_waiting_costs_is_a_share_of_what_is_kept(canary_ms: list[float], m
         "fake", [{"name": "a", "path": "a"}], rounds=rounds, attempts=1, canary="canary", max_wait=max_wait
     )
     patience = bench.patience(job)
-    events = list(runner.time_models(job, bench.load, patience))
+    events = as_read(runner.time_models(job, bench.load, patience))
     slept = sum(bench.slept_s)
     assert sum(waits(events)) == pytest.approx(slept, abs=0.01)
     assert slept <= max_wait * (bench.now / 1e9 - slept)
@@ -471,6 +480,16 @@ def test_throttling_is_a_reason_to_wait_and_its_end_to_go_on() -> None:
         {"waiting": 2.0, "reason": "its clock is limited to 50%"},
     )
     assert len(a["rounds_ms"]) == 2
+
+
+def test_what_was_waited_for_too_long_is_owed_by_the_next_job() -> None:
+    bench = Bench()
+    bench.duration_ms["canary"] = per_round(1.0, 5.0)
+    job = runner.Job("fake", [{"name": "a", "path": "a"}], rounds=2, attempts=1, canary="canary", pace={"left_s": 2.0})
+    patience = runner.Patience(job, clock=bench.clock, sleep=lambda seconds: bench.sleep(seconds + 9.0))
+    assert waits(as_read(runner.time_models(job, bench.load, patience)))
+    assert patience.left_s < 0.0
+    as_read([{"end": 1, "pace": patience.pace}])
 
 
 def test_a_job_goes_on_with_the_pace_of_the_one_before() -> None:
