@@ -58,7 +58,7 @@ class Device(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,99}$")
     description: str = ""
     transport: str = "local"
     python: str = ""  # the interpreter that runs hwnas/device/runner.py there; empty: this one (local) or python3
