@@ -4,7 +4,7 @@ Everything that needs to know a network reads this graph: the torch module, the 
 pictures. Shapes are (channels, height, width), without the batch.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import ceil, prod
@@ -25,9 +25,45 @@ _WITHOUT_WEIGHTS: dict[Kind, int] = dict.fromkeys(  # a kind that is not here mu
     ),
     0,
 )
+_KEEP_CHANNELS = {"max_pool", "avg_pool", "shift", "mean", "mul", *get_args(Activation)}
 _MOST_LAYERS = 10_000  # the deepest networks that were published have a third of that
 _MOST_NUMBERS = 2**29  # of all weights together, and of an activation: of fp32 that is 2 GiB, all that a file holds
 FUSED = ("relu", "relu6")  # the activations that runtimes make a part of the operator before them
+
+
+Step = str | int
+
+
+class Part(NamedTuple):
+    """Channels that a layer reads together: of one of the values that were concatenated, or of all that it reads."""
+
+    slot: tuple[Step, ...]  # which value that is, in terms of the space; nothing: what was not concatenated
+    channels: int
+
+
+class Place(str):
+    """A layer's name, with its `origin`: where it stands and what it does there, in terms of the space.
+
+    Layers of one origin in two networks of a space may share their weights. The name counts cells and blocks of one
+    network; the origin has stage and position, and the operation and its input.
+    """
+
+    __slots__ = ("origin",)
+    origin: tuple[Step, ...]
+
+    def __new__(cls, name: str, *origin: Step) -> "Place":
+        """Return a place of that name, and of that origin where it is another."""
+        place = super().__new__(cls, name)
+        place.origin = origin or (name,)
+        return place
+
+    def then(self, name: Step) -> "Place":
+        """Return a place within this one."""
+        return Place(f"{self}.{name}", *self.origin, name)
+
+    def doing(self, *steps: Step) -> "Place":
+        """Return this place with what is done there, which is no part of the name."""
+        return Place(self, *self.origin, *steps)
 
 
 class Layer(NamedTuple):
@@ -54,6 +90,8 @@ class Layer(NamedTuple):
     bias: bool = False
     activation: Literal["", "relu", "relu6"] = ""  # follows, fused
     path_drop: float = 0.0  # share of the run's path-drop rate that applies to the output, in training only
+    origin: tuple[Step, ...] = ()  # see `Place`
+    reads: tuple[Part, ...] = ()  # of what has weights: its input's channels
 
     @property
     def depthwise(self) -> bool:
@@ -240,17 +278,31 @@ class Builder:
 
     def __init__(self, input_shape: Shape) -> None:
         self._layers = [Layer("input", (), input_shape, "input")]
+        self._parts: dict[int, tuple[Part, ...]] = {}  # of values that were concatenated, and what keeps their channels
         self._activated: dict[tuple[int, Activation], int] = {}
 
     def shape(self, value: int) -> Shape:
         """Return the shape of a value."""
         return self._layers[value].shape
 
+    def parts(self, value: int) -> tuple[Part, ...]:
+        """Return what the channels of a value are of."""
+        return self._parts.get(value) or (Part((), self.shape(value)[0]),)
+
     def _append(self, layer: Layer) -> int:
         if len(self._layers) >= _MOST_LAYERS:
             raise InputError(f"a network may have up to {_MOST_LAYERS:,} layers; got more. Take fewer cells or blocks")
+        if isinstance(layer.name, Place):
+            layer = layer._replace(name=str(layer.name), origin=layer.name.origin)
         self._layers.append(layer)
-        return len(self._layers) - 1
+        value = len(self._layers) - 1
+        if layer.kind in _KEEP_CHANNELS or layer.depthwise:
+            self._keep_parts(layer.inputs[0], value)
+        return value
+
+    def _keep_parts(self, source: int, value: int) -> None:
+        if source in self._parts:
+            self._parts[value] = self._parts[source]
 
     def window(
         self,
@@ -287,6 +339,7 @@ class Builder:
                 padding=padding,
                 norm=norm,
                 bias=bias,
+                reads=self.parts(value) if kind == "conv" else (),
             )
         )
 
@@ -297,7 +350,8 @@ class Builder:
     def activation(self, value: int, kind: Activation) -> int:
         """Add an activation function, or return the one that already reads this value."""
         if (value, kind) not in self._activated:
-            layer = Layer(kind, (value,), self.shape(value), f"{self._layers[value].name}.{kind}")
+            read = self._layers[value]
+            layer = Layer(kind, (value,), self.shape(value), f"{read.name}.{kind}", origin=(*read.origin, kind))
             self._activated[value, kind] = self._append(layer)
         return self._activated[value, kind]
 
@@ -316,12 +370,21 @@ class Builder:
         """Multiply each channel of a value by its factor: (channels, 1, 1)."""
         return self._append(Layer("mul", (value, factors), self.shape(value), name))
 
-    def concat(self, values: list[int], *, name: str) -> int:
-        """Concatenate values along the channels; one value is returned as it is."""
-        if len(values) == 1:
-            return values[0]
-        channels = sum(self.shape(value)[0] for value in values)
-        return self._append(Layer("concat", tuple(values), (channels, *self.shape(values[0])[1:]), name))
+    def concat(self, values: Sequence[int], *, name: str, slots: Sequence[Step] = ()) -> int:
+        """Concatenate values along the channels; one value is returned as it is.
+
+        `slots` says of each which one it is, to those who read the result from here on.
+        """
+        value = values[0]
+        if len(values) > 1:
+            channels = sum(self.shape(value)[0] for value in values)
+            value = self._append(Layer("concat", tuple(values), (channels, *self.shape(values[0])[1:]), name))
+        self._parts[value] = tuple(
+            Part((slot, *part.slot), part.channels)
+            for slot, joined in zip(slots or range(len(values)), values, strict=True)
+            for part in self.parts(joined)
+        )
+        return value
 
     def shift(self, value: int, *, name: str) -> int:
         """Drop the first row and column; odd sizes get a row and a column of zeros at the end."""
@@ -334,7 +397,7 @@ class Builder:
 
     def linear(self, value: int, outputs: int, *, name: str) -> int:
         """Add a fully connected layer with bias: shape (outputs, 1, 1)."""
-        return self._append(Layer("linear", (value,), (outputs, 1, 1), name, bias=True))
+        return self._append(Layer("linear", (value,), (outputs, 1, 1), name, bias=True, reads=self.parts(value)))
 
     def drop_path(self, value: int, share: float) -> None:
         """Mark a value as the end of a path that scheduled path dropping may drop."""

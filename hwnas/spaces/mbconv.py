@@ -103,6 +103,7 @@ def _chain(stages: list[list[str]], scale: Scale) -> Chain:
         resolution=scale.resolution,
         classes=scale.classes,
         input_channels=scale.input_channels,
+        depths=(1, *map(len, stages)),
     )
 
 

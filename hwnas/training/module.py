@@ -1,7 +1,8 @@
 """From a graph of layers to a torch module, and from a trained module to the weights that a deployed file carries."""
 
+from collections.abc import Callable, Sequence
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,12 @@ if TYPE_CHECKING:
 _ACTIVATIONS = {"relu6": nn.ReLU6, "hard_swish": nn.Hardswish, "hard_sigmoid": nn.Hardsigmoid}
 _FAST_COLUMNS = 3  # of a depthwise window, for oneDNN
 _Pair = tuple[int, int]
-_FUSED = {"relu": F.relu, "relu6": F.relu6}
+FUSED: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "relu6": F.relu6}
+JOINS: dict[str, Callable[[list[Tensor]], Tensor]] = {
+    "add": lambda inputs: inputs[0] + inputs[1],
+    "mul": lambda inputs: inputs[0] * inputs[1],
+    "concat": lambda inputs: torch.cat(inputs, dim=1),
+}
 
 
 class Network(nn.Module):
@@ -36,35 +42,30 @@ class Network(nn.Module):
         self.path_drop_rate = 0.0
         self.layers = nn.ModuleList(_module(layer, graph) for layer in graph.layers)
         self.auxiliary = _auxiliary_head(graph) if auxiliary else None
-        self._free_after = _free_after(graph)
+        self._free_after = free_after(graph)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits [n, classes] of images [n, channels, height, width]."""
-        values = {0: images}
-        auxiliary = None
-        for position, (layer, module) in enumerate(zip(self.graph.layers, self.layers, strict=True)):
-            if position:
-                values[position] = self._run(layer, module, [values[source] for source in layer.inputs])
+        auxiliary: list[Tensor] = []
+
+        def run(position: int, layer: Layer, inputs: list[Tensor]) -> Tensor:
+            output = self._run(layer, self.layers[position], inputs) if position else images
             if self.auxiliary is not None and self.training and position == self.graph.auxiliary:
-                auxiliary = self.auxiliary(values[position])
-            for ended in self._free_after[position]:
-                del values[ended]
-        logits = values[len(self.layers) - 1].flatten(1)
-        return logits if auxiliary is None else torch.stack([logits, auxiliary])
+                auxiliary.append(self.auxiliary(output))
+            return output
+
+        logits = execute(self.graph, run, self._free_after)
+        return torch.stack([logits, *auxiliary]) if auxiliary else logits
 
     def _run(self, layer: Layer, module: nn.Module, inputs: list[Tensor]) -> Tensor:
-        if layer.kind == "add":
-            output = inputs[0] + inputs[1]
-        elif layer.kind == "concat":
-            output = torch.cat(inputs, dim=1)
-        elif layer.kind == "mul":
-            output = inputs[0] * inputs[1]
+        if layer.kind in JOINS:
+            output = JOINS[layer.kind](inputs)
         elif layer.kind == "linear" and self.training and self.dropout_rate:
             output = module(F.dropout(inputs[0], self.dropout_rate))
         else:
             output = module(inputs[0])
         if layer.activation:
-            output = _FUSED[layer.activation](output)
+            output = FUSED[layer.activation](output)
         if layer.path_drop and self.training and self.path_drop_rate:
             output = _drop_path(output, self.path_drop_rate * layer.path_drop)
         return output
@@ -76,7 +77,22 @@ def _drop_path(value: Tensor, rate: float) -> Tensor:
     return value * keep / (1 - rate)
 
 
-def _free_after(graph: Graph) -> list[list[int]]:
+def execute(
+    graph: Graph, run: Callable[[int, Layer, list[Tensor]], Tensor], ended: Sequence[Sequence[int]] = ()
+) -> Tensor:
+    """Return the logits [n, classes] of a graph; `run` computes a layer at its position of what it reads.
+
+    `ended` are the values that nothing reads after each layer, where they are known.
+    """
+    values: dict[int, Tensor] = {}
+    for position, (layer, over) in enumerate(zip(graph.layers, ended or free_after(graph), strict=True)):
+        values[position] = run(position, layer, [values[source] for source in layer.inputs])
+        for source in over:
+            del values[source]
+    return values[len(graph.layers) - 1].flatten(1)
+
+
+def free_after(graph: Graph) -> list[list[int]]:
     """For each layer, the values that nothing reads after it."""
     ended: list[list[int]] = [[] for _ in graph.layers]
     for position, readers in enumerate(graph.consumers[:-1]):
@@ -111,26 +127,31 @@ class _Shift(nn.Module):
         return F.pad(rest, (0, self.odd[1], 0, self.odd[0])) if any(self.odd) else rest
 
 
-class _Pointwise(nn.Conv2d):
-    """A 1x1 convolution; on a CPU and in the layout channels_last one matrix product for the whole batch."""
+class _Conv2d(nn.Conv2d):
+    """A convolution by the fastest way that there is for it."""
 
     def forward(self, value: Tensor) -> Tensor:
-        if not value.is_cpu or value.stride(1) != 1:
-            return super().forward(value)
-        down, across = self.stride
-        pixels = value[:, :, ::down, ::across].permute(0, 2, 3, 1)
-        return F.linear(pixels, self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
+        padding = cast(_Pair, self.padding)  # no words
+        stride, dilation = cast(_Pair, self.stride), cast(_Pair, self.dilation)
+        return convolved(value, self.weight, self.bias, stride, padding, dilation, self.groups)
 
 
-class _Depthwise(nn.Conv2d):
-    """A depthwise convolution that trains fast on a CPU for wide windows, too; autocast converts for torch's own."""
+def convolved(
+    value: Tensor, weight: Tensor, bias: Tensor | None, stride: _Pair, padding: _Pair, dilation: _Pair, groups: int
+) -> Tensor:
+    """Return a convolution of [n, channels, height, width] with a weight [out, channels / groups, rows, columns].
 
-    def forward(self, value: Tensor) -> Tensor:
-        wide = self.weight.shape[3] > _FAST_COLUMNS
-        if not (wide and value.is_cpu and torch.is_grad_enabled()) or torch.is_autocast_enabled("cpu"):
-            return super().forward(value)
-        output: Tensor = _DepthwiseByColumns.apply(value, self.weight, self.stride, self.padding, self.dilation)
-        return output if self.bias is None else output + self.bias[:, None, None]
+    A 1x1 convolution on a CPU and in the layout channels_last is one matrix product for the whole batch. A depthwise
+    one trains fast on a CPU for wide windows, too; autocast converts for torch's own.
+    """
+    if weight.shape[2:] == (1, 1) and groups == 1 and value.is_cpu and value.stride(1) == 1:
+        pixels = value[:, :, :: stride[0], :: stride[1]].permute(0, 2, 3, 1)
+        return F.linear(pixels, weight.flatten(1), bias).permute(0, 3, 1, 2)
+    slow = 1 < groups == len(weight) and weight.shape[3] > _FAST_COLUMNS and value.is_cpu and torch.is_grad_enabled()
+    if not slow or torch.is_autocast_enabled("cpu"):
+        return F.conv2d(value, weight, bias, stride, padding, dilation, groups)
+    output: Tensor = _DepthwiseByColumns.apply(value, weight, stride, padding, dilation)
+    return output if bias is None else output + bias[:, None, None]
 
 
 class _DepthwiseByColumns(torch.autograd.Function):
@@ -204,6 +225,14 @@ def _module(layer: Layer, graph: Graph) -> nn.Module:
     input_shapes = graph.input_shapes(layer)
     if layer.kind == "conv":
         return _convolution(layer, input_shapes[0], graph.norm_epsilon)
+    if layer.kind == "linear":
+        return nn.Sequential(nn.Flatten(), nn.Linear(prod(input_shapes[0]), layer.shape[0]))
+    return without_weights(layer, graph)
+
+
+def without_weights(layer: Layer, graph: Graph) -> nn.Module:
+    """Return the module of a layer that has no weights."""
+    input_shapes = graph.input_shapes(layer)
     if layer.kind in ("max_pool", "avg_pool"):
         return _pooling(layer, input_shapes[0])
     if layer.kind == "relu":
@@ -216,8 +245,6 @@ def _module(layer: Layer, graph: Graph) -> nn.Module:
         return _Shift(input_shapes[0][1:])
     if layer.kind == "mean":
         return _Mean()
-    if layer.kind == "linear":
-        return nn.Sequential(nn.Flatten(), nn.Linear(prod(input_shapes[0]), layer.shape[0]))
     return nn.Identity()  # input, add, mul and concat have no module of their own
 
 
@@ -229,21 +256,26 @@ def _may_overwrite(graph: Graph, source: int) -> bool:
 
 
 def _convolution(layer: Layer, input_shape: Shape, norm_epsilon: float) -> nn.Module:
-    top, bottom, left, right = pads(layer, input_shape)
-    even = top == bottom and left == right
-    pointwise = layer.kernel == (1, 1) and layer.groups == 1
-    convolution = (_Pointwise if pointwise else _Depthwise if layer.depthwise else nn.Conv2d)(
+    sides, padding = padding_of(layer, input_shape)
+    convolution = _Conv2d(
         input_shape[0],
         layer.shape[0],
         layer.kernel,
         stride=layer.stride,
-        padding=(top, left) if even else 0,
+        padding=padding,
         dilation=layer.dilation,
         groups=layer.groups,
         bias=layer.bias,
     )
     norm = [nn.BatchNorm2d(layer.shape[0], eps=norm_epsilon)] if layer.norm else []
-    return _Convolution(None if even else (left, right, top, bottom), convolution, *norm)
+    return _Convolution(sides, convolution, *norm)
+
+
+def padding_of(layer: Layer, input_shape: Shape) -> tuple[tuple[int, int, int, int] | None, _Pair]:
+    """Return the zeros to add before a convolution (left, right, top, bottom), if any, and those that it adds."""
+    top, bottom, left, right = pads(layer, input_shape)
+    even = top == bottom and left == right
+    return (None, (top, left)) if even else ((left, right, top, bottom), (0, 0))
 
 
 def _pooling(layer: Layer, input_shape: Shape) -> nn.Module:

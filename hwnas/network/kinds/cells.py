@@ -11,12 +11,12 @@ do, pooling is followed by 1x1 and BatchNorm.
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import Any, ClassVar, assert_never
+from typing import Any, ClassVar, NamedTuple, assert_never
 
 from hwnas.network import ops
 from hwnas.network.architecture import Architecture
 from hwnas.network.cell import Block, Branch, Cell, CellRecord
-from hwnas.network.graph import Builder, Graph
+from hwnas.network.graph import Builder, Graph, Place, Step
 from hwnas.network.reading import STRICT, read_as
 from hwnas.network.scale import Scale, Skeleton
 
@@ -92,21 +92,21 @@ class _Walk:
         plan = self._plan()
         previous = current = self._stem()
         auxiliary = None
-        for index, (filters, stride, reads_reduction) in enumerate(plan):
-            name = f"cell{index}"
+        for index, (filters, stride, reads_reduction, origin) in enumerate(plan):
+            place = Place(f"cell{index}", *origin)
             if stride == 2 and not reads_reduction:
                 auxiliary = current  # in the end the last output before the last reduction (NASNet, appendix A.7)
-            output = self._cell(name, (previous, current), filters, stride, (index + 1) / len(plan))
+            output = self._cell(place, (previous, current), filters, stride, (index + 1) / len(plan))
             if stride == 2 and scale.skip_reduction_input and not reads_reduction:
                 current = output
             else:
                 previous, current = current, output
         features = b.mean(b.relu(current), name="pool")
-        return b.finish(b.linear(features, scale.classes, name="classifier"), auxiliary=auxiliary)
+        return b.finish(b.linear(features, scale.classes, name=Place("classifier")), auxiliary=auxiliary)
 
     def _stem(self) -> int:
         scale = self.scale
-        window = partial(self.builder.window, "conv", 0, name="stem", kernel=(3, 3), norm=True)
+        window = partial(self.builder.window, "conv", 0, name=Place("stem"), kernel=(3, 3), norm=True)
         match scale.skeleton:
             case "cifar":
                 return window(filters=round((scale.stem_multiplier or 3) * scale.filters))
@@ -116,107 +116,119 @@ class _Walk:
             case _:
                 assert_never(scale.skeleton)
 
-    def _plan(self) -> list[tuple[int, int, bool]]:
-        """Return each cell's filters, its stride, and whether it is a stem cell."""
+    def _plan(self) -> "list[_Planned]":
+        """Return each cell's filters, its stride, whether it is a stem cell, and its origin."""
         scale = self.scale
-        stem = [(max(1, scale.filters // 4), 2, True), (max(1, scale.filters // 2), 2, True)]
-        stems: dict[Skeleton, list[tuple[int, int, bool]]] = {"cifar": [], "imagenet": stem}
+        stem = [_Planned(max(1, scale.filters // share), 2, True, ("stem", share)) for share in (4, 2)]
+        stems: dict[Skeleton, list[_Planned]] = {"cifar": [], "imagenet": stem}
         cells = stems[scale.skeleton]
         reductions = scale.reductions or ("extra" if self.architecture.reduction else "inline")
         extra = {"inline": False, "extra": True}[reductions]
         for stage in range(3):
             filters = scale.filters * 2**stage
             if stage and extra:
-                cells.append((filters, 2, False))
+                cells.append(_Planned(filters, 2, False, ("reduction", stage)))
             for position in range(scale.cells):
                 inline = stage > 0 and position == 0 and not extra
-                cells.append((filters, 2 if inline else 1, False))
+                cells.append(_Planned(filters, 2 if inline else 1, False, ("cell", stage, position)))
         return cells
 
-    def _cell(self, name: str, inputs: tuple[int, int], filters: int, stride: int, depth: float) -> int:
+    def _cell(self, place: Place, inputs: tuple[int, int], filters: int, stride: int, depth: float) -> int:
         cell = self.architecture.reduction if stride == 2 and self.architecture.reduction else self.architecture.normal
         read = {source for block in cell.blocks for _, source in (block.left, block.right)} | set(cell.output_states)
         states = list(inputs)
         if 1 in read:
-            states[1] = self._squeeze(inputs[1], filters, f"{name}.prev")
+            states[1] = self._squeeze(inputs[1], filters, place.then("prev"))
         if 0 in read and inputs[0] != inputs[1]:  # the first cell reads the stem as it is
-            states[0] = self._fit(inputs[0], inputs[1], filters, f"{name}.prev_prev")
+            states[0] = self._fit(inputs[0], inputs[1], filters, place.then("prev_prev"))
         for index, block in enumerate(cell.blocks):
-            states.append(self._block(states, block, filters, stride, f"{name}.block{index + 1}", depth))
-        outputs = [self._reduced(states[s], filters, stride, f"{name}.out{s}", s < 2) for s in cell.output_states]
+            states.append(self._block(states, block, filters, stride, place.then(f"block{index + 1}"), depth))
+        outputs = [
+            (s, self._reduced(states[s], filters, stride, place.then(f"out{s}"), s < 2)) for s in cell.output_states
+        ]
         if isinstance(cell.concat, str):  # no order was asked for: fewer operators differ
-            outputs.sort(key=lambda value: self.builder.shape(value)[0])
-        return self.builder.concat(outputs, name=name)
+            outputs.sort(key=lambda output: self.builder.shape(output[1])[0])
+        slots, values = zip(*outputs, strict=True)
+        return self.builder.concat(values, name=place, slots=slots)
 
-    def _block(self, states: list[int], block: Block, filters: int, stride: int, name: str, depth: float) -> int:
-        left = self._branch(states, block.left, filters, stride, f"{name}.left", depth)
-        right = self._branch(states, block.right, filters, stride, f"{name}.right", depth)
+    def _block(self, states: list[int], block: Block, filters: int, stride: int, place: Place, depth: float) -> int:
+        left = self._branch(states, block.left, filters, stride, place.then("left").doing(*block.left), depth)
+        right = self._branch(states, block.right, filters, stride, place.then("right").doing(*block.right), depth)
         match block.combination:
             case "add":
-                return self.builder.add(left, right, name=name)
+                return self.builder.add(left, right, name=place)
             case "concat":
-                return self.builder.concat([left, right], name=name)
+                return self.builder.concat([left, right], name=place, slots=("left", "right"))
             case _:
                 assert_never(block.combination)
 
-    def _reduced(self, value: int, filters: int, stride: int, name: str, is_input: bool) -> int:
+    def _reduced(self, value: int, filters: int, stride: int, place: Place, is_input: bool) -> int:
         """Bring a cell's input that is also its output to the size of the blocks."""
-        return factorised_reduction(self.builder, value, filters, name) if is_input and stride == 2 else value
+        return factorised_reduction(self.builder, value, filters, place) if is_input and stride == 2 else value
 
-    def _squeeze(self, value: int, filters: int, name: str) -> int:
-        return self.builder.window("conv", self.builder.relu(value), name=name, filters=filters, norm=True)
+    def _squeeze(self, value: int, filters: int, place: Place) -> int:
+        return self.builder.window("conv", self.builder.relu(value), name=place, filters=filters, norm=True)
 
-    def _fit(self, value: int, reference: int, filters: int, name: str) -> int:
+    def _fit(self, value: int, reference: int, filters: int, place: Place) -> int:
         """Bring h[l-2] to the size of h[l-1] and to F filters."""
         shape, target = self.builder.shape(value), self.builder.shape(reference)
         if shape[1:] != target[1:]:
-            return factorised_reduction(self.builder, value, filters, name)
-        return value if shape[0] == filters else self._squeeze(value, filters, name)
+            return factorised_reduction(self.builder, value, filters, place)
+        return value if shape[0] == filters else self._squeeze(value, filters, place)
 
-    def _branch(self, states: list[int], branch: Branch, filters: int, stride: int, name: str, depth: float) -> int:
+    def _branch(self, states: list[int], branch: Branch, filters: int, stride: int, place: Place, depth: float) -> int:
         operation, source = branch
         value = states[source]
         stride = stride if source < 2 else 1
         if operation == ops.ZERO:
             height, width = (-(-size // stride) for size in self.builder.shape(value)[1:])
-            return self.builder.zero((filters, height, width), name=name)
+            return self.builder.zero((filters, height, width), name=place)
         if operation == ops.IDENTITY:
             if stride == 1 and self.builder.shape(value)[0] == filters:
                 return value
             value = self.builder.relu(value)
-            value = self.builder.window("conv", value, name=name, filters=filters, stride=(stride, stride), norm=True)
+            value = self.builder.window("conv", value, name=place, filters=filters, stride=(stride, stride), norm=True)
         else:
-            value = run_steps(self.builder, value, operation, filters=filters, stride=stride, name=name)
+            value = run_steps(self.builder, value, operation, filters=filters, stride=stride, place=place)
             if self.builder.shape(value)[0] != filters:  # a pooling of the raw stem
-                value = self.builder.window("conv", value, name=f"{name}.fit", filters=filters, norm=True)
+                value = self.builder.window("conv", value, name=place.then("fit"), filters=filters, norm=True)
         self.builder.drop_path(value, depth)
         return value
 
 
-def factorised_reduction(builder: Builder, value: int, filters: int, name: str, *, relu: bool = True) -> int:
+class _Planned(NamedTuple):
+    """A cell of the network."""
+
+    filters: int
+    stride: int
+    reads_reduction: bool
+    origin: tuple[Step, ...]
+
+
+def factorised_reduction(builder: Builder, value: int, filters: int, place: Place, *, relu: bool = True) -> int:
     """Halve the size: two 1x1 convolutions of stride 2, one a row and a column further (NASNet, appendix A.4)."""
     b = builder
     first = b.relu(value) if relu else value
-    second = b.shift(first, name=f"{name}.shift")
+    second = b.shift(first, name=place.then("shift"))
     halves = (("path1", first, filters // 2), ("path2", second, filters - filters // 2))
     paths = [
-        b.window("conv", source, name=f"{name}.{path}", filters=share, stride=(2, 2), norm=True)
+        b.window("conv", source, name=place.then(path), filters=share, stride=(2, 2), norm=True)
         for path, source, share in halves
         if share
     ]
-    return b.concat(paths, name=name)
+    return b.concat(paths, name=place)
 
 
-def run_steps(builder: Builder, value: int, operation: str, *, filters: int, stride: int, name: str) -> int:
+def run_steps(builder: Builder, value: int, operation: str, *, filters: int, stride: int, place: Place) -> int:
     """Add the layers of an operation other than `identity` and `zero`; return its output."""
     for index, step in enumerate(ops.steps(operation)):
-        value = _step(builder, step, value, filters, stride, f"{name}.{index}")
+        value = _step(builder, step, value, filters, stride, place.then(index))
     return value
 
 
-def _step(builder: Builder, step: ops.Step, value: int, filters: int, stride: int, name: str) -> int:
+def _step(builder: Builder, step: ops.Step, value: int, filters: int, stride: int, place: Place) -> int:
     down, across = (stride if strided else 1 for strided in step.strided)
-    window = partial(builder.window, name=name, kernel=step.kernel, stride=(down, across))
+    window = partial(builder.window, name=place, kernel=step.kernel, stride=(down, across))
     channels = builder.shape(value)[0]
     match step.kind:
         case "relu":

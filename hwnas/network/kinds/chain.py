@@ -7,13 +7,13 @@ their weights.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from math import inf
 from typing import Any, ClassVar, get_args
 
 from hwnas.errors import InputError
 from hwnas.network.architecture import Architecture
-from hwnas.network.graph import Activation, Builder, Graph, Padding
+from hwnas.network.graph import Activation, Builder, Graph, Padding, Place
 from hwnas.network.ops import MOST_KERNEL
 from hwnas.network.reading import STRICT, check_between, read_as
 from hwnas.network.scale import MOST, MOST_FILTERS
@@ -75,6 +75,7 @@ class Chain(Architecture):
     input_channels: int = 3
     padding: Padding = "same"
     norm_epsilon: int | float = 1e-3
+    depths: tuple[int, ...] = field(default=(), compare=False)  # blocks of each stage, of one that a space has made
 
     def __post_init__(self) -> None:
         for name, most in _MOST_OF_CHAIN.items():
@@ -100,44 +101,53 @@ class Chain(Architecture):
     def walk(self) -> Graph:
         """Walk the network from the image to the logits; raises InputError where the image is too small."""
         b = Builder((self.input_channels, self.resolution, self.resolution))
-        value = self._conv(b, 0, self.stem, "stem", kernel=3, stride=self.stem_stride, activation=self.activation)
-        for index, block in enumerate(self.blocks):
-            value = self._block(b, value, block, f"block{index}")
-        value = self._conv(b, value, self.head, "head", activation=self.activation)
+        value = self._conv(
+            b, 0, self.stem, Place("stem"), kernel=3, stride=self.stem_stride, activation=self.activation
+        )
+        for place, block in zip(self._places(), self.blocks, strict=True):
+            value = self._block(b, value, block, place)
+        value = self._conv(b, value, self.head, Place("head"), activation=self.activation)
         value = b.mean(value, name="pool")
         if self.hidden:
-            value = b.activation(b.linear(value, self.hidden, name="hidden"), self.activation)
-        return b.finish(b.linear(value, self.classes, name="classifier"), norm_epsilon=self.norm_epsilon)
+            value = b.activation(b.linear(value, self.hidden, name=Place("hidden")), self.activation)
+        return b.finish(b.linear(value, self.classes, name=Place("classifier")), norm_epsilon=self.norm_epsilon)
 
     def to_json(self) -> dict[str, Any]:
         """Return the architecture as JSON values."""
-        return {"kind": "chain", **asdict(self), "blocks": [asdict(block) for block in self.blocks]}
+        fields = {name: value for name, value in asdict(self).items() if name != "depths"}
+        return {"kind": "chain", **fields, "blocks": [asdict(block) for block in self.blocks]}
 
-    def _block(self, b: Builder, value: int, block: InvertedResidual, name: str) -> int:
+    def _places(self) -> list[Place]:
+        """Return where each block stands: in which stage, where that is known, and its position there."""
+        depths = self.depths or (1,) * len(self.blocks)
+        origins = [("stage", stage, "block", block) for stage, depth in enumerate(depths) for block in range(depth)]
+        return [Place(f"block{index}", *origin) for index, origin in enumerate(origins)]
+
+    def _block(self, b: Builder, value: int, block: InvertedResidual, place: Place) -> int:
         branch, channels = value, b.shape(value)[0]
         if block.expanded != channels:
-            branch = self._conv(b, branch, block.expanded, f"{name}.expand", activation=block.activation)
+            branch = self._conv(b, branch, block.expanded, place.then("expand"), activation=block.activation)
         branch = self._conv(
             b,
             branch,
             block.expanded,
-            f"{name}.depthwise",
+            place.then("depthwise"),
             kernel=block.kernel,
             stride=block.stride,
             groups=block.expanded,
             activation=block.activation,
         )
         if block.squeezed:
-            branch = _squeeze_and_excite(b, branch, block.squeezed, f"{name}.squeeze")
-        branch = self._conv(b, branch, block.filters, f"{name}.project")
-        return b.add(value, branch, name=name) if b.shape(value) == b.shape(branch) else branch
+            branch = _squeeze_and_excite(b, branch, block.squeezed, place.then("squeeze"))
+        branch = self._conv(b, branch, block.filters, place.then("project"))
+        return b.add(value, branch, name=place) if b.shape(value) == b.shape(branch) else branch
 
     def _conv(
         self,
         b: Builder,
         value: int,
         filters: int,
-        name: str,
+        place: Place,
         *,
         kernel: int = 1,
         stride: int = 1,
@@ -147,7 +157,7 @@ class Chain(Architecture):
         value = b.window(
             "conv",
             value,
-            name=name,
+            name=place,
             filters=filters,
             kernel=(kernel, kernel),
             stride=(stride, stride),
@@ -158,12 +168,12 @@ class Chain(Architecture):
         return b.activation(value, activation) if activation else value
 
 
-def _squeeze_and_excite(b: Builder, value: int, squeezed: int, name: str) -> int:
+def _squeeze_and_excite(b: Builder, value: int, squeezed: int, place: Place) -> int:
     """Multiply each channel by a factor from the means of all (Hu et al., 2018; MobileNetV3, section 5.3)."""
-    means = b.mean(value, name=f"{name}.mean")
-    reduced = b.relu(b.window("conv", means, name=f"{name}.reduce", filters=squeezed, bias=True))
-    factors = b.window("conv", reduced, name=f"{name}.restore", filters=b.shape(value)[0], bias=True)
-    return b.mul(value, b.activation(factors, "hard_sigmoid"), name=name)
+    means = b.mean(value, name=place.then("mean"))
+    reduced = b.relu(b.window("conv", means, name=place.then("reduce"), filters=squeezed, bias=True))
+    factors = b.window("conv", reduced, name=place.then("restore"), filters=b.shape(value)[0], bias=True)
+    return b.mul(value, b.activation(factors, "hard_sigmoid"), name=place)
 
 
 def read(value: Mapping[str, Any]) -> Chain:

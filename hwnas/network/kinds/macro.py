@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from hwnas.errors import InputError, short
 from hwnas.network.architecture import Architecture
-from hwnas.network.graph import Builder, Graph
+from hwnas.network.graph import Builder, Graph, Place
 from hwnas.network.kinds.cells import factorised_reduction, run_steps
 from hwnas.network.reading import STRICT, read_as
 from hwnas.network.scale import Scale
@@ -56,18 +56,23 @@ class MacroNetwork(Architecture):
         """Walk the network from the image to the logits; raises InputError where the image is too small."""
         scale = self.scale
         b = Builder((scale.input_channels, scale.resolution, scale.resolution))
-        outputs = [b.window("conv", 0, name="stem", filters=scale.filters, kernel=(3, 3), norm=True)]
-        stage = len(self.layers) // 3
+        outputs = [b.window("conv", 0, name=Place("stem"), filters=scale.filters, kernel=(3, 3), norm=True)]
+        origins = ["stem"]  # of the outputs
         for number, layer in enumerate(self.layers):
-            filters = scale.filters * 2 ** (number // stage)
-            if number in (stage, 2 * stage):
+            stage, position = divmod(number, len(self.layers) // 3)
+            filters = scale.filters * 2**stage
+            place = Place(f"layer{number}", "stage", stage, "layer", position)
+            if stage and not position:
                 outputs = [
-                    factorised_reduction(b, value, filters, f"layer{number}.from{source}", relu=False)
-                    for source, value in enumerate(outputs)
+                    factorised_reduction(
+                        b, value, filters, Place(f"{place}.from{source}", "to", stage, origin), relu=False
+                    )
+                    for source, (value, origin) in enumerate(zip(outputs, origins, strict=True))
                 ]
-            outputs.append(_layer(b, outputs, layer, filters, f"layer{number}"))
+            outputs.append(_layer(b, outputs, layer, filters, place, [origins[skip] for skip in layer.skips]))
+            origins.append(f"{stage}-{position}")
         features = b.mean(outputs[-1], name="pool")
-        return b.finish(b.linear(features, scale.classes, name="classifier"))
+        return b.finish(b.linear(features, scale.classes, name=Place("classifier")))
 
     def to_json(self) -> dict[str, Any]:
         """Return the architecture as JSON values."""
@@ -75,13 +80,14 @@ class MacroNetwork(Architecture):
         return {"kind": "macro", "scale": asdict(self.scale), "layers": layers}
 
 
-def _layer(b: Builder, outputs: list[int], layer: MacroLayer, filters: int, name: str) -> int:
-    value = b.window("conv", b.relu(outputs[-1]), name=f"{name}.squeeze", filters=filters, norm=True)
-    value = run_steps(b, value, layer.operation, filters=filters, stride=1, name=name)
+def _layer(b: Builder, outputs: list[int], layer: MacroLayer, filters: int, place: Place, skips: list[str]) -> int:
+    value = b.window("conv", b.relu(outputs[-1]), name=place.then("squeeze"), filters=filters, norm=True)
+    value = run_steps(b, value, layer.operation, filters=filters, stride=1, place=place.doing(layer.operation))
     if not layer.skips:
         return value
-    joined = b.concat([*(outputs[skip] for skip in layer.skips), value], name=f"{name}.joined")
-    return b.window("conv", b.relu(joined), name=f"{name}.join", filters=filters, norm=True)
+    values = [*(outputs[skip] for skip in layer.skips), value]
+    joined = b.concat(values, name=place.then("joined"), slots=(*skips, "itself"))
+    return b.window("conv", b.relu(joined), name=place.then("join"), filters=filters, norm=True)
 
 
 def read(value: Mapping[str, Any]) -> MacroNetwork:
