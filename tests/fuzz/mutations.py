@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-MOST = 2**20  # characters that are not damaged further
+MOST = 2**16  # characters that are not damaged further
 DEPTHS = (20, 300, 3_000, 100_000)  # of nested lists
 Scalar = str | int | float | bool | None
 
@@ -109,7 +109,7 @@ def damaged_tree(random: Random, value: Any, write: Callable[[Any], str]) -> byt
     if random.random() < 0.7:
         text = write(value := with_damage(random, value))
         for _ in range(random.choice([0, 0, 0, 1, 2])):
-            if len(text) > MOST:  # doubled a few thousand times: once is enough
+            if len(text) > MOST:  # a part that stands there thousands of times is not doubled again
                 break
             text = write(value := with_damage(random, value))
         return text.encode() if random.random() < 0.9 else damaged_text(random, text)
