@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from hwnas.benching.table_search import TableRun, search_table
 from hwnas.errors import HwnasError, InputError, short
-from hwnas.support import MIB, bar, read_json, write_bytes, write_json, write_text
+from hwnas.support import MIB, bar, read_json, reasons, write_bytes, write_json, write_text
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -207,9 +207,7 @@ def read_run(path: Path, *, rows: int, evaluations: int) -> TableRun:
     try:
         run = _reader().validate_python(kept)
     except ValidationError as error:
-        first = error.errors()[0]
-        why = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-        raise InputError(f"{path} is not a run as `hwnas bench` writes it: {why}. {_AGAIN}") from None
+        raise InputError(f"{path} is not a run as `hwnas bench` writes it: {reasons(error)}. {_AGAIN}") from None
     steps = (0, *run.proposals)
     in_order = all(before < after for before, after in pairwise(steps))
     distinct = len(set(run.rows)) == len(run.rows) == len(run.proposals) <= evaluations

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from hwnas.errors import InputError, TrainingError
+from hwnas.errors import InputError, TrainingError, cut, short
 from hwnas.support import check_file, check_nesting, parse_json, write_atomically
 
 _VERSION = 2
@@ -58,14 +58,15 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             raise broken(path, "its checksum does not fit")
         state: dict[str, Any] = parse_json(text)
         check_nesting(state)
+        json.dumps(state, allow_nan=False)  # a number that is none is a ValueError
     except (SafetensorError, InputError, OSError, KeyError, ValueError, RecursionError) as error:
         raise broken(path, repr(error)) from None
     if not isinstance(state, dict):
         raise broken(path, "it has no state")
-    if state.get("version") != _VERSION:
+    if (version := state.get("version")) != _VERSION:
         raise TrainingError(
-            f"a checkpoint must be of version {_VERSION}; {path} is of version {state.get('version')!r}; go on with "
-            "the version of hwnas that wrote it, or delete it to train anew"
+            f"a checkpoint must be of version {_VERSION}; {path} is of version {short(version)}; go on with the "
+            "version of hwnas that wrote it, or delete it to train anew"
         )
     return tensors, state
 
@@ -109,15 +110,16 @@ def check_same(path: Path, saved: Any, wanted: Any, *, field: str = "") -> None:
             inner = f"{field}.{name}" if field else name
             check_same(path, saved.get(name, "nothing"), wanted.get(name, "nothing"), field=inner)
     elif saved != wanted:
+        before, now = cut(str(saved)), cut(str(wanted))
         raise TrainingError(
-            f"a training that is taken up again must be the same; {path} was begun with {field} = {saved}, and now "
-            f"it is {wanted}; go back to {saved}, or delete {path} to train anew"
+            f"a training that is taken up again must be the same; {path} was begun with {field} = {before}, and now "
+            f"it is {now}; go back to {before}, or delete {path} to train anew"
         )
 
 
 def broken(path: Path, why: str) -> TrainingError:
     """Return the error for a checkpoint by which nothing can go on."""
-    return TrainingError(f"{path} must be a whole checkpoint; it is broken ({why}); delete it to train anew")
+    return TrainingError(f"{path} must be a whole checkpoint; it is broken ({cut(why)}); delete it to train anew")
 
 
 def _checksum(tensors: Mapping[str, Tensor], text: str) -> int:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_origin
 import typer
 from pydantic import Field
 
-from hwnas.errors import HwnasError, InputError
-from hwnas.support import AnyNames, AnyPath, Metavar, Options, commands, plugins, root, trusting
+from hwnas.errors import HwnasError, InputError, short
+from hwnas.support import AnyNames, AnyPath, Metavar, Options, commands, plugins, reasons, root, trusting
 from hwnas.verbs._takes import takes
 
 if TYPE_CHECKING:
@@ -325,9 +325,8 @@ def _device(fields: Mapping[str, str]) -> "Device":
     try:
         device = Device.model_validate(values)
     except ValidationError as error:
-        reasons = "; ".join(f"{'.'.join(map(str, reason['loc']))}: {reason['msg']}" for reason in error.errors())
         known = ", ".join(_device_fields())
-        raise InputError(f"a device must have fields that fit; {reasons}. The fields: {known}") from None
+        raise InputError(f"a device must have fields that fit; {reasons(error)}. The fields: {known}") from None
     plugins.load("transports", device.transport)
     return device
 
@@ -349,11 +348,11 @@ def _setting(name: str) -> "Setting":
 
     runtime, precision, threads = [*name.rsplit("-", 2), "", ""][:3]
     if not precision or not threads.endswith("t"):
-        raise InputError(f"{_SETTING_RULE}; got {name!r}")
+        raise InputError(f"{_SETTING_RULE}; got {short(name)}")
     try:
         setting = Setting(runtime=runtime, precision=precision, threads=threads[:-1])  # type: ignore[arg-type]
     except ValidationError as error:
-        raise InputError(f"{_SETTING_RULE}; got {name!r}: {error.errors()[0]['msg']}") from None
+        raise InputError(f"{_SETTING_RULE}; got {short(name)}: {error.errors()[0]['msg']}") from None
     plugins.load("formats", setting.runtime)
     return setting
 

@@ -185,7 +185,7 @@ def test_a_file_that_exists_is_never_written_over(folder: Path) -> None:
         ({"setting": "tflite"}, "RUNTIME-PRECISION-THREADSt.*got 'tflite'"),
         ({"setting": "tflite-fp32-0t"}, "got 'tflite-fp32-0t': Input should be greater than or equal to 1"),
         ({"setting": "tflite-fp8-1t"}, "got 'tflite-fp8-1t': Input should be 'fp32'"),
-        ({"set": ["adress=pi"]}, "adress: Extra inputs are not permitted. The fields: name, "),
+        ({"set": ["adress=pi"]}, "adress: Extra inputs are not permitted, got 'pi'. The fields: name, "),
         ({"python": "\udcff"}, "must be text that TOML can hold"),
         ({"set": ["address"]}, "--set takes KEY=VALUE, each key once; got address"),
     ],
