@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import torch
 from pydantic import NonNegativeInt, TypeAdapter
@@ -25,8 +25,8 @@ from hwnas.training import checkpoint as _checkpoint
 from hwnas.training import hardware as _hardware
 from hwnas.training.batches import Order, augmented, random_seed
 from hwnas.training.curves import Epoch, Look, Progress, Watch
-from hwnas.training.hardware import Hardware, interrupts_held, keep_freed_memory, seeded
-from hwnas.training.module import Network
+from hwnas.training.hardware import interrupts_held, keep_freed_memory, seeded
+from hwnas.training.module import Classifier, Network
 from hwnas.training.scoring import accuracy
 from hwnas.training.settings import TrainingSettings
 from hwnas.training.weights import inherit
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from hwnas.datasets import Dataset, Images
     from hwnas.network import Architecture
 
+AnyNetwork = TypeVar("AnyNetwork", bound=Classifier)
 _SMOOTHING = 0.95  # of the loss that is shown
 _NUMBERS = ("step", "seconds", "loss", "epoch_loss", "epoch_began", "look_loss", "looked_at")  # beside the tensors
 
@@ -77,12 +78,49 @@ def train_network(
     Raises InputError where the architecture and the data do not fit, TrainingError where the loss is not finite and
     where the checkpoint is broken or of another training.
     """
+    training = network_training(architecture, images, dataset, settings, watch=watch, initial=initial, clock=clock)
+    run_training(training, checkpoint=checkpoint, on_progress=on_progress, save_every_s=save_every_s)
+    network = training.finished()
+    network.auxiliary = None
+    return Trained(
+        network, training.seconds, training.images_seen, training.history, tuple(training.looks), training.stopped
+    )
+
+
+def network_training(
+    architecture: "Architecture",
+    images: "Images",
+    dataset: "Dataset",
+    settings: TrainingSettings,
+    *,
+    watch: Watch | None = None,
+    initial: Path | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> "Training[Network]":
+    """Return the training of an architecture before its first step; see `train_network`."""
     _check_fits(architecture, images, dataset)
-    hardware = _hardware.choose(settings.device, precision=settings.precision, channels_last=settings.channels_last)
-    with interrupts_held() as interrupted:
-        training = _Training(architecture, images, dataset, settings, hardware, watch, clock)
+
+    def begun() -> Network:
+        network = Network(
+            architecture.graph, dropout_rate=settings.dropout_rate, auxiliary=settings.auxiliary_weight > 0
+        )
         if initial is not None:
-            inherit(training.network, initial)
+            inherit(network, initial)
+        return network
+
+    identity = {"architecture": architecture.to_json()}
+    return Training(begun, identity, images, dataset, settings, watch=watch, clock=clock)
+
+
+def run_training(
+    training: "Training[AnyNetwork]",
+    *,
+    checkpoint: Path | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+    save_every_s: float = 60.0,
+) -> None:
+    """Bring a training to its end, from the checkpoint if it exists; see `train_network`."""
+    with interrupts_held() as interrupted:
         if checkpoint is not None and checkpoint.exists():
             training.resume(checkpoint)
         for ended_epoch in training.run():
@@ -94,7 +132,6 @@ def train_network(
                 on_progress(progress)
             if stopping:
                 raise KeyboardInterrupt
-        return training.result()
 
 
 def learning_rate_at(step: int, steps: int, settings: TrainingSettings) -> float:
@@ -138,7 +175,7 @@ def _check_every(device: torch.device) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Saved:
-    """What a checkpoint has of a training beside its tensors, in the terms of `_Training`."""
+    """What a checkpoint has of a training beside its tensors, in the terms of `Training`."""
 
     step: NonNegativeInt
     seconds: float
@@ -157,20 +194,26 @@ def _saved_reader() -> TypeAdapter[_Saved]:
     return TypeAdapter(_Saved)
 
 
-class _Training:
-    """One training between its steps; `step` of them are done."""
+class Training(Generic[AnyNetwork]):
+    """One training between its steps; `step` of them are done.
+
+    `make` returns the network as it begins; `identity` are JSON values that say what it is, and must be the same for a
+    checkpoint to be taken up.
+    """
 
     def __init__(
         self,
-        architecture: "Architecture",
+        make: Callable[[], AnyNetwork],
+        identity: dict[str, Any],
         images: "Images",
         dataset: "Dataset",
         settings: TrainingSettings,
-        hardware: Hardware,
-        watch: Watch | None,
-        clock: Callable[[], float],
+        *,
+        watch: Watch | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.architecture, self.images = architecture, images
+        hardware = _hardware.choose(settings.device, precision=settings.precision, channels_last=settings.channels_last)
+        self._identity_of_network, self.images = identity, images
         self.dataset = replace(dataset, flips=settings.flips_of(dataset))
         self.settings, self.hardware, self.watch, self.clock = settings, hardware, watch, clock
         self.batch_size = min(settings.batch_size, len(images.labels))
@@ -179,10 +222,8 @@ class _Training:
         self.look_steps = {self._step_of(epoch) for epoch in watch.epochs} if watch else set()
         self.order = Order(images.labels, seed=settings.seed)
         with seeded(random_seed(settings.seed, 1)):
-            network = Network(
-                architecture.graph, dropout_rate=settings.dropout_rate, auxiliary=settings.auxiliary_weight > 0
-            ).train()
-        self.network = network.to(hardware.device).to(memory_format=hardware.memory_format)
+            network = make().train()
+        self.network: AnyNetwork = network.to(hardware.device).to(memory_format=hardware.memory_format)
         self.model = torch.compile(self.network) if settings.compile else self.network
         self.optimizer = make_optimizer(self.network, settings)
         self.scaler = torch.amp.GradScaler(hardware.device.type, enabled=hardware.autocast is torch.float16)
@@ -354,7 +395,7 @@ class _Training:
         """Return what must be the same for a checkpoint to be taken up, as JSON values."""
         data = self.dataset
         identity = {
-            "architecture": self.architecture.to_json(),
+            **self._identity_of_network,
             "settings": self.settings.to_json(),
             "data": {"name": data.name, "images": len(self.images.labels), "mean": data.mean, "std": data.std},
         }
@@ -392,10 +433,13 @@ class _Training:
             setattr(self, name, getattr(saved, name))
         self.history, self.looks = saved.history, saved.looks
 
-    def result(self) -> Trained:
-        """Return the trained network; raises TrainingError where its weights are not finite."""
+    @property
+    def images_seen(self) -> int:
+        """How many images it has learned from, some of them more than once."""
+        return self.step * self.batch_size
+
+    def finished(self) -> AnyNetwork:
+        """Return the trained network, in eval mode; raises TrainingError where its weights are not finite."""
         if not all(bool(parameter.isfinite().all()) for parameter in self.network.parameters()):
             raise self._not_finite("the last step made weights that are not")
-        self.network.auxiliary = None
-        seen = self.step * self.batch_size
-        return Trained(self.network.eval(), self.seconds, seen, self.history, tuple(self.looks), self.stopped)
+        return self.network.eval()

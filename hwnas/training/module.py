@@ -26,7 +26,13 @@ JOINS: dict[str, Callable[[list[Tensor]], Tensor]] = {
 }
 
 
-class Network(nn.Module):
+class Classifier(nn.Module):
+    """What is trained: images [n, channels, height, width] to logits [n, classes]."""
+
+    path_drop_rate = 0.0  # see `Network`
+
+
+class Network(Classifier):
     """A graph as a torch module: images [n, channels, height, width] to logits [n, classes].
 
     `path_drop_rate` is the probability with which, in training, the end of a path of the last cell is dropped for an

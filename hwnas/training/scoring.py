@@ -4,18 +4,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hwnas.training.batches import normalise
 
 if TYPE_CHECKING:
     from hwnas.datasets import Dataset, Images
-    from hwnas.training.module import Network
 
 
 @torch.no_grad()
 def logits(
-    network: "Network", images: "Images", dataset: "Dataset", *, batch_size: int = 256, indices: Tensor | None = None
+    network: nn.Module, images: "Images", dataset: "Dataset", *, batch_size: int = 256, indices: Tensor | None = None
 ) -> Tensor:
     """Return the network's logits, float32 [n, classes] on the CPU; computed on the network's device.
 
@@ -48,13 +47,13 @@ class Scores:
         return cls(float(right.mean()), float(torch.stack(by_class).mean()))
 
 
-def scores(network: "Network", images: "Images", dataset: "Dataset", *, batch_size: int = 256) -> Scores:
+def scores(network: nn.Module, images: "Images", dataset: "Dataset", *, batch_size: int = 256) -> Scores:
     """Return how often a network is right on images."""
     return Scores.of(logits(network, images, dataset, batch_size=batch_size).argmax(1), images.labels)
 
 
 def accuracy(
-    network: "Network", images: "Images", dataset: "Dataset", *, batch_size: int = 256, indices: Tensor | None = None
+    network: nn.Module, images: "Images", dataset: "Dataset", *, batch_size: int = 256, indices: Tensor | None = None
 ) -> float:
     """Return the share of images, of all or of those at `indices`, whose class is the network's first choice."""
     chosen = logits(network, images, dataset, batch_size=batch_size, indices=indices).argmax(1)

@@ -575,8 +575,7 @@ def checkpoint() -> Kind:
 
     from hwnas.runs import Run
     from hwnas.training import checkpoint as module
-    from hwnas.training.hardware import choose
-    from hwnas.training.loop import _Training
+    from hwnas.training.loop import network_training
     from hwnas.training.settings import TrainingSettings
 
     path = RUN / "winners/0003/checkpoint.safetensors"
@@ -586,7 +585,6 @@ def checkpoint() -> Kind:
     (candidate,) = run.choose(1, trial=3)
     dataset = run.settings.dataset(12)
     stated = TrainingSettings(**state["training"]["settings"])
-    hardware = choose("cpu", precision="fp32", channels_last=None)
 
     def damage(random: Random) -> bytes:
         if random.random() < 0.4:
@@ -605,7 +603,7 @@ def checkpoint() -> Kind:
 
     def read() -> None:
         module.settings_in(path)
-        training = _Training(candidate.architecture, dataset.whole_train, dataset, stated, hardware, None, lambda: 0.0)
+        training = network_training(candidate.architecture, dataset.whole_train, dataset, stated)
         training.resume(path)
         training.save(Path("again.safetensors"))
 

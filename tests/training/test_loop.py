@@ -366,7 +366,7 @@ def test_nothing_is_augmented_unless_asked_for() -> None:
 
 def test_batches_that_are_read_ahead_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     def batches(device: str) -> list[tuple[Tensor, Tensor]]:
-        loop = training._Training(ARCHITECTURE, DATA.train, DATA, EVERYTHING, hardware(), None, lambda: 0.0)
+        loop = training.network_training(ARCHITECTURE, DATA.train, DATA, EVERYTHING)
         loop.hardware = dataclasses.replace(loop.hardware, device=torch.device(device))
         return list(loop._batches())
 
