@@ -47,7 +47,7 @@ TRAINED = f"{SEARCH} --data npz:images.npz --images 60 --epochs 1 --out runs/a"
 PROFILE = f"profile pretend --setting tflite-fp32-1t --classes 3 {SPACE}"
 BENCH = "bench --table table.csv --choices a,b --accuracy seen,truth --latency ms --caps 3.5 --strategies random"
 TABLE = "latency_tables/pretend/tflite-fp32-1t.json"
-SAYS_OTHERWISE = {"measured_now", "seconds", "date", "created", "measured_s", "trained_now"}  # of a call that went on
+SAYS_OTHERWISE = {"measured_now", "predicted_ms", "predicted_error"}  # of a call that went on where another had ended
 
 
 @dataclass(frozen=True)
@@ -148,14 +148,15 @@ def _leaves(where: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def file_names(place: Path) -> list[str]:
-    """Return the files of a workplace but those that are hidden, which are locks."""
-    return [str(path.relative_to(place)) for path in place.rglob("*") if path.is_file() and path.name[0] != "."]
+    """Return the files of a workplace but those that are hidden, which are locks, and torn lines that were set aside."""
+    paths = (path for path in place.rglob("*") if path.is_file() and path.name[0] != "." and ".torn-" not in path.name)
+    return [str(path.relative_to(place)) for path in paths]
 
 
 def leftovers(base: Path) -> list[Path]:
     """Return what only a call that was killed may leave."""
     temporary = [*(base / "tmp").iterdir(), *base.rglob("*.tmp"), *base.rglob(".*.part")]
-    return [path for path in temporary if "matplotlib" not in path.name]
+    return [path for path in temporary if not path.name.startswith(("matplotlib", "torchinductor"))]
 
 
 def lost(place: Path, template: Path) -> list[str]:
