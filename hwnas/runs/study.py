@@ -143,10 +143,19 @@ class Journal(BaseJournalBackend):
                     yield json.loads(line)
 
     def _write(self, logs: list[dict[str, Any]]) -> None:
-        with self._path.open("ab") as file:
-            file.write(b"".join(json.dumps(log, separators=(",", ":")).encode() + b"\n" for log in logs))
-            file.flush()
-            os.fsync(file.fileno())
+        """Write records behind the others: all of them, or none where the disk is full."""
+        content = b"".join(json.dumps(log, separators=(",", ":")).encode() + b"\n" for log in logs)
+        with self._path.open("ab", buffering=0) as file:
+            end = file.seek(0, os.SEEK_END)
+            try:
+                while content:
+                    content = content[file.write(content) :]
+                os.fsync(file.fileno())
+            except BaseException as error:  # another worker would write behind half a line
+                file.truncate(end)
+                if isinstance(error, OSError):
+                    error.filename = str(self._path)
+                raise
 
 
 class ListedStorage(JournalStorage):

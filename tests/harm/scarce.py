@@ -36,7 +36,7 @@ IS_ROOT = sys.platform == "linux" and os.geteuid() == 0
 MOST_S = 60
 MOUNTED = 256 * 2**20
 SHARES = (0.0, 0.2, 0.4, 0.6, 0.8)  # of what the verb writes: the room that there is
-HANDLES = (16, 32, 64, 128, 256)
+HANDLES = (8, 16, 32, 64, 128)
 NOBODY = 65534
 FOLDERS = ("place", "place/runs", "place/export", "place/latency_tables", "place/devices", "cache", "home", "tmp")
 ANYWHERE = ("/tmp", "/var/tmp", "/dev/shm")  # where temporary files may go otherwise
@@ -54,6 +54,8 @@ class Scarce:
     in_child: Callable[[], object] | None = None
     user: int | None = None
     folders: tuple[str, ...] = ()  # that may not be written: an error names one of them
+    out: str = ""  # where it prints to
+    within: str = ""  # the case that has still less: where that ends well, so must this one
 
 
 @dataclasses.dataclass
@@ -117,6 +119,7 @@ class Base:
             stream.seek(0)
             stream.truncate()
         out, error = self._streams
+        out = open(scarce.out, "wb") if scarce.out else out  # noqa: SIM115, PTH123
         started = time.time_ns()
         process = subprocess.Popen(
             [sys.executable, "-m", "hwnas.cli", *verb.arguments],
@@ -157,7 +160,10 @@ def room_written(folder: Path, since_ns: int) -> int:
 
 
 def of_disk(base: Base, peak: int) -> Iterator[Scarce]:
-    """Yield the five levels; one where nothing is written at all."""
+    """Yield the five levels, one where nothing is written at all; and where what is printed goes to a full disk."""
+    if Path("/dev/full").exists():
+        yield Scarce("output", out="/dev/full")
+    words_before = ""
     for share in SHARES if peak else SHARES[:1]:
         words = f"room {share:.0%}"
         if IS_ROOT:
@@ -166,19 +172,23 @@ def of_disk(base: Base, peak: int) -> Iterator[Scarce]:
                 size = max(4096, room_taken(base.folder) + room)
                 mount("-o", f"remount,size={size}", str(base.folder))
 
-            yield Scarce(words, start, lambda: mount("-o", f"remount,size={MOUNTED}", str(base.folder)))
+            undo = lambda: mount("-o", f"remount,size={MOUNTED}", str(base.folder))  # noqa: E731
+            yield Scarce(words, start, undo, within=words_before)
         else:
             limit = (int(share * peak), resource.RLIM_INFINITY)
-            yield Scarce(words, in_child=lambda limit=limit: resource.setrlimit(resource.RLIMIT_FSIZE, limit))
+            bound = lambda limit=limit: resource.setrlimit(resource.RLIMIT_FSIZE, limit)  # noqa: E731
+            yield Scarce(words, in_child=bound, within=words_before)
+        words_before = words
 
 
 def of_folders(base: Base, peak: int) -> Iterator[Scarce]:
-    """Yield each folder, all of them at once, and somebody who may write none, or only the workplace."""
-    for name in FOLDERS:
-        paths = [str(base.folder / name), *(ANYWHERE if name == "tmp" and IS_ROOT else ())]
-        yield Scarce(name, *read_only(paths), folders=(name,))
+    """Yield all folders at once, each of them, and somebody who may write none, or only the workplace."""
     if IS_ROOT:
         yield Scarce("all", *read_only([str(base.folder), *ANYWHERE]), folders=("place", "home", "tmp"))
+    for name in FOLDERS:
+        paths = [str(base.folder / name), *(ANYWHERE if name == "tmp" and IS_ROOT else ())]
+        yield Scarce(name, *read_only(paths), folders=(name,), within="all")
+    if IS_ROOT:
         own = lambda: subprocess.run(["chown", "-R", str(NOBODY), str(base.folder)], check=True)  # noqa: E731
         yield Scarce("user", undo=own, user=NOBODY, folders=("place", "home"))
         of_place = lambda: subprocess.run(["chown", "-R", str(NOBODY), str(base.place)], check=True)  # noqa: E731
@@ -205,11 +215,11 @@ def read_only(paths: list[str]) -> tuple[Callable[[], object], Callable[[], obje
 
 def of_handles(base: Base, peak: int) -> Iterator[Scarce]:
     """Yield five numbers of files that may be open."""
+    words_before = ""
     for most in HANDLES:
-        limit = (most, most)
-        yield Scarce(
-            f"{most} handles", in_child=lambda limit=limit: resource.setrlimit(resource.RLIMIT_NOFILE, limit)
-        )
+        bound = lambda limit=(most, most): resource.setrlimit(resource.RLIMIT_NOFILE, limit)  # noqa: E731
+        yield Scarce(f"{most} handles", in_child=bound, within=words_before)
+        words_before = f"{most} handles"
 
 
 KINDS = {"disk": of_disk, "folders": of_folders, "handles": of_handles}
@@ -284,6 +294,7 @@ def main() -> None:
     parser.add_argument("--verb", action="append", help=f"all, or one of {', '.join(scarce_verbs.VERBS)}")
     parser.add_argument("--of", action="append", choices=list(KINDS), help="what is scarce; without it each")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--brief", action="store_true", help="leave out cases where one with still less ended well")
     parser.add_argument("--show", action="store_true", help="print how each case ends, in full")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
@@ -305,9 +316,14 @@ def main() -> None:
             expected = usual(base, verb)
             for kind in given.of or KINDS:
                 count = counts[name, kind] = Counter()
+                well: set[str] = set()
                 for scarce in KINDS[kind](base, expected.peak):
+                    if given.brief and scarce.within in well:
+                        well.add(scarce.words)
+                        continue
                     hows, words = faults(base, verb, expected, scarce)
                     count.update(["cases", *hows])
+                    well |= {scarce.words} if hows == ["well"] else set()
                     if given.show or set(hows) & set(BAD):
                         print(f"{name}, {scarce.words}: {', '.join(hows)} {words}", file=sys.stderr, flush=True)
                 if not given.json:
