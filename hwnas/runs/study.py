@@ -143,18 +143,17 @@ class Journal(BaseJournalBackend):
                     yield json.loads(line)
 
     def _write(self, logs: list[dict[str, Any]]) -> None:
-        """Write records behind the others: all of them, or none where the disk is full."""
+        """Write records behind the others; where the disk is full, no half of one stays, which needs no room."""
         content = b"".join(json.dumps(log, separators=(",", ":")).encode() + b"\n" for log in logs)
         with self._path.open("ab", buffering=0) as file:
-            end = file.seek(0, os.SEEK_END)
+            end, written = file.seek(0, os.SEEK_END), 0
             try:
-                while content:
-                    content = content[file.write(content) :]
+                while written < len(content):
+                    written += file.write(content[written:])
                 os.fsync(file.fileno())
-            except BaseException as error:  # another worker would write behind half a line
-                file.truncate(end)
-                if isinstance(error, OSError):
-                    error.filename = str(self._path)
+            except OSError as error:
+                file.truncate(end + content.rfind(b"\n", 0, written) + 1)  # others may have read the whole ones
+                error.filename = str(self._path)
                 raise
 
 

@@ -42,6 +42,7 @@ from .progress import say as say
 from .progress import show_on_console as show_on_console
 from .records import FileRecord as FileRecord
 from .records import Record as Record
+from .refusals import is_scarcity as is_scarcity
 from .refusals import refusal as refusal
 from .refusals import remedy as remedy
 from .refusals import system_errors_in_words as system_errors_in_words

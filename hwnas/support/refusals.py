@@ -10,6 +10,7 @@ from hwnas.errors import InputError
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NO_PERMISSION = {errno.EROFS, errno.EACCES, errno.EPERM}
 _NO_HANDLES = {errno.EMFILE, errno.ENFILE}
+_NO_MEMORY = {errno.ENOMEM, errno.EAGAIN}
 
 
 @contextmanager
@@ -30,6 +31,11 @@ def refusal(error: OSError) -> str:
     return f"the system refused a file: {where}{error.strerror or error}. {remedy(error)}"
 
 
+def is_scarcity(error: OSError) -> bool:
+    """Tell whether the system has too little of something, whatever was asked for."""
+    return error.errno in _NO_ROOM | _NO_HANDLES | _NO_MEMORY
+
+
 def remedy(error: OSError) -> str:
     """Return what to do about what the system refused."""
     if error.errno in _NO_ROOM:
@@ -38,4 +44,6 @@ def remedy(error: OSError) -> str:
         return "Give permission to write there, or name another folder"
     if error.errno in _NO_HANDLES:
         return "Let more files be open at once, as by `ulimit -n 1024`"
+    if error.errno in _NO_MEMORY:
+        return "End other programs"
     return "Make room or give permission"

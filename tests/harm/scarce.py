@@ -22,7 +22,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -52,7 +51,7 @@ class Scarce:
     start: Callable[[], object] = lambda: None
     undo: Callable[[], object] = lambda: None
     in_child: Callable[[], object] | None = None
-    user: int | None = None
+    is_other: bool = False  # a user without any rights
     folders: tuple[str, ...] = ()  # that may not be written: an error names one of them
     out: str = ""  # where it prints to
     within: str = ""  # the case that has still less: where that ends well, so must this one
@@ -79,11 +78,11 @@ class Ended:
 
 
 class Base:
-    """A folder with the workplace (place/), a home, a cache and a folder for temporary files, made anew for each case."""
+    """A folder with the workplace, a home, a cache and a folder for temporary files, made anew for each case."""
 
     def __init__(self, folder: Path, template: Path) -> None:
         self.folder, self.template = folder, template
-        self._streams = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # now, as there may be no room for them later
+        self._streams = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115  there may be no room later
 
     @property
     def place(self) -> Path:
@@ -102,8 +101,8 @@ class Base:
             if IS_ROOT:
                 subprocess.run(["umount", "-R", "-l", str(self.folder)], check=True)
             else:
-                for name in os.listdir(self.folder):
-                    shutil.rmtree(self.folder / name)
+                for path in self.folder.iterdir():
+                    shutil.rmtree(path)
 
     def call(self, verb: scarce_verbs.Verb, scarce: Scarce) -> Ended:
         environment = {
@@ -114,7 +113,7 @@ class Base:
         }
         if "home" not in scarce.folders:
             environment["XDG_CACHE_HOME"] = str(self.folder / "cache")
-        user = {} if scarce.user is None else {"user": scarce.user, "group": scarce.user, "extra_groups": []}
+        other = f"setpriv --reuid={NOBODY} --regid={NOBODY} --clear-groups".split() if scarce.is_other else []
         for stream in self._streams:
             stream.seek(0)
             stream.truncate()
@@ -122,9 +121,9 @@ class Base:
         out = open(scarce.out, "wb") if scarce.out else out  # noqa: SIM115, PTH123
         started = time.time_ns()
         process = subprocess.Popen(
-            [sys.executable, "-m", "hwnas.cli", *verb.arguments],
+            [*other, sys.executable, "-m", "hwnas.cli", *verb.arguments],
             **{"cwd": self.place, "env": environment, "stdin": subprocess.DEVNULL, "stdout": out, "stderr": error},
-            **{"preexec_fn": scarce.in_child, "start_new_session": True, **user},
+            **{"preexec_fn": scarce.in_child, "start_new_session": True},
         )
         before, peak, end = room_taken(self.folder), 0, time.monotonic() + MOST_S
         while process.poll() is None and time.monotonic() < end:
@@ -190,9 +189,9 @@ def of_folders(base: Base, peak: int) -> Iterator[Scarce]:
         yield Scarce(name, *read_only(paths), folders=(name,), within="all")
     if IS_ROOT:
         own = lambda: subprocess.run(["chown", "-R", str(NOBODY), str(base.folder)], check=True)  # noqa: E731
-        yield Scarce("user", undo=own, user=NOBODY, folders=("place", "home"))
+        yield Scarce("user", undo=own, is_other=True, folders=("place", "home"))
         of_place = lambda: subprocess.run(["chown", "-R", str(NOBODY), str(base.place)], check=True)  # noqa: E731
-        yield Scarce("user's place", of_place, own, user=NOBODY, folders=("home",))
+        yield Scarce("user's place", of_place, own, is_other=True, folders=("home",))
 
 
 def read_only(paths: list[str]) -> tuple[Callable[[], object], Callable[[], object]]:
@@ -204,11 +203,11 @@ def read_only(paths: list[str]) -> tuple[Callable[[], object], Callable[[], obje
                 mount("--rbind", path, path)
                 mount("-o", "remount,bind,ro", path)
             else:
-                os.chmod(path, 0o555)
+                Path(path).chmod(0o555)
 
     def undo() -> None:
         for path in filter(os.path.isdir, reversed(paths)):
-            subprocess.run(["umount", "-R", "-l", path], check=True) if IS_ROOT else os.chmod(path, 0o755)
+            subprocess.run(["umount", "-R", "-l", path], check=True) if IS_ROOT else Path(path).chmod(0o755)
 
     return start, undo
 
@@ -267,7 +266,7 @@ def faults(base: Base, verb: scarce_verbs.Verb, expected: Usual, scarce: Scarce)
             hows, words = [*hows, "lost"], words + "\nlost: " + "; ".join(lost)
         if left := [str(path) for path in scarce_verbs.leftovers(base.folder)]:
             hows, words = [*hows, "left"], words + "\nleft: " + "; ".join(left)
-        second = base.call(verb, Scarce("nothing", user=scarce.user))
+        second = base.call(verb, Scarce("nothing", is_other=scarce.is_other))
         differs = second.error[-1500:] if second.how != "well" else difference(base, expected, second)
         if differs or second.how != "well":
             hows, words = [*hows, "next wrong"], words + f"\nnext call: {second.how} {differs}"
@@ -291,7 +290,7 @@ def difference(base: Base, expected: Usual, ended: Ended) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--verb", action="append", help=f"all, or one of {', '.join(scarce_verbs.VERBS)}")
+    parser.add_argument("--verb", action="append", choices=["all", *scarce_verbs.VERBS], help="may be repeated")
     parser.add_argument("--of", action="append", choices=list(KINDS), help="what is scarce; without it each")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--brief", action="store_true", help="leave out cases where one with still less ended well")
@@ -304,7 +303,7 @@ def main() -> None:
             ["unshare", "--mount", sys.executable, __file__, *sys.argv[1:]],
             {**os.environ, "HWNAS_SCARCE_ALONE": "1"},
         )
-    names = [name for name in scarce_verbs.VERBS if not given.verb or "all" in given.verb or name in given.verb]
+    names = list(scarce_verbs.VERBS) if not given.verb or "all" in given.verb else given.verb
     counts: dict[tuple[str, str], Counter[str]] = {}
     with tempfile.TemporaryDirectory(prefix="scarce-") as folder:
         Path(folder).chmod(0o755)

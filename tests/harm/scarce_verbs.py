@@ -1,4 +1,4 @@
-"""The small workplace that the verbs are harmed in: a run, a winner, an artefact, tables, and what each verb is typed as.
+"""The small workplace that verbs are harmed in: a run, a winner, an artefact, tables; and how each verb is typed.
 
 Everything is pretended but `verify` and `devices`, which start this machine's runtime.
 """
@@ -71,7 +71,9 @@ VERBS = {
         Verb("profile-host", f"profile host --setting tflite-fp32-1t --classes 3 {SPACE} --filters 4 --networks 0"),
         Verb("search", f"{SEARCH} --data folder:photos --estimator size --trials 3 --out runs/new"),
         Verb("search-on", f"{TRAINED} --trials 3"),
-        Verb("search-workers", f"{SEARCH} --data npz:images.npz --estimator size --trials 3 --workers 2 --out runs/new"),
+        Verb(
+            "search-workers", f"{SEARCH} --data npz:images.npz --estimator size --trials 3 --workers 2 --out runs/new"
+        ),
         Verb("train", "train runs/a --trial 1 --epochs 2 --batch-size 32", ("place", "place/runs")),
         Verb("export", "export runs/a"),
         Verb("report", "report runs/a", ("place", "place/runs")),
@@ -148,15 +150,15 @@ def _leaves(where: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def file_names(place: Path) -> list[str]:
-    """Return the files of a workplace but those that are hidden, which are locks, and torn lines that were set aside."""
+    """Return the files of a workplace but hidden ones, which are locks, and torn lines that were set aside."""
     paths = (path for path in place.rglob("*") if path.is_file() and path.name[0] != "." and ".torn-" not in path.name)
     return [str(path.relative_to(place)) for path in paths]
 
 
 def leftovers(base: Path) -> list[Path]:
-    """Return what only a call that was killed may leave."""
+    """Return what only a call that was killed may leave; matplotlib, torch and ONNX Runtime leave folders of theirs."""
     temporary = [*(base / "tmp").iterdir(), *base.rglob("*.tmp"), *base.rglob(".*.part")]
-    return [path for path in temporary if not path.name.startswith(("matplotlib", "torchinductor"))]
+    return [path for path in temporary if not path.name.startswith(("matplotlib", "torchinductor", ".ses"))]
 
 
 def lost(place: Path, template: Path) -> list[str]:

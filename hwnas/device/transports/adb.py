@@ -22,6 +22,7 @@ from hwnas.device.transports import _benchmark_model
 from hwnas.device.transports._benchmark_model import Report, ToolError
 from hwnas.device.transports._bounds import run_bounded
 from hwnas.errors import DeviceError, InputError
+from hwnas.support import is_scarcity
 
 _PATIENCE_S = 30.0  # for adb and the phone to answer
 _MEGABYTE_S = 1.0  # to push a megabyte, at most
@@ -159,6 +160,8 @@ class Transport:
         try:
             return run_bounded(command, patience_s=patience_s, where=f"device {self._device.name}")
         except OSError as error:
+            if is_scarcity(error):
+                raise
             raise DeviceError(
                 f"`adb` of device {self._device.name} must be a command that can be started; got {command[0]}: "
                 f"{error.strerror}. Install it (Debian: apt-get install adb), or correct it in "
