@@ -37,6 +37,8 @@ MOUNTED = 256 * 2**20
 SHARES = (0.0, 0.2, 0.4, 0.6, 0.8)  # of what the verb writes: the room that there is
 HANDLES = (8, 16, 32, 64, 128)
 NOBODY = 65534
+AS_NOBODY = [f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+AS_NOBODY += ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]  # the interpreter may be root's
 FOLDERS = ("place", "place/runs", "place/export", "place/latency_tables", "place/devices", "cache", "home", "tmp")
 ANYWHERE = ("/tmp", "/var/tmp", "/dev/shm")  # where temporary files may go otherwise
 BAD = ("tracebacks", "no words", "hangs", "lost", "left", "unnamed", "needless", "wrong", "next wrong")
@@ -113,7 +115,7 @@ class Base:
         }
         if "home" not in scarce.folders:
             environment["XDG_CACHE_HOME"] = str(self.folder / "cache")
-        other = f"setpriv --reuid={NOBODY} --regid={NOBODY} --clear-groups".split() if scarce.is_other else []
+        other = ["setpriv", *AS_NOBODY] if scarce.is_other else []
         for stream in self._streams:
             stream.seek(0)
             stream.truncate()
@@ -132,10 +134,10 @@ class Base:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)  # and what it has left behind
         hung = process.wait() == -signal.SIGKILL
-        said = []
+        said, one_cache = [], f"{self.folder}/cache"
         for stream in self._streams:
             stream.seek(0)
-            said.append(stream.read().decode(errors="replace"))
+            said.append(stream.read().decode(errors="replace").replace(f"{self.folder}/home/.cache", one_cache))
         return Ended(None if hung else process.returncode, *said, max(peak, room_written(self.folder, started)))
 
 
