@@ -33,6 +33,7 @@ from .options import checked as checked
 from .options import each_option as each_option
 from .options import named_in as named_in
 from .places import cache as cache
+from .places import expanded as expanded
 from .places import private_folder as private_folder
 from .places import root as root
 from .progress import Bar as Bar

@@ -22,7 +22,7 @@ from hwnas.device.transports import _benchmark_model
 from hwnas.device.transports._benchmark_model import Report, ToolError
 from hwnas.device.transports._bounds import run_bounded
 from hwnas.errors import DeviceError, InputError
-from hwnas.support import is_scarcity
+from hwnas.support import expanded, is_scarcity
 
 _PATIENCE_S = 30.0  # for adb and the phone to answer
 _MEGABYTE_S = 1.0  # to push a megabyte, at most
@@ -215,7 +215,7 @@ class Transport:
                 f"a device with transport adb must name TFLite's benchmark_model for its processor; got none. "
                 f'Write benchmark_model = "PATH" (here, or on the phone) in devices/{name}.toml'
             )
-        here = Path(path).expanduser()
+        here = expanded(path)
         there = self.put(here) if here.is_file() else path
         quoted = shlex.quote(there)
         status, _ = self._shell(f"chmod 755 {quoted} 2>/dev/null; test -f {quoted} && test -x {quoted}")
