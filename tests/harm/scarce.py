@@ -56,6 +56,7 @@ class Scarce:
     is_other: bool = False  # a user without any rights
     folders: tuple[str, ...] = ()  # that may not be written: an error names one of them
     out: str = ""  # where it prints to
+    may_leave: bool = False  # temporary files, as it takes handles to remove folders; the next call removes its own
     within: str = ""  # the case that has still less: where that ends well, so must this one
 
 
@@ -219,7 +220,7 @@ def of_handles(base: Base, peak: int) -> Iterator[Scarce]:
     words_before = ""
     for most in HANDLES:
         bound = lambda limit=(most, most): resource.setrlimit(resource.RLIMIT_NOFILE, limit)  # noqa: E731
-        yield Scarce(f"{most} handles", in_child=bound, within=words_before)
+        yield Scarce(f"{most} handles", in_child=bound, may_leave=True, within=words_before)
         words_before = f"{most} handles"
 
 
@@ -266,9 +267,10 @@ def faults(base: Base, verb: scarce_verbs.Verb, expected: Usual, scarce: Scarce)
             hows += [] if any(names_folder(first.error, base, name) for name in scarce.folders) else ["unnamed"]
         if lost := scarce_verbs.lost(base.place, base.template):
             hows, words = [*hows, "lost"], words + "\nlost: " + "; ".join(lost)
-        if left := [str(path) for path in scarce_verbs.leftovers(base.folder)]:
-            hows, words = [*hows, "left"], words + "\nleft: " + "; ".join(left)
+        left = [] if scarce.may_leave else scarce_verbs.leftovers(base.folder)
         second = base.call(verb, Scarce("nothing", is_other=scarce.is_other))
+        if left := [*left, *scarce_verbs.leftovers(base.place)]:
+            hows, words = [*hows, "left"], words + "\nleft: " + "; ".join(map(str, left))
         differs = second.error[-1500:] if second.how != "well" else difference(base, expected, second)
         if differs or second.how != "well":
             hows, words = [*hows, "next wrong"], words + f"\nnext call: {second.how} {differs}"

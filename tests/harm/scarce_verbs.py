@@ -157,7 +157,7 @@ def file_names(place: Path) -> list[str]:
 
 def leftovers(base: Path) -> list[Path]:
     """Return what only a call that was killed may leave; matplotlib, torch and ONNX Runtime leave folders of theirs."""
-    temporary = [*(base / "tmp").iterdir(), *base.rglob("*.tmp"), *base.rglob(".*.part")]
+    temporary = [*base.glob("tmp/*"), *base.rglob("*.tmp"), *base.rglob(".*.part")]
     return [path for path in temporary if not path.name.startswith(("matplotlib", "torchinductor", ".ses"))]
 
 
