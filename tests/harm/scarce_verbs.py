@@ -78,7 +78,7 @@ VERBS = {
         Verb("export", "export runs/a"),
         Verb("report", "report runs/a", ("place", "place/runs")),
         Verb("run", "run all.toml"),
-        Verb("bench", f"{BENCH} --evaluations 5 --seeds 2 --jobs 2 --out new", ("place",)),
+        Verb("bench", f"{BENCH} --evaluations 5 --seeds 2 --jobs 2 --out new", ("place", "tmp")),
         Verb("describe", "describe cell.toml", ()),
         Verb("describe-artefact", "describe export/a/0000", ()),
         Verb("describe-svg", "describe cell.toml --picture cell.svg", ("place",)),
