@@ -121,6 +121,7 @@ def make(place: Path, *, seed: int) -> Path:
 
 def hwnas(place: Path, typed: str) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY), "HWNAS_TRUST": "1"}
+    environment["XDG_CACHE_HOME"] = str(place.parent / "cache")
     done = subprocess.run(
         [sys.executable, "-m", "hwnas.cli", *typed.split()], cwd=place, env=environment, capture_output=True, text=True
     )

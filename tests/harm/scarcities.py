@@ -69,7 +69,7 @@ def of_disk(folder: Path, peak: int) -> Iterator[Scarce]:
             undo = lambda: mount("-o", f"remount,size={MOUNTED}", str(folder))  # noqa: E731
             yield Scarce(words, start, undo, within=words_before)
         else:
-            limit = (int(share * peak), resource.RLIM_INFINITY)
+            limit = (max(4096, int(share * peak)), resource.RLIM_INFINITY)  # as what is printed goes to files, too
             bound = lambda limit=limit: resource.setrlimit(resource.RLIMIT_FSIZE, limit)  # noqa: E731
             yield Scarce(words, in_child=bound, within=words_before)
         words_before = words
