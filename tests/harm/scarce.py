@@ -174,7 +174,8 @@ def faults(base: Base, verb: scarce_verbs.Verb, expected: Usual, scarce: Scarce)
 def names_folder(error: str, base: Base, name: str) -> bool:
     """Tell whether an error names a folder, or something in it, in full or as it was typed."""
     in_place = name.removeprefix("place").removeprefix("/")
-    paths = [str(base.folder / name), *(ANYWHERE if name == "tmp" else ())]
+    of_home = [str(base.folder / "cache")] if name == "home" else []  # as `call` writes that of a home
+    paths = [str(base.folder / name), *(ANYWHERE if name == "tmp" else ()), *of_home]
     return any(path in (error.replace(str(base.folder), "") if path in ANYWHERE else error) for path in paths) or bool(
         in_place and re.search(rf"\b{in_place}/", error)
     )
