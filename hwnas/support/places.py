@@ -5,6 +5,7 @@ import stat
 from pathlib import Path
 
 from hwnas.errors import InputError
+from hwnas.support.refusals import refusal
 
 
 def expanded(path: str | Path) -> Path:
@@ -37,8 +38,12 @@ def private_folder() -> Path:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = folder.lstat()
-    except OSError as error:
+    except (FileExistsError, NotADirectoryError) as error:
         raise InputError(_words(folder, str(error))) from None
+    except OSError as error:
+        raise InputError(
+            f"{refusal(error)}, or name another cache folder by XDG_CACHE_HOME, and type the same command again"
+        ) from None
     if not stat.S_ISDIR(found.st_mode):
         raise InputError(_words(folder, "a link or a file"))
     if found.st_uid != os.geteuid():

@@ -124,3 +124,21 @@ def test_without_a_home_devices_are_listed_and_photos_read(tmp_path: Path, monke
 def test_the_home_of_nobody_is_no_traceback(data: str) -> None:
     with pytest.raises(InputError, match="~ must stand for a home folder"):
         datasets.load(data)
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"), [(30, "Give permission to write there, or name another folder"), (28, "Make room")]
+)
+def test_a_cache_that_cannot_be_written_is_named_with_what_helps(
+    number: int, remedy: str, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(path: Path, **_: object) -> None:
+        raise OSError(number, "refused", str(path))
+
+    monkeypatch.setattr(Path, "mkdir", refused)
+    with pytest.raises(InputError) as caught:
+        private_folder()
+    assert str(caught.value) == (
+        f"the system refused a file: {cache / '.private'}: refused. {remedy}, or name another cache folder by "
+        "XDG_CACHE_HOME, and type the same command again"
+    )
