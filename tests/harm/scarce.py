@@ -1,6 +1,6 @@
 """What each verb does where something is scarce: room on the disk, the right to write, file handles.
 
-    python tests/harm/scarce.py                                  # every verb, every kind: half an hour on one core
+    python tests/harm/scarce.py                                  # every verb, every kind: an hour or two; --brief: less
     python tests/harm/scarce.py --verb train --of disk --json    # both may be repeated
 
 Each case begins with the same small workplace in a file system of its own. Its verb is called with little of something,
