@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from hwnas.errors import ExportError, InputError
 from hwnas.formats import AS_USUAL, Form, Reading
-from hwnas.support import MIB, commands, read_array, read_json, say
+from hwnas.support import MIB, commands, read_array, read_json, remedy, say
 
 if TYPE_CHECKING:
     import numpy as np
@@ -224,7 +224,7 @@ def writing(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise InputError(
             f"{folder} must be a folder that can be written, with room for an artefact; got: "
-            f"{error.strerror or error}. Make room or give permission, and type the same command again, or "
+            f"{error.strerror or error}. {remedy(error)}, and type the same command again, or "
             "choose another folder with --out"
         ) from None
 

@@ -173,7 +173,14 @@ def _in_processes(out: Path, settings: Settings, cases: Sequence[Case], *, jobs:
 
     others = set(multiprocessing.active_children())
     spawn = multiprocessing.get_context("spawn")  # threads of this process, such as the bar's, do not survive a fork
-    with ProcessPoolExecutor(jobs, mp_context=spawn, initializer=_be_a_worker) as pool:
+    try:
+        processes = ProcessPoolExecutor(jobs, mp_context=spawn, initializer=_be_a_worker)
+    except OSError as error:  # of their semaphores, which are in /dev/shm: it does not say so
+        raise InputError(
+            f"several processes must have semaphores of the system; got: {error.strerror or error}. Let /dev/shm be "
+            "written, or type the same command again with --jobs 1"
+        ) from None
+    with processes as pool:
         try:
             for done in as_completed([pool.submit(_do, out, settings, case) for case in cases]):
                 done.result()

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from hwnas.datasets import Dataset, Fingerprint, Images, PartPrint
 from hwnas.errors import DataError
-from hwnas.support import cache
+from hwnas.support import cache, expanded
 
 MEMORY_LIMIT = 2**30  # bytes of pixels of one split that are kept at the resolution; more are resized at each read
 _AT_ONCE = 2**24  # pixels that are resized, or counted, together
@@ -78,7 +78,7 @@ class JoinedImages:
 def cache_folder() -> Path:
     """Return the root of torchvision's data sets: $HWNAS_DATA, else hwnas/data in the user's cache (~/.cache)."""
     if chosen := os.environ.get("HWNAS_DATA"):
-        return Path(chosen).expanduser()
+        return expanded(chosen)
     return cache() / "data"
 
 
@@ -92,7 +92,7 @@ def given_path(plugin: str, argument: str, *, folder: bool) -> Path:
     what = "folder" if folder else "file"
     if not argument:
         raise DataError(f"{plugin} needs a {what}; got none; type {plugin}:PATH")
-    path = Path(argument).expanduser()
+    path = expanded(argument)
     if not (path.is_dir() if folder else path.is_file()):
         found = "which is none" if path.exists() else "which is not there"
         raise DataError(f"{plugin}:PATH must name a {what}; got {path}, {found}; check the path (from {Path.cwd()})")

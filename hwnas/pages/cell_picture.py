@@ -121,10 +121,10 @@ _Columns = list[list[_Item]]
 def layout_cell(cell: Cell) -> CellLayout:
     """Return a picture's geometry: columns by the longest path from the inputs, few crossings, no overlaps.
 
-    Raises InputError for a cell of more blocks than anybody would look at.
+    Raises InputError for a cell of more blocks than anybody would look at, or whose output is put together of more.
     """
-    if len(cell.blocks) > _MOST_BLOCKS:
-        raise InputError(f"a picture shows a cell of up to {_MOST_BLOCKS} blocks; got {len(cell.blocks)}")
+    if (most := max(len(cell.blocks), len(cell.output_states))) > _MOST_BLOCKS:
+        raise InputError(f"a picture shows a cell of up to {_MOST_BLOCKS} blocks; got {most}")
     columns = _columns(cell)
     _order(columns)
     _place(columns)

@@ -4,6 +4,8 @@ One file, renamed once: tensors and JSON belong together whenever the process is
 """
 
 import json
+import os
+import re
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +21,7 @@ from hwnas.support import check_file, check_nesting, parse_json, write_atomicall
 
 _VERSION = 2
 _NETWORK = "network."
+_NUMBER = re.compile(r"\(os error (\d+)\)")
 _OPTIMIZER = {"momentum_buffer": "momentum", "exp_avg": "mean", "exp_avg_sq": "square", "step": "steps"}
 """What SGD and Adam know of each parameter, and what its tensors are called in a file."""
 
@@ -38,9 +41,15 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], *, metadata: Mappin
         try:
             save_file(dict(tensors), temporary, metadata=dict(metadata) if metadata else None)
         except SafetensorError as error:
-            raise OSError(str(error)) from None
+            raise _system_error(error) from None
 
     write_atomically(path, write)
+
+
+def _system_error(error: SafetensorError) -> OSError:
+    """Return the system's error of which safetensors tells only in words: `... (os error 28)`."""
+    number = _NUMBER.search(str(error))
+    return OSError(int(number[1]), os.strerror(int(number[1]))) if number else OSError(str(error))
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -358,11 +358,9 @@ def _setting(name: str) -> "Setting":
 
 
 def _write(device: "Device", path: Path) -> None:
-    """Write a device's file, which must be read back as it is."""
+    """Write a device's file, which must be read back as it is; one that a call before this one wrote may be there."""
     from hwnas.support import write_text
 
-    if path.exists():
-        raise InputError(f"a new device's file must not exist; {path} does. Edit it, or choose another name")
     values = device.model_dump(mode="json", exclude_defaults=True, exclude={"settings"})
     lines = [f"{key} = {_toml(value)}" for key, value in {**values, "transport": device.transport}.items()]
     for setting in device.settings:
@@ -380,6 +378,10 @@ def _write(device: "Device", path: Path) -> None:
         raise InputError(
             f"a device's fields must be text that TOML can hold; got {values!r}. Leave out special characters"
         )
+    if path.exists():
+        if path.is_file() and path.read_bytes() == text.encode():
+            return
+        raise InputError(f"a new device's file must not exist; {path} does. Edit it, or choose another name")
     write_text(path, text)
 
 

@@ -124,6 +124,8 @@ def test_a_cell_of_more_blocks_than_anybody_looks_at_is_refused() -> None:
     cell_picture.layout_cell(Cell((block,) * 24))
     with pytest.raises(InputError, match="up to 24 blocks; got 25"):
         cell_picture.layout_cell(Cell((block,) * 25))
+    with pytest.raises(InputError, match="up to 24 blocks; got 3000"):
+        cell_picture.layout_cell(Cell((block,), (2,) * 3000))
 
 
 def test_labels_fit_their_boxes() -> None:

@@ -176,6 +176,19 @@ def test_a_file_that_exists_is_never_written_over(folder: Path) -> None:
     assert Path(added.path).read_text() == before
 
 
+def test_a_call_that_did_not_come_to_its_end_goes_on_when_it_is_typed_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")  # of what was agreed to, when the device's file is there already
+
+    with monkeypatch.context() as patch:
+        patch.setattr("hwnas.device.transports.check_starts", full)
+        with pytest.raises(InputError, match=r"No space left on device\. Make room, and type the same command again"):
+            hwnas.devices_add("pi", setting=SETTING)
+    assert hwnas.devices_add("pi", setting=SETTING).settings == (SETTING,)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
