@@ -111,7 +111,11 @@ class SearchRequest(DeviceOptions, SpaceOptions):
     )
     estimator: Annotated[str, PlugIn("estimators")] = Field(
         default="training",
-        description="what says how good a candidate is: training, or size, a stand-in that costs nothing",
+        description="what says how good a candidate is: training of each, supernet (weights that all share, trained "
+        "once), or size, a stand-in that costs nothing",
+    )
+    supernet: float = Field(
+        default=20.0, gt=0, description="how long the estimator supernet trains, in short trainings of one candidate"
     )
     trials: int = Field(default=40, gt=0, description="candidates to train")
     targets: Shares = Field(default=(0.4, 0.6, 0.8, 1.0), description="latency targets, as shares of the cap")

@@ -72,6 +72,9 @@ class Search:
 
     def run(self, workers: int, on_trained: Callable[[int], None]) -> None:
         """Search, as `evaluate`, with so many processes; `on_trained` is told how many candidates are trained."""
+        from hwnas.searching import estimators
+
+        estimators.prepare(self.run_folder, self.evaluator.candidates(self._table_costs), self.dataset_of)
         if workers == 1:
             self.evaluate(on_trained)
             return

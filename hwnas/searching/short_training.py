@@ -70,9 +70,14 @@ class ShortTraining:
                 checkpoint=checkpoint,
                 on_progress=on_progress,
                 watch=self._watch(trial),
-                initial=self._parents_weights(trial, proxy),
+                initial=self._initial(trial, proxy),
                 keep=self._weights(trial.number) if settings.inherit else None,
             )
+
+    def _initial(self, trial: "OpenTrial", proxy: "Architecture") -> Path | None:
+        """Return the weights that a proxy begins with: the run's, or another proxy's."""
+        prepared = estimators.prepared_file(self._run.settings.estimator)
+        return self._run.folder / prepared if prepared else self._parents_weights(trial, proxy)
 
     @property
     def _folder(self) -> Path:

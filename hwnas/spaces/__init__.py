@@ -7,6 +7,8 @@ A space is a module with
     architecture(parameters, scale)               the network of what Optuna chose
     cover(scale) -> Iterator[Architecture]        networks that between them have every operator of the space
 
+where weights are elastic, also largest(parameters), the choice of which all others are parts;
+
 and, where cells grow block by block as in PNAS, also first_level(), grow(codes), code(parameters), parameters(code) and
 DISTINCT, how many cells differ.
 """

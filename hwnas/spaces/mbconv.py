@@ -66,6 +66,11 @@ def architecture(parameters: Mapping[str, Any], scale: Scale) -> Chain:
     return _chain([stage[: scale.cells] for stage in stages], scale)
 
 
+def largest(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the choice whose weights hold those of every other: all blocks, the largest kernels and expansions."""
+    return {name: max(DEPTHS) if name.endswith("depth") else OPERATIONS[-1] for name in parameters}
+
+
 def cover(scale: Scale) -> Iterator[Chain]:
     """Yield networks that between them have every operator of the space at a scale."""
     for operation, depth in product(OPERATIONS, {1, min(2, scale.cells)}):

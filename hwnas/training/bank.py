@@ -44,8 +44,12 @@ class Bank(nn.Module):
         super().__init__()
         self.seed = seed
 
-    def hold(self, graph: Graph) -> None:
-        """Make the weights of a graph that the bank does not have; raises ValueError where those it has are smaller."""
+    def hold(self, graph: Graph) -> list[str]:
+        """Make the weights of a graph that the bank does not have, and return their names.
+
+        Raises ValueError where those it has are smaller than the graph needs.
+        """
+        before = len(self._parameters)
         for layer in graph.layers:
             for name, shape in _pieces(layer):
                 if name not in self._parameters:
@@ -54,6 +58,12 @@ class Bank(nn.Module):
                     raise ValueError(f"the bank must hold the largest network first; {name} must be of {shape}")
             if layer.kind == "conv":
                 self._hold_transforms(layer)
+        return list(self._parameters)[before:]
+
+    def forget(self, names: Iterable[str]) -> None:
+        """Remove weights."""
+        for name in names:
+            del self._parameters[name]
 
     def _hold_transforms(self, layer: Layer) -> None:
         """Make the matrices that bring a layer's kernel to a smaller one: at first they change nothing."""

@@ -1,23 +1,33 @@
-"""The training of a bank: at each step one path of it, by chance (Guo et al., 2020, section 3.2)."""
+"""The training of a bank, at each step of one path by chance (Guo et al., 2020, section 3.2), and looks at paths."""
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+from torch.nn import functional as F
 
+from hwnas.errors import InputError, TrainingError
+from hwnas.support import check_file
 from hwnas.training.bank import Bank
 from hwnas.training.batches import Order, normalise
+from hwnas.training.checkpoint import write_tensors
+from hwnas.training.loop import Training, run_training
 from hwnas.training.module import Classifier
 from hwnas.training.scoring import Scores
 
 if TYPE_CHECKING:
     from hwnas.datasets import Dataset, Images
     from hwnas.network import Architecture
+    from hwnas.training.curves import Progress
+    from hwnas.training.settings import TrainingSettings
 
-_CALIBRATION = 4  # batches of training images that BatchNorm's statistics are taken anew from
-_BATCH = 128
+_CALIBRATION = 512  # training images that BatchNorm's statistics are taken anew from
 _LOOKED_AT = 2000  # validation images, the same ones for all
+_BATCH = 128
 
 
 class Shared(Classifier):
@@ -28,22 +38,75 @@ class Shared(Classifier):
         self.bank, self._paths = bank, paths
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the logits [n, classes] of one architecture for images [n, channels, height, width]."""
-        at = int(torch.randint(len(self._paths), ()))
-        logits: Tensor = self.bank(self._paths[at].graph, images)
+        """Return the logits [n, classes] of one architecture for images [n, channels, height, width] of any size."""
+        graph = self._paths[int(torch.randint(len(self._paths), ()))].graph
+        side = graph.layers[0].shape[1]
+        if images.shape[2] != side:
+            images = F.interpolate(images, size=(side, side), mode="bilinear", antialias=True)
+        logits: Tensor = self.bank(graph, images)
         return logits
+
+
+def train_shared(
+    paths: "Sequence[Architecture]",
+    largest: "Sequence[Architecture]",
+    dataset: "Dataset",
+    settings: "TrainingSettings",
+    *,
+    identity: Mapping[str, Any],
+    checkpoint: Path | None = None,
+    on_progress: "Callable[[Progress], None] | None" = None,
+) -> Bank:
+    """Train a bank that has the weights of the `largest`, on `paths`; as `train_network` does, which see.
+
+    `identity` are JSON values that, with the settings and the data, must be the same when it is taken up again.
+    """
+
+    def begun() -> Shared:
+        bank = Bank(seed=settings.seed)
+        for architecture in (*largest, *paths):
+            bank.hold(architecture.graph)
+        return Shared(bank, paths)
+
+    training = Training(begun, {"shared": {**identity, "paths": len(paths)}}, dataset.train, dataset, settings)
+    run_training(training, checkpoint=checkpoint, on_progress=on_progress)
+    return training.finished().bank
+
+
+def write_bank(bank: Bank, path: Path) -> None:
+    """Write a bank's weights to a safetensors file, atomically."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in bank.named_parameters()}
+    write_tensors(path, tensors, metadata={"bank": json.dumps({"version": 1, "seed": bank.seed})})
+
+
+def read_bank(path: Path) -> Bank:
+    """Read what `write_bank` wrote; raises TrainingError for anything else."""
+    try:
+        check_file(path, what="shared weights")
+        with safe_open(path, framework="pt") as file:
+            bank = Bank(seed=int(json.loads((file.metadata() or {})["bank"])["seed"]))
+            for name in file.keys():  # noqa: SIM118  (it is no mapping)
+                bank.register_parameter(name, nn.Parameter(file.get_tensor(name)))
+    except (SafetensorError, OSError, InputError, KeyError, ValueError, TypeError) as error:
+        raise TrainingError(
+            f"{path} must be shared weights that hwnas wrote; it cannot be read: {error}. Delete it to train them anew"
+        ) from None
+    return bank
 
 
 @torch.no_grad()
 def look(bank: Bank, architecture: "Architecture", dataset: "Dataset") -> Scores:
-    """Return how often an architecture is right with the bank's weights, on some of the validation images."""
-    graph, was_training = architecture.graph, bank.training
-    statistics = bank.calibrated(graph, _batches(dataset.train, dataset, _CALIBRATION * _BATCH))
+    """Return how often an architecture is right with a bank's weights, on some of the validation images.
+
+    BatchNorm's statistics are taken anew, of training images. Weights that no path had are those that they begin with.
+    """
+    graph = architecture.graph
+    lent = bank.hold(graph)
+    statistics = bank.calibrated(graph, _batches(dataset.train, dataset, _CALIBRATION))
     bank.eval()
-    some = _some(dataset.validation, _LOOKED_AT)
     chosen = [bank(graph, images, statistics).argmax(1) for images in _batches(dataset.validation, dataset, _LOOKED_AT)]
-    bank.train(was_training)
-    return Scores.of(torch.cat(chosen), dataset.validation.labels[some])
+    bank.forget(lent)
+    return Scores.of(torch.cat(chosen), dataset.validation.labels[_some(dataset.validation, _LOOKED_AT)])
 
 
 def _some(images: "Images", most: int) -> Tensor:
@@ -51,6 +114,6 @@ def _some(images: "Images", most: int) -> Tensor:
     return Order(images.labels, seed=0).indices(0, min(most, len(images.labels)))
 
 
-def _batches(images: "Images", dataset: "Dataset", most: int) -> "Iterator[Tensor]":
-    for batch in _some(images, most).split(_BATCH):
+def _batches(images: "Images", dataset: "Dataset", most: int) -> Iterator[Tensor]:
+    for batch in torch.split(_some(images, most), _BATCH):
         yield normalise(images.read(batch), dataset).contiguous(memory_format=torch.channels_last)

@@ -8,6 +8,10 @@ An estimator is a module with
 `images` are those of an epoch, without it all. What is long goes on from the file `checkpoint`, if it exists, and can
 be watched: it is looked at before its end, and stopped where that promises nothing. What has weights writes them to the
 file `keep`, and begins with those of another network, from the file `initial`, as far as they fit.
+
+What has to be done once for a run, before its first trial, is
+    prepare(run, candidates, dataset_of) -> None
+    FILE                         what it writes into the run's folder: each estimate's `initial`
 """
 
 from collections.abc import Callable
@@ -21,6 +25,8 @@ from hwnas.training import Look, Progress, Watch
 if TYPE_CHECKING:
     from hwnas.datasets import Dataset
     from hwnas.network import Architecture
+    from hwnas.runs import Run
+    from hwnas.searching.candidates import SpaceCandidates
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,3 +70,14 @@ class Estimator(Protocol):
 def get(name: str) -> Estimator:
     """Return the estimator of that name; raises UnknownNameError, which lists the known ones."""
     return cast(Estimator, plugins.load("estimators", name))
+
+
+def prepared_file(name: str) -> str:
+    """Return the name of the file that an estimator prepares for a run; nothing where it prepares none."""
+    return getattr(get(name), "FILE", "")
+
+
+def prepare(run: "Run", candidates: "SpaceCandidates", dataset_of: "Callable[[int], Dataset]") -> None:
+    """Do what the run's estimator has to do once, before the first trial."""
+    if prepared_file(run.settings.estimator):
+        plugins.load("estimators", run.settings.estimator).prepare(run, candidates, dataset_of)

@@ -1,0 +1,112 @@
+"""Shared weights as an estimator: trained once for a run, taken up where they were cut off, looked at for each trial."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import FILTERS, pretend_table
+
+import hwnas
+from hwnas.errors import BudgetError, TrainingError
+from hwnas.runs.run import Run
+from hwnas.searching.estimators import supernet
+from hwnas.searching.loop import Searched
+from hwnas.support import plugins
+from hwnas.training import Progress, loop, shared
+
+TINY: dict[str, Any] = {
+    "max_latency_ms": 2.0,
+    "data": "npz:images.npz",
+    "cells": (1,),
+    "filters": FILTERS,
+    "predicted": True,
+    "estimator": "supernet",
+    "supernet": 4.0,
+    "images": 32,
+    "epochs": 1.0,
+}
+
+
+def searched(out: Path, **options: Any) -> Searched:
+    return hwnas.search(out=str(out), **{**TINY, "strategy": "evolution", "trials": 6, **options})
+
+
+def accuracies(out: Path) -> list[float]:
+    return [record.values[0] for record in Run.open(out).trials().records if record.values]
+
+
+def bank(out: Path) -> dict[str, torch.Tensor]:
+    return dict(shared.read_bank(out / supernet.FILE).named_parameters())
+
+
+@pytest.mark.parametrize("space", plugins.names("spaces"))
+def test_every_space_is_searched_with_weights_that_are_trained_once(workplace: Path, space: str) -> None:
+    if space != "pnas":
+        pretend_table(workplace, space)
+    result = searched(workplace / "run", space=space, strategy="random", trials=3, max_latency_ms=50.0)
+    assert result.trained == 3
+    assert all(0 <= accuracy <= 1 for accuracy in accuracies(workplace / "run"))
+    before = (workplace / "run" / supernet.FILE).stat().st_mtime_ns
+    assert searched(workplace / "run", space=space, strategy="random", trials=4, max_latency_ms=50.0).trained == 4
+    assert (workplace / "run" / supernet.FILE).stat().st_mtime_ns == before
+
+
+def test_a_training_that_is_cut_off_at_any_step_goes_on_as_if_it_had_not_been(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searched(workplace / "whole")
+    run_training = loop.run_training
+
+    def cut_off(training: Any, *, checkpoint: Path, on_progress: Any, **options: Any) -> None:
+        def stop(progress: Progress) -> None:
+            on_progress(progress)
+            if progress.step in (1, 2):
+                raise KeyboardInterrupt
+
+        run_training(training, checkpoint=checkpoint, on_progress=stop, save_every_s=0.0)
+
+    monkeypatch.setattr(shared, "run_training", cut_off)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            searched(workplace / "cut")
+        assert not (workplace / "cut" / supernet.FILE).exists()
+    searched(workplace / "cut")
+    whole, cut = bank(workplace / "whole"), bank(workplace / "cut")
+    assert whole.keys() == cut.keys()
+    assert all(torch.equal(whole[name], cut[name]) for name in whole)
+    assert accuracies(workplace / "whole") == accuracies(workplace / "cut")
+    assert sorted(path.name for path in (workplace / "cut").glob("supernet*")) == [supernet.FILE]
+
+
+def test_two_workers_look_with_the_weights_that_one_process_has_trained(workplace: Path) -> None:
+    assert searched(workplace / "run", workers=2).trained == 6
+    searched(workplace / "other", trials=1)
+    ours, theirs = bank(workplace / "run"), bank(workplace / "other")
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_a_cap_that_leaves_no_candidate_says_so(workplace: Path) -> None:
+    searched(workplace / "run", trials=1)
+    settings = Run.open(workplace / "run").settings
+
+    class Nothing:
+        """Candidates of which none fits."""
+
+        space = plugins.load("spaces", "pnas")
+
+        def costs_of(self, choices: Any) -> Any:
+            class Costs:
+                def largest(self, budget: Any, *, target_ms: float) -> Any:
+                    return [-1]
+
+            return Costs()
+
+    with pytest.raises(BudgetError, match="none fits the caps: raise --max-latency-ms, or take --estimator training"):
+        supernet.drawn_paths(settings, Nothing())  # type: ignore[arg-type]
+
+
+def test_a_file_that_is_none_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"no weights")
+    with pytest.raises(TrainingError, match="must be shared weights that hwnas wrote.*Delete it to train them anew"):
+        shared.read_bank(tmp_path / "x")
