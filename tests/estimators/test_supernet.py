@@ -1,4 +1,4 @@
-"""Shared weights as an estimator: trained once for a run, taken up where they were cut off, looked at for each trial."""
+"""Shared weights as an estimator: trained once for a run, taken up where they were cut off, looked at by trials."""
 
 from pathlib import Path
 from typing import Any
@@ -108,5 +108,5 @@ def test_a_cap_that_leaves_no_candidate_says_so(workplace: Path) -> None:
 
 def test_a_file_that_is_none_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"no weights")
-    with pytest.raises(TrainingError, match="must be shared weights that hwnas wrote.*Delete it to train them anew"):
+    with pytest.raises(TrainingError, match=r"must be shared weights that hwnas wrote.*Delete it to train them anew"):
         shared.read_bank(tmp_path / "x")
