@@ -42,6 +42,11 @@ from .progress import say as say
 from .progress import show_on_console as show_on_console
 from .records import FileRecord as FileRecord
 from .records import Record as Record
+from .stopping import Held as Held
+from .stopping import Terminated as Terminated
+from .stopping import held as held
+from .stopping import raised as raised
+from .temporary import temporary_folder as temporary_folder
 from .trust import check_trusted as check_trusted
 from .trust import keep_trusted as keep_trusted
 from .trust import trusting as trusting

@@ -21,11 +21,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hwnas.errors import InputError, TrainingError
+from hwnas.support import held
 from hwnas.training import checkpoint as _checkpoint
 from hwnas.training import hardware as _hardware
 from hwnas.training.batches import Order, augmented, random_seed
 from hwnas.training.curves import Epoch, Look, Progress, Watch
-from hwnas.training.hardware import Hardware, interrupts_held, keep_freed_memory, seeded
+from hwnas.training.hardware import Hardware, keep_freed_memory, seeded
 from hwnas.training.module import Network
 from hwnas.training.scoring import accuracy
 from hwnas.training.settings import TrainingSettings
@@ -79,7 +80,7 @@ def train_network(
     """
     _check_fits(architecture, images, dataset)
     hardware = _hardware.choose(settings.device, precision=settings.precision, channels_last=settings.channels_last)
-    with interrupts_held() as interrupted:
+    with held(second=False) as interrupted:  # so that it stops between two steps; a second one stops it at once
         training = _Training(architecture, images, dataset, settings, hardware, watch, clock)
         if initial is not None:
             inherit(training.network, initial)
@@ -93,7 +94,7 @@ def train_network(
             if on_progress and (progress := training.progress()):
                 on_progress(progress)
             if stopping:
-                raise KeyboardInterrupt
+                interrupted.stop()
         return training.result()
 
 

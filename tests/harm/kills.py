@@ -4,10 +4,10 @@
     python tests/harm/kills.py --verb all --stages /tmp/stages    # KILL 25 times, INT and TERM 10 times each
 
 KILL and TERM go to the process, INT to its group, as from a terminal. Of the moments of INT and TERM two in ten lie in
-the first 50 ms. Each verb works in a folder of its own, with a TMPDIR and a cache of its own. After each strike the same
-command is called again, and what it comes to is held against a call that nobody struck: see `Outcome`. The exit status
-is 1 where anything but 0 was counted. `early` alone may be above 0: tracebacks of Python's own start, before its first
-line of hwnas. The folders of stages are made once and may be used again, as long as hwnas is the same.
+the first 50 ms. Each verb works in a folder of its own, with a TMPDIR and a cache of its own. After each strike the
+same command is called again, and what it comes to is held against a call that nobody struck: see `Outcome`. The exit
+status is 1 where anything but 0 was counted. `early` alone may be above 0: tracebacks of Python's own start, before the
+first line of hwnas. The folders of stages are made once, and may be used again as long as hwnas is the same.
 """
 
 import argparse

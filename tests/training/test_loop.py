@@ -26,6 +26,7 @@ from hwnas.network.cell import Block, Cell
 from hwnas.network.kinds.cells import CellNetwork
 from hwnas.network.scale import Scale
 from hwnas.searching.estimators.training import evaluate
+from hwnas.support import held
 from hwnas.training import batches as _batches
 from hwnas.training import hardware as _hardware
 from hwnas.training import loop as training
@@ -592,7 +593,7 @@ def test_ctrl_c_in_the_last_step_is_not_lost() -> None:
 
 def test_a_second_ctrl_c_stops_at_once() -> None:
     def press_twice() -> None:
-        with _hardware.interrupts_held() as interrupted:
+        with held(second=False) as interrupted:
             os.kill(os.getpid(), signal.SIGINT)
             assert interrupted.is_set()
             os.kill(os.getpid(), signal.SIGINT)
