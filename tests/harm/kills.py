@@ -19,7 +19,9 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+import traceback
 import uuid
 from collections import Counter
 from collections.abc import Iterator
@@ -66,6 +68,15 @@ class Outcome:
 COUNTED = ("lost", "doubled", "tracebacks", "status", "children", "files", "failed")
 
 
+def wait(process: subprocess.Popen[bytes]) -> int:
+    """Wait until a process has ended; return its exit status, which is -9 where it took too long."""
+    try:
+        return process.wait(MOST_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait()
+
+
 @dataclass(frozen=True)
 class Place:
     """A folder to work in, with TMPDIR and cache beside it."""
@@ -78,19 +89,22 @@ class Place:
 
     def start(self, scene: Scene) -> subprocess.Popen[bytes]:
         """Start a verb as a terminal does: in a session of its own, with Ctrl-C turned on."""
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "TERM": "dumb", "HWNAS_TRUST": "1", MARK: self.mark}
-        environment |= {"TMPDIR": str(self.folder / "tmp"), "XDG_CACHE_HOME": str(self.folder / "cache")}
         with (self.folder / "stdout").open("wb") as stdout, (self.folder / "stderr").open("wb") as stderr:
             return subprocess.Popen(
                 [*HWNAS, *scene.typed(self.work)],
                 cwd=self.work,
-                env=environment,
+                env={**os.environ, **self.environment},
                 stdin=subprocess.DEVNULL,
                 stdout=stdout,
                 stderr=stderr,
                 start_new_session=True,
                 preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
+
+    @property
+    def environment(self) -> dict[str, str]:
+        own = {"TMPDIR": str(self.folder / "tmp"), "XDG_CACHE_HOME": str(self.folder / "cache"), MARK: self.mark}
+        return {"OMP_NUM_THREADS": "1", "TERM": "dumb", "HWNAS_TRUST": "1", **own}
 
     @property
     def mark(self) -> str:
@@ -100,18 +114,37 @@ class Place:
     def said(self) -> str:
         return (self.folder / "stderr").read_text(errors="replace")
 
-    def call(self, scene: Scene) -> bool:
-        """Call a verb to its end; return whether it was right."""
-        process = self.start(scene)
-        try:
-            status = process.wait(MOST_S)
-        except subprocess.TimeoutExpired:
-            status = None
-            process.kill()
-            process.wait()
+    def call(self, scene: Scene, *, warm: bool = False) -> bool:
+        """Call a verb to its end; return whether it was right. A `warm` one need not load anything."""
+        status = self._fork(scene) if warm else wait(self.start(scene))
         self.end_children()
         there_already = scene.once and status == 2 and "there already" in self.said
         return (status == 0 or there_already) and "Traceback" not in self.said
+
+    def _fork(self, scene: Scene) -> int:
+        """Call a verb in a fork of this process; return its exit status, which is -9 where it took too long."""
+        if child := os.fork():
+            timer = threading.Timer(MOST_S, lambda: os.kill(child, signal.SIGKILL))
+            timer.start()
+            status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            timer.cancel()
+            return status
+        status = 1
+        try:
+            for number, name in ((1, "stdout"), (2, "stderr")):
+                os.dup2(os.open(self.folder / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+            os.environ.update(self.environment)
+            os.chdir(self.work)
+            sys.argv, tempfile.tempdir = ["hwnas", *scene.typed(self.work)], None
+            scenes.run_hwnas()
+            status = 0
+        except SystemExit as ended:
+            status = ended.code or 0
+        except BaseException:  # noqa: BLE001
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            os._exit(status)
 
     def children(self) -> list[int]:
         """Return the processes that were started here and that have not ended."""
@@ -207,7 +240,7 @@ def whole_call(stages: Stages, scene: Scene) -> Whole:
         return Whole(seconds, place.files(), {one.name: one.result for one in place.finished(scene)})
 
 
-def strike(outcome: Outcome, stages: Stages, scene: Scene, whole: Whole, moment_s: float) -> list[str]:
+def strike(outcome: Outcome, stages: Stages, scene: Scene, whole: Whole, moment_s: float, *, warm: bool) -> list[str]:
     """Strike a verb at a moment, call it again and count; return in words what was wrong."""
     faults, wrong = outcome.faults, []
     with stages.copied(scene) as place:
@@ -223,7 +256,7 @@ def strike(outcome: Outcome, stages: Stages, scene: Scene, whole: Whole, moment_
         count_end(outcome, place, process, is_start=moment_s < START_S)
         wrong += [place.said] if outcome.faults > faults else []
         kept = [] if scene.prints else place.finished(scene)
-        failed = not place.call(scene)
+        failed = not place.call(scene, warm=warm)
         outcome.failed += failed
         wrong += [place.said] if failed else []
         now = place.finished(scene)
@@ -242,11 +275,7 @@ def strike(outcome: Outcome, stages: Stages, scene: Scene, whole: Whole, moment_
 def count_end(outcome: Outcome, place: Place, process: subprocess.Popen[bytes], *, is_start: bool) -> None:
     """Wait until a process that was struck has ended, and count what is wrong at once."""
     number = signal.Signals[f"SIG{outcome.signal}"].value
-    try:
-        status = process.wait(MOST_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        status = process.wait()
+    status = wait(process)
     outcome.children += place.end_children()
     if outcome.signal == "KILL":
         return
@@ -281,10 +310,13 @@ def main() -> None:
     parser.add_argument("--moments", type=int, help="without it 25 of KILL, 10 of each other")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--stages", type=Path, help="folder that keeps the stages")
+    parser.add_argument("--warm", action="store_true", help="load what hwnas needs once for all next calls: faster")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     verbs = list(SCENES) if not given.verb or "all" in given.verb else given.verb
     outcomes = []
+    if given.warm:
+        scenes.load()
     with tempfile.TemporaryDirectory() as own:
         stages = Stages(given.stages or Path(own))
         for verb in verbs:
@@ -293,7 +325,7 @@ def main() -> None:
             for name in signals:
                 outcomes.append(outcome := Outcome(verb, name))
                 for moment_s in moments_of(name, given.moments or MOMENTS[name], whole.seconds, f"{given.seed} {verb}"):
-                    for words in strike(outcome, stages, SCENES[verb], whole, moment_s):
+                    for words in strike(outcome, stages, SCENES[verb], whole, moment_s, warm=given.warm):
                         print(f"{verb} {name} at {moment_s:.3f} s: {words}", file=sys.stderr, flush=True)
                 print(outcome, file=sys.stderr, flush=True)
     if given.json:

@@ -6,6 +6,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # for the helpers of the tests
@@ -30,7 +31,7 @@ images = 60
 epochs = 1
 [train]
 winners = 1
-epochs = 3
+epochs = 2
 batch_size = 64
 """
 
@@ -159,6 +160,21 @@ def _search(out: str, more: str, *, device: str = "host") -> str:
     return f"search --out runs/{out} --device {device} {DATA} {SPACE} {more}"
 
 
+LOADED = (
+    *("torch", "torch.optim.sgd", "torchvision", "optuna", "scipy.stats", "scipy.optimize", "matplotlib.figure"),
+    *(
+        "hwnas.cli.main",
+        "onnx",
+        "onnxruntime",
+        "ai_edge_litert.interpreter",
+        "jinja2",
+        "rich.progress",
+        "pydantic",
+        "typer",
+    ),
+    *("hwnas.verbs.run", "hwnas.searching.loop", "hwnas.searching.evaluation", "hwnas.training.loop"),
+    *("hwnas.training.fine_tuning", "hwnas.artefacts.writing", "hwnas.pages.report", "hwnas.benching.cases"),
+)
 OLDER = "latency_tables/pretend/tflite-fp32-1t.json"
 PROFILE = f"--setting tflite-fp32-1t --networks 1 --resolution 8 --classes 3 {SPACE}"
 SCENES = {
@@ -166,11 +182,11 @@ SCENES = {
     "profile-host": Scene(f"profile host {PROFILE}", "bare", tables, is_long=True),
     "search": Scene(_search("a", "--trials 3"), "profiled", trials, is_long=True),
     "search-2": Scene(_search("b", "--trials 4 --workers 2"), "profiled", trials, is_long=True),
-    "train": Scene("train runs/a --winners 1 --epochs 8 --batch-size 16", "searched", winners, is_long=True),
+    "train": Scene("train runs/a --winners 1 --epochs 4 --batch-size 32", "searched", winners, is_long=True),
     "export": Scene("export runs/a", "trained", artefacts, is_long=True),
     "run": Scene("run run.toml", "bare", run, is_long=True),
     "bench": Scene(
-        f"bench --table table.csv {COLUMNS} --strategies random,nsga2 --seeds 12 --evaluations 8 --jobs 2 --out bench",
+        f"bench --table table.csv {COLUMNS} --strategies random,nsga2 --seeds 6 --evaluations 8 --jobs 2 --out bench",
         "bare",
         comparison,
         is_long=True,
@@ -197,6 +213,19 @@ STAGES = {  # the stage before, and the verbs that are called then
     "trained": ("searched", "train"),
     "exported": ("trained", "export"),
 }
+
+
+def load() -> None:
+    """Load all that the verbs load."""
+    for name in LOADED:
+        import_module(name)
+
+
+def run_hwnas() -> None:
+    """Run the command line here."""
+    from hwnas.cli.main import main
+
+    main()
 
 
 def copy_table(folder: Path) -> None:
