@@ -4,6 +4,8 @@ import os
 import signal
 import sys
 import threading
+import time
+from _thread import start_new_thread
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,16 +41,15 @@ class Held:
 @contextmanager
 def raised() -> Iterator[None]:
     """Let Ctrl-C and SIGTERM raise exceptions, also those that come in the middle of an import or of a finaliser."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     hook, raising = sys.unraisablehook, _Raising()
     try:
         sys.unraisablehook = _raise_elsewhere
-        for number in (signal.SIGINT, signal.SIGTERM):
-            if before[number] is not signal.SIG_IGN:  # as shells have it of what runs in the background
+        for number, handler in before.items():
+            if handler is not signal.SIG_IGN:  # as shells have it of what runs in the background
                 signal.signal(number, raising)
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in before.items():
             signal.signal(number, handler)
         sys.unraisablehook = hook
@@ -68,8 +69,12 @@ class _Raising:
         self.looks += 1
         if self.looks > _MOST_LOOKS or not _is_importing(frame):
             Held(number).stop()
-        signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), number))
-        signal.setitimer(signal.ITIMER_REAL, _AGAIN_S)
+        start_new_thread(_send_later, (number,))  # threading's own threads take locks, which may be held just now
+
+
+def _send_later(number: int) -> None:
+    time.sleep(_AGAIN_S)
+    os.kill(os.getpid(), number)
 
 
 def _is_importing(frame: FrameType | None) -> bool:
@@ -84,7 +89,7 @@ def _raise_elsewhere(unraisable: "sys.UnraisableHookArgs") -> None:
     """Send the signal again whose exception came where there can be none, as in a weak reference's callback."""
     if isinstance(unraisable.exc_value, KeyboardInterrupt):
         is_terminated = isinstance(unraisable.exc_value, Terminated)
-        os.kill(os.getpid(), signal.SIGTERM if is_terminated else signal.SIGINT)
+        start_new_thread(_send_later, (signal.SIGTERM if is_terminated else signal.SIGINT,))
     else:
         sys.__unraisablehook__(unraisable)
 

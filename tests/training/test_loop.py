@@ -26,7 +26,7 @@ from hwnas.network.cell import Block, Cell
 from hwnas.network.kinds.cells import CellNetwork
 from hwnas.network.scale import Scale
 from hwnas.searching.estimators.training import evaluate
-from hwnas.support import held
+from hwnas.support import held, raised
 from hwnas.training import batches as _batches
 from hwnas.training import hardware as _hardware
 from hwnas.training import loop as training
@@ -570,12 +570,13 @@ def step_of(checkpoint: Path) -> int:
     return int(found[1])
 
 
-def test_ctrl_c_saves_the_step_and_stops(tmp_path: Path, whole: Trained) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_saves_the_step(number: signal.Signals, tmp_path: Path, whole: Trained) -> None:
     def press(progress: Progress) -> None:
         if progress.step == 6:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
 
-    with pytest.raises(KeyboardInterrupt):
+    with raised(), pytest.raises(KeyboardInterrupt):
         trained(EVERYTHING, checkpoint=tmp_path / "c", on_progress=press)
     assert step_of(tmp_path / "c") == 7
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
