@@ -167,8 +167,8 @@ class Place:
         return len(left)
 
     def files(self) -> set[str]:
-        """Return all files and folders there are."""
-        roots = ("work", "tmp", "cache")
+        """Return all files and folders there are; in the cache ONNX Runtime has a database of its own, too."""
+        roots = ("work", "tmp", "cache/hwnas")
         return {str(path.relative_to(self.folder)) for root in roots for path in (self.folder / root).rglob("*")}
 
     def temporary(self) -> set[str]:
