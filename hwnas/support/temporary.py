@@ -1,5 +1,6 @@
 """Temporary folders, which are removed at the end; those of processes that were killed, by the next one."""
 
+import atexit
 import fcntl
 import os
 import shutil
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from hwnas.support.stopping import held
 
+_open: set[Path] = set()  # those of this process
 _PREFIX = "hwnas-tmp-"  # a board's folders, which may be beside these, have other names
 
 
@@ -17,18 +19,27 @@ _PREFIX = "hwnas-tmp-"  # a board's folders, which may be beside these, have oth
 def temporary_folder() -> Iterator[Path]:
     """Make a folder in the system's place for such, and remove it at the end, with what has been written there.
 
-    It is locked while its process lives: what a killed one left is found by that, and removed.
+    It is locked while its process lives: what a killed one left is found by that, and removed. What a thread still has
+    at the end of the process, for which nobody waits, is removed then.
     """
     lock = -1
     try:
         with held():
             folder, lock = _make()
+            _open.add(folder)
         yield folder
     finally:
         with held():
             if lock >= 0:
                 shutil.rmtree(folder, ignore_errors=True)
+                _open.discard(folder)
                 os.close(lock)
+
+
+@atexit.register
+def _remove_open() -> None:
+    for folder in list(_open):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _make() -> tuple[Path, int]:

@@ -12,7 +12,7 @@ import typer
 from pydantic import Field
 
 from hwnas.errors import HwnasError, InputError
-from hwnas.support import AnyNames, AnyPath, Metavar, Options, commands, plugins, root, trusting
+from hwnas.support import MIB, AnyNames, AnyPath, Metavar, Options, commands, plugins, root, trusting
 from hwnas.verbs._takes import takes
 
 if TYPE_CHECKING:
@@ -359,11 +359,9 @@ def _setting(name: str) -> "Setting":
 
 
 def _write(device: "Device", path: Path) -> None:
-    """Write a device's file, which must be read back as it is."""
-    from hwnas.support import write_text
+    """Write a device's file, which must be read back as it is; one that says just this may be there already."""
+    from hwnas.support import read_bytes, write_text
 
-    if path.exists():
-        raise InputError(f"a new device's file must not exist; {path} does. Edit it, or choose another name")
     values = device.model_dump(mode="json", exclude_defaults=True, exclude={"settings"})
     lines = [f"{key} = {_toml(value)}" for key, value in {**values, "transport": device.transport}.items()]
     for setting in device.settings:
@@ -381,7 +379,10 @@ def _write(device: "Device", path: Path) -> None:
         raise InputError(
             f"a device's fields must be text that TOML can hold; got {values!r}. Leave out special characters"
         )
-    write_text(path, text)
+    if not path.exists():
+        write_text(path, text)
+    elif read_bytes(path, what="a new device's file", most_bytes=MIB) != text.encode():
+        raise InputError(f"a new device's file must not exist; {path} does. Edit it, or choose another name")
 
 
 def _toml(value: Any) -> str:

@@ -118,8 +118,7 @@ class Place:
         """Call a verb to its end; return whether it was right. A `warm` one need not load anything."""
         status = self._fork(scene) if warm else wait(self.start(scene))
         self.end_children()
-        there_already = scene.once and status == 2 and "there already" in self.said
-        return (status == 0 or there_already) and "Traceback" not in self.said
+        return status == 0 and "Traceback" not in self.said
 
     def _fork(self, scene: Scene) -> int:
         """Call a verb in a fork of this process; return its exit status, which is -9 where it took too long."""
@@ -181,7 +180,7 @@ class Place:
         with tempfile.TemporaryDirectory() as copy:
             shutil.copytree(self.work, copy, dirs_exist_ok=True)
             if scene.prints:
-                return [scenes.Finished("stdout", (self.folder / "stdout").read_text())]
+                return [scenes.Finished("stdout", (self.folder / "stdout").read_text().replace(str(self.folder), ""))]
             return scene.finished(Path(copy))
 
 

@@ -53,7 +53,7 @@ class Finished:
 class Scene:
     """A verb as it is typed in the folder of a stage; one that is not `is_long` is not struck by KILL.
 
-    What one that `prints` comes to is its standard output. One that does its work `once` refuses to do it again.
+    What one that `prints` comes to is its standard output.
     """
 
     words: str
@@ -61,7 +61,6 @@ class Scene:
     finished: Callable[[Path], list[Finished]] = lambda place: []
     is_long: bool = False
     prints: bool = False
-    once: bool = False
 
     def typed(self, place: Path) -> list[str]:
         """Return the words, in which TRIAL is the one that is exported."""
@@ -203,7 +202,6 @@ SCENES = {
         "devices add other --transport local --setting tflite-fp32-1t --no-ask",
         "bare",
         content("devices/other.toml"),
-        once=True,
     ),
 }
 STAGES = {  # the stage before, and the verbs that are called then

@@ -21,6 +21,19 @@ with temporary_folder() as folder:
     print(folder, flush=True)
     input()
 """
+IN_A_THREAD = """
+import threading, time
+from hwnas.support import temporary_folder
+made = threading.Event()
+def work():
+    with temporary_folder() as folder:
+        (folder / "model").write_text("much")
+        print(folder, flush=True)
+        made.set()
+        time.sleep(60)
+threading.Thread(target=work, daemon=True).start()
+made.wait()
+"""
 FILE = """
 from pathlib import Path
 from hwnas.support import write_atomically
@@ -80,6 +93,12 @@ def test_a_folder_of_a_killed_process_goes_with_the_next_one_and_no_other(place:
             assert not folder.exists()
         assert (other / "model").exists()
         assert (place / "hwnas-keeper1").exists()
+
+
+def test_a_folder_of_a_thread_is_gone_when_its_process_ends(place: Path) -> None:
+    with working(IN_A_THREAD, place) as (process, _):
+        assert process.wait(30) == 0
+    assert not list(place.iterdir())
 
 
 def test_a_file_of_a_killed_process_goes_with_the_next_one_that_is_written(place: Path) -> None:
