@@ -173,7 +173,7 @@ class Place:
     def temporary(self) -> set[str]:
         """Return what should be there during a call alone."""
         matching = {path for pattern in TEMPORARY for path in self.work.rglob(pattern)}
-        return {str(path) for path in (*matching, *(self.folder / "tmp").iterdir())}
+        return {str(path.relative_to(self.folder)) for path in (*matching, *(self.folder / "tmp").iterdir())}
 
     def finished(self, scene: Scene) -> list[scenes.Finished]:
         """Return what the verb has finished; it is read from a copy, as reading may mend."""
@@ -253,6 +253,8 @@ def strike(outcome: Outcome, stages: Stages, scene: Scene, whole: Whole, moment_
             else:
                 process.send_signal(signal.Signals[f"SIG{outcome.signal}"])
         count_end(outcome, place, process, is_start=moment_s < START_S)
+        if outcome.signal != "KILL":
+            outcome.files += len(place.temporary() - whole.files)  # ONNX Runtime leaves a file in TMPDIR each time
         wrong += [place.said] if outcome.faults > faults else []
         kept = [] if scene.prints else place.finished(scene)
         failed = not place.call(scene, warm=warm)
@@ -283,7 +285,6 @@ def count_end(outcome: Outcome, place: Place, process: subprocess.Popen[bytes], 
     outcome.early += is_early
     outcome.tracebacks += is_traceback and not is_early
     outcome.status += status not in (0, -number, 128 + number) and not is_early
-    outcome.files += len(place.temporary())
 
 
 def moments_of(which: str, count: int, seconds: float, seed: str) -> list[float]:
