@@ -7,7 +7,9 @@ KILL and TERM go to the process, INT to its group, as from a terminal. Of the mo
 the first 50 ms. Each verb works in a folder of its own, with a TMPDIR and a cache of its own. After each strike the
 same command is called again, and what it comes to is held against a call that nobody struck: see `Outcome`. The exit
 status is 1 where anything but 0 was counted. `early` alone may be above 0: tracebacks of Python's own start, before the
-first line of hwnas. The folders of stages are made once, and may be used again as long as hwnas is the same.
+first line of hwnas. With --warm all calls are forks of this process, which has loaded what hwnas needs: they take half
+the time, and all moments lie in the work itself. The folders of stages are made once, and may be used again as long as
+hwnas is the same.
 """
 
 import argparse
@@ -19,13 +21,12 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import traceback
 import uuid
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -68,7 +69,39 @@ class Outcome:
 COUNTED = ("lost", "doubled", "tracebacks", "status", "children", "files", "failed")
 
 
-def wait(process: subprocess.Popen[bytes]) -> int:
+@dataclass
+class Fork:
+    """A fork of this process, as a Popen."""
+
+    pid: int
+    status: int | None = None
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Return its exit status; raises TimeoutExpired."""
+        deadline = time.monotonic() + (timeout or MOST_S)
+        while self.status is None:
+            found, status = os.waitpid(self.pid, os.WNOHANG)
+            if found:
+                self.status = os.waitstatus_to_exitcode(status)
+            elif time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired("hwnas", timeout or MOST_S)
+            else:
+                time.sleep(0.002)
+        return self.status
+
+    def send_signal(self, number: int) -> None:
+        """Send it a signal; it has not been waited for."""
+        os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """Kill it."""
+        self.send_signal(signal.SIGKILL)
+
+
+Process = subprocess.Popen[bytes] | Fork
+
+
+def wait(process: Process) -> int:
     """Wait until a process has ended; return its exit status, which is -9 where it took too long."""
     try:
         return process.wait(MOST_S)
@@ -114,22 +147,16 @@ class Place:
     def said(self) -> str:
         return (self.folder / "stderr").read_text(errors="replace")
 
-    def call(self, scene: Scene, *, warm: bool = False) -> bool:
-        """Call a verb to its end; return whether it was right. A `warm` one need not load anything."""
-        status = self._fork(scene) if warm else wait(self.start(scene))
-        self.end_children()
-        return status == 0 and "Traceback" not in self.said
-
-    def _fork(self, scene: Scene) -> int:
-        """Call a verb in a fork of this process; return its exit status, which is -9 where it took too long."""
+    def fork(self, scene: Scene) -> "Fork":
+        """Start a verb in a fork of this process, which has loaded what it needs."""
         if child := os.fork():
-            timer = threading.Timer(MOST_S, lambda: os.kill(child, signal.SIGKILL))
-            timer.start()
-            status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-            timer.cancel()
-            return status
+            with suppress(OSError):  # it has done so itself, or has ended
+                os.setpgid(child, child)
+            return Fork(child)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         status = 1
         try:
+            os.setpgid(0, 0)
             for number, name in ((1, "stdout"), (2, "stderr")):
                 os.dup2(os.open(self.folder / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
             os.environ.update(self.environment)
@@ -144,6 +171,12 @@ class Place:
         finally:
             sys.stdout.flush()
             os._exit(status)
+
+    def call(self, scene: Scene, *, warm: bool = False) -> bool:
+        """Call a verb to its end; return whether it was right."""
+        status = wait(self.fork(scene) if warm else self.start(scene))
+        self.end_children()
+        return status == 0 and "Traceback" not in self.said
 
     def children(self) -> list[int]:
         """Return the processes that were started here and that have not ended."""
@@ -229,11 +262,11 @@ class Whole:
     finished: dict[str, object]
 
 
-def whole_call(stages: Stages, scene: Scene) -> Whole:
+def whole_call(stages: Stages, scene: Scene, *, warm: bool) -> Whole:
     """Call a verb to its end."""
     with stages.copied(scene) as place:
         started = time.monotonic()
-        if not place.call(scene):
+        if not place.call(scene, warm=warm):
             raise RuntimeError(f"{scene.words}: {place.said}")
         seconds = time.monotonic() - started
         return Whole(seconds, place.files(), {one.name: one.result for one in place.finished(scene)})
@@ -243,7 +276,7 @@ def strike(outcome: Outcome, stages: Stages, scene: Scene, whole: Whole, moment_
     """Strike a verb at a moment, call it again and count; return in words what was wrong."""
     faults, wrong = outcome.faults, []
     with stages.copied(scene) as place:
-        process = place.start(scene)
+        process: Process = place.fork(scene) if warm else place.start(scene)
         try:
             process.wait(moment_s)
         except subprocess.TimeoutExpired:
@@ -273,7 +306,7 @@ def strike(outcome: Outcome, stages: Stages, scene: Scene, whole: Whole, moment_
     return wrong
 
 
-def count_end(outcome: Outcome, place: Place, process: subprocess.Popen[bytes], *, is_start: bool) -> None:
+def count_end(outcome: Outcome, place: Place, process: Process, *, is_start: bool) -> None:
     """Wait until a process that was struck has ended, and count what is wrong at once."""
     number = signal.Signals[f"SIG{outcome.signal}"].value
     status = wait(process)
@@ -287,10 +320,10 @@ def count_end(outcome: Outcome, place: Place, process: subprocess.Popen[bytes], 
     outcome.status += status not in (0, -number, 128 + number) and not is_early
 
 
-def moments_of(which: str, count: int, seconds: float, seed: str) -> list[float]:
+def moments_of(which: str, count: int, seconds: float, seed: str, *, warm: bool) -> list[float]:
     """Return random moments within a call."""
     drawn = random.Random(seed)
-    early = 0 if which == "KILL" else count // 5
+    early = 0 if which == "KILL" or warm else count // 5
     return [drawn.uniform(0, EARLY_S if number < early else seconds) for number in range(count)]
 
 
@@ -310,7 +343,7 @@ def main() -> None:
     parser.add_argument("--moments", type=int, help="without it 25 of KILL, 10 of each other")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--stages", type=Path, help="folder that keeps the stages")
-    parser.add_argument("--warm", action="store_true", help="load what hwnas needs once for all next calls: faster")
+    parser.add_argument("--warm", action="store_true", help="load what hwnas needs once, and fork for each call")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     verbs = list(SCENES) if not given.verb or "all" in given.verb else given.verb
@@ -321,10 +354,11 @@ def main() -> None:
         stages = Stages(given.stages or Path(own))
         for verb in verbs:
             signals = given.signal or [name for name in MOMENTS if name != "KILL" or SCENES[verb].is_long]
-            whole = whole_call(stages, SCENES[verb])
+            whole = whole_call(stages, SCENES[verb], warm=given.warm)
             for name in signals:
                 outcomes.append(outcome := Outcome(verb, name))
-                for moment_s in moments_of(name, given.moments or MOMENTS[name], whole.seconds, f"{given.seed} {verb}"):
+                count, seed = given.moments or MOMENTS[name], f"{given.seed} {verb}"
+                for moment_s in moments_of(name, count, whole.seconds, seed, warm=given.warm):
                     for words in strike(outcome, stages, SCENES[verb], whole, moment_s, warm=given.warm):
                         print(f"{verb} {name} at {moment_s:.3f} s: {words}", file=sys.stderr, flush=True)
                 print(outcome, file=sys.stderr, flush=True)

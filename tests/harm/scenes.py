@@ -220,9 +220,11 @@ def load() -> None:
 
 
 def run_hwnas() -> None:
-    """Run the command line here."""
+    """Run the command line here, as its entry does."""
+    from hwnas.cli import stop_at_once
     from hwnas.cli.main import main
 
+    stop_at_once()
     main()
 
 
