@@ -37,7 +37,8 @@ def temporary_folder() -> Iterator[Path]:
 
 
 @atexit.register
-def _remove_open() -> None:
+def remove_open() -> None:
+    """Remove the folders that this process still has."""
     for folder in list(_open):
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -223,9 +223,13 @@ def run_hwnas() -> None:
     """Run the command line here, as its entry does."""
     from hwnas.cli import stop_at_once
     from hwnas.cli.main import main
+    from hwnas.support.temporary import remove_open
 
     stop_at_once()
-    main()
+    try:
+        main()
+    finally:
+        remove_open()  # as at the end of a process, of which a fork does nothing
 
 
 def copy_table(folder: Path) -> None:
