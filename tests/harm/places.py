@@ -106,6 +106,8 @@ class Place:
 
     def fork(self, scene: Scene) -> "Fork":
         """Start a verb in a fork of this process, which has loaded what it needs."""
+        for name in ("stdout", "stderr"):
+            (self.folder / name).write_bytes(b"")
         if child := os.fork():
             with suppress(OSError):  # it has done so itself, or has ended
                 os.setpgid(child, child)
