@@ -490,6 +490,7 @@ def test_any_optuna_storage_serves(workplace: Path) -> None:
     [
         ({"max_latency_ms": -1.0}, InputError, "--max-latency-ms must be above 0; got -1"),
         ({"max_mult_adds": 0.0}, InputError, "--max-mult-adds must be above 0; got 0"),
+        ({"resolution": (12_000,)}, InputError, "--resolution must be at most 4096 pixels; got"),
         ({"trials": 0}, InputError, "--trials must be above 0"),
         ({"workers": 0}, InputError, "--workers must be above 0; got 0"),
         ({"strategy": "magic"}, UnknownNameError, "unknown strategy 'magic'; known: .*evolution, .*progressive, .*"),

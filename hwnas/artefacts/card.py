@@ -162,7 +162,7 @@ class CheckEntry(Record):
     sha256: str
 
 
-FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]  # in the artefact's folder, and no path
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]  # in the artefact's folder, and no path
 
 
 class GivenWeights(Record):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from hwnas.errors import ExportError, InputError
 from hwnas.formats import AS_USUAL, Form, Reading
-from hwnas.support import MIB, commands, held, read_array, read_json, say
+from hwnas.support import MIB, commands, held, read_array, read_json, remedy, say
 
 if TYPE_CHECKING:
     import numpy as np
@@ -113,12 +113,19 @@ def _refuse_other_tensors(folder: Path, card: "Card") -> None:
     """Raise ExportError where a model file has other inputs and outputs, or another size, than the card states."""
     for name, entry in card.files.items():
         path = folder / name
-        is_other = entry.tensors is not None and entry.tensors != tensors(path, entry.runtime)
+        is_other = entry.tensors is not None and entry.tensors != _tensors_or_none(path, entry.runtime)
         if is_other or entry.bytes != path.stat().st_size:
             raise ExportError(
                 f"{folder / CARD} must state the size of {name}, and the shapes, types and scales of its input and "
                 f"output; it states others. Copy it again, or write it again: {again(folder, card)}"
             )
+
+
+def _tensors_or_none(path: Path, runtime: str) -> "TensorEntries | None":
+    try:
+        return tensors(path, runtime)
+    except Exception:  # noqa: BLE001  the runtimes raise what they like on a file that is none of theirs
+        return None
 
 
 def again(folder: Path, card: "Card | None" = None) -> commands.Command:
@@ -217,7 +224,7 @@ def writing(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise InputError(
             f"{folder} must be a folder that can be written, with room for an artefact; got: "
-            f"{error.strerror or error}. Make room or give permission, and type the same command again, or "
+            f"{error.strerror or error}. {remedy(error)}, and type the same command again, or "
             "choose another folder with --out"
         ) from None
 

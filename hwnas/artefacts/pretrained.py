@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from hwnas.errors import InputError
+from hwnas.errors import InputError, cut
 from hwnas.network import Chain
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def read(path: Path) -> dict[str, Tensor]:
     except _BROKEN:
         raise unreadable(path, "it is broken, or holds something else") from None
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
-        found = ", ".join(map(str, list(content)[:3])) if isinstance(content, Mapping) else type(content).__name__
+        found = cut(", ".join(map(str, list(content)[:3]))) if isinstance(content, Mapping) else type(content).__name__
         raise unreadable(path, f"it holds {found}, and not tensors alone")
     for name, value in content.items():
         if not bool(torch.isfinite(value).all()):

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from hwnas.benching.table_search import TableRun, search_table
 from hwnas.errors import HwnasError, InputError, short
-from hwnas.support import MIB, bar, held, read_json, write_bytes, write_json, write_text
+from hwnas.support import MIB, bar, held, read_json, reasons, write_bytes, write_json, write_text
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -176,7 +176,14 @@ def _in_processes(out: Path, settings: Settings, cases: Sequence[Case], *, jobs:
 
     others = set(multiprocessing.active_children())
     spawn = multiprocessing.get_context("spawn")  # threads of this process, such as the bar's, do not survive a fork
-    with ProcessPoolExecutor(jobs, mp_context=spawn, initializer=_be_a_worker) as pool:
+    try:
+        processes = ProcessPoolExecutor(jobs, mp_context=spawn, initializer=_be_a_worker)
+    except OSError as error:  # of their semaphores, which are in /dev/shm: it does not say so
+        raise InputError(
+            f"several processes must have semaphores of the system; got: {error.strerror or error}. Let /dev/shm be "
+            "written, or type the same command again with --jobs 1"
+        ) from None
+    with processes as pool:
         try:
             with held(), _ctrl_c_blocked():
                 runs = [pool.submit(_do, out, settings, case) for case in cases]
@@ -232,9 +239,7 @@ def read_run(path: Path, *, rows: int, evaluations: int) -> TableRun:
     try:
         run = _reader().validate_python(kept)
     except ValidationError as error:
-        first = error.errors()[0]
-        why = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-        raise InputError(f"{path} is not a run as `hwnas bench` writes it: {why}. {_AGAIN}") from None
+        raise InputError(f"{path} is not a run as `hwnas bench` writes it: {reasons(error)}. {_AGAIN}") from None
     steps = (0, *run.proposals)
     in_order = all(before < after for before, after in pairwise(steps))
     distinct = len(set(run.rows)) == len(run.rows) == len(run.proposals) <= evaluations

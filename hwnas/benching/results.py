@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hwnas.errors import BudgetError, InputError
+from hwnas.errors import BudgetError, InputError, cut, short
 from hwnas.searching.strategies import Parameters
 from hwnas.support import check_file
 
@@ -108,7 +108,7 @@ def _read(path: Path, wanted: Sequence[str]) -> list[Mapping[str, str]]:
         raise InputError(f"a table must have a header and rows; {path} has none")
     for name in wanted:
         if name not in lines[0]:
-            raise InputError(f"{path} has no column {name!r}; its columns: {', '.join(map(str, lines[0]))}")
+            raise InputError(f"{path} has no column {name!r}; its columns: {cut(', '.join(map(str, lines[0])))}")
     return lines
 
 
@@ -117,7 +117,7 @@ def _number(text: str | None, column: str) -> float:
     try:
         return float(text or "nan")
     except ValueError:
-        raise InputError(f"the column {column!r} must hold numbers; got {text!r}") from None
+        raise InputError(f"the column {column!r} must hold numbers; got {short(text)}") from None
 
 
 def _typed(column: list[str]) -> list[Any]:

@@ -6,8 +6,10 @@ it is typed, so that `hwnas --help` takes no time.
 
 import functools
 import inspect
+import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -17,7 +19,7 @@ from typer.core import TyperCommand, TyperGroup
 import hwnas
 from hwnas.cli import say_stopped, show_devices, show_networks, show_runs, show_tables
 from hwnas.errors import ExportError, HwnasError, InputError, printable
-from hwnas.support import show_on_console
+from hwnas.support import show_on_console, system_errors_in_words
 
 app = typer.Typer(
     help="Finds, trains and ships the most accurate image network that a device can run in a given time.",
@@ -53,10 +55,27 @@ def main() -> None:
     """Run the command line; errors are printed as text, without a traceback."""
     show_on_console()
     try:
-        app()
+        with system_errors_in_words():
+            _run_to_the_end()
     except HwnasError as error:
         print(f"hwnas: {printable(str(error))}", file=sys.stderr)
         sys.exit(2 if isinstance(error, InputError) else 1)
+    except BrokenPipeError:  # whoever reads what is printed has enough, as `head` has
+        sys.exit(1)
+
+
+def _run_to_the_end() -> None:
+    """Run a verb; what it prints is written, or refused, before this process ends, which would say that otherwise."""
+    try:
+        try:
+            app()
+        finally:
+            if sys.stdout:
+                sys.stdout.flush()
+    except OSError:
+        with suppress(OSError):  # what is left of it can only fail again
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise
 
 
 @dataclass(frozen=True)

@@ -113,7 +113,7 @@ def keep(folder: Path, paths: Sequence[Path]) -> None:
         str(path.relative_to(folder)): [stamp, *(getattr(head, field.name) for field in fields(Head))]
         for path, (stamp, head) in known.items()
     }
-    with suppress(OSError, UnicodeEncodeError):
+    with suppress(OSError, UnicodeEncodeError, InputError):  # InputError: there is no home
         write_json(_cache_of(folder), {"version": _VERSION, "pillow": _pillow(), "files": entries}, indent=None)
 
 

@@ -15,10 +15,10 @@ from torch.nn import functional as F
 
 from hwnas.datasets import Dataset, Fingerprint, Images, PartPrint
 from hwnas.errors import DataError
-from hwnas.support import cache
+from hwnas.support import cache, expanded
 
 MEMORY_LIMIT = 2**30  # bytes of pixels of one split that are kept at the resolution; more are resized at each read
-_CHUNK = 512  # images
+_AT_ONCE = 2**24  # pixels that are resized, or counted, together
 _NO_TEXT = {"Cc", "Cs", "Zl", "Zp"}  # control characters, what stands for bytes that are no UTF-8, ends of lines
 
 
@@ -78,7 +78,7 @@ class JoinedImages:
 def cache_folder() -> Path:
     """Return the root of torchvision's data sets: $HWNAS_DATA, else hwnas/data in the user's cache (~/.cache)."""
     if chosen := os.environ.get("HWNAS_DATA"):
-        return Path(chosen).expanduser()
+        return expanded(chosen)
     return cache() / "data"
 
 
@@ -92,7 +92,7 @@ def given_path(plugin: str, argument: str, *, folder: bool) -> Path:
     what = "folder" if folder else "file"
     if not argument:
         raise DataError(f"{plugin} needs a {what}; got none; type {plugin}:PATH")
-    path = Path(argument).expanduser()
+    path = expanded(argument)
     if not (path.is_dir() if folder else path.is_file()):
         found = "which is none" if path.exists() else "which is not there"
         raise DataError(f"{plugin}:PATH must name a {what}; got {path}, {found}; check the path (from {Path.cwd()})")
@@ -184,7 +184,8 @@ def statistics(
     indices = torch.arange(count)
     if at_most is not None and count > at_most:
         indices = torch.linspace(0, count - 1, at_most).long()
-    histograms = torch.stack([_histograms(images.read(chunk)) for chunk in torch.split(indices, _CHUNK)]).sum(dim=0)
+    at_once = max(1, _AT_ONCE // images.read(indices[:1]).numel())
+    histograms = torch.stack([_histograms(images.read(chunk)) for chunk in torch.split(indices, at_once)]).sum(dim=0)
     values = torch.arange(256, dtype=torch.float64) / 255
     weights = histograms / histograms.sum(dim=1, keepdim=True)
     mean = (weights * values).sum(dim=1)
@@ -268,7 +269,8 @@ def _kept(pixels: Tensor, resolution: int) -> Tensor:
     fits = len(pixels) <= fitting(pixels.shape[1], resolution)
     if not fits or pixels.shape[-2:] == (resolution, resolution):
         return pixels
-    return torch.cat([resized(chunk, resolution) for chunk in torch.split(pixels, _CHUNK)])
+    at_once = max(1, _AT_ONCE // (pixels.shape[1] * resolution * resolution))
+    return torch.cat([resized(chunk, resolution) for chunk in torch.split(pixels, at_once)])
 
 
 def _listed(names: Sequence[str]) -> str:

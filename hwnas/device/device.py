@@ -11,8 +11,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PrivateAttr, ValidationError
 
-from hwnas.errors import InputError, UnknownNameError, cut, short
-from hwnas.support import read_toml, root
+from hwnas.errors import InputError, UnknownNameError, short
+from hwnas.support import read_toml, reasons, root
 
 _PACKAGE = Path(__file__).parent.parent
 _SHIPPED = (_PACKAGE / "_shipped", _PACKAGE.parent)  # in a wheel; in a checkout
@@ -58,7 +58,7 @@ class Device(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,99}$")
     description: str = ""
     transport: str = "local"
     python: str = ""  # the interpreter that runs hwnas/device/runner.py there; empty: this one (local) or python3
@@ -154,9 +154,8 @@ def read_device(path: Path) -> Device:
     try:
         device = Device.model_validate(read_toml(path, what="a device's file"))
     except ValidationError as error:
-        reasons = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
         raise InputError(
-            f"a device's file must be TOML with name, transport and settings; {path}: {cut(reasons, 1000)}"
+            f"a device's file must be TOML with name, transport and settings; {path}: {reasons(error)}"
         ) from None
     if device.name != path.stem:
         raise InputError(f"a device's name must be its file's name; {path} says {short(device.name)}")

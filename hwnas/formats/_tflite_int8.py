@@ -30,6 +30,7 @@ _LOWEST, _HIGHEST = -128, 127
 _COPIES = frozenset({"max_pool", "shift", "concat"})  # whose inputs must have the output's scale
 _MOST_BIAS = 2**30  # half of what int32 holds, as the accumulator adds to it
 _SMALLEST = 1e-9  # scale of a weight: that of a channel of zeros, too
+_AT_ONCE = 2**22  # weights
 _CLIPPED_AT_6 = 6.01  # the top of a range that ends at 6, rounded
 _QUANTIZE, _CONVOLVE, _ARITHMETIC = "quantize-for-relu", "convolution-for-average", "arithmetic-for-hard-swish"
 _VERSIONS = {  # the first ones with int8, of LiteRT's op_version.cc
@@ -117,8 +118,7 @@ class Int8Writer(Writer):
         largest = np.abs(weight).max(axis=tuple(other for other in range(weight.ndim) if other != axis))
         # a tiny weight beside a bias: the bias must be held as well
         steps = np.maximum(largest / _HIGHEST, np.abs(bias) / (input_step * _MOST_BIAS)).clip(min=_SMALLEST)
-        along = [-1 if other == axis else 1 for other in range(weight.ndim)]
-        numbers = np.rint(weight / steps.reshape(along)).astype(np.int8)
+        numbers = _rounded(weight, steps, axis=axis)
         biases = np.rint(bias / (input_step * steps)).astype(np.int32)
         found = [self.constant(f"{layer.name}.weight", numbers), self.constant(f"{layer.name}.bias", biases)]
         self.describe(found[0], schema.TensorType.INT8, steps, axis=axis)
@@ -229,3 +229,14 @@ def _range(layer: Layer, ranges: "Ranges") -> tuple[float, float]:
             "Take them from images: tflite.calibrate(lowered graph, weights, images)"
         )
     return ranges[layer.name]
+
+
+def _rounded(weight: "Array", steps: "NDArray[np.float64]", *, axis: int) -> "NDArray[np.int8]":
+    """Return a weight in steps of its channels along `axis`, a few channels at a time: in float64 it is large."""
+    numbers = np.empty(weight.shape, dtype=np.int8)
+    channels, rounded = np.moveaxis(weight, axis, -1), np.moveaxis(numbers, axis, -1)
+    at_once = max(1, _AT_ONCE * len(steps) // weight.size)
+    for at in range(0, len(steps), at_once):
+        some = slice(at, at + at_once)
+        rounded[..., some] = np.rint(channels[..., some] / steps[some])
+    return numbers

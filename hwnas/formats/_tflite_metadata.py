@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import flatbuffers
 import numpy as np
 
-from hwnas.errors import ExportError
+from hwnas.errors import ExportError, short
 from hwnas.network import Graph
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def _numbers(name: str, text: str, channels: int) -> "Channels":
     if len(numbers) != channels or not np.isfinite(numbers).all():
         raise ExportError(
             f"{name} must be a number for each channel of the input, {channels} in all, with commas between them; "
-            f"got {text!r}. Take it from the data set"
+            f"got {short(text)}. Take it from the data set"
         )
     return numbers
 

@@ -5,8 +5,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from hwnas.errors import DeviceError, printable, short
-from hwnas.latency.reasons import reasons
+from hwnas.errors import DeviceError, cut, printable, short
+from hwnas.support import reasons
 
 _COMPARABLE = ("cpu", "cores", "arch", "runtime", "runtime_version", "threads")
 _Number = Annotated[int | float, Field(ge=-1e18, le=1e18)]  # it is written as it was read
@@ -63,7 +63,7 @@ class Conditions(BaseModel):
         if unknown or missing:
             raise DeviceError(
                 "conditions must have the fields of Conditions; "
-                f"unknown: {', '.join(sorted(unknown)) or 'none'}; missing: {', '.join(sorted(missing)) or 'none'}"
+                f"unknown: {cut(', '.join(sorted(unknown))) or 'none'}; missing: {', '.join(sorted(missing)) or 'none'}"
             )
         try:
             return cls.model_validate({n: tuple(v) if isinstance(v, list) else v for n, v in fields.items()})

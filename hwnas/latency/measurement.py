@@ -9,8 +9,8 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter, ValidationError
 
 from hwnas.errors import InputError, TableError, short
-from hwnas.latency.reasons import reasons
 from hwnas.network import Architecture, UnreadableArchitecture
+from hwnas.support import reasons
 from hwnas.support.commands import Command
 
 Time = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]  # in ms

@@ -10,9 +10,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidato
 from pydantic_core import from_json
 
 from hwnas.device import runner
-from hwnas.errors import DeviceError, printable, short
+from hwnas.errors import DeviceError, printable
 from hwnas.latency.conditions import Conditions
 from hwnas.latency.measurement import Bytes, Flag
+from hwnas.support import reasons
 
 _KINDS = {"conditions", "name", "error", "waiting", "end"}  # one of these fields is in each line
 _QUOTED = 200  # characters of a line in an error
@@ -115,11 +116,7 @@ def read_line(line: str | runner.Event, *, where: str) -> Line:
     try:
         return _kind(content).model_validate(content)
     except ValidationError as error:
-        fault = error.errors()[0]
-        field = ".".join(map(str, fault["loc"]))
-        raise DeviceError(
-            f"a line must be as hwnas/runner.py says; {field}: {fault['msg']}, got {short(fault['input'])} on {where}"
-        ) from None
+        raise DeviceError(f"a line must be as hwnas/runner.py says; {reasons(error)} on {where}") from None
 
 
 def _content(line: str | runner.Event) -> Any:

@@ -13,9 +13,8 @@ from hwnas.device import Setting
 from hwnas.errors import InputError, TableError, short
 from hwnas.latency.conditions import Conditions
 from hwnas.latency.measurement import Measurement, OtherCosts, Quantity, Time, TimedNetwork, lower_quartile
-from hwnas.latency.reasons import reasons
 from hwnas.network import Architecture
-from hwnas.support import MIB, check_nesting, commands, fields_once, read_bytes, write_text
+from hwnas.support import MIB, check_nesting, commands, fields_once, read_bytes, reasons, write_text
 
 _VERSION = 1
 MOST_BYTES = 256 * MIB  # a million entries
@@ -274,15 +273,15 @@ def _broken_part(error: ValidationError, content: dict[str, Any], path: Path) ->
     """Return which part of a file is broken, why, and what to do."""
     match error.errors()[0]["loc"]:
         case ("unit",):
-            return f"the unit must be {_UNIT!r}; got {content['unit']!r}. {_again(path)}"
+            return f"the unit must be {_UNIT!r}; got {short(content['unit'])}. {_again(path)}"
         case ("rewrites", _, *_):
-            return f"'rewrites' must be positive numbers by name; got {content['rewrites']}. {_again(path)}"
+            return f"'rewrites' must be positive numbers by name; got {short(content['rewrites'])}. {_again(path)}"
         case (("setting" | "conditions") as name, _, *_):
             return f"{name!r} must have {_FIELDS_OF[name]}: {reasons(error, below=1)}. {_again(path)}"
         case ("sessions", number, *_):
             return f"session {number} must have the fields of a session: {reasons(error, below=2)}. Delete its line"
         case (name, *_):
-            return f"{name!r} is missing or of a wrong type. {_again(path)}"
+            return f"{short(name)} is missing or of a wrong type. {_again(path)}"
     return f"{reasons(error)}. {_again(path)}"
 
 

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hwnas.device import Device, Setting, folders
-from hwnas.errors import InputError, TableError, UnknownNameError
+from hwnas.errors import InputError, TableError, UnknownNameError, short
 from hwnas.latency.measurement import Measurement
 from hwnas.latency.table import LatencyTable
 from hwnas.support import commands, locked, root, say
@@ -116,7 +116,9 @@ def check_conditions(
     It has the `command` that measures anew all that is wanted; without one, that which measures what the table has.
     """
     then = {name: value or None for name, value in table.conditions.fingerprint.items()}
-    differing = [f"{name} was {then[name]!r} and is {value!r}" for name, value in now.items() if then[name] != value]
+    differing = [
+        f"{name} was {short(then[name])} and is {short(value)}" for name, value in now.items() if then[name] != value
+    ]
     if differing:
         raise TableError(
             f"{table.path} was measured under other conditions: {'; '.join(differing)}. "

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from matplotlib.figure import Figure
 from matplotlib.path import Path as Curve
 
+from hwnas.errors import InputError
 from hwnas.network import ZERO, Block, Cell, Combination
 from hwnas.pages.pictures import COLOURS, Box, draw_arrow, draw_box, draw_circle, draw_curve, page
 
@@ -30,6 +31,7 @@ _GUTTER = 0.55  # between columns
 _MARGIN = 0.12
 _TITLE = 0.34  # above a cell
 _SWEEPS = 24
+_MOST_BLOCKS = 24  # which takes a second; the time grows with their fourth power
 
 
 def short_name(operation: str) -> str:
@@ -117,7 +119,12 @@ _Columns = list[list[_Item]]
 
 
 def layout_cell(cell: Cell) -> CellLayout:
-    """Return a picture's geometry: columns by the longest path from the inputs, few crossings, no overlaps."""
+    """Return a picture's geometry: columns by the longest path from the inputs, few crossings, no overlaps.
+
+    Raises InputError for a cell of more blocks than anybody would look at, or whose output is put together of more.
+    """
+    if (most := max(len(cell.blocks), len(cell.output_states))) > _MOST_BLOCKS:
+        raise InputError(f"a picture shows a cell of up to {_MOST_BLOCKS} blocks; got {most}")
     columns = _columns(cell)
     _order(columns)
     _place(columns)

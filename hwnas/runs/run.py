@@ -15,15 +15,15 @@ from typing import ClassVar
 
 from pydantic import ValidationError
 
-from hwnas.errors import HwnasError, InputError
+from hwnas.errors import HwnasError, InputError, short
 from hwnas.runs.front import front_of, winners_of
 from hwnas.runs.mending import DAMAGED, mend_journal
-from hwnas.runs.settings import SETTINGS_VERSION, SearchSettings, _first_error
+from hwnas.runs.settings import SETTINGS_VERSION, SearchSettings
 from hwnas.runs.storage import is_same_storage, shown_storage
 from hwnas.runs.study import JOURNAL, Leases, open_study
 from hwnas.runs.trial import Candidate
 from hwnas.runs.trials import Trials
-from hwnas.support import FileRecord, check_trusted, commands, locked, read_json, say, write_json
+from hwnas.support import FileRecord, check_trusted, commands, locked, read_json, reasons, say, write_json
 
 _SETTINGS, _IDENTITY = "settings.json", "run.json"
 # Of the storage it is compared what it stands for, of the fingerprint all but the test set.
@@ -87,7 +87,7 @@ class Run:
             return cls(Path(folder), SearchSettings.model_validate(content))
         except ValidationError as error:
             raise InputError(
-                f"{path} is not what `hwnas search` writes: {_first_error(error)}. "
+                f"{path} is not what `hwnas search` writes: {reasons(error)}. "
                 f"Restore it, or search in another folder: {commands.search()}"
             ) from None
 
@@ -136,7 +136,7 @@ class Run:
         for name, value in self.settings:
             if name not in _MAY_CHANGE and getattr(before, name) != value:
                 raise InputError(
-                    f"{self.folder} was begun with {name} = {getattr(before, name)!r}; got {value!r}. "
+                    f"{self.folder} was begun with {name} = {short(getattr(before, name))}; got {short(value)}. "
                     f"To begin anew, give another --out. To go on with it, type: {again}"
                 )
 

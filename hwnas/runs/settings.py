@@ -3,15 +3,17 @@
 An option is one field below (hwnas/support/options.py says what comes of it).
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, Field
 
 from hwnas.datasets import Background, Fingerprint
-from hwnas.errors import InputError, cut
+from hwnas.errors import InputError
 from hwnas.latency import Budget
 from hwnas.network import Scale, ladder
+from hwnas.network.scale import MOST
 from hwnas.runs.storage import check_storage
 from hwnas.support import (
     MAX_SEED,
@@ -35,7 +37,14 @@ SETTINGS_VERSION = 1  # that is written, and the newest that is read
 DEFAULT_CELLS = (1, 2)
 DEFAULT_FILTERS = (4, 6, 8, 12, 16, 20, 24, 28, 32)
 
-Sides = Annotated[WholeNumbers, Metavar("SIDE,...")]
+
+def _no_larger(sides: Sequence[int]) -> Sequence[int]:
+    if max(sides) > MOST["resolution"]:
+        raise ValueError(f"must be at most {MOST['resolution']} pixels")
+    return sides
+
+
+Sides = Annotated[WholeNumbers, AfterValidator(_no_larger), Metavar("SIDE,...")]
 
 
 class DeviceOptions(Options):
@@ -256,11 +265,6 @@ class SearchSettings(SearchRequest):
             )
         if changes := self.fingerprint.test_changes(now):
             remark(f"{self.data} is not as it was when the search was begun: {changes}")
-
-
-def _first_error(error: ValidationError) -> str:
-    first = error.errors()[0]
-    return f"{cut('.'.join(map(str, first['loc'])))}: {cut(first['msg'])}"
 
 
 def make_settings(**values: Any) -> SearchSettings:

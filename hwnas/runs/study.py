@@ -143,10 +143,18 @@ class Journal(BaseJournalBackend):
                     yield json.loads(line)
 
     def _write(self, logs: list[dict[str, Any]]) -> None:
-        with self._path.open("ab") as file:
-            file.write(b"".join(json.dumps(log, separators=(",", ":")).encode() + b"\n" for log in logs))
-            file.flush()
-            os.fsync(file.fileno())
+        """Write records behind the others; where the disk is full, no half of one stays, which needs no room."""
+        content = b"".join(json.dumps(log, separators=(",", ":")).encode() + b"\n" for log in logs)
+        with self._path.open("ab", buffering=0) as file:
+            end, written = file.seek(0, os.SEEK_END), 0
+            try:
+                while written < len(content):
+                    written += file.write(content[written:])
+                os.fsync(file.fileno())
+            except OSError as error:
+                file.truncate(end + content.rfind(b"\n", 0, written) + 1)  # others may have read the whole ones
+                error.filename = str(self._path)
+                raise
 
 
 class ListedStorage(JournalStorage):

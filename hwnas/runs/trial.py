@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, InstanceOf, TypeAdapter, ValidationError, with_config
 
-from hwnas.errors import InputError, TableError
+from hwnas.errors import InputError, TableError, short
 from hwnas.latency import TimedNetwork
 from hwnas.network import Architecture
-from hwnas.support import commands
+from hwnas.support import commands, reasons
 from hwnas.training import Curve, Look
 
 if TYPE_CHECKING:
@@ -376,7 +376,4 @@ def _reason(error: Exception) -> str:
     """Return what is wrong with an attribute, in words."""
     if isinstance(error, TableError):  # which is in words
         return str(error)
-    if not isinstance(error, ValidationError):
-        return repr(error)
-    first = error.errors()[0]
-    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return reasons(error) if isinstance(error, ValidationError) else short(error)

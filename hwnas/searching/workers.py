@@ -16,7 +16,7 @@ from typing import Any
 
 from hwnas.device import runner
 from hwnas.errors import HwnasError
-from hwnas.support import Terminated, raised, say
+from hwnas.support import Terminated, raised, say, system_errors_in_words
 
 _LOOK_EVERY_S = 0.5
 _REPLACED = 3  # times the number of workers
@@ -137,7 +137,7 @@ def main(options: str) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # shells turn it off for what runs in the background
     threading.Thread(target=runner.watch, daemon=True).start()
     try:
-        with raised():
+        with raised(), system_errors_in_words():
             work(**json.loads(options))
     except HwnasError as error:
         errors.write(str(error))

@@ -33,6 +33,7 @@ from .options import checked as checked
 from .options import each_option as each_option
 from .options import named_in as named_in
 from .places import cache as cache
+from .places import expanded as expanded
 from .places import private_folder as private_folder
 from .places import root as root
 from .progress import Bar as Bar
@@ -42,6 +43,11 @@ from .progress import say as say
 from .progress import show_on_console as show_on_console
 from .records import FileRecord as FileRecord
 from .records import Record as Record
+from .records import reasons as reasons
+from .refusals import is_scarcity as is_scarcity
+from .refusals import refusal as refusal
+from .refusals import remedy as remedy
+from .refusals import system_errors_in_words as system_errors_in_words
 from .stopping import Held as Held
 from .stopping import Terminated as Terminated
 from .stopping import held as held

@@ -5,16 +5,27 @@ import stat
 from pathlib import Path
 
 from hwnas.errors import InputError
+from hwnas.support.refusals import refusal
+
+
+def expanded(path: str | Path) -> Path:
+    """Return a path with the user's home for its ~. Raises InputError where there is no such home."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # as for the users of many containers
+        raise InputError(
+            f"~ must stand for a home folder; there is none for {path}. Write the path in full, or name a home by HOME"
+        ) from None
 
 
 def root() -> Path:
     """Return the folder that has the user's devices/ and latency_tables/: HWNAS_ROOT, or else the current one."""
-    return Path(os.environ.get("HWNAS_ROOT", "")).expanduser().absolute()
+    return expanded(os.environ.get("HWNAS_ROOT", "")).absolute()
 
 
 def cache() -> Path:
-    """Return the user's cache: hwnas in XDG_CACHE_HOME, or else in ~/.cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser().absolute() / "hwnas"
+    """Return the user's cache: hwnas in XDG_CACHE_HOME, or else in ~/.cache. Raises InputError for one without home."""
+    return expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache").absolute() / "hwnas"
 
 
 def private_folder() -> Path:
@@ -27,8 +38,12 @@ def private_folder() -> Path:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = folder.lstat()
-    except (OSError, RuntimeError) as error:  # RuntimeError: there is no home
+    except (FileExistsError, NotADirectoryError) as error:
         raise InputError(_words(folder, str(error))) from None
+    except OSError as error:
+        raise InputError(
+            f"{refusal(error)}, or name another cache folder by XDG_CACHE_HOME, and type the same command again"
+        ) from None
     if not stat.S_ISDIR(found.st_mode):
         raise InputError(_words(folder, "a link or a file"))
     if found.st_uid != os.geteuid():

@@ -4,13 +4,33 @@ What is unknown in a record is kept as it is; what was not given is not written.
 """
 
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hwnas.errors import InputError, cut, short
 from hwnas.support.commands import Command
 from hwnas.support.files import read_json, write_json
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pydantic_core import ErrorDetails
+
+_MOST = 5  # fields that are told of many
+
+
+def reasons(error: ValidationError, *, below: int = 0) -> str:
+    """Return what pydantic has against a record, in words.
+
+    Of each field that is wrong: where it is, from so many steps into the record on, the rule, and what it is.
+    """
+    return "; ".join(_in_words(fault, fault["loc"][below:]) for fault in error.errors()[:_MOST])
+
+
+def _in_words(fault: "ErrorDetails", place: "Sequence[str | int]") -> str:
+    got = "" if fault["type"] == "missing" else f", got {short(fault['input'])}"
+    return f"{cut('.'.join(map(str, place))) or 'content'}: {cut(fault['msg'])}{got}"
 
 
 class Record(BaseModel):
@@ -49,11 +69,7 @@ class FileRecord(Record):
         try:
             return cls.model_validate(content)
         except ValidationError as error:
-            first = error.errors()[0]
-            place = cut(".".join(map(str, first["loc"]))) or "content"
-            raise InputError(
-                f"{path} is not {cls.WHAT}: {place}: {cut(first['msg'])}. Delete it and type: {again}"
-            ) from None
+            raise InputError(f"{path} is not {cls.WHAT}: {reasons(error)}. Delete it and type: {again}") from None
         except InputError as error:  # of a part that is no pydantic class
             raise InputError(f"{path} is not {cls.WHAT}: {error}. Delete it and type: {again}") from None
 

@@ -4,6 +4,8 @@ One file, renamed once: tensors and JSON belong together whenever the process is
 """
 
 import json
+import os
+import re
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,11 +16,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from hwnas.errors import InputError, TrainingError
+from hwnas.errors import InputError, TrainingError, cut, short
 from hwnas.support import check_file, check_nesting, parse_json, write_atomically
 
 _VERSION = 2
 _NETWORK = "network."
+_NUMBER = re.compile(r"\(os error (\d+)\)")
 _OPTIMIZER = {"momentum_buffer": "momentum", "exp_avg": "mean", "exp_avg_sq": "square", "step": "steps"}
 """What SGD and Adam know of each parameter, and what its tensors are called in a file."""
 
@@ -38,9 +41,15 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], *, metadata: Mappin
         try:
             save_file(dict(tensors), temporary, metadata=dict(metadata) if metadata else None)
         except SafetensorError as error:
-            raise OSError(str(error)) from None
+            raise _system_error(error) from None
 
     write_atomically(path, write)
+
+
+def _system_error(error: SafetensorError) -> OSError:
+    """Return the system's error of which safetensors tells only in words: `... (os error 28)`."""
+    number = _NUMBER.search(str(error))
+    return OSError(int(number[1]), os.strerror(int(number[1]))) if number else OSError(str(error))
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -58,14 +67,15 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             raise broken(path, "its checksum does not fit")
         state: dict[str, Any] = parse_json(text)
         check_nesting(state)
+        json.dumps(state, allow_nan=False)  # a number that is none is a ValueError
     except (SafetensorError, InputError, OSError, KeyError, ValueError, RecursionError) as error:
         raise broken(path, repr(error)) from None
     if not isinstance(state, dict):
         raise broken(path, "it has no state")
-    if state.get("version") != _VERSION:
+    if (version := state.get("version")) != _VERSION:
         raise TrainingError(
-            f"a checkpoint must be of version {_VERSION}; {path} is of version {state.get('version')!r}; go on with "
-            "the version of hwnas that wrote it, or delete it to train anew"
+            f"a checkpoint must be of version {_VERSION}; {path} is of version {short(version)}; go on with the "
+            "version of hwnas that wrote it, or delete it to train anew"
         )
     return tensors, state
 
@@ -109,15 +119,16 @@ def check_same(path: Path, saved: Any, wanted: Any, *, field: str = "") -> None:
             inner = f"{field}.{name}" if field else name
             check_same(path, saved.get(name, "nothing"), wanted.get(name, "nothing"), field=inner)
     elif saved != wanted:
+        before, now = cut(str(saved)), cut(str(wanted))
         raise TrainingError(
-            f"a training that is taken up again must be the same; {path} was begun with {field} = {saved}, and now "
-            f"it is {wanted}; go back to {saved}, or delete {path} to train anew"
+            f"a training that is taken up again must be the same; {path} was begun with {field} = {before}, and now "
+            f"it is {now}; go back to {before}, or delete {path} to train anew"
         )
 
 
 def broken(path: Path, why: str) -> TrainingError:
     """Return the error for a checkpoint by which nothing can go on."""
-    return TrainingError(f"{path} must be a whole checkpoint; it is broken ({why}); delete it to train anew")
+    return TrainingError(f"{path} must be a whole checkpoint; it is broken ({cut(why)}); delete it to train anew")
 
 
 def _checksum(tensors: Mapping[str, Tensor], text: str) -> int:

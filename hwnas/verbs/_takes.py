@@ -2,13 +2,11 @@
 
 import inspect
 import textwrap
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import wraps
 from typing import ParamSpec, TypeVar, cast
 
-from hwnas.errors import InputError
-from hwnas.support import Options, checked, each_option
+from hwnas.support import Options, checked, each_option, system_errors_in_words
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
@@ -28,7 +26,7 @@ def takes(options: Callable[P, AnyOptions]) -> Callable[[Callable[[AnyOptions], 
                 values = signature.bind(*arguments, **named).arguments
             except TypeError as error:  # which does not say of what
                 raise TypeError(f"{function.__name__}(): {error}") from None
-            with _system_errors_in_words():
+            with system_errors_in_words():
                 return function(cast(AnyOptions, checked(options_class, values)))
 
         described = vars(verb)
@@ -40,21 +38,6 @@ def takes(options: Callable[P, AnyOptions]) -> Callable[[Callable[[AnyOptions], 
         return verb
 
     return decorate
-
-
-@contextmanager
-def _system_errors_in_words() -> Iterator[None]:
-    """Turn what the system refuses, such as a file on a disk that is full, into an InputError."""
-    try:
-        yield
-    except (BrokenPipeError, ConnectionError):  # nothing that the user could mend
-        raise
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        raise InputError(
-            f"the system refused a file: {where}{error.strerror or error}. Make room or give permission, and type the "
-            "same command again"
-        ) from error
 
 
 def options_of(verb: Callable[..., object]) -> type[Options]:

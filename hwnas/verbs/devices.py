@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_origin
 import typer
 from pydantic import Field
 
-from hwnas.errors import HwnasError, InputError
-from hwnas.support import MIB, AnyNames, AnyPath, Metavar, Options, commands, plugins, root, trusting
+from hwnas.errors import HwnasError, InputError, short
+from hwnas.support import AnyNames, AnyPath, Metavar, Options, commands, plugins, reasons, root, trusting
 from hwnas.verbs._takes import takes
 
 if TYPE_CHECKING:
@@ -325,9 +325,8 @@ def _device(fields: Mapping[str, str]) -> "Device":
     try:
         device = Device.model_validate(values)
     except ValidationError as error:
-        reasons = "; ".join(f"{'.'.join(map(str, reason['loc']))}: {reason['msg']}" for reason in error.errors())
         known = ", ".join(_device_fields())
-        raise InputError(f"a device must have fields that fit; {reasons}. The fields: {known}") from None
+        raise InputError(f"a device must have fields that fit; {reasons(error)}. The fields: {known}") from None
     plugins.load("transports", device.transport)
     return device
 
@@ -349,18 +348,18 @@ def _setting(name: str) -> "Setting":
 
     runtime, precision, threads = [*name.rsplit("-", 2), "", ""][:3]
     if not precision or not threads.endswith("t"):
-        raise InputError(f"{_SETTING_RULE}; got {name!r}")
+        raise InputError(f"{_SETTING_RULE}; got {short(name)}")
     try:
         setting = Setting(runtime=runtime, precision=precision, threads=threads[:-1])  # type: ignore[arg-type]
     except ValidationError as error:
-        raise InputError(f"{_SETTING_RULE}; got {name!r}: {error.errors()[0]['msg']}") from None
+        raise InputError(f"{_SETTING_RULE}; got {short(name)}: {error.errors()[0]['msg']}") from None
     plugins.load("formats", setting.runtime)
     return setting
 
 
 def _write(device: "Device", path: Path) -> None:
-    """Write a device's file, which must be read back as it is; one that says just this may be there already."""
-    from hwnas.support import read_bytes, write_text
+    """Write a device's file, which must be read back as it is; one that a call before this one wrote may be there."""
+    from hwnas.support import write_text
 
     values = device.model_dump(mode="json", exclude_defaults=True, exclude={"settings"})
     lines = [f"{key} = {_toml(value)}" for key, value in {**values, "transport": device.transport}.items()]
@@ -379,10 +378,11 @@ def _write(device: "Device", path: Path) -> None:
         raise InputError(
             f"a device's fields must be text that TOML can hold; got {values!r}. Leave out special characters"
         )
-    if not path.exists():
-        write_text(path, text)
-    elif read_bytes(path, what="a new device's file", most_bytes=MIB) != text.encode():
+    if path.exists():
+        if path.is_file() and path.read_bytes() == text.encode():
+            return
         raise InputError(f"a new device's file must not exist; {path} does. Edit it, or choose another name")
+    write_text(path, text)
 
 
 def _toml(value: Any) -> str:

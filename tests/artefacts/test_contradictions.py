@@ -128,6 +128,17 @@ def test_no_change_of_a_card_is_accepted_where_another_record_contradicts_it() -
     assert not accepted
 
 
+@pytest.mark.usefixtures("before")
+def test_a_file_that_is_another_runtimes_and_a_name_that_no_disk_takes_are_refused() -> None:
+    path = ARTEFACT / "card.json"
+    card = json.loads(path.read_text())
+    onnx = next(name for name in card["files"] if name.endswith(".onnx"))
+    path.write_text(json.dumps(changed(card, ("files", onnx, "runtime"), lambda _: "tflite")))
+    assert says_so(ARTEFACT)
+    path.write_text(json.dumps(changed(card, ("files",), lambda files: {onnx * 100: files[onnx]})))
+    assert says_so(ARTEFACT)
+
+
 def at(record: Any, place: tuple[Any, ...]) -> Any:
     for name in place:
         record = record[name]

@@ -228,3 +228,15 @@ def test_a_folder_with_other_runs_is_refused(tmp_path: Path) -> None:
 def test_without_a_latency_the_caps_are_on_the_first_cost(tmp_path: Path) -> None:
     on_cost = compared(tmp_path, latency=None, cost=["ms", "truth"], out=str(tmp_path / "cost"))
     assert on_cost.caps == compared(tmp_path).caps
+
+
+def test_where_there_are_no_semaphores_it_says_how_to_do_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise OSError(30, "Read-only file system")  # as of a container's /dev/shm
+
+    monkeypatch.setattr("concurrent.futures.ProcessPoolExecutor", refused)
+    with pytest.raises(InputError, match=r"got: Read-only file system\. Let /dev/shm be written, .* --jobs 1"):
+        compared(tmp_path, jobs=2, seeds=2)
+    assert compared(tmp_path, jobs=1, seeds=2)

@@ -53,6 +53,8 @@ def test_rows_without_a_figure_and_repeated_rows_are_left_out_and_counted(tmp_pa
         (TABLE + "3,conv,0.1,0.90,2.0,5\n", "two rows for"),
         (TABLE.replace("op,seen", "op,guessed"), "no column 'seen'; its columns: kernel"),
         (TABLE.replace("0.85", "good"), "'seen' must hold numbers; got 'good'"),
+        (TABLE.replace("0.85", "x" * 9000), r"'seen' must hold numbers; got 'x{99}\.\.\.$"),
+        (TABLE.replace("op,seen", "op," + "x" * 9000), r"no column 'seen'; its columns: .{100}\.\.\.$"),
         (TABLE.replace("1.0,1", "0,1"), "must be above 0"),
         ("kernel,op,seen,truth,ms\n", "a header and rows"),
         ("", "a header and rows"),

@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
+from typing import Any
 
 MOST_S = 10
 MOST_BYTES = 2**30
@@ -116,18 +117,18 @@ def _read_cases(name: str, cases: range, seed: int, folder: Path) -> None:
     _limit_memory()
     with (folder / f"{name}.told").open("a", buffering=1) as told:
         for case in cases:
+            content = kind.damage(Random(f"{seed} {name} {case}"))
             started = time.monotonic()
             _limit_time(MOST_S)
-            how, fault = _outcome(kind, Random(f"{seed} {name} {case}"))
+            how, fault = _outcome(kind, content)
             _limit_time(0)
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
             told.write(json.dumps([how, case, fault, time.monotonic() - started, peak]) + "\n")
 
 
-def _outcome(kind: "inputs.Kind", random: Random) -> tuple[str, str]:  # type: ignore[name-defined]  # noqa: F821
+def _outcome(kind: "inputs.Kind", content: Any) -> tuple[str, str]:  # type: ignore[name-defined]  # noqa: F821
     from hwnas.errors import HwnasError
 
-    content = kind.damage(random)
     try:
         kind.read(content)
     except HwnasError as error:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+MOST = 2**16  # characters that are not damaged further
 DEPTHS = (20, 300, 3_000, 100_000)  # of nested lists
 Scalar = str | int | float | bool | None
 
@@ -106,9 +107,11 @@ def _toml(value: Any) -> str:
 def damaged_tree(random: Random, value: Any, write: Callable[[Any], str]) -> bytes:
     """Return a file of a tree of values, damaged in its values or its text."""
     if random.random() < 0.7:
-        for _ in range(random.choice([1, 1, 1, 2, 3])):
-            value = with_damage(random, value)
-        text = write(value)
+        text = write(value := with_damage(random, value))
+        for _ in range(random.choice([0, 0, 0, 1, 2])):
+            if len(text) > MOST:  # a part that stands there thousands of times is not doubled again
+                break
+            text = write(value := with_damage(random, value))
         return text.encode() if random.random() < 0.9 else damaged_text(random, text)
     return damaged_text(random, write(value))
 

@@ -168,6 +168,14 @@ def test_a_table_in_another_unit_is_refused(path: Path, unit: Any) -> None:
         LatencyTable.read(path)
 
 
+@pytest.mark.parametrize("part", ["unit", "rewrites", "setting", "device"])
+def test_an_error_quotes_no_more_than_a_line_of_a_table(path: Path, part: str) -> None:
+    change(path, **{part: {"x" * 9000: "x" * 9000}})
+    with pytest.raises(TableError) as error:
+        LatencyTable.read(path)
+    assert len(str(error.value)) < 1000
+
+
 @pytest.mark.parametrize(
     ("setting", "reason"),
     [

@@ -119,6 +119,15 @@ def test_a_cell_without_concatenation_ends_in_its_output_and_unread_inputs_are_n
     assert "h[l-2]" not in [box.label for box in cell_picture.layout_cell(CHAIN).boxes]
 
 
+def test_a_cell_of_more_blocks_than_anybody_looks_at_is_refused() -> None:
+    block = Block(("identity", 0), ("max_pool_3x3", 1))
+    cell_picture.layout_cell(Cell((block,) * 24))
+    with pytest.raises(InputError, match="up to 24 blocks; got 25"):
+        cell_picture.layout_cell(Cell((block,) * 25))
+    with pytest.raises(InputError, match="up to 24 blocks; got 3000"):
+        cell_picture.layout_cell(Cell((block,), (2,) * 3000))
+
+
 def test_labels_fit_their_boxes() -> None:
     cell = Cell((Block(("conv_1x7_7x1_bottleneck", 0), ("dilated_separable_3x3", 1)),))
     figure = cell_figure(cell)

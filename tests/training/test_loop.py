@@ -1,4 +1,5 @@
 import dataclasses
+import json
 import math
 import os
 import re
@@ -28,6 +29,7 @@ from hwnas.network.scale import Scale
 from hwnas.searching.estimators.training import evaluate
 from hwnas.support import held, raised
 from hwnas.training import batches as _batches
+from hwnas.training import checkpoint as _checkpoint
 from hwnas.training import hardware as _hardware
 from hwnas.training import loop as training
 from hwnas.training import scoring
@@ -689,7 +691,7 @@ def test_other_data_and_architectures_are_refused_by_name(tmp_path: Path) -> Non
         training.train_network(wider, DATA.train, DATA, EVERYTHING, checkpoint=tmp_path / "c")
 
 
-@pytest.mark.parametrize("damage", ["empty", "truncated", "header", "weights", "state", "other", "version"])
+@pytest.mark.parametrize("damage", ["empty", "truncated", "header", "weights", "state", "number", "other", "version"])
 def test_broken_checkpoints_are_refused(damage: str, tmp_path: Path) -> None:
     path = tmp_path / "c"
     interrupted_at(4, EVERYTHING, path)
@@ -699,6 +701,12 @@ def test_broken_checkpoints_are_refused(damage: str, tmp_path: Path) -> None:
     elif damage == "state":
         at = content.index(b'step\\": 4, \\"seconds') + 8
         content[at : at + 1] = b"5"
+    elif damage == "number":
+        tensors, state = _checkpoint.load(path)
+        text = json.dumps({**state, "seconds": "999"}).replace('"999"', "1e999")
+        crc32 = _checkpoint._checksum(tensors, text)
+        _checkpoint.write_tensors(path, tensors, metadata={"state": text, "crc32": str(crc32)})
+        content = bytearray(path.read_bytes())
     elif damage == "version":
         at = content.index(b'version\\": 2') + 11
         content[at : at + 1] = b"9"
@@ -714,8 +722,6 @@ def test_broken_checkpoints_are_refused(damage: str, tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_of_another_version_is_refused(tmp_path: Path) -> None:
-    from hwnas.training import checkpoint as _checkpoint
-
     _checkpoint.save(tmp_path / "c", {}, {"version": 1})
     with pytest.raises(TrainingError, match=r"must be of version 2; .* is of version 1"):
         trained(EVERYTHING, checkpoint=tmp_path / "c")

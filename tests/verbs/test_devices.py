@@ -182,6 +182,19 @@ def test_a_file_that_exists_is_never_written_over(folder: Path) -> None:
     assert Path(added.path).read_text() == before
 
 
+def test_a_call_that_did_not_come_to_its_end_goes_on_when_it_is_typed_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")  # of what was agreed to, when the device's file is there already
+
+    with monkeypatch.context() as patch:
+        patch.setattr("hwnas.device.transports.check_starts", full)
+        with pytest.raises(InputError, match=r"No space left on device\. Make room, and type the same command again"):
+            hwnas.devices_add("pi", setting=SETTING)
+    assert hwnas.devices_add("pi", setting=SETTING).settings == (SETTING,)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -191,7 +204,7 @@ def test_a_file_that_exists_is_never_written_over(folder: Path) -> None:
         ({"setting": "tflite"}, "RUNTIME-PRECISION-THREADSt.*got 'tflite'"),
         ({"setting": "tflite-fp32-0t"}, "got 'tflite-fp32-0t': Input should be greater than or equal to 1"),
         ({"setting": "tflite-fp8-1t"}, "got 'tflite-fp8-1t': Input should be 'fp32'"),
-        ({"set": ["adress=pi"]}, "adress: Extra inputs are not permitted. The fields: name, "),
+        ({"set": ["adress=pi"]}, "adress: Extra inputs are not permitted, got 'pi'. The fields: name, "),
         ({"python": "\udcff"}, "must be text that TOML can hold"),
         ({"set": ["address"]}, "--set takes KEY=VALUE, each key once; got address"),
     ],

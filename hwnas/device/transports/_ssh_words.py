@@ -9,6 +9,7 @@ from typing import Any
 import asyncssh
 
 from hwnas.device.device import Device
+from hwnas.support import expanded
 
 TAIL = 2000  # characters of standard error in an error
 NO_COMMAND = (126, 127)  # a shell's status for a command that cannot be started
@@ -22,8 +23,8 @@ class Words:
         self.where = f"device {device.name} ({device.address}, port {device.port})"
         self.python = device.python or "python3"
         self.user, _, self.host = device.address.rpartition("@")
-        self.known_hosts = device.known_hosts.expanduser()
-        self.key = device.key.expanduser() if device.key else None
+        self.known_hosts = expanded(device.known_hosts)
+        self.key = expanded(device.key) if device.key else None
 
     def failed(self, status: int, said: str) -> str:
         """Return why the device's Python, or the keeper, has failed."""

@@ -22,6 +22,7 @@ from hwnas.device.transports import _benchmark_model
 from hwnas.device.transports._benchmark_model import Report, ToolError
 from hwnas.device.transports._bounds import run_bounded
 from hwnas.errors import DeviceError, InputError
+from hwnas.support import expanded, is_scarcity
 
 _PATIENCE_S = 30.0  # for adb and the phone to answer
 _MEGABYTE_S = 1.0  # to push a megabyte, at most
@@ -159,6 +160,8 @@ class Transport:
         try:
             return run_bounded(command, patience_s=patience_s, where=f"device {self._device.name}")
         except OSError as error:
+            if is_scarcity(error):
+                raise
             raise DeviceError(
                 f"`adb` of device {self._device.name} must be a command that can be started; got {command[0]}: "
                 f"{error.strerror}. Install it (Debian: apt-get install adb), or correct it in "
@@ -212,7 +215,7 @@ class Transport:
                 f"a device with transport adb must name TFLite's benchmark_model for its processor; got none. "
                 f'Write benchmark_model = "PATH" (here, or on the phone) in devices/{name}.toml'
             )
-        here = Path(path).expanduser()
+        here = expanded(path)
         there = self.put(here) if here.is_file() else path
         quoted = shlex.quote(there)
         status, _ = self._shell(f"chmod 755 {quoted} 2>/dev/null; test -f {quoted} && test -x {quoted}")

@@ -14,6 +14,7 @@ from typing import IO, Self
 from hwnas.device.device import Device
 from hwnas.device.transports._bounds import bounded_lines
 from hwnas.errors import DeviceError, InputError
+from hwnas.support import is_scarcity
 
 _PATIENCE_S = 5.0  # for a process that was asked to end
 _TAIL = 2000  # characters of standard error in an error
@@ -66,6 +67,8 @@ class Transport:
         try:
             return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr)
         except OSError as error:
+            if is_scarcity(error):  # which is no fault of the interpreter
+                raise
             name = self._device.name
             raise DeviceError(
                 f"`python` of device {name} must be an interpreter that can be started; got {self._python}: "

@@ -8,7 +8,7 @@ from pathlib import Path
 from hwnas.device.device import Device
 from hwnas.device.transports import local
 from hwnas.device.transports._qemu_sysroot import Sysroot
-from hwnas.support import cache
+from hwnas.support import cache, expanded
 
 EMULATED = True
 
@@ -35,4 +35,4 @@ def set_up(device: Device) -> Path:
 def sysroot(device: Device) -> Sysroot:
     """Return the device's sysroot: in its folder, or else in the user's cache."""
     folder = Path(device.folder) if device.folder else cache() / device.name
-    return Sysroot(device.name, folder.expanduser().absolute())
+    return Sysroot(device.name, expanded(folder).absolute())

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from math import inf
 from typing import Any, ClassVar, get_args
 
-from hwnas.errors import InputError
+from hwnas.errors import InputError, short
 from hwnas.network.architecture import Architecture
 from hwnas.network.graph import Activation, Builder, Graph, Padding
 from hwnas.network.ops import MOST_KERNEL
@@ -175,4 +175,4 @@ def read(value: Mapping[str, Any]) -> Chain:
 def _check_named(what: str, value: str, names: Any) -> None:
     """Raise InputError for a value that is none of a Literal's."""
     if value not in get_args(names):
-        raise InputError(f"{what} must be one of {', '.join(get_args(names))}; got {value!r}")
+        raise InputError(f"{what} must be one of {', '.join(get_args(names))}; got {short(value)}")

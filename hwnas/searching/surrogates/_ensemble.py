@@ -5,7 +5,7 @@ data of its own, four fifths of it, with an L1 loss; their spread says how sure 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -28,7 +28,7 @@ MEMBERS = 5
 STATES = 7  # the inputs that a block of a cell of up to six blocks may read
 _STEPS = 300
 _WEIGHT_DECAY = 1.0  # times the learning rate of 0.01 a step
-_CHUNK = 4096  # candidates predicted at once: some ten MiB a member
+_CHUNK = 1024  # candidates read at once: to fit the members, some 40 KiB each
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +100,24 @@ def fit_members(
             sees = torch.ones_like(sees)
         network = make(members, Sizes(operations, evaluated[0].known.shape[1]))
         truth = torch.from_numpy((accuracy - mean) / scale).float()
-        groups = [(torch.from_numpy(group.codes), torch.from_numpy(group.known).float()) for group in evaluated]
+        chunks = list(_chunks(evaluated, truth, sees))
         optimiser = torch.optim.AdamW(network.parameters(), lr=0.01, weight_decay=_WEIGHT_DECAY)
         for _ in range(_STEPS):
             optimiser.zero_grad()
-            predicted = torch.cat([network(*group) for group in groups], dim=1)
-            ((predicted - truth).abs() * sees).mean().backward()  # type: ignore[no-untyped-call]
+            for codes, others, accuracies, weights in chunks:
+                error = (network(codes, others) - accuracies).abs() * weights
+                (error.sum() / sees.numel()).backward()
             optimiser.step()
     return Ensemble(network, mean=mean, scale=scale)
+
+
+def _chunks(evaluated: Sequence[Evaluated], truth: Tensor, sees: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Yield codes, what is known, accuracies [n] and members' weights [members, n], of few candidates at a time."""
+    begin = 0
+    for group in evaluated:
+        codes, others = torch.from_numpy(group.codes), torch.from_numpy(group.known).float()
+        for at in range(0, len(codes), _CHUNK):
+            part = slice(at, at + _CHUNK)
+            rows = slice(begin + at, begin + min(at + _CHUNK, len(codes)))
+            yield codes[part], others[part], truth[rows], sees[:, rows]
+        begin += len(codes)
