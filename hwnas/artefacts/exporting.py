@@ -10,7 +10,19 @@ from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hwnas.artefacts.files import CARD, CHECK, FILES, README, SCRIPT, again, put_in_place, sha256, whole_card, writing
+from hwnas.artefacts.files import (
+    CARD,
+    CHECK,
+    FILES,
+    README,
+    SCRIPT,
+    again,
+    put_in_place,
+    settle,
+    sha256,
+    whole_card,
+    writing,
+)
 from hwnas.errors import ExportError, InputError
 from hwnas.formats import MEDIAPIPE, Form, Input, MetadataReader, checked_form
 from hwnas.support import say
@@ -69,6 +81,8 @@ def export_winner(run: "Run", folder: "WinnerFolder", target: Path, device: "Dev
     from hwnas.artefacts.source import Purpose, hash_weights, load_winner, read_record
 
     record, weights_sha256 = read_record(folder), hash_weights(folder)
+    with writing(target.parent):
+        settle(target)
     _refuse_other_run(target, run)
     card = wanted.there(target)
     if card and card.weights_sha256 == weights_sha256 and not card.differs_from(record):
@@ -101,6 +115,8 @@ def export_published(published: "Published", out: Path, wanted: Wanted) -> Expor
     purpose = published.purpose
     target, device = out / purpose.name / str(published.resolution), load_device(purpose.device)
     weights_sha256 = published.weights_sha256
+    with writing(target.parent):
+        settle(target)
     card = wanted.there(target)
     if card and published.is_of(card):
         say(f"{purpose.name} is exported already, in {target}")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from hwnas.errors import ExportError, InputError
 from hwnas.formats import AS_USUAL, Form, Reading
-from hwnas.support import MIB, commands, read_array, read_json, remedy, say
+from hwnas.support import MIB, commands, held, read_array, read_json, remedy, say
 
 if TYPE_CHECKING:
     import numpy as np
@@ -234,17 +234,30 @@ def put_in_place(staging: Path, target: Path) -> None:
 
     Raises OSError.
     """
-    before = target.with_name(f".{target.name}.before")
+    before = _before(target)
     shutil.rmtree(before, ignore_errors=True)
-    if target.exists():
-        target.rename(before)
-    try:
-        staging.rename(target)
-    except OSError:
-        if before.exists():
-            before.rename(target)
-        raise
+    with held():
+        if target.exists():
+            target.rename(before)
+        try:
+            staging.rename(target)
+        except OSError:
+            if before.exists():
+                before.rename(target)
+            raise
     shutil.rmtree(before, ignore_errors=True)
+
+
+def settle(target: Path) -> None:
+    """Put back, or remove, the artefact that a killed export was just replacing by another one. Raises OSError."""
+    before = _before(target)
+    if before.exists() and not target.exists():
+        before.rename(target)
+    shutil.rmtree(before, ignore_errors=True)
+
+
+def _before(target: Path) -> Path:
+    return target.with_name(f".{target.name}.before")
 
 
 def tensors(path: Path, runtime: str) -> "TensorEntries":

@@ -7,9 +7,11 @@ import math
 import os
 import signal
 import statistics
+import threading
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache, lru_cache
 from io import StringIO
@@ -19,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from hwnas.benching.table_search import TableRun, search_table
 from hwnas.errors import HwnasError, InputError, short
-from hwnas.support import MIB, bar, read_json, reasons, write_bytes, write_json, write_text
+from hwnas.support import MIB, bar, held, read_json, reasons, write_bytes, write_json, write_text
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -154,18 +156,19 @@ def do_all(out: Path, settings: Settings, cases: Sequence[Case], *, jobs: int) -
     """Do the runs that are not done; each is kept as it ends."""
     wanted = [case for case in cases if not case.path(out).exists()]
     jobs = min(jobs, len(wanted))
-    with bar("comparing", len(wanted)) as comparing:
-        for _ in _in_processes(out, settings, wanted, jobs=jobs) if jobs > 1 else _here(out, settings, wanted):
+    ends = _in_processes(out, settings, wanted, jobs=jobs) if jobs > 1 else _here(out, settings, wanted)
+    with bar("comparing", len(wanted)) as comparing, closing(ends):  # at once, also where this one is stopped
+        for _ in ends:
             comparing.advance()
 
 
-def _here(out: Path, settings: Settings, cases: Sequence[Case]) -> Iterator[None]:
+def _here(out: Path, settings: Settings, cases: Sequence[Case]) -> Generator[None, None, None]:
     for case in cases:
         _do(out, settings, case)
         yield
 
 
-def _in_processes(out: Path, settings: Settings, cases: Sequence[Case], *, jobs: int) -> Iterator[None]:
+def _in_processes(out: Path, settings: Settings, cases: Sequence[Case], *, jobs: int) -> Generator[None, None, None]:
     """Do runs in processes of their own, which end at once where this one is stopped."""
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -182,7 +185,9 @@ def _in_processes(out: Path, settings: Settings, cases: Sequence[Case], *, jobs:
         ) from None
     with processes as pool:
         try:
-            for done in as_completed([pool.submit(_do, out, settings, case) for case in cases]):
+            with held(), _ctrl_c_blocked():
+                runs = [pool.submit(_do, out, settings, case) for case in cases]
+            for done in as_completed(runs):
                 done.result()
                 yield
         except BrokenProcessPool:
@@ -193,10 +198,30 @@ def _in_processes(out: Path, settings: Settings, cases: Sequence[Case], *, jobs:
                 child.terminate()
 
 
+@contextmanager
+def _ctrl_c_blocked() -> Iterator[None]:
+    """Keep Ctrl-C from processes that are started now: while Python starts there it would be a traceback."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _be_a_worker() -> None:
-    """Take one thread (numpy and torch are not loaded yet) and leave Ctrl-C to the parent."""
+    """Take one thread (numpy and torch are not loaded yet), leave Ctrl-C to the parent, and end when that has ended."""
     os.environ["OMP_NUM_THREADS"] = "1"
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that started it is no more: the pool itself would wait for ever."""
+    from multiprocessing import parent_process
+
+    if parent := parent_process():
+        parent.join()
+        os._exit(1)
 
 
 def _do(out: Path, settings: Settings, case: Case) -> None:

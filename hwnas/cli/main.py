@@ -17,7 +17,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 import hwnas
-from hwnas.cli import show_devices, show_networks, show_runs, show_tables
+from hwnas.cli import say_stopped, show_devices, show_networks, show_runs, show_tables
 from hwnas.errors import ExportError, HwnasError, InputError, printable
 from hwnas.support import show_on_console, system_errors_in_words
 
@@ -32,7 +32,7 @@ _devices = typer.Typer()
 app.add_typer(_tables, name="tables")
 app.add_typer(_devices, name="devices")
 _BROKEN = 1  # exit status of a check that found something broken
-_STOPPED = 130  # as shells count a Ctrl-C
+_STOPPED, _TERMINATED = 130, 143  # as shells count a Ctrl-C and SIGTERM
 _CONTEXT = inspect.Parameter("context", inspect.Parameter.POSITIONAL_ONLY, annotation=typer.Context)
 _JSON = inspect.Parameter(
     "json_output",
@@ -111,11 +111,11 @@ class _Verb:
     def _run(self, *, json_output: bool, trust: bool = False, **options: Any) -> None:
         """Call the verb, and print what it returns."""
         from hwnas.cli.encode import encoded
-        from hwnas.support import trusting
+        from hwnas.support import Terminated, raised, trusting
 
         refused: ExportError | None = None
         try:
-            with trusting(trust):
+            with trusting(trust), raised():
                 result = getattr(hwnas, self.name)(
                     **{name: value for name, value in options.items() if value is not None}
                 )
@@ -123,9 +123,9 @@ class _Verb:
             if not error.exported:
                 raise
             result, refused = error.exported, error
-        except KeyboardInterrupt:  # typer would only say "Aborted"
-            print("hwnas: stopped; type the same command again to go on", file=sys.stderr)
-            sys.exit(_STOPPED)
+        except KeyboardInterrupt as stopped:  # typer would only say "Aborted"
+            say_stopped()
+            sys.exit(_TERMINATED if isinstance(stopped, Terminated) else _STOPPED)
         if json_output:
             print(encoded(result))
         else:

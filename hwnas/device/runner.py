@@ -566,6 +566,7 @@ def onnx_options(ort: Any, threads: int) -> Any:
 
 def find_onnx(job: Job) -> Runtime:
     """Find ONNX Runtime. Raises RunnerError if it cannot be imported."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # its import would write into the user's cache, and send
     try:
         import onnxruntime as ort
     except (ImportError, AttributeError, OSError) as error:

@@ -7,6 +7,7 @@ uint8.
 """
 
 import json
+import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from onnxruntime import InferenceSession, SessionOptions
 
     from hwnas.formats import Array, Ranges, Weights
+
+# on Linux the import of ONNX Runtime 1.29 and newer writes an identifier into the user's cache, and sends events
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 SUFFIX = ".onnx"
 OPSET = 13  # ONNX 1.8, ONNX Runtime 1.6 and newer

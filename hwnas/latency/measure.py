@@ -6,7 +6,6 @@ The verbs profile, search and export measure with this and nothing else.
 import dataclasses
 import json
 import statistics
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -21,7 +20,7 @@ from hwnas.latency.lines import Computed, Heard, Timed, TimesModels, computed_of
 from hwnas.latency.measurement import Measurement
 from hwnas.latency.table import LatencyTable
 from hwnas.network import Architecture, Builder, Graph
-from hwnas.support import plugins
+from hwnas.support import plugins, temporary_folder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,11 +65,11 @@ def time_models(
         raise InputError(f"max_wait must be a share of the time, from 0 to 1; got {max_wait:g}")
     if models:
         check_times(device)
-    with open_transport(device) as transport, tempfile.TemporaryDirectory(prefix="hwnas-") as folder:
+    with open_transport(device) as transport, temporary_folder() as folder:
         known = setting.runtime in plugins.names("formats")  # if not, the runner refuses it
         job = runner.Job(
             runtime=setting.runtime,
-            canary=transport.put(_write_canary(setting.runtime, Path(folder))) if models and known else None,
+            canary=transport.put(_write_canary(setting.runtime, folder)) if models and known else None,
             models=[{"name": name, "path": transport.put(path)} for name, path in models.items()],
             threads=setting.threads,
             group=group,
@@ -82,7 +81,7 @@ def time_models(
             pace=pace or {},
         )
         where = f"{device.name}, {setting.name}"
-        with closing(lines_of(transport, job, Path(folder))) as lines:
+        with closing(lines_of(transport, job, folder)) as lines:
             heard = Heard(on_conditions, on_wait, pace if pace is not None else {})
             sizes = {name: path.stat().st_size for name, path in models.items()}
             yield from results_of(
@@ -97,7 +96,7 @@ def compute_models(
 
     Raises InputError for a missing file and for a device without Python, and DeviceError as `time_models`.
     """
-    with open_transport(device) as transport, tempfile.TemporaryDirectory(prefix="hwnas-") as folder:
+    with open_transport(device) as transport, temporary_folder() as folder:
         if isinstance(transport, TimesModels):
             raise InputError(f"outputs come from a device with Python; {device.name} ({device.transport}) has none")
         job = runner.Job(
@@ -108,7 +107,7 @@ def compute_models(
             outputs=True,
         )
         where = f"{device.name}, {setting.name}"
-        with closing(lines_of(transport, job, Path(folder))) as lines:
+        with closing(lines_of(transport, job, folder)) as lines:
             seen: list[Conditions] = []
             heard = Heard(seen.append, None, {})
             computed = results_of(lines, models, where=where, heard=heard, parse=lambda line: computed_of(line, where))
@@ -160,9 +159,9 @@ def time_network(
     graph: Graph, device: Device, setting: Setting, *, table: LatencyTable | None = None, seed: int = 0
 ) -> Measurement:
     """Write a network with random weights as it would be exported, and time it whole: see `time_beside`."""
-    with tempfile.TemporaryDirectory(prefix="hwnas-") as folder:
+    with temporary_folder() as folder:
         lowered = formats.get(setting.runtime).lower(graph, without=setting.without)
-        models = write_models({"network": lowered}, setting, Path(folder), seed=seed)
+        models = write_models({"network": lowered}, setting, folder, seed=seed)
         (timed,) = time_beside(table, device, setting, models, seed=seed)
     return timed.measurement
 
@@ -176,12 +175,12 @@ def time_beside(
     canaries of what is returned are as if the table's had told it. A table with few networks leaves that to the canary.
     """
     references = _references(table) if table else {}
-    with tempfile.TemporaryDirectory(prefix="hwnas-") as folder:
+    with temporary_folder() as folder:
         written = formats.get(setting.runtime)
         lowered = {
             name: written.lower(network.graph, without=setting.without) for name, (network, _) in references.items()
         }
-        files = {**models, **write_models(lowered, setting, Path(folder), seed=seed)}
+        files = {**models, **write_models(lowered, setting, folder, seed=seed)}
         timings = time_models(
             device,
             setting,

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hwnas.errors import TableError, short
-from hwnas.support import commands
+from hwnas.errors import InputError, TableError, short
+from hwnas.support import commands, read_bytes
 
 if TYPE_CHECKING:
     from hwnas.latency.measurement import Measurement
@@ -36,8 +36,11 @@ class MergedTable:
 
 
 def merge_files(first: Path, second: Path, out: Path) -> MergedTable:
-    """Write a table of what two files have; raises TableError, naming the fields, where they do not go together."""
-    from hwnas.latency.table import LatencyTable
+    """Write a table of what two files have; raises TableError, naming the fields, where they do not go together.
+
+    Raises InputError for a file `out` that has something else, and is neither of them.
+    """
+    from hwnas.latency.table import MOST_BYTES, LatencyTable
     from hwnas.latency.where import table_lock
 
     with table_lock(out):  # it may be one of the two, and be filled by `hwnas profile`
@@ -47,7 +50,10 @@ def merge_files(first: Path, second: Path, out: Path) -> MergedTable:
         check_comparable(merged, other)
         merge_into(merged, other)
         merged.path = out
-        merged.save()
+        if not (out.exists() and out.resolve() not in (first.resolve(), second.resolve())):
+            merged.save()
+        elif read_bytes(out, what="--out", most_bytes=MOST_BYTES) != merged.text().encode():
+            raise InputError(f"--out must be a new file or one of the two tables; {out} exists. Name another one")
     return MergedTable(
         table=str(out),
         entries=len(merged.entries),

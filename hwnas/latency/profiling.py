@@ -2,7 +2,6 @@
 
 import dataclasses
 import random
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hwnas import spaces
-from hwnas.support import Bar, bar, plugins, say
+from hwnas.support import Bar, bar, plugins, say, temporary_folder
 
 if TYPE_CHECKING:
     from hwnas.device import Device, Setting
@@ -249,8 +248,8 @@ def _measure(
 ) -> None:
     """Time what lacks rounds, in passes over all of it, so that each entry's rounds are spread over the whole time."""
     watch, done, started = _Watch(table, task), 0, time.monotonic()
-    with bar("measuring", 1) as measuring, tempfile.TemporaryDirectory(prefix="hwnas-") as folder:
-        written = _Written(graphs, setting, Path(folder))
+    with bar("measuring", 1) as measuring, temporary_folder() as folder:
+        written = _Written(graphs, setting, folder)
         for number in range(_MOST_ROUNDS // _ROUNDS_A_PASS):
             left = {name: _passes_left(table, name, architectures) for name in graphs}
             due = [name for name, turns in left.items() if turns]

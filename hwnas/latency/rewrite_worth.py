@@ -1,7 +1,6 @@
 """Which of a format's rewrites are worth it on a device: files with and without each, timed in turns."""
 
 import statistics
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from hwnas import formats
 from hwnas.formats import rewritten_layers, without_rewrite
+from hwnas.support import temporary_folder
 
 if TYPE_CHECKING:
     from hwnas.device import Device, Setting
@@ -36,7 +36,7 @@ def measure_rewrites(device: "Device", setting: "Setting", graphs: "Sequence[Gra
     from hwnas.latency.measure import write_models
 
     ratios: dict[str, list[float]] = {}
-    with tempfile.TemporaryDirectory(prefix="hwnas-") as temporary:
+    with temporary_folder() as temporary:
         for number, graph in enumerate(graphs):
             names = [name for name in rewritten_layers(graph, setting) if len(ratios.get(name, ())) < _NETWORKS]
             if not names:
@@ -44,7 +44,7 @@ def measure_rewrites(device: "Device", setting: "Setting", graphs: "Sequence[Gra
             files: dict[str, Path] = {}
             variants = {_WITH: setting, **{name: without_rewrite(setting, name) for name in names}}
             for name, variant in variants.items():
-                folder = Path(temporary) / f"{number}-{name}"
+                folder = temporary / f"{number}-{name}"
                 folder.mkdir()
                 lowered = formats.get(variant.runtime).lower(graph, without=variant.without)
                 files |= write_models({name: lowered}, variant, folder)

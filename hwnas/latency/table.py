@@ -17,7 +17,7 @@ from hwnas.network import Architecture
 from hwnas.support import MIB, check_nesting, commands, fields_once, read_bytes, reasons, write_text
 
 _VERSION = 1
-_MOST_BYTES = 256 * MIB  # a million entries
+MOST_BYTES = 256 * MIB  # a million entries
 _UNIT: Literal["ms"] = "ms"
 _FIELDS_OF = {"setting": "a setting's fields", "conditions": "the conditions of a device"}
 _NO_OTHER = OtherCosts()
@@ -176,6 +176,10 @@ class LatencyTable:
 
     def save(self) -> None:
         """Write the table atomically."""
+        write_text(self.path, self.text())
+
+    def text(self) -> str:
+        """Return what stands in the table's file."""
         head = {
             "version": _VERSION,
             "unit": _UNIT,
@@ -191,7 +195,7 @@ class LatencyTable:
         lines.append('"entries": {\n' + ",\n".join(entries) + "\n}")
         lines.append('"networks": [\n' + ",\n".join(networks) + "\n]")
         lines.append('"sessions": [\n' + ",\n".join(sessions) + "\n]")
-        write_text(self.path, "{\n" + ",\n".join(lines) + "\n}\n")
+        return "{\n" + ",\n".join(lines) + "\n}\n"
 
     @classmethod
     def read(cls, path: Path) -> "LatencyTable":
@@ -235,7 +239,7 @@ def _content(path: Path) -> tuple[dict[str, Any], list[str]]:
         return float(name)
 
     try:
-        text = read_bytes(path, what="a latency table", most_bytes=_MOST_BYTES).decode("utf-8-sig")
+        text = read_bytes(path, what="a latency table", most_bytes=MOST_BYTES).decode("utf-8-sig")
         content = json.loads(text, parse_constant=constant, object_pairs_hook=fields_once)
         check_nesting(content)
     except InputError as error:

@@ -1,3 +1,4 @@
+from .checks import check_estimator as check_estimator
 from .checks import check_reachable as check_reachable
 from .checks import check_table as check_table
 from .checks import check_writes as check_writes

@@ -6,7 +6,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from hwnas import spaces
-from hwnas.errors import ExportError, TableError
+from hwnas.errors import ExportError, InputError, TableError
+from hwnas.searching import estimators
 from hwnas.support import plugins, say
 
 if TYPE_CHECKING:
@@ -14,6 +15,18 @@ if TYPE_CHECKING:
     from hwnas.latency import CostModel
     from hwnas.network import Architecture, Scale
     from hwnas.runs import SearchSettings
+
+
+def check_estimator(settings: "SearchSettings") -> None:
+    """Raise InputError for options of trainings of candidates where the run's estimator trains none of them alone."""
+    if not estimators.prepared_file(settings.estimator):
+        return
+    for option, is_given in (("--pruner", settings.pruner != "none"), ("--inherit", settings.inherit)):
+        if is_given:
+            raise InputError(
+                f"{option} is for candidates that are trained one by one; with --estimator {settings.estimator} they "
+                f"share their weights. Leave {option} out, or take --estimator training"
+            )
 
 
 def check_writes(settings: "SearchSettings", setting: "Setting") -> None:

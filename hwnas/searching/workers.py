@@ -16,7 +16,7 @@ from typing import Any
 
 from hwnas.device import runner
 from hwnas.errors import HwnasError
-from hwnas.support import say, system_errors_in_words
+from hwnas.support import Terminated, raised, say, system_errors_in_words
 
 _LOOK_EVERY_S = 0.5
 _REPLACED = 3  # times the number of workers
@@ -137,12 +137,15 @@ def main(options: str) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # shells turn it off for what runs in the background
     threading.Thread(target=runner.watch, daemon=True).start()
     try:
-        with system_errors_in_words():
+        with raised(), system_errors_in_words():
             work(**json.loads(options))
     except HwnasError as error:
         errors.write(str(error))
         errors.close()
         sys.exit(1)
+    except Terminated:  # it has given back what it had, and is one that was killed, which another one replaces
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTERM)
     except KeyboardInterrupt:
         sys.exit(_STOPPED)
 

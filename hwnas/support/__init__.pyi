@@ -48,6 +48,11 @@ from .refusals import is_scarcity as is_scarcity
 from .refusals import refusal as refusal
 from .refusals import remedy as remedy
 from .refusals import system_errors_in_words as system_errors_in_words
+from .stopping import Held as Held
+from .stopping import Terminated as Terminated
+from .stopping import held as held
+from .stopping import raised as raised
+from .temporary import temporary_folder as temporary_folder
 from .trust import check_trusted as check_trusted
 from .trust import keep_trusted as keep_trusted
 from .trust import trusting as trusting

@@ -13,33 +13,77 @@ import threading
 import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from hwnas.errors import InputError
+from hwnas.support.stopping import held
 
 MIB = 2**20
 _MOST_JSON = 16 * MIB  # of a record: a parser takes 30 times as much
 _MOST_TOML = 1 * MIB  # of a file that people write
 _MOST_NESTED = 64  # lists and tables within each other
+_TEMPORARY = re.compile(r"\d+-\d+\.tmp")  # after the name of the file that it becomes
 _HALF_A_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")  # a surrogate, which no UTF-8 has
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file beside `path`, then rename it to `path`; on failure `path` is untouched."""
+    """Let `write` fill a temporary file beside `path`, then rename it to `path`; on failure `path` is untouched.
+
+    `write` is to overwrite the file that is there: it is locked, by which those of killed processes are told from it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
+    with held(), _temporary_beside(path) as temporary:
+        try:
+            write(temporary)
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except OSError as error:
+            error.filename = error.filename or str(path)  # a full disk's error has none
+            raise
+
+
+@contextmanager
+def _temporary_beside(path: Path) -> Iterator[Path]:
+    """Make an empty temporary file, locked, and remove it at the end if it is still there.
+
+    What killed processes have left of the same kind is removed first.
+    """
+    _remove_left_behind(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
+    lock = _locked_file(temporary)
     try:
-        write(temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        error.filename = error.filename or str(path)  # a full disk's error has none
-        raise
+        yield temporary
     finally:
         temporary.unlink(missing_ok=True)
+        os.close(lock)
+
+
+def _locked_file(path: Path) -> int:
+    """Make a file and lock it; return the descriptor that holds the lock."""
+    while True:
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
+        with suppress(OSError):  # a file system without locks: nothing is removed there
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        if path.exists():  # another process may have taken it for one that was left, before it was locked
+            return lock
+        os.close(lock)
+
+
+def _remove_left_behind(path: Path) -> None:
+    """Remove the temporary files beside a path whose processes are no more."""
+    with os.scandir(path.parent) as entries:
+        names = [name for entry in entries if (name := entry.name).startswith(f".{path.name}.")]
+    for left in (path.with_name(name) for name in names if _TEMPORARY.fullmatch(name[len(path.name) + 2 :])):
+        with suppress(OSError):
+            lock = os.open(left, os.O_RDWR | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                left.unlink()
+            finally:
+                os.close(lock)
 
 
 def write_bytes(path: Path, content: bytes) -> None:

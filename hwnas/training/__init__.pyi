@@ -13,7 +13,6 @@ from .curves import Watch as Watch
 from .curves import extrapolate as extrapolate
 from .equalisation import equalise as equalise
 from .hardware import Hardware as Hardware
-from .hardware import interrupts_held as interrupts_held
 from .hardware import keep_freed_memory as keep_freed_memory
 from .hardware import seeded as seeded
 from .loop import Trained as Trained

@@ -1,12 +1,10 @@
-"""What a training takes of the machine and the process: device, precision, memory, random state, Ctrl-C."""
+"""What a training takes of the machine and the process: device, precision, memory, random state."""
 
 import ctypes
-import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -46,29 +44,6 @@ def _device(name: str) -> torch.device:
         found = ", ".join(known for known, is_there in there.items() if is_there)
         raise InputError(f"training: device must be auto or one that is there ({found}); got {name}; take auto")
     return torch.device(name)
-
-
-@contextmanager
-def interrupts_held() -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C into an event, so that training stops between two steps; a second one stops it at once."""
-    interrupted = threading.Event()
-    in_main = threading.current_thread() is threading.main_thread()
-    if not in_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield interrupted
-        return
-
-    def hold(*_: Any) -> None:
-        if interrupted.is_set():
-            raise KeyboardInterrupt
-        interrupted.set()
-
-    signal.signal(signal.SIGINT, hold)
-    try:
-        yield interrupted
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    if interrupted.is_set():  # after the last step
-        raise KeyboardInterrupt
 
 
 @contextmanager

@@ -21,11 +21,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hwnas.errors import InputError, TrainingError
+from hwnas.support import held
 from hwnas.training import checkpoint as _checkpoint
 from hwnas.training import hardware as _hardware
 from hwnas.training.batches import Order, augmented, random_seed
 from hwnas.training.curves import Epoch, Look, Progress, Watch
-from hwnas.training.hardware import interrupts_held, keep_freed_memory, seeded
+from hwnas.training.hardware import keep_freed_memory, seeded
 from hwnas.training.module import Classifier, Network
 from hwnas.training.scoring import accuracy
 from hwnas.training.settings import TrainingSettings
@@ -120,7 +121,7 @@ def run_training(
     save_every_s: float = 60.0,
 ) -> None:
     """Bring a training to its end, from the checkpoint if it exists; see `train_network`."""
-    with interrupts_held() as interrupted:
+    with held(second=False) as interrupted:  # so that it stops between two steps; a second one stops it at once
         if checkpoint is not None and checkpoint.exists():
             training.resume(checkpoint)
         for ended_epoch in training.run():
@@ -131,7 +132,7 @@ def run_training(
             if on_progress and (progress := training.progress()):
                 on_progress(progress)
             if stopping:
-                raise KeyboardInterrupt
+                interrupted.stop()
 
 
 def learning_rate_at(step: int, steps: int, settings: TrainingSettings) -> float:

@@ -114,26 +114,31 @@ def _train_one(run: "Run", candidate: "Candidate", settings: "TrainingSettings")
                 f"{folder.record} must say what the run's study says of trial {candidate.trial}; {difference}. Delete "
                 f"{folder.path} and type the same command again, which trains it anew"
             )
+        _remove_finished(folder, record)
         if record.training == settings:
             say(f"trial {candidate.trial} is trained already; its weights are in {folder.path}")
             return _result(record, folder)
-        _begin_anew(folder, record, settings)
+        _say_anew(record, settings)
     record = _train_to_the_end(run, candidate, settings, folder)
     return _result(record, folder)
 
 
-def _begin_anew(folder: "WinnerFolder", record: "WinnerRecord", settings: "TrainingSettings") -> None:
-    """Say that a winner is trained anew; an older hwnas left the checkpoint of a training that was finished."""
+def _remove_finished(folder: "WinnerFolder", record: "WinnerRecord") -> None:
+    """Remove the checkpoint of the training that a record tells of: hwnas was killed just then, or is an older one."""
     from hwnas.training import checkpoint
 
+    if folder.checkpoint.exists() and checkpoint.settings_in(folder.checkpoint) == record.training.to_json():
+        folder.checkpoint.unlink()
+
+
+def _say_anew(record: "WinnerRecord", settings: "TrainingSettings") -> None:
+    """Say that a winner is trained anew."""
     changes = ", ".join(
         f"{name} {_in_words(then)} (now {_in_words(value)})"
         for name, value in asdict(settings).items()
         if (then := getattr(record.training, name)) != value
     )
     say(f"trial {record.trial} was trained with {changes}: it is trained anew, and replaced when that is done")
-    if folder.checkpoint.exists() and checkpoint.settings_in(folder.checkpoint) == record.training.to_json():
-        folder.checkpoint.unlink()
 
 
 def _in_words(setting: object) -> str:

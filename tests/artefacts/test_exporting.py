@@ -760,6 +760,24 @@ def test_images_that_changed_since_the_training_are_refused_and_nothing_is_writt
     assert names_in(tmp_path / "export") <= {"a"}
 
 
+@pytest.mark.parametrize("is_replaced", [False, True])
+def test_an_export_that_was_killed_while_it_replaced_an_artefact_is_settled_by_the_next(
+    is_replaced: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, out = str(trained_run(tmp_path)), tmp_path / "export"
+    (exported,) = hwnas.export(run, out=str(out), files=["model.onnx"])
+    folder = Path(exported.folder)
+    before, files = folder.with_name(f".{folder.name}.before"), contents(folder)
+    if is_replaced:
+        shutil.copytree(folder, before)
+    else:
+        folder.rename(before)
+    assert hwnas.export(run, out=str(out), files=["model.onnx"]) == [exported]
+    assert "exported already" in capsys.readouterr().err
+    assert contents(folder) == files
+    assert not before.exists()
+
+
 @pytest.mark.parametrize("written", [0, 2, 4])
 def test_a_full_disk_leaves_the_artefact_that_was_there_and_nothing_half_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: int

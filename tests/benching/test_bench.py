@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -162,6 +163,38 @@ def test_a_comparison_that_is_interrupted_or_killed_leaves_whole_runs_and_goes_o
         assert process.returncode == status
         assert "Traceback" not in said
         assert len(files_of(tmp_path / "out")) >= wanted
+
+
+def processes_of(folder: Path) -> list[int]:
+    """Return the processes that work in a folder."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if (entry / "cwd").readlink() == folder:
+                found.append(int(entry.name))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_processes_of_a_comparison_end_with_the_one_that_started_them(number: signal.Signals, tmp_path: Path) -> None:
+    """A kill reaches that one alone."""
+    table = write_table(tmp_path / "table.csv", columns=5)
+    options = ["--choices", "c0,c1,c2,c3,c4", "--accuracy", "seen", "--latency", "ms", "--caps", "4"]
+    command = [sys.executable, "-m", "hwnas.cli", "bench", "--table", str(table), *options, "--strategies", "nsga2"]
+    command += ["--seeds", "50", "--evaluations", "60", "--jobs", "2", "--out", "out"]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while len(list((tmp_path / "out" / "runs").glob("[!.]*"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert len(processes_of(tmp_path)) >= 3
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)  # once all have closed it
+    assert "Traceback" not in said
+    assert process.returncode == (143 if number == signal.SIGTERM else -number)
+    while processes_of(tmp_path) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not processes_of(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -147,3 +147,37 @@ def test_a_ctrl_c_in_the_first_second_is_no_traceback(seconds: float, tmp_path: 
     _, said = started.communicate()
     assert "Traceback" not in said
     assert started.returncode != 0
+
+
+STRIKE = """
+import os, sys
+where, number, *sys.argv[1:] = sys.argv[1:]
+class Strike:
+    def find_spec(self, name, path=None, target=None):
+        if name == where:
+            os.kill(os.getpid(), int(number))
+sys.meta_path.insert(0, Strike())
+from hwnas.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize("where", ["hwnas.cli.main", "hwnas.cli.options", "hwnas.pages.report", "numpy"])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stop_while_something_is_loaded_is_a_line(
+    number: signal.Signals, status: int, where: str, tmp_path: Path
+) -> None:
+    shutil.copytree(BEFORE / "runs", tmp_path / "runs")
+    command = [sys.executable, "-c", STRIKE, where, str(int(number)), "report", "runs/a"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == status, done.stderr
+    assert done.stderr.splitlines()[-1] == "hwnas: stopped; type the same command again to go on"
+    assert "Traceback" not in done.stderr
+    assert not list((tmp_path / "runs/a").glob("*.html"))
+
+
+def test_next_to_nothing_is_loaded_before_ctrl_c_is_seen_to() -> None:
+    """Until then it is Python's own traceback."""
+    code = "import sys; before = set(sys.modules); import hwnas.cli; print(*set(sys.modules) - before)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) == {"hwnas", "hwnas.cli"}

@@ -8,7 +8,7 @@ import torch
 from conftest import FILTERS, pretend_table
 
 import hwnas
-from hwnas.errors import BudgetError, TrainingError
+from hwnas.errors import BudgetError, InputError, TrainingError
 from hwnas.runs.run import Run
 from hwnas.searching.estimators import supernet
 from hwnas.searching.loop import Searched
@@ -110,3 +110,12 @@ def test_a_file_that_is_none_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"no weights")
     with pytest.raises(TrainingError, match=r"must be shared weights that hwnas wrote.*Delete it to train them anew"):
         shared.read_bank(tmp_path / "x")
+
+
+@pytest.mark.parametrize(("options", "named"), [({"pruner": "halving"}, "--pruner"), ({"inherit": True}, "--inherit")])
+def test_options_of_trainings_that_there_are_not_are_refused(
+    workplace: Path, options: dict[str, Any], named: str
+) -> None:
+    with pytest.raises(InputError, match=f"{named} is for candidates that are trained one by one"):
+        searched(workplace / "run", **options)
+    assert not (workplace / "run").exists()

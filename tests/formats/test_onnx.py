@@ -1,3 +1,8 @@
+"""ONNX files, and what ONNX Runtime makes of them."""
+
+import os
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -141,3 +146,21 @@ def test_torchs_own_exporter_agrees(tmp_path: Path) -> None:
     ours.write_bytes(onnx_format.write(onnx_format.lower(graph), deployed_weights(module)))
     torch.onnx.export(module, (torch.from_numpy(inputs),), theirs, dynamo=True, verbose=False, external_data=False)
     assert relative_error(onnx_format.load(ours)(inputs), onnx_format.load(theirs)(inputs)) <= TOLERANCE
+
+
+@pytest.mark.parametrize(
+    "imports",
+    [
+        "import hwnas.formats.onnx; import onnxruntime",
+        "from hwnas.device import runner; runner.find_onnx(runner.Job('onnx', []))",
+    ],
+)
+def test_onnx_runtime_writes_nothing_into_the_users_cache(tmp_path: Path, imports: str) -> None:
+    """See findings/onnxruntime-keeps-a-device-id.sh."""
+    (tmp_path / "tmp").mkdir()
+    unset = ("CI", "GITHUB_ACTIONS", "TF_BUILD", "XDG_CACHE_HOME", "ORT_DISABLE_TELEMETRY")
+    environment = {name: value for name, value in os.environ.items() if name not in unset}
+    environment |= {"HOME": str(tmp_path), "TMPDIR": str(tmp_path / "tmp")}
+    subprocess.run([sys.executable, "-c", imports], env=environment, check=True, cwd=Path(__file__).parents[2])
+    written = [path.name for path in tmp_path.rglob("*") if path.is_file()]
+    assert not {"deviceid", "onnxruntime.db", ".ses"} & set(written)

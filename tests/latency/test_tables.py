@@ -631,8 +631,15 @@ def test_what_changes_from_minute_to_minute_does_not_keep_tables_apart(tmp_path:
     assert LatencyTable.read(Path(b)).conditions.date == "2026"
 
 
+def test_the_same_merge_may_be_typed_again(tmp_path: Path) -> None:
+    """As one that was stopped says, however much it has done."""
+    a, b = (saved(tmp_path / f"{name}.json", date=name) for name in "ab")
+    merged = hwnas.tables_merge(a, b, out=str(tmp_path / "c.json"))
+    assert hwnas.tables_merge(a, b, out=str(tmp_path / "c.json")) == merged
+
+
 def test_merging_writes_over_nothing_but_the_two(tmp_path: Path) -> None:
-    a, b, c = (saved(tmp_path / f"{name}.json") for name in "abc")
+    a, b, c = (saved(tmp_path / f"{name}.json", date=name) for name in "abc")
     before = Path(c).read_text()
     with pytest.raises(InputError, match=r"--out must be a new file or one of the two tables; .*c\.json exists"):
         hwnas.tables_merge(a, b, out=c)

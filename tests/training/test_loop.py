@@ -27,6 +27,7 @@ from hwnas.network.cell import Block, Cell
 from hwnas.network.kinds.cells import CellNetwork
 from hwnas.network.scale import Scale
 from hwnas.searching.estimators.training import evaluate
+from hwnas.support import held, raised
 from hwnas.training import batches as _batches
 from hwnas.training import checkpoint as _checkpoint
 from hwnas.training import hardware as _hardware
@@ -571,12 +572,13 @@ def step_of(checkpoint: Path) -> int:
     return int(found[1])
 
 
-def test_ctrl_c_saves_the_step_and_stops(tmp_path: Path, whole: Trained) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_saves_the_step(number: signal.Signals, tmp_path: Path, whole: Trained) -> None:
     def press(progress: Progress) -> None:
         if progress.step == 6:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
 
-    with pytest.raises(KeyboardInterrupt):
+    with raised(), pytest.raises(KeyboardInterrupt):
         trained(EVERYTHING, checkpoint=tmp_path / "c", on_progress=press)
     assert step_of(tmp_path / "c") == 7
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -594,7 +596,7 @@ def test_ctrl_c_in_the_last_step_is_not_lost() -> None:
 
 def test_a_second_ctrl_c_stops_at_once() -> None:
     def press_twice() -> None:
-        with _hardware.interrupts_held() as interrupted:
+        with held(second=False) as interrupted:
             os.kill(os.getpid(), signal.SIGINT)
             assert interrupted.is_set()
             os.kill(os.getpid(), signal.SIGINT)

@@ -168,6 +168,12 @@ def test_any_text_is_written_as_it_is(tmp_path_factory: pytest.TempPathFactory, 
         assert (device.description, device.python) == (description, python)
 
 
+def test_the_same_command_may_be_typed_again(folder: Path) -> None:
+    """As one that was stopped says, however much it has done."""
+    added = hwnas.devices_add("pi", setting=SETTING)
+    assert hwnas.devices_add("pi", setting=SETTING) == added
+
+
 def test_a_file_that_exists_is_never_written_over(folder: Path) -> None:
     added = hwnas.devices_add("pi", setting=SETTING)
     before = Path(added.path).read_text()

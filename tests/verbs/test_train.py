@@ -103,6 +103,13 @@ def test_the_same_training_is_not_done_again(run: Run, capsys: pytest.CaptureFix
     assert "trial 0 is trained already" in said(capsys)
 
 
+def test_a_training_that_was_killed_at_its_very_end_leaves_no_checkpoint(run: Run) -> None:
+    winner = train(run, 1)
+    checkpoint = leave_checkpoint(run, 1)
+    assert train(run, 1) == winner
+    assert not checkpoint.exists()
+
+
 @pytest.mark.parametrize("of_an_older_hwnas", [False, True])
 def test_a_training_with_other_settings_begins_anew_and_says_so(
     run: Run, capsys: pytest.CaptureFixture[str], of_an_older_hwnas: bool

@@ -53,7 +53,10 @@ exec $fixed {emulator} -cpu {processor} -seed 1 -L "$here/root" -plugin "$here/c
 """
 
 
-_IMPORTS = "import sys, runpy, onnxruntime, ai_edge_litert.interpreter; runpy.run_path(sys.argv[1])"
+_IMPORTS = (
+    "import os, sys, runpy; os.environ.setdefault('ORT_DISABLE_TELEMETRY', '1'); "
+    "import onnxruntime, ai_edge_litert.interpreter; runpy.run_path(sys.argv[1])"
+)
 
 
 @dataclass(frozen=True, slots=True)
