@@ -510,8 +510,9 @@ def test_a_wrong_user_key_is_refused(server: Server, tmp_path: Path) -> None:
 
 
 def test_where_nothing_listens_the_error_comes_at_once(server: Server) -> None:
-    server.end()
-    said = words_of(lambda: open_transport(server.device()))
+    with socket.socket() as taken:  # of nobody who listens
+        taken.bind(("127.0.0.1", 0))
+        said = words_of(lambda: open_transport(server.device(port=taken.getsockname()[1])))
     assert "must be reachable" in said
     assert "Connect call failed" in said
 

@@ -20,7 +20,7 @@ BEFORE = REPOSITORY / "tests/data/before"
 ALL = """\
 out = "runs/all"
 [device]
-name = "pretend"
+device = "pretend"
 setting = "tflite-fp32-1t"
 [profile]
 networks = 4
