@@ -6,7 +6,7 @@ pictures. Shapes are (channels, height, width), without the batch.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from math import ceil, prod
 from typing import Literal, NamedTuple, assert_never, get_args
 
@@ -59,7 +59,9 @@ class Place(str):
 
     def then(self, name: Step) -> "Place":
         """Return a place within this one."""
-        return Place(f"{self}.{name}", *self.origin, name)
+        place = str.__new__(Place, f"{self!s}.{name}")
+        place.origin = (*self.origin, name)
+        return place
 
     def doing(self, *steps: Step) -> "Place":
         """Return this place with what is done there, which is no part of the name."""
@@ -287,22 +289,16 @@ class Builder:
 
     def parts(self, value: int) -> tuple[Part, ...]:
         """Return what the channels of a value are of."""
-        return self._parts.get(value) or (Part((), self.shape(value)[0]),)
+        return self._parts.get(value) or _whole(self._layers[value].shape[0])
 
     def _append(self, layer: Layer) -> int:
         if len(self._layers) >= _MOST_LAYERS:
             raise InputError(f"a network may have up to {_MOST_LAYERS:,} layers; got more. Take fewer cells or blocks")
-        if isinstance(layer.name, Place):
-            layer = layer._replace(name=str(layer.name), origin=layer.name.origin)
         self._layers.append(layer)
         value = len(self._layers) - 1
-        if layer.kind in _KEEP_CHANNELS or layer.depthwise:
-            self._keep_parts(layer.inputs[0], value)
+        if self._parts and (layer.kind in _KEEP_CHANNELS or layer.depthwise) and layer.inputs[0] in self._parts:
+            self._parts[value] = self._parts[layer.inputs[0]]
         return value
-
-    def _keep_parts(self, source: int, value: int) -> None:
-        if source in self._parts:
-            self._parts[value] = self._parts[source]
 
     def window(
         self,
@@ -331,7 +327,7 @@ class Builder:
                 kind=kind,
                 inputs=(value,),
                 shape=(channels if filters is None else filters, out[0], out[1]),
-                name=name,
+                name=str(name),
                 kernel=kernel,
                 stride=stride,
                 dilation=(dilation, dilation),
@@ -339,6 +335,7 @@ class Builder:
                 padding=padding,
                 norm=norm,
                 bias=bias,
+                origin=_origin(name),
                 reads=self.parts(value) if kind == "conv" else (),
             )
         )
@@ -357,18 +354,18 @@ class Builder:
 
     def zero(self, shape: Shape, *, name: str) -> int:
         """Return zeros of that shape, for as many images as there are in the input."""
-        return self._append(Layer("zero", (0,), shape, name))
+        return self._append(Layer("zero", (0,), shape, str(name), origin=_origin(name)))
 
     def add(self, left: int, right: int, *, name: str) -> int:
         """Add two values of one shape; of a value and zeros the value is returned."""
         for value, other in ((left, right), (right, left)):
             if self._layers[other].kind == "zero":
                 return value
-        return self._append(Layer("add", (left, right), self.shape(left), name))
+        return self._append(Layer("add", (left, right), self.shape(left), str(name), origin=_origin(name)))
 
     def mul(self, value: int, factors: int, *, name: str) -> int:
         """Multiply each channel of a value by its factor: (channels, 1, 1)."""
-        return self._append(Layer("mul", (value, factors), self.shape(value), name))
+        return self._append(Layer("mul", (value, factors), self.shape(value), str(name), origin=_origin(name)))
 
     def concat(self, values: Sequence[int], *, name: str, slots: Sequence[Step] = ()) -> int:
         """Concatenate values along the channels; one value is returned as it is.
@@ -378,7 +375,8 @@ class Builder:
         value = values[0]
         if len(values) > 1:
             channels = sum(self.shape(value)[0] for value in values)
-            value = self._append(Layer("concat", tuple(values), (channels, *self.shape(values[0])[1:]), name))
+            shape = (channels, *self.shape(values[0])[1:])
+            value = self._append(Layer("concat", tuple(values), shape, str(name), origin=_origin(name)))
         self._parts[value] = tuple(
             Part((slot, *part.slot), part.channels)
             for slot, joined in zip(slots or range(len(values)), values, strict=True)
@@ -389,15 +387,19 @@ class Builder:
     def shift(self, value: int, *, name: str) -> int:
         """Drop the first row and column; odd sizes get a row and a column of zeros at the end."""
         channels, height, width = self.shape(value)
-        return self._append(Layer("shift", (value,), (channels, height - 1 + height % 2, width - 1 + width % 2), name))
+        shape = (channels, height - 1 + height % 2, width - 1 + width % 2)
+        return self._append(Layer("shift", (value,), shape, str(name), origin=_origin(name)))
 
     def mean(self, value: int, *, name: str) -> int:
         """Average over height and width: shape (channels, 1, 1)."""
-        return self._append(Layer("mean", (value,), (self.shape(value)[0], 1, 1), name))
+        return self._append(Layer("mean", (value,), (self.shape(value)[0], 1, 1), str(name), origin=_origin(name)))
 
     def linear(self, value: int, outputs: int, *, name: str) -> int:
         """Add a fully connected layer with bias: shape (outputs, 1, 1)."""
-        return self._append(Layer("linear", (value,), (outputs, 1, 1), name, bias=True, reads=self.parts(value)))
+        reads = self.parts(value)
+        return self._append(
+            Layer("linear", (value,), (outputs, 1, 1), str(name), bias=True, origin=_origin(name), reads=reads)
+        )
 
     def drop_path(self, value: int, share: float) -> None:
         """Mark a value as the end of a path that scheduled path dropping may drop."""
@@ -414,6 +416,16 @@ class Builder:
         layers = (self._layers[old] for old in kept)
         wired = tuple(_reading(layer, tuple(position_of[s] for s in layer.inputs)) for layer in layers)
         return Graph(wired, norm_epsilon, None if auxiliary is None else position_of.get(auxiliary))
+
+
+@cache
+def _whole(channels: int) -> tuple[Part, ...]:
+    """Return what channels are of that were not concatenated."""
+    return (Part((), channels),)
+
+
+def _origin(name: str) -> tuple[Step, ...]:
+    return name.origin if isinstance(name, Place) else ()
 
 
 def _size_after(size: int, kernel: int, stride: int, dilation: int, padding: Padding) -> int:
