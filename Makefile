@@ -16,7 +16,7 @@ test: install data adb sshd arm c++ kotlin tflite-runtime mediapipe
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not alone" --numprocesses $(PROCESSES) --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not alone" --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
 	$(BIN)/pytest -m alone
 
 install: $(INSTALLED)

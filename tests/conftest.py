@@ -15,6 +15,16 @@ settings.register_profile("hwnas", deadline=None)  # beside other tests, all tak
 settings.load_profile("hwnas")
 SETTING = "tflite-fp32-1t"
 FILTERS = (4, 6)
+LONGEST = (  # files by how long they take
+    *("test_search", "test_end_to_end", "test_spaces", "test_exporting", "test_fuzz", "test_workers", "test_advice"),
+    *("test_qemu", "test_reading", "test_full_disk", "test_options", "test_surrogates", "test_loop"),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest: several processes share the files, and wait for what began last."""
+    rank = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
 
 
 def write_images(path: Path, *, train: int = 60, test: int = 70, channels: int = 1) -> None:

@@ -614,6 +614,14 @@ def read_text(path: str) -> str:
         return ""
 
 
+def read_texts(folder: str, pattern: str) -> list[str]:
+    """Return the kernel's files in a folder that match a pattern; none where they cannot be listed."""
+    try:
+        return [read_text(str(path)) for path in Path(folder).glob(pattern)]
+    except OSError:  # too many open files
+        return []
+
+
 def cpu_text(core: int, name: str) -> str:
     """Return a file from /sys/devices/system/cpu/cpuN; empty where there is none."""
     return read_text(f"/sys/devices/system/cpu/cpu{core}/{name}")
@@ -695,7 +703,7 @@ def frequencies_mhz(cores: list[int]) -> list[float]:
 
 def temperature_c() -> float | None:
     """Return the hottest sensor's temperature; None where the system does not tell."""
-    texts = [read_text(str(path)) for path in Path("/sys/class/thermal").glob("thermal_zone*/temp")]
+    texts = read_texts("/sys/class/thermal", "thermal_zone*/temp")
     degrees = [int(text) / 1e3 for text in texts if text.isdigit()]
     return max((value for value in degrees if 0 < value < 150), default=None)
 
@@ -722,7 +730,7 @@ def throttling(cores: list[int]) -> Event:
 
 def firmware_flags() -> int | None:
     """Return a Raspberry Pi's flags, from the kernel or, where that has not got them, from `vcgencmd`."""
-    told = "".join(read_text(str(path)) for path in Path("/sys/devices/platform").glob("soc*/*firmware/get_throttled"))
+    told = "".join(read_texts("/sys/devices/platform", "soc*/*firmware/get_throttled"))
     command = shutil.which("vcgencmd")
     try:
         if not told and command:

@@ -369,6 +369,16 @@ def test_an_arm_processor_is_named_by_its_board_and_its_parts(monkeypatch: pytes
     assert runner.cpu_name() == "Raspberry Pi 4 Model B Rev 1.4 0x41/0xd03 0x41/0xd08"
 
 
+def test_files_of_the_kernel_that_cannot_be_listed_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, pattern: str) -> Iterator[Path]:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(Path, "glob", refuse)
+    assert runner.read_texts("/sys/class/thermal", "thermal_zone*/temp") == []
+    assert runner.throttling([0])["firmware_flags"] is None
+    assert runner.temperature_c() is None
+
+
 def test_each_attempt_interleaves_only_what_is_left() -> None:
     bench = Bench()
     order = random.Random(0)
