@@ -495,7 +495,7 @@ def test_any_optuna_storage_serves(workplace: Path) -> None:
         ({"workers": 0}, InputError, "--workers must be above 0; got 0"),
         ({"strategy": "magic"}, UnknownNameError, "unknown strategy 'magic'; known: .*evolution, .*progressive, .*"),
         ({"space": "magic"}, UnknownNameError, "unknown space 'magic'; known: .*pnas"),
-        ({"estimator": "magic"}, UnknownNameError, "unknown estimator 'magic'; known: size, training"),
+        ({"estimator": "magic"}, UnknownNameError, "unknown estimator 'magic'; known: size, supernet, training"),
         ({"surrogate": "magic"}, UnknownNameError, "unknown surrogate 'magic'; known: .*mlp"),
         ({"device": "magic"}, UnknownNameError, "unknown device 'magic'; known: .*host"),
         ({"setting": "magic"}, UnknownNameError, "unknown setting of device host 'magic'; known: .*tflite-fp32-1t"),

@@ -302,7 +302,7 @@ def test_run_py_is_python_3_9_with_numpy_pillow_and_a_runtime_alone(made: Export
     tree = ast.parse(Path(made.folder, "run.py").read_text(encoding="utf-8"), feature_version=(3, 9))
     found = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     found |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    assert found == {"argparse", "importlib", "sys", "pathlib", "numpy", "PIL"}
+    assert found == {"argparse", "importlib", "os", "sys", "pathlib", "numpy", "PIL"}
 
 
 @pytest.mark.parametrize(
