@@ -11,7 +11,7 @@ import threading
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache, lru_cache
 from io import StringIO
@@ -24,6 +24,8 @@ from hwnas.errors import HwnasError, InputError, short
 from hwnas.support import MIB, bar, held, read_json, reasons, write_bytes, write_json, write_text
 
 if TYPE_CHECKING:
+    from concurrent.futures import ProcessPoolExecutor
+
     from pydantic import TypeAdapter
 
     from hwnas.benching.results import Curves, Results, ResultsCandidates
@@ -171,19 +173,13 @@ def _here(out: Path, settings: Settings, cases: Sequence[Case]) -> Generator[Non
 def _in_processes(out: Path, settings: Settings, cases: Sequence[Case], *, jobs: int) -> Generator[None, None, None]:
     """Do runs in processes of their own, which end at once where this one is stopped."""
     import multiprocessing
-    from concurrent.futures import ProcessPoolExecutor, as_completed
+    from concurrent.futures import as_completed
     from concurrent.futures.process import BrokenProcessPool
 
     others = set(multiprocessing.active_children())
-    spawn = multiprocessing.get_context("spawn")  # threads of this process, such as the bar's, do not survive a fork
-    try:
-        processes = ProcessPoolExecutor(jobs, mp_context=spawn, initializer=_be_a_worker)
-    except OSError as error:  # of their semaphores, which are in /dev/shm: it does not say so
-        raise InputError(
-            f"several processes must have semaphores of the system; got: {error.strerror or error}. Let /dev/shm be "
-            "written, or type the same command again with --jobs 1"
-        ) from None
-    with processes as pool:
+    with ExitStack() as stack:
+        with held():  # a stop between the two would leave the semaphores
+            pool = stack.enter_context(_pool(jobs))
         try:
             with held(), _ctrl_c_blocked():
                 runs = [pool.submit(_do, out, settings, case) for case in cases]
@@ -196,6 +192,21 @@ def _in_processes(out: Path, settings: Settings, cases: Sequence[Case], *, jobs:
             pool.shutdown(wait=False, cancel_futures=True)
             for child in set(multiprocessing.active_children()) - others:
                 child.terminate()
+
+
+def _pool(jobs: int) -> "ProcessPoolExecutor":
+    """Return so many processes; raises InputError where the system lets none be made."""
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+
+    spawn = multiprocessing.get_context("spawn")  # threads of this process, such as the bar's, do not survive a fork
+    try:
+        return ProcessPoolExecutor(jobs, mp_context=spawn, initializer=_be_a_worker)
+    except OSError as error:  # of their semaphores, which are in /dev/shm: it does not say so
+        raise InputError(
+            f"several processes must have semaphores of the system; got: {error.strerror or error}. Let /dev/shm be "
+            "written, or type the same command again with --jobs 1"
+        ) from None
 
 
 @contextmanager

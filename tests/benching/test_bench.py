@@ -16,12 +16,13 @@ import numpy as np
 import pytest
 from optuna.samplers import BaseSampler
 
+from hwnas.benching import cases
 from hwnas.benching.cases import Benched
 from hwnas.benching.results import Results, ResultsCandidates
 from hwnas.benching.table_search import search_table
 from hwnas.errors import BudgetError, InputError, UnknownNameError
 from hwnas.searching.strategies import ExhaustedError
-from hwnas.support import plugins
+from hwnas.support import plugins, raised
 from hwnas.verbs.bench import bench
 
 OPTUNAS = ["tpe", "nsga2"]
@@ -240,3 +241,24 @@ def test_where_there_are_no_semaphores_it_says_how_to_do_without(
     with pytest.raises(InputError, match=r"got: Read-only file system\. Let /dev/shm be written, .* --jobs 1"):
         compared(tmp_path, jobs=2, seeds=2)
     assert compared(tmp_path, jobs=1, seeds=2)
+
+
+def test_a_stop_while_processes_are_being_made_ends_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What they have of the system, semaphores, is given back."""
+    ended: list[bool] = []
+
+    class Pool:
+        def __enter__(self) -> "Pool":
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            ended.append(True)
+
+    def made(jobs: int) -> Pool:
+        os.kill(os.getpid(), signal.SIGINT)
+        return Pool()
+
+    monkeypatch.setattr(cases, "_pool", made)
+    with raised(), pytest.raises(KeyboardInterrupt):
+        list(cases._in_processes(tmp_path, None, [], jobs=2))  # type: ignore[arg-type]
+    assert ended == [True]
