@@ -27,6 +27,11 @@ def short(value: object) -> str:
         return f"a {type(value).__name__}"
 
 
+def quoted(error: Exception) -> str:
+    """Return what another library says of its input, cut where it is long: it may quote all of it."""
+    return cut(str(error) or type(error).__name__, 3 * _QUOTED)
+
+
 def cut(words: str, most: int = _QUOTED) -> str:
     """Return words, cut where they are long."""
     return words if len(words) <= most else f"{words[:most]}..."

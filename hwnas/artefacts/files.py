@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hwnas.errors import ExportError, InputError
+from hwnas.errors import ExportError, InputError, quoted
 from hwnas.formats import AS_USUAL, Form, Reading
 from hwnas.support import MIB, commands, held, read_array, read_json, remedy, say
 
@@ -104,7 +104,8 @@ def read_check(folder: Path, card: "Card") -> Check:
         check.check_fits(card)
     except ValueError as error:
         raise InputError(
-            f"{folder / CHECK} must hold pixels, logits and labels; got: {error}. Write it again: {again(folder, card)}"
+            f"{folder / CHECK} must hold pixels, logits and labels; got: {quoted(error)}. Write it again: "
+            f"{again(folder, card)}"
         ) from None
     return check
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hwnas.errors import BudgetError, InputError, cut, short
+from hwnas.errors import BudgetError, InputError, cut, quoted, short
 from hwnas.searching.strategies import Parameters
 from hwnas.support import check_file
 
@@ -103,7 +103,7 @@ def _read(path: Path, wanted: Sequence[str]) -> list[Mapping[str, str]]:
         with opened(path, "rt", encoding="utf-8-sig", newline="") as file:  # editors put a byte order mark first
             lines: list[Mapping[str, str]] = list(csv.DictReader(file))
     except (OSError, EOFError, ValueError, csv.Error, zlib.error) as error:  # ValueError: what is no text
-        raise InputError(f"a table must be a CSV file, or one packed by gzip; {path}: {error}") from None
+        raise InputError(f"a table must be a CSV file, or one packed by gzip; {path}: {quoted(error)}") from None
     if not lines:
         raise InputError(f"a table must have a header and rows; {path} has none")
     for name in wanted:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from hwnas.datasets import Dataset
 from hwnas.datasets._shared import Labelled, given_path, memory_dataset, named
-from hwnas.errors import DataError, InputError
+from hwnas.errors import DataError, InputError, quoted
 from hwnas.support import array_names, read_array
 
 _ARRAYS = ("x_train", "y_train", "x_test", "y_test")
@@ -68,7 +68,9 @@ def _array(path: Path, name: str) -> np.ndarray:
     try:
         return read_array(path, name)
     except ValueError as error:
-        raise DataError(f"{name} of {path} must be a plain array; it cannot be read: {error}; write it anew") from None
+        raise DataError(
+            f"{name} of {path} must be a plain array; it cannot be read: {quoted(error)}; write it anew"
+        ) from None
 
 
 def _read(path: Path, part: str) -> Labelled:

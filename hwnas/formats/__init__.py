@@ -21,7 +21,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
-from hwnas.errors import ExportError
+from hwnas.errors import ExportError, quoted
 from hwnas.network import Graph, Layer, Shape, executed, pads
 from hwnas.support import commands, plugins
 
@@ -297,7 +297,7 @@ def no_writer(name: str, layer: Layer) -> ExportError:
 def unloadable(path: Path, error: Exception) -> ExportError:
     """Return the error for a file that its runtime does not take."""
     return ExportError(
-        f"{path} must be a model that its runtime can load; got: {error}. "
+        f"{path} must be a model that its runtime can load; got: {quoted(error)}. "
         f"Delete it, and write it again: {commands.export()}"
     )
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from hwnas.device import Setting
-from hwnas.errors import InputError, TableError, short
+from hwnas.errors import InputError, TableError, quoted, short
 from hwnas.latency.conditions import Conditions
 from hwnas.latency.measurement import Measurement, OtherCosts, Quantity, Time, TimedNetwork, lower_quartile
 from hwnas.network import Architecture
@@ -245,7 +245,9 @@ def _content(path: Path) -> tuple[dict[str, Any], list[str]]:
     except InputError as error:
         raise TableError(f"{error}. {_again(path)}") from None
     except (ValueError, RecursionError) as error:  # ValueError: what the decoder and the parser raise
-        raise TableError(f"{path} must be a latency table in JSON; it is not ({error}). {_again(path)}") from None
+        raise TableError(
+            f"{path} must be a latency table in JSON; it is not ({quoted(error)}). {_again(path)}"
+        ) from None
     version = content.get("version") if isinstance(content, dict) else type(content).__name__
     if type(version) is int and version > _VERSION:
         raise TableError(

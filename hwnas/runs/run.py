@@ -15,7 +15,7 @@ from typing import ClassVar
 
 from pydantic import ValidationError
 
-from hwnas.errors import HwnasError, InputError, short
+from hwnas.errors import HwnasError, InputError, quoted, short
 from hwnas.runs.front import front_of, winners_of
 from hwnas.runs.mending import DAMAGED, mend_journal
 from hwnas.runs.settings import SETTINGS_VERSION, SearchSettings
@@ -224,6 +224,6 @@ def _unreadable(folder: Path, error: Exception) -> HwnasError:
     if isinstance(error, HwnasError):
         return error
     return InputError(
-        f"the study of {folder} must be as `hwnas search` writes it; got {type(error).__name__}: {error}. Search "
-        "again, with another --out"
+        f"the study of {folder} must be as `hwnas search` writes it; got {type(error).__name__}: {quoted(error)}. "
+        "Search again, with another --out"
     )

@@ -8,7 +8,7 @@ import zlib
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from hwnas.errors import InputError
+from hwnas.errors import InputError, quoted
 from hwnas.support.files import check_file
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def array_names(path: Path, *, what: str) -> list[str]:
         with zipfile.ZipFile(path) as archive:
             return [name.removesuffix(".npy") for name in archive.namelist()]
     except _BROKEN as error:
-        raise InputError(f"{path} must be a NumPy archive (.npz); it is not: {error}") from None
+        raise InputError(f"{path} must be a NumPy archive (.npz); it is not: {quoted(error)}") from None
 
 
 def read_array(path: Path, name: str, *, most_bytes: int | None = None) -> "NDArray[Any]":

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from hwnas.errors import InputError
+from hwnas.errors import InputError, quoted
 from hwnas.support.stopping import held
 
 MIB = 2**20
@@ -189,7 +189,7 @@ def _read(path: Path, parse: Callable[[str], Any], form: str, what: str, most_by
     except RecursionError:
         raise InputError(f"{what} must be {form}; {path} is nested too deep") from None
     except ValueError as error:  # what both parsers and the decoder raise
-        raise InputError(f"{what} must be {form}; {path} is not: {error}") from None
+        raise InputError(f"{what} must be {form}; {path} is not: {quoted(error)}") from None
     return value
 
 

@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hwnas.errors import InputError, TrainingError
+from hwnas.errors import InputError, TrainingError, quoted
 from hwnas.support import check_file
 from hwnas.training.bank import Bank
 from hwnas.training.batches import Order, normalise
@@ -89,7 +89,8 @@ def read_bank(path: Path) -> Bank:
                 bank.register_parameter(name, nn.Parameter(file.get_tensor(name)))
     except (SafetensorError, OSError, InputError, KeyError, ValueError, TypeError) as error:
         raise TrainingError(
-            f"{path} must be shared weights that hwnas wrote; it cannot be read: {error}. Delete it to train them anew"
+            f"{path} must be shared weights that hwnas wrote; it cannot be read: {quoted(error)}. Delete it to train "
+            "them anew"
         ) from None
     return bank
 

@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from hwnas.errors import InputError, TrainingError
+from hwnas.errors import InputError, TrainingError, quoted
 from hwnas.support import check_file
 from hwnas.training.checkpoint import write_tensors
 from hwnas.training.module import Network
@@ -55,7 +55,9 @@ def _opened(path: Path) -> Iterator[Any]:
         with safe_open(path, framework="pt") as file:
             yield file
     except (SafetensorError, OSError, InputError) as error:
-        raise TrainingError(f"{path} must be weights that hwnas kept; it cannot be read: {error}. Delete it") from None
+        raise TrainingError(
+            f"{path} must be weights that hwnas kept; it cannot be read: {quoted(error)}. Delete it"
+        ) from None
 
 
 def in_common(architecture: "Architecture", path: Path) -> int:

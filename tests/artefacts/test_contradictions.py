@@ -6,6 +6,8 @@ record contradicts it.
 
 import json
 import shutil
+import struct
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -15,8 +17,8 @@ import pytest
 
 import hwnas
 from hwnas.artefacts.card import Card
-from hwnas.artefacts.files import read_check
-from hwnas.errors import HwnasError
+from hwnas.artefacts.files import read_check, sha256
+from hwnas.errors import HwnasError, InputError
 from hwnas.latency.table import LatencyTable
 from hwnas.runs.run import Run
 
@@ -137,6 +139,21 @@ def test_a_file_that_is_another_runtimes_and_a_name_that_no_disk_takes_are_refus
     assert says_so(ARTEFACT)
     path.write_text(json.dumps(changed(card, ("files",), lambda files: {onnx * 100: files[onnx]})))
     assert says_so(ARTEFACT)
+
+
+@pytest.mark.usefixtures("before")
+def test_what_numpy_says_of_an_archive_is_quoted_in_part() -> None:
+    with zipfile.ZipFile(ARTEFACT / "check.npz", "w") as archive:
+        archive.writestr("pixels.npy", b"x" * 9000)
+    content = bytearray((ARTEFACT / "check.npz").read_bytes())
+    struct.pack_into("<H", content, 26, 5000)  # the length of the name in the entry's own header
+    (ARTEFACT / "check.npz").write_bytes(content)
+    path = ARTEFACT / "card.json"
+    card = json.loads(path.read_text())
+    path.write_text(json.dumps(changed(card, ("check", "sha256"), lambda _: sha256(ARTEFACT / "check.npz"))))
+    with pytest.raises(InputError) as error:
+        read_check(ARTEFACT, Card.read(path, again="hwnas export RUN"))
+    assert len(str(error.value)) < 1000
 
 
 def at(record: Any, place: tuple[Any, ...]) -> Any:

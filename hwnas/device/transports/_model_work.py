@@ -10,7 +10,7 @@ from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
-from hwnas.errors import InputError
+from hwnas.errors import InputError, quoted
 
 Kind = Literal["convolution", "depthwise", "linear", "other"]
 _CONVOLUTIONS = ("CONV_2D", "Conv", "ConvInteger", "QLinearConv")
@@ -59,7 +59,8 @@ def _read(path: Path, runtime: str, modified_ns: int) -> tuple[Work, ...]:
     try:
         return tuple(_READERS[runtime](data))
     except Exception as error:  # noqa: BLE001  flatbuffers, protobuf and numpy raise what they like on a broken file
-        raise InputError(f"a model must be a whole file for {runtime}; {path} is not: {error!r}") from None
+        why = f"{type(error).__name__}: {quoted(error)}"
+        raise InputError(f"a model must be a whole file for {runtime}; {path} is not: {why}") from None
 
 
 def _tflite(data: bytes) -> Iterator[Work]:
