@@ -4,6 +4,7 @@ At each step one candidate, drawn by chance among those that fit the caps, learn
 Guo et al., 2020, section 3.2). What they share, says `hwnas.training.bank`.
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
@@ -39,9 +40,10 @@ def prepare(run: "Run", candidates: "SpaceCandidates", dataset_of: "Callable[[in
     if (run.folder / FILE).exists():
         return
     settings = run.settings
-    paths = drawn_paths(settings, candidates)
     dataset = dataset_of(max(settings.resolution))
     training = bank_settings(settings.epochs, settings.images, settings.supernet, seed=settings.seed)
+    images = training.epochs * (training.images_per_epoch or len(dataset.train.labels))
+    paths = drawn_paths(settings, candidates, count=min(_MOST_PATHS, max(1, round(images / training.batch_size))))
     say(f"shared weights: {len(paths)} candidates take turns, as long as {settings.supernet:g} trainings of one take")
     with bar("training shared weights", 1) as steps:
         bank = train_shared(
@@ -57,8 +59,10 @@ def prepare(run: "Run", candidates: "SpaceCandidates", dataset_of: "Callable[[in
     (run.folder / _CHECKPOINT).unlink(missing_ok=True)
 
 
-def drawn_paths(settings: "SearchSettings", candidates: "SpaceCandidates") -> "list[tuple[Architecture, Architecture]]":
-    """Return candidates at the scale of short training, by chance, each with the largest one that has its weights.
+def drawn_paths(
+    settings: "SearchSettings", candidates: "SpaceCandidates", *, count: int
+) -> "list[tuple[Architecture, Architecture]]":
+    """Return up to `count` candidates at the scale of short training, by chance, each with the largest of its weights.
 
     Raises BudgetError where none is found that fits the caps.
     """
@@ -70,8 +74,7 @@ def drawn_paths(settings: "SearchSettings", candidates: "SpaceCandidates") -> "l
     widest = max(settings.proxy_scale(scale).filters for scale in settings.scales)
     largest_choice = getattr(space, "largest", dict)
     paths: list[tuple[Architecture, Architecture]] = []
-    wanted = min(_MOST_PATHS, _steps(settings))
-    for choices in random_parameters(space, _DRAWS * wanted, seed=settings.seed):
+    for choices in random_parameters(space, _DRAWS * count, seed=settings.seed):
         target = float(random.choice(settings.targets))
         costs = candidates.costs_of(choices)
         at = int(costs.largest(settings.budget, target_ms=target * settings.max_latency_ms)[0])
@@ -79,11 +82,11 @@ def drawn_paths(settings: "SearchSettings", candidates: "SpaceCandidates") -> "l
             scale: Scale = settings.proxy_scale(settings.scales[at])
             largest = space.architecture(largest_choice(choices), scale.with_filters(widest))
             paths.append((space.architecture(choices, scale), largest))
-        if len(paths) == wanted:
+        if len(paths) == count:
             break
     if not paths:
         raise BudgetError(
-            f"of {_DRAWS * wanted} candidates drawn by chance none fits the caps: raise --max-latency-ms, or take "
+            f"of {_DRAWS * count} candidates drawn by chance none fits the caps: raise --max-latency-ms, or take "
             "--estimator training"
         )
     return paths
@@ -92,11 +95,6 @@ def drawn_paths(settings: "SearchSettings", candidates: "SpaceCandidates") -> "l
 def bank_settings(epochs: float, images: int | None, trainings: float, *, seed: int) -> TrainingSettings:
     """Return how a bank is trained: as one candidate is, for as long as so many of them."""
     return replace(search_settings(epochs=epochs, images_per_epoch=images, seed=seed), epochs=epochs * trainings)
-
-
-def _steps(settings: "SearchSettings") -> int:
-    training = bank_settings(settings.epochs, settings.images, settings.supernet, seed=settings.seed)
-    return max(1, round(training.epochs * (training.images_per_epoch or 60_000) / training.batch_size))
 
 
 def estimate(
@@ -116,8 +114,6 @@ def estimate(
 
     `epochs` and `images` are those of the bank where it has none; nothing is watched, and nothing kept.
     """
-    import time
-
     from hwnas.training.shared import look, train_shared
 
     begun = time.monotonic()
