@@ -72,9 +72,11 @@ class Search:
 
     def run(self, workers: int, on_trained: Callable[[int], None]) -> None:
         """Search, as `evaluate`, with so many processes; `on_trained` is told how many candidates are trained."""
-        from hwnas.searching import estimators
+        from hwnas.searching import estimators, strategies
 
-        estimators.prepare(self.run_folder, self.evaluator.candidates(self._table_costs), self.dataset_of)
+        candidates = self.evaluator.candidates(self._table_costs)
+        strategies.prepare(self.run_folder, candidates, self.dataset_of, self.trials.study)
+        estimators.prepare(self.run_folder, candidates, self.dataset_of)
         if workers == 1:
             self.evaluate(on_trained)
             return

@@ -28,7 +28,8 @@ from hwnas.benching import (
     write_comparison,
 )
 from hwnas.errors import InputError
-from hwnas.support import AnyNames, FilePath, FolderPath, Metavar, Names, NumbersAboveZero, Options, PlugIn
+from hwnas.searching.strategies import derives
+from hwnas.support import AnyNames, FilePath, FolderPath, Metavar, Names, NumbersAboveZero, Options, PlugIn, commands
 from hwnas.verbs._takes import takes
 
 _COLUMNS = Metavar("COL,...")
@@ -89,6 +90,11 @@ def bench(options: BenchOptions) -> Benched:
 def _settings(options: BenchOptions) -> Settings:
     """Return what all runs have in common; raises InputError for a third accuracy, and for caps on no column."""
     columns = [*([options.latency] if options.latency else ()), *(options.cost or ())]
+    if learning := [name for name in options.strategies if derives(name)]:
+        raise InputError(
+            f"{learning[0]} learns from images, which a table of results does not have; leave it out of --strategies, "
+            f"or search with it: {commands.search()}"
+        )
     if len(options.accuracy) > 2:
         raise InputError(f"--accuracy takes one column or two, SEEN,TRUTH; got {','.join(options.accuracy)}")
     if not columns:

@@ -3,6 +3,12 @@
 A sampler reads its state from the study and nothing else; `search` makes it anew for every trial, with a seed of the
 run's seed and the trial's number, so that a search that was stopped goes on as if it had not been. What it may know
 beside the study, and beside what it proposes, are `Candidates`: which of them fit the caps costs no evaluation.
+
+A strategy that has to learn before the first trial, from images and by shared weights, also has
+    derive(run, candidates, dataset_of) -> Sequence[Parameters]     the best first, some more than there are trials
+
+which is called once for a run; what it writes meanwhile into the run's folder lets it go on where it was cut off. What
+it derives is kept in the study, and its sampler is that of _derived.py.
 """
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -16,6 +22,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from optuna.distributions import CategoricalDistribution
     from optuna.samplers import BaseSampler
+    from optuna.study import Study
+
+    from hwnas.datasets import Dataset
+    from hwnas.runs import Run
+    from hwnas.searching.candidates import SpaceCandidates
 
     Array = NDArray[np.float64]
     Flags = NDArray[np.bool_]
@@ -66,6 +77,23 @@ class ExhaustedError(Exception):
 
 class NotYetError(Exception):
     """What a strategy proposes next depends on trials that still run; `search` waits for them and asks again."""
+
+
+def derives(name: str) -> bool:
+    """Say whether a strategy has to learn before the first trial."""
+    return hasattr(plugins.load("strategies", name), "derive")
+
+
+def prepare(
+    run: "Run", candidates: "SpaceCandidates", dataset_of: "Callable[[int], Dataset]", study: "Study"
+) -> None:
+    """Let the run's strategy learn what it has to before the first trial, unless that is done."""
+    from hwnas.searching.strategies._derived import is_derived, keep_derived
+
+    name = run.settings.strategy
+    if derives(name) and not is_derived(study):
+        derived = plugins.load("strategies", name).derive(run, candidates, dataset_of)
+        keep_derived(study, derived, candidates.distributions())
 
 
 def make_sampler(name: str, context: Context, *, seed: int) -> "BaseSampler":
