@@ -51,7 +51,7 @@ def test_what_is_derived_is_proposed_in_its_order_and_more_by_chance(
 
 def test_a_table_of_results_has_nothing_to_learn_from(workplace: Path, derived: list[dict[str, Any]]) -> None:
     Path("t.csv").write_text("a,accuracy,ms\n1,0.5,1\n2,0.6,2\n")
-    with pytest.raises(InputError, match="random learns from images.*leave it out of --strategies"):
+    with pytest.raises(InputError, match=r"random learns from images.*leave it out of --strategies"):
         hwnas.bench(
             table="t.csv",
             choices=("a",),

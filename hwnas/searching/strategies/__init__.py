@@ -84,9 +84,7 @@ def derives(name: str) -> bool:
     return hasattr(plugins.load("strategies", name), "derive")
 
 
-def prepare(
-    run: "Run", candidates: "SpaceCandidates", dataset_of: "Callable[[int], Dataset]", study: "Study"
-) -> None:
+def prepare(run: "Run", candidates: "SpaceCandidates", dataset_of: "Callable[[int], Dataset]", study: "Study") -> None:
     """Let the run's strategy learn what it has to before the first trial, unless that is done."""
     from hwnas.searching.strategies._derived import is_derived, keep_derived
 
