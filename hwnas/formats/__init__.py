@@ -5,7 +5,8 @@ A format is a module with
     FACTS                                               by precision, as in fp32: what a card says of its files
     HIGHEST_WEIGHT                                      of int8: weights are rounded to -HIGHEST_WEIGHT..HIGHEST_WEIGHT
     REWRITES                                            by name: other operators in the place of a layer's own
-    lower(graph, *, without) -> Graph                   the layers that the runtime executes; a latency table's entries
+    lower(graph, *, without) -> Graph                   the layers that the runtime executes; a latency table's entries;
+                                                        a rewrite's have the origin of what they stand in for
     write(graph, weights, *, metadata, ranges, precision, uint8_input, batch, without) -> bytes
                                                         the file of a lowered graph; int8 takes ranges
     calibrate(graph, weights, images, *, share) -> Ranges

@@ -260,7 +260,7 @@ def _parts(layer: Layer, position: int) -> list[Layer]:
         layers.append(part._replace(norm=False, activation="", path_drop=0.0))
     total = position
     for at in range(position + 1, position + len(layers)):
-        layers.append(Layer("add", (total, at), layer.shape, f"{layer.name}.sum{at - position}"))
+        layers.append(Layer("add", (total, at), layer.shape, f"{layer.name}.sum{at - position}", origin=layer.origin))
         total = position + len(layers) - 1
     layers[-1] = layers[-1]._replace(name=layer.name, activation=layer.activation, path_drop=layer.path_drop)
     return layers

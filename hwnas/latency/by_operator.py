@@ -3,17 +3,19 @@
 import re
 from collections import defaultdict
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hwnas.network import executed
+
 if TYPE_CHECKING:
     from hwnas.latency.costs import CostModel
-    from hwnas.network import Architecture, Layer
+    from hwnas.network import Architecture, Graph, Layer
     from hwnas.support.commands import Command
 
 _OPERATORS = 12  # that are listed by themselves; the others are one line
-_BRANCH = re.compile(r"(cell\d+)\.block(\d+)\.(left|right)\b")
-_REDUCTION = re.compile(r"\.path\d|\.(prev_prev|out\d+)concat")  # in a layer's name and kind
+_PATHS = {"path1", "path2"}  # of a factorised reduction
 _NAMES = {"relu": "ReLU", "mean": "global average pooling", "linear": "classifier", "add": "add", "concat": "concat"}
 
 
@@ -64,11 +66,10 @@ def latency_by_operator(model: "CostModel", architecture: "Architecture") -> Ope
 
     Raises TableError where an entry is missing.
     """
-    layers = [layer for layer in model.lower(architecture).layers if layer.kind != "input"]
-    strided = _strided_cells(architecture)
+    graph = model.lower(architecture)
     groups: dict[str, list[float]] = defaultdict(list)
-    for layer, (_, ms) in zip(layers, model.layer_ms(architecture), strict=True):
-        groups[_sort_of(layer, architecture, strided)].append(ms)
+    for name, layer, _ in executed(graph):
+        groups[_sort_of(layer, graph, in_cells=bool(architecture.cells))].append(model.table.ms(name))
     total = sum(map(sum, groups.values()))
     costs = [OperatorCost(name, len(ms), sum(ms), sum(ms) / total) for name, ms in groups.items()]
     costs.sort(key=lambda cost: -cost.ms)
@@ -78,30 +79,30 @@ def latency_by_operator(model: "CostModel", architecture: "Architecture") -> Ope
     return Operators(tuple(costs), total, model.predict(architecture).ms)
 
 
-def _strided_cells(architecture: "Architecture") -> set[str]:
-    """Return the names of the cells of stride 2: their first block, which reads the cell's inputs, is strided."""
-    return {
-        match[1]
-        for layer in architecture.graph.layers
-        if (match := _BRANCH.match(layer.name)) and match[2] == "1" and layer.stride != (1, 1)
-    }
-
-
-def _sort_of(layer: "Layer", architecture: "Architecture", strided: set[str]) -> str:
+def _sort_of(layer: "Layer", graph: "Graph", *, in_cells: bool) -> str:
     """Return what an executed layer counts as: its operation's name inside a branch, or what it is for."""
     if layer.kind == "relu":
         return _NAMES["relu"]  # one that the runtime does not fuse
-    if match := _BRANCH.match(layer.name):
-        name, block, side = match.groups()
-        cells = architecture.cells
-        cell = cells.get("reduction", cells["normal"]) if name in strided else cells["normal"]
-        operation: str = getattr(cell.blocks[int(block) - 1], side)[0]
+    if operation := _operation(layer):
         return re.sub(r"(\d+)x(\d+)", r"\1×\2", operation).replace("_", " ")
-    if layer.name == "stem":
+    if layer.origin == ("stem",):
         return "stem"
-    if layer.kind == "shift" or _REDUCTION.search(layer.name + layer.kind):
+    if layer.kind == "shift" or _reduces(layer) or _joins_reduced(layer, graph):
         return "factorised reduction"
     if layer.kind == "conv":
         size = "×".join(map(str, layer.kernel))
-        return "squeeze 1×1" if architecture.cells else f"{'depthwise' if layer.depthwise else 'convolution'} {size}"
+        return "squeeze 1×1" if in_cells else f"{'depthwise' if layer.depthwise else 'convolution'} {size}"
     return _NAMES.get(layer.kind, layer.kind)
+
+
+def _operation(layer: "Layer") -> str:
+    """Return the operation of the branch that a layer is in; nothing where it is in none."""
+    return next((str(step) for side, step in pairwise(layer.origin) if side in ("left", "right")), "")
+
+
+def _reduces(layer: "Layer") -> bool:
+    return not _PATHS.isdisjoint(layer.origin)
+
+
+def _joins_reduced(layer: "Layer", graph: "Graph") -> bool:
+    return layer.kind == "concat" and all(_reduces(graph.layers[source]) for source in layer.inputs)

@@ -6,8 +6,8 @@ result equals the walk of every cell, at a thousandth of the time. A cell's cost
 it has each branch, times what each costs.
 """
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +15,7 @@ import numpy as np
 from hwnas.latency.budget import Budget
 from hwnas.latency.costs import COSTS, CostModel, Costs
 from hwnas.latency.table import LatencyTable
-from hwnas.network import Block, Branch, Cell, CellNetwork, Scale, ops
+from hwnas.network import Block, Branch, Cell, CellNetwork, Scale, Step, ops
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
     Numbers = NDArray[np.int64]
 
-_BRANCH = re.compile(r"cell\d+\.block(\d+)\.(left|right)\b")
-_BLOCK_RELU = re.compile(r"cell\d+\.block(\d+)\.relu")
 _SORTS = 3  # what reads a state: an operation that begins with a ReLU, a pooling, the identity
 _STATES = 3  # that branches differ by: h[l-2], h[l-1], a block
 _CHUNK = 4096  # cells at once: some ten MiB for a search's scales
@@ -145,12 +143,12 @@ class CellCosts(CostModel):
         other = 1 if reads_previous else 0
         for index, operation in enumerate(self.operations):
             blocks = (Block((operation, 0), (operation, other)), Block((operation, 2), ("identity", other)))
-            names, costs = self._layer_costs(CellNetwork(Cell(blocks[:1] if alone else blocks), scale))
-            branch[index, 0] = _sum_of(costs, names, _BRANCH, "1", "left")
-            branch[index, 1] = _sum_of(costs, names, _BRANCH, "1", "right")
-            branch[index, 2] = _sum_of(costs, names, _BRANCH, "2", "left")
+            origins, costs = self._layer_costs(CellNetwork(Cell(blocks[:1] if alone else blocks), scale))
+            branch[index, 0] = _sum_of(costs, origins, ("block1", "left"))
+            branch[index, 1] = _sum_of(costs, origins, ("block1", "right"))
+            branch[index, 2] = _sum_of(costs, origins, ("block2", "left"))
             if self._sort[index] == 0:
-                relu = _sum_of(costs, names, _BLOCK_RELU, "1")
+                relu = _sum_of(costs, origins, ("block1", "relu"))
         return np.concatenate([branch.reshape(-1, COSTS), relu[None]])
 
 
@@ -164,9 +162,9 @@ def _reads_previous(codes: "Codes") -> "NDArray[np.bool_]":
     return np.asarray((codes[:, :, 1::2] == 1).any(axis=(1, 2)))
 
 
-def _sum_of(costs: "Array", names: Iterable[str], pattern: re.Pattern[str], *groups: str) -> "Array":
-    chosen = [bool((match := pattern.match(name)) and match.groups() == groups) for name in names]
-    total: Array = costs[np.array(chosen)].sum(axis=0)
+def _sum_of(costs: "Array", origins: Iterable[tuple[Step, ...]], place: tuple[Step, Step]) -> "Array":
+    """Sum the costs [layers, COSTS] of the layers whose origins have these two steps, one right after the other."""
+    total: Array = costs[np.array([place in pairwise(origin) for origin in origins])].sum(axis=0)
     return total
 
 

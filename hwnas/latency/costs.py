@@ -26,6 +26,7 @@ from hwnas.network import (
     Layer,
     Scale,
     Shape,
+    Step,
     executed,
     layer_mult_adds,
     layer_parameters,
@@ -204,23 +205,23 @@ class CostModel:
             f"Raise --max-latency-ms (got {budget.max_latency_ms:g}) or allow fewer --filters"
         )
 
-    def _layer_costs(self, architecture: Architecture) -> "tuple[list[str], Array]":
-        """Return names and costs [layers, COSTS]: the correction's terms, Mult-Adds, parameters.
+    def _layer_costs(self, architecture: Architecture) -> "tuple[list[tuple[Step, ...]], Array]":
+        """Return origins and costs [layers, COSTS]: the correction's terms, Mult-Adds, parameters.
 
         The executed layers come first, with the terms; then the architecture's own, with Mult-Adds and parameters.
         """
-        names, rows = [], []
+        origins, rows = [], []
         for name, layer, shapes in executed(self.lower(architecture)):
-            names.append(layer.name)
+            origins.append(layer.origin)
             rows.append((*self._terms(name, layer, shapes), 0.0, 0.0))
         graph = architecture.graph
         for layer in graph.layers:
             shapes = graph.input_shapes(layer)
-            names.append(layer.name)
+            origins.append(layer.origin)
             rows.append((*(0.0,) * len(TERMS), layer_mult_adds(layer, shapes), layer_parameters(layer, shapes)))
-        names.append("")
+        origins.append(())
         rows.append((*(0.0,) * (len(TERMS) - 1), 1.0, 0.0, 0.0))  # the constant
-        return names, np.array(rows)
+        return origins, np.array(rows)
 
     def _terms(self, name: str, layer: Layer, shapes: tuple[Shape, ...]) -> tuple[float, ...]:
         """Return what an executed layer adds to the terms of `correction.TERMS`."""

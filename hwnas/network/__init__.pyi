@@ -19,6 +19,7 @@ from .graph import Graph as Graph
 from .graph import Layer as Layer
 from .graph import Padding as Padding
 from .graph import Shape as Shape
+from .graph import Step as Step
 from .graph import each_way as each_way
 from .graph import executed as executed
 from .graph import fuse_relu as fuse_relu

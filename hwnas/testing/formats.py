@@ -22,6 +22,11 @@ def _graph(space: str, seed: int) -> Graph:
     return graph
 
 
+def _without_origin(graph: Graph) -> set[str]:
+    """Return the names of the layers of which it is not told where they stand."""
+    return {layer.name for layer in graph.layers if not layer.origin}
+
+
 class FormatContract:
     """Takes the fixture `runtime`: a module of hwnas/formats, or like one, whose runtime is installed."""
 
@@ -59,6 +64,7 @@ class FormatContract:
             lowered = runtime.lower(graph, without=without)
             assert lowered.layers[0].shape == graph.layers[0].shape
             assert lowered.output_shape == graph.output_shape
+            assert _without_origin(lowered) <= _without_origin(graph)
             assert runtime.lower(lowered, without=without) == lowered
 
     def test_missing_weights_and_an_unknown_precision_are_refused(self, runtime: Format) -> None:

@@ -19,6 +19,7 @@ from networks import random_cells
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import TrialState
 
+from hwnas import formats
 from hwnas.device.device import Setting
 from hwnas.errors import InputError
 from hwnas.formats import tflite
@@ -28,9 +29,11 @@ from hwnas.latency.conditions import Conditions
 from hwnas.latency.costs import CostModel
 from hwnas.latency.measurement import Measurement, TimedNetwork
 from hwnas.latency.table import LatencyTable
+from hwnas.network.architecture import Architecture
 from hwnas.network.cell import Block, Cell, encode
-from hwnas.network.graph import key
+from hwnas.network.graph import executed, key
 from hwnas.network.kinds.cells import CellNetwork
+from hwnas.network.kinds.macro import MacroLayer, MacroNetwork
 from hwnas.network.published import PUBLISHED, published_network
 from hwnas.network.scale import Scale
 from hwnas.pages.report import agreement_of
@@ -421,21 +424,37 @@ def test_latency_by_operator_adds_up_to_the_table(finished: tuple[Run, Page, str
     assert "the latency table has changed since" in page.text  # it says something else than the search did
 
 
+def counts_of(architecture: Architecture, *, runtime: str = "tflite") -> dict[str, int]:
+    """Return how many layers of each sort a network has, by a made-up table."""
+    table = LatencyTable(Path("table.json"), "host", Setting(runtime=runtime), Conditions())
+    model = CostModel(table, ())
+    for name, _, _ in executed(model.lower(architecture)):
+        table.entries[name] = Measurement(((0.001,),))
+    return {cost.name: cost.count for cost in latency_by_operator(model, architecture).costs}
+
+
 def test_operators_are_named_by_what_they_are_for() -> None:
     normal = Cell((Block(("separable_3x3", 0), ("max_pool_3x3", 1)),))
     reduction = Cell((Block(("separable_5x5", 0), ("identity", 1)), Block(("conv_1x7_7x1", 2), ("avg_pool_3x3", 0))))
     architecture = CellNetwork(normal, SCALE, reduction)
-    table = LatencyTable(Path("table.json"), "host", Setting(runtime="onnx"), Conditions())
-    model = CostModel(table, ())
-    graph = model.lower(architecture)
-    for layer in graph.layers:
-        table.entries[key(layer, graph.input_shapes(layer))] = Measurement(((0.001,),))
-    counts = {cost.name: cost.count for cost in latency_by_operator(model, architecture).costs}
+    counts = counts_of(architecture, runtime="onnx")
     assert counts["separable 5×5"] == 2 * 4  # two reduction cells, each two depthwise and two 1x1
     assert counts["separable 3×3"] == 3 * 4
     assert counts["conv 1×7 7×1"] == 2 * 2
     assert {"max pool 3×3", "stem", "squeeze 1×1", "factorised reduction", "add", "concat"} <= counts.keys()
-    assert sum(counts.values()) == len(graph.layers) - 1
+    assert sum(counts.values()) == len(formats.get("onnx").lower(architecture.graph).layers) - 1
+
+
+def test_zeros_take_no_time_and_what_joins_a_reduction_is_a_part_of_it() -> None:
+    cell = Cell((Block(("zero", 0), ("zero", 1), "concat"), Block(("separable_7x7", 0), ("identity", 2))))
+    counts = counts_of(CellNetwork(cell, SCALE))
+    assert counts["separable 7×7"] == 2 * 2 * (3 + 2 + 1)  # two cells: of each 7x7 three parts and two sums, and 1x1
+    assert "zero" not in counts
+    layers = tuple(MacroLayer("max_pool_3x3", (0,) if at else ()) for at in range(3))
+    graph = MacroNetwork(layers, SCALE)
+    halved = sum(layer.kind == "shift" for layer in graph.graph.layers)
+    assert halved
+    assert counts_of(graph)["factorised reduction"] == 4 * halved  # and two paths, and their concatenation
 
 
 def test_sorts_beyond_twelve_become_one_line(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
