@@ -9,7 +9,16 @@ from pydantic import Field, model_validator
 
 from hwnas.artefacts.comparison import Comparison
 from hwnas.formats import Form, Input, MetadataReader
-from hwnas.runs import DataRecord, DeviceField, NetworkField, Share, TrainingField, WinnerRecord, check_figures
+from hwnas.runs import (
+    LONG_TRAINING,
+    DataRecord,
+    DeviceField,
+    NetworkField,
+    Share,
+    TrainingField,
+    WinnerRecord,
+    check_figures,
+)
 from hwnas.support import FileRecord, Record
 
 
@@ -147,12 +156,15 @@ class FileEntry(Record):
 class Accuracies(Record):
     """A network's accuracies, shares: on the test set, and its proxy's in the search; None where there are none.
 
-    `balanced` is the mean of the classes' on the test set; an older hwnas took none.
+    `balanced` is the mean of the classes' on the test set; an older hwnas took none. `test_of` and `search_of` say what
+    they are of, as in "long training" and "shared weights"; an older hwnas says neither.
     """
 
     test: Share | None
     search: float | None
     balanced: float | None = None
+    test_of: str | None = None
+    search_of: str | None = None
 
 
 class CheckEntry(Record):
@@ -163,6 +175,9 @@ class CheckEntry(Record):
 
 
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]  # in the artefact's folder, and no path
+
+
+GIVEN_WEIGHTS = "given weights"  # what a published network's accuracy is of
 
 
 class GivenWeights(Record):
@@ -231,6 +246,11 @@ class Card(FileRecord):
     def is_trained(self) -> bool:
         """Whether the network has an accuracy: random weights have none."""
         return self.accuracy.test is not None
+
+    @property
+    def accuracy_of(self) -> str:
+        """What the accuracy on the test set is of; that of a file of reduced precision is the exported file's."""
+        return GIVEN_WEIGHTS if self.trial is None else LONG_TRAINING
 
     @property
     def is_explained(self) -> bool:

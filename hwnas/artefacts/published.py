@@ -158,14 +158,14 @@ def _random(architecture: "Architecture", dataset: "Dataset") -> "Network":
 
 def _test(published: Published, network: "Network", dataset: "Dataset") -> "Accuracies":
     """Return the network's accuracy on the test set; random weights have none."""
-    from hwnas.artefacts.card import Accuracies
+    from hwnas.artefacts.card import GIVEN_WEIGHTS, Accuracies
     from hwnas.training import scores
 
     if published.weights == RANDOM:
         return Accuracies(test=None, search=None)
     say(f"testing {published.purpose.name} on {len(dataset.test.labels)} images")
     test = scores(network, dataset.test, dataset, batch_size=_BATCH)
-    return Accuracies(test=test.accuracy, search=None, balanced=test.balanced)
+    return Accuracies(test=test.accuracy, search=None, balanced=test.balanced, test_of=GIVEN_WEIGHTS)
 
 
 def _predicted(architecture: "Architecture", purpose: Purpose) -> "Prediction | None":

@@ -97,6 +97,7 @@ def load_winner(run: "Run", folder: "WinnerFolder", record: "WinnerRecord", weig
     Raises ExportError where the weights do not fit, or are no numbers, and InputError where the data have changed.
     """
     from hwnas.artefacts.card import Accuracies
+    from hwnas.runs import LONG_TRAINING
 
     network = _load_network(record.architecture, folder)
     dataset = run.settings.dataset(network.graph.layers[0].shape[1])
@@ -109,7 +110,11 @@ def load_winner(run: "Run", folder: "WinnerFolder", record: "WinnerRecord", weig
         training=record.training,
         data=record.data,
         accuracy=Accuracies(
-            test=record.test_accuracy, search=record.search_accuracy, balanced=record.test_balanced_accuracy
+            test=record.test_accuracy,
+            search=record.search_accuracy,
+            balanced=record.test_balanced_accuracy,
+            test_of=LONG_TRAINING,
+            search_of=record.search_accuracy_of,
         ),
         predicted_ms=record.predicted_ms,
         predicted_error=record.predicted_error,

@@ -36,7 +36,7 @@ def show_searched(searched: "Searched") -> None:
     ]
     columns = [
         "trial",
-        "accuracy (short)",
+        f"accuracy ({searched.accuracy_of})",
         "balanced",
         "latency ms",
         "predicted ms",
@@ -69,8 +69,9 @@ def show_winners(winners: "list[TrainedWinner]") -> None:
         ]
         for w in winners
     ]
-    print_table(["trial", "accuracy", "balanced", "Mult-Adds M", "params k", "seconds", "files"], rows)
+    columns = ["balanced", "Mult-Adds M", "params k", "seconds", "files"]
     if winners:
+        print_table(["trial", f"accuracy ({winners[0].accuracy_of})", *columns], rows)
         run = Path(winners[0].folder).parent.parent
         print(f"next: {commands.export(run)}, then {commands.report(run)}")
 
@@ -91,7 +92,9 @@ def show_exported(exported: "Sequence[Exported]") -> None:
                 "no" if card.cap_ms is None else f"{card.cap_ms:g}",
             ]
         )
-    print_table(["trial", "accuracy", "Mult-Adds M", "params k", "predicted ms", "measured ms", "cap ms"], rows)
+    accuracies = ", ".join(dict.fromkeys(artefact.card.accuracy_of for artefact in exported))
+    columns = ["Mult-Adds M", "params k", "predicted ms", "measured ms", "cap ms"]
+    print_table(["trial", f"accuracy ({accuracies})", *columns], rows)
     for artefact in exported:
         card = artefact.card
         for name, file in card.files.items():
@@ -120,7 +123,7 @@ def _accuracy(card: "Card", file: "FileEntry") -> str:
         return ""
     tuned = file.fine_tuning
     how = f", fine-tuned, as it had lost {tuned.lost_before:.2%}" if tuned and tuned.kept else ""
-    return f"; accuracy {file.accuracy:.2%}, {file.agreement:.1%} of PyTorch's classes{how}"
+    return f"; accuracy (exported file) {file.accuracy:.2%}, {file.agreement:.1%} of PyTorch's classes{how}"
 
 
 def show_reported(reported: "Reported") -> None:

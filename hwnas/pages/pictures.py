@@ -22,6 +22,7 @@ from matplotlib.path import Path as Curve
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from hwnas.pages.winners import Outcome
     from hwnas.runs import Candidate
     from hwnas.training import Epoch
 
@@ -165,12 +166,22 @@ def draw_arrow(axes: "Axes", x: float, y: float, *, colour: str = "muted", down:
 
 
 def front_figure(
-    candidates: "Sequence[Candidate]", front: "Sequence[Candidate]", *, winners: Collection[int], cap_ms: float
+    candidates: "Sequence[Candidate]",
+    front: "Sequence[Candidate]",
+    *,
+    winners: Collection[int],
+    cap_ms: float,
+    accuracy_of: str,
 ) -> Figure:
-    """Return trained candidates by latency and proxy accuracy, their front, the winners (by trial) and the cap."""
+    """Return trained candidates by latency and proxy accuracy, their front, the winners (by trial) and the cap.
+
+    `accuracy_of` says what the accuracies are of, as in "short training".
+    """
     chosen = [candidate for candidate in candidates if candidate.trial in winners]
     with matplotlib.rc_context(STYLE):
-        figure, axes = _plot(f"latency, {_how_known(candidates)} (ms)", "accuracy of the proxy, validation (%)")
+        figure, axes = _plot(
+            f"latency, {_how_known(candidates)} (ms)", f"accuracy of the proxy ({accuracy_of}), validation (%)"
+        )
         x, y = zip(*map(_point, front), strict=True)
         axes.step(x, y, where="post", color=COLOURS["front"], linewidth=1.2, zorder=3)
         whole = [c for c in candidates if c.stopped_after is None]
@@ -238,7 +249,8 @@ def tested_figure(tested: Sequence[tuple[str, float, float, bool]], *, cap_ms: f
     """Return networks (name, milliseconds, share of the test set, whether it is a winner) and the cap."""
     with matplotlib.rc_context(STYLE):
         figure, axes = _plot("latency of the exported file, measured (ms)", "accuracy, test set (%)")
-        for own, colour, label, marker in ((True, "winner", "winner", "*"), (False, "front", "published network", "D")):
+        ours, others = ("winner", "winner, long training", "*"), ("front", "published network, given weights", "D")
+        for own, (colour, label, marker) in ((True, ours), (False, others)):
             points = [(ms, 100 * share) for _, ms, share, is_own in tested if is_own == own]
             _scatter(axes, points, colour, label, marker=marker)
         label = f"cap, {cap_ms:g} ms"
@@ -251,6 +263,36 @@ def tested_figure(tested: Sequence[tuple[str, float, float, bool]], *, cap_ms: f
             axes.annotate(name, (ms, 100 * share), textcoords="offset points", **style)
         _legend(axes, columns=3)
     return figure
+
+
+def outcome_figure(outcomes: "Sequence[Outcome]", *, accuracy_of: str) -> Figure:
+    """Return an arrow for each winner, from its accuracy in the search to the one after long training.
+
+    The latter has its interval, where that is known; `accuracy_of` says what the former is of.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _plot("accuracy (%)", "", size=(5.8, 1.2 + 0.32 * len(outcomes)))
+        for row, outcome in enumerate(outcomes):
+            arrow: dict[str, Any] = {"arrowstyle": "-|>", "color": COLOURS["muted"], "shrinkA": 4, "shrinkB": 4}
+            axes.annotate("", (100 * outcome.test, row), (100 * outcome.search, row), arrowprops=arrow, zorder=3)
+        seen = [(100 * outcome.search, float(row)) for row, outcome in enumerate(outcomes)]
+        tested = [(100 * outcome.test, float(row)) for row, outcome in enumerate(outcomes)]
+        _scatter(axes, seen, "point", f"search ({accuracy_of}), validation", filled=False)
+        _scatter(axes, tested, "winner", "long training, test set")
+        _intervals(axes, outcomes)
+        axes.set_yticks(range(len(outcomes)), [f"trial {outcome.trial}" for outcome in outcomes])
+        axes.set_ylim(len(outcomes) - 0.5, -0.5)
+        axes.margins(x=0.06)
+        _legend(axes, columns=3)
+    return figure
+
+
+def _intervals(axes: "Axes", outcomes: "Sequence[Outcome]") -> None:
+    """Draw the intervals that are known, each with its ends."""
+    known = [(row, *outcome.interval) for row, outcome in enumerate(outcomes) if outcome.interval]
+    style: dict[str, Any] = {"color": COLOURS["winner"], "linewidth": 1.2, "marker": "|", "markersize": 9, "zorder": 5}
+    for at, (row, low, high) in enumerate(known):
+        axes.plot([100 * low, 100 * high], [row, row], label="" if at else "95 % interval", **style)
 
 
 def agreement_figure(inside: Sequence[tuple[float, float]], over: Sequence[tuple[float, float]]) -> Figure:

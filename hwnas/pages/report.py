@@ -74,7 +74,7 @@ class View:
         if not self.winners:
             return (
                 f"{_count(len(self.candidates), 'candidate')} trained under {cap}; the best has "
-                f"{_percent(best.accuracy)} % on the validation part at {best.latency_ms:.3f} ms"
+                f"{_percent(best.accuracy)} % ({self.accuracy_of}) on the validation part at {best.latency_ms:.3f} ms"
                 f"{'' if best.measured else ' (predicted)'}. No winner is trained yet."
             )
         inside = [winner for winner in self.winners if winner.latency_ms <= self.settings.max_latency_ms]
@@ -82,9 +82,9 @@ class View:
         some = str(len(inside)) if len(inside) == len(self.winners) else f"{len(inside)} of {len(self.winners)}"
         sentence = f"{some} winner{'s' * (len(self.winners) > 1)} under {cap}{known}"
         accuracies = [winner.record.test_accuracy for winner in inside]
-        return (
-            f"{sentence}; the best has {_percent(max(accuracies))} % on the test set." if accuracies else f"{sentence}."
-        )
+        if not accuracies:
+            return f"{sentence}."
+        return f"{sentence}; the best has {_percent(max(accuracies))} % on the test set, after long training."
 
     @property
     def stopped(self) -> "list[Candidate]":
@@ -107,6 +107,13 @@ class View:
         return [
             (name, shown_storage(storage) if name == "storage" and storage else value) for name, value in self.settings
         ]
+
+    @property
+    def accuracy_of(self) -> str:
+        """What the accuracies are of that the search saw."""
+        from hwnas.searching.estimators import get
+
+        return get(self.settings.estimator).OF
 
     @property
     def caveat(self) -> str:
@@ -158,7 +165,19 @@ class View:
         from hwnas.pages import pictures
 
         winners = {winner.record.trial for winner in self.winners}
-        return pictures.front_figure(self.candidates, self.front, winners=winners, cap_ms=self.settings.max_latency_ms)
+        return pictures.front_figure(
+            self.candidates,
+            self.front,
+            winners=winners,
+            cap_ms=self.settings.max_latency_ms,
+            accuracy_of=self.accuracy_of,
+        )
+
+    def outcome_figure(self) -> "Figure":
+        """Return the picture of what the search saw of each winner beside what it came to."""
+        from hwnas.pages import pictures
+
+        return pictures.outcome_figure([winner.outcome for winner in self.winners], accuracy_of=self.accuracy_of)
 
     @property
     def tested(self) -> list[tuple[str, float, float, bool]]:

@@ -1,5 +1,6 @@
 """A run's trained winners, and published networks: their records and their artefacts' cards, as they were written."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,21 @@ if TYPE_CHECKING:
     from hwnas.runs import Candidate, Run
 
 Prediction = Literal["same", "corrected", "changed"]
+_DEVIATIONS = 1.959964  # of a normal distribution: 95 % lie within
 _SAME = 0.005  # two predictions that differ by less are the same
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A winner's accuracies, shares: in the search, and on the test set after long training.
+
+    `interval` is the latter's of 95 %; None where it is not known how many images the test set has.
+    """
+
+    trial: int
+    search: float
+    test: float
+    interval: tuple[float, float] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +58,13 @@ class WinnerOnPage:
         return self.record.architecture
 
     @property
+    def outcome(self) -> Outcome:
+        """What the search saw, and what it came to."""
+        images, test = self.record.data.test_images, self.record.test_accuracy
+        interval = wilson_interval(test, images) if images else None
+        return Outcome(self.record.trial, self.candidate.accuracy, test, interval)
+
+    @property
     def exported_ms(self) -> float | None:
         """The measured latency of the exported file in the run's setting."""
         entry = self.card.file_in(self.setting) if self.card else None
@@ -52,6 +74,14 @@ class WinnerOnPage:
     def latency_ms(self) -> float:
         """What is known best: the exported file's latency, or the search's."""
         return self.candidate.latency_ms if self.exported_ms is None else self.exported_ms
+
+
+def wilson_interval(share: float, count: int) -> tuple[float, float]:
+    """Return the interval of 95 % of a share of so many images (Wilson, 1927; Brown et al., 2001, section 3.1.1)."""
+    spread = _DEVIATIONS**2 / count
+    centre = (share + spread / 2) / (1 + spread)
+    half = math.sqrt(spread * (share * (1 - share) + spread / 4)) / (1 + spread)
+    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def read_winners(

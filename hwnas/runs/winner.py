@@ -59,6 +59,11 @@ class DataRecord(Record):
             raise ValueError("classes must be distinct")
         return self
 
+    @property
+    def test_images(self) -> int | None:
+        """How many images the test set has, where that is known."""
+        return sum(self.fingerprint.test.counts) if self.fingerprint and self.fingerprint.test else None
+
     @classmethod
     def of(cls, dataset: "Dataset", *, seed: int) -> Self:
         """Return what a data set says."""
@@ -78,6 +83,7 @@ class DataRecord(Record):
 
 
 Share = Annotated[float, Field(ge=0, le=1)]
+LONG_TRAINING = "long training"  # what a winner's accuracy is of
 Milliseconds = Annotated[float, Field(gt=0)]
 
 
@@ -110,6 +116,7 @@ class WinnerRecord(FileRecord):
     test_accuracy: Share
     test_balanced_accuracy: Share | None = None  # the mean of the classes'; an older hwnas took none
     search_accuracy: float
+    search_accuracy_of: str | None = None  # as in "short training"; an older hwnas states none
     search_latency_ms: Milliseconds
     measured: bool  # what the search says of latency; otherwise it was predicted
     predicted_ms: Milliseconds
@@ -134,6 +141,7 @@ class WinnerRecord(FileRecord):
         settings: TrainingSettings,
         data: DataRecord,
         *,
+        search_accuracy_of: str,
         test: "Scores",
         versions: "Mapping[str, str]",
     ) -> Self:
@@ -147,6 +155,7 @@ class WinnerRecord(FileRecord):
             test_accuracy=test.accuracy,
             test_balanced_accuracy=test.balanced,
             search_accuracy=candidate.accuracy,
+            search_accuracy_of=search_accuracy_of,
             search_latency_ms=candidate.latency_ms,
             measured=candidate.measured,
             predicted_ms=candidate.predicted_ms,

@@ -35,9 +35,12 @@ _POLL_S = 0.2  # between two looks at what others have finished
 class Searched:
     """What a search has come to: the front by rising latency, how many trials were trained, how many of them were
     stopped before their end, and how many were left out; how true the surrogate was, level by level.
+
+    `accuracy_of` says what accuracies are of, as in "short training".
     """
 
     run: str
+    accuracy_of: str
     front: "list[Candidate]"
     trained: int
     stopped: int
@@ -115,6 +118,7 @@ class Search:
     def result(self) -> Searched:
         """Return what the search has come to."""
         from hwnas.runs import front_of
+        from hwnas.searching import estimators
         from hwnas.searching.truth import keep_truth, surrogate_truth
 
         truth = surrogate_truth(self.trials.refresh())
@@ -122,6 +126,7 @@ class Search:
         candidates = [record.candidate for record in self.trials.in_state("trained")]
         return Searched(
             run=str(self.run_folder.folder),
+            accuracy_of=estimators.get(self.settings.estimator).OF,
             front=front_of(candidates),
             trained=len(candidates),
             stopped=sum(candidate.stopped_after is not None for candidate in candidates),

@@ -42,5 +42,8 @@ class EstimatorContract:
         assert not estimate.stopped
         assert math.isfinite(estimate.accuracy)
 
+    def test_a_word_or_two_say_what_its_figures_are_of(self, estimator: Estimator) -> None:
+        assert 1 <= len(estimator.OF.split()) <= 2
+
     def test_a_caveat_is_a_text(self, estimator: Estimator) -> None:
         assert isinstance(estimator.CAVEAT, str)

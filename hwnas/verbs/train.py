@@ -24,10 +24,12 @@ _VERSIONS = ("hwnas", "torch", "torchvision", "optuna")  # that a record states
 class TrainedWinner:
     """A trained winner; `test_accuracy` is a share, measured once after training.
 
-    So is `balanced_accuracy`, the mean of the classes'; None of a winner that an older hwnas trained.
+    So is `balanced_accuracy`, the mean of the classes'; None of a winner that an older hwnas trained. `accuracy_of`
+    says what they are of: "long training".
     """
 
     trial: int
+    accuracy_of: str
     test_accuracy: float
     balanced_accuracy: float | None
     mult_adds: int
@@ -150,6 +152,7 @@ def _train_to_the_end(
 ) -> "WinnerRecord":
     """Train a candidate, test it once, and write its weights and its record."""
     from hwnas.runs import DataRecord, WinnerRecord
+    from hwnas.searching import estimators
     from hwnas.training import save_weights, scores, train_network
 
     dataset = _dataset(run, candidate.architecture.graph.layers[0].shape[1], settings)
@@ -168,6 +171,7 @@ def _train_to_the_end(
         trained,
         settings,
         DataRecord.of(dataset, seed=run.settings.seed),
+        search_accuracy_of=estimators.get(run.settings.estimator).OF,
         test=scores(trained.network, dataset.test, dataset),
         versions={name: metadata.version(name) for name in _VERSIONS},
     )
@@ -197,8 +201,11 @@ def _dataset(run: "Run", resolution: int, settings: "TrainingSettings") -> "Data
 
 
 def _result(record: "WinnerRecord", folder: "WinnerFolder") -> TrainedWinner:
+    from hwnas.runs import LONG_TRAINING
+
     return TrainedWinner(
         trial=record.trial,
+        accuracy_of=LONG_TRAINING,
         test_accuracy=record.test_accuracy,
         balanced_accuracy=record.test_balanced_accuracy,
         mult_adds=record.mult_adds,

@@ -34,3 +34,8 @@ def test_the_choice_has_an_effect_of_its_own_that_comes_from_the_seed() -> None:
 
 def test_only_training_gives_accuracies_without_a_caveat() -> None:
     assert [name for name in plugins.names("estimators") if not get(name).CAVEAT] == ["training"]
+
+
+def test_what_figures_are_of_tells_estimators_apart() -> None:
+    said = {name: get(name).OF for name in plugins.names("estimators")}
+    assert said == {"size": "no training", "supernet": "shared weights", "training": "short training"}

@@ -1,5 +1,6 @@
 """Pictures: networks of all kinds are laid out without overlaps, figures become the same SVG every time."""
 
+from dataclasses import replace
 from itertools import combinations
 from xml.etree import ElementTree
 
@@ -9,6 +10,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyBboxPatch
+from matplotlib.text import Annotation
 from matplotlib.transforms import Affine2D
 from networks import random_cells
 
@@ -23,6 +25,7 @@ from hwnas.network.scale import Scale
 from hwnas.pages import cell_picture, network_picture, pictures
 from hwnas.pages.cell_picture import CellLayout
 from hwnas.pages.pictures import Box
+from hwnas.pages.winners import Outcome
 from hwnas.runs.front import front_of
 from hwnas.runs.trial import Candidate
 from hwnas.spaces import random_parameters
@@ -271,7 +274,7 @@ def test_inline_svgs_share_no_ids_and_take_their_colours_from_the_page() -> None
 
 def test_references_of_an_inline_svg_lead_to_its_own_ids() -> None:
     candidates = [candidate(1, 0.8, 0.5), candidate(2, 0.7, 0.6)]
-    figure = pictures.front_figure(candidates, candidates[:1], winners={1}, cap_ms=1.0)
+    figure = pictures.front_figure(candidates, candidates[:1], winners={1}, cap_ms=1.0, accuracy_of="")
     root = ElementTree.fromstring(pictures.inline_svg(figure, prefix="x", title=""))
     ids = [e.get("id", "") for e in root.iter() if e.get("id")]
     links = [e.get("{http://www.w3.org/1999/xlink}href", "") for e in root.iter() if e.tag.endswith("}use")]
@@ -283,12 +286,15 @@ def test_references_of_an_inline_svg_lead_to_its_own_ids() -> None:
 
 def test_the_front_shows_the_cap_and_names_winners_and_predictions() -> None:
     candidates = [candidate(3, 0.8, 0.5), candidate(4, 0.75, 0.7), candidate(5, 0.9, 0.9, measured=False)]
-    figure = pictures.front_figure(candidates, front_of(candidates), winners={5}, cap_ms=1.25)
+    figure = pictures.front_figure(
+        candidates, front_of(candidates), winners={5}, cap_ms=1.25, accuracy_of="shared weights"
+    )
     axes = figure.axes[0]
     (cap,) = [line for line in axes.lines if line.get_gid() == "cap"]
     assert list(cap.get_xdata()) == [1.25, 1.25]
     assert axes.get_xlim()[1] > 1.25
     assert axes.get_xlabel() == "latency, measured or predicted (ms)"
+    assert axes.get_ylabel() == "accuracy of the proxy (shared weights), validation (%)"
     assert [text.get_text() for text in axes.texts] == ["trial 5"]
     labels = {text.get_text() for text in axes.get_legend().get_texts()}
     assert labels == {"trained candidate", "Pareto front", "Pareto front, predicted", "winner", "cap, 1.25 ms"}
@@ -296,13 +302,42 @@ def test_the_front_shows_the_cap_and_names_winners_and_predictions() -> None:
 
 def test_winners_beside_each_other_are_named_on_different_sides() -> None:
     candidates = [candidate(1, 0.5, 0.1), candidate(2, 0.800, 0.500), candidate(3, 0.801, 0.501)]
-    figure = pictures.front_figure(candidates, candidates, winners={2, 3}, cap_ms=1)
+    figure = pictures.front_figure(candidates, candidates, winners={2, 3}, cap_ms=1, accuracy_of="")
     assert [text.get_ha() for text in figure.axes[0].texts] == ["right", "left"]
+
+
+OUTCOMES = [Outcome(4, 0.412, 0.934, (0.929, 0.939)), Outcome(11, 0.405, 0.921, None)]
+
+
+def test_an_arrow_leads_from_what_the_search_saw_of_each_winner_to_what_it_came_to() -> None:
+    axes = pictures.outcome_figure(OUTCOMES, accuracy_of="shared weights").axes[0]
+    arrows = [(text.xyann, text.xy) for text in axes.texts if isinstance(text, Annotation) and text.arrow_patch]
+    assert np.allclose(arrows, [((41.2, 0), (93.4, 0)), ((40.5, 1), (92.1, 1))])
+    drawn = {line.get_label(): np.transpose(line.get_data()) for line in axes.lines}
+    assert np.allclose(drawn["search (shared weights), validation"], [start for start, _ in arrows])
+    assert np.allclose(drawn["long training, test set"], [end for _, end in arrows])
+    assert np.allclose(drawn["95 % interval"], [(92.9, 0), (93.9, 0)])
+    assert {text.get_text() for text in axes.get_legend().get_texts()} == drawn.keys()
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["trial 4", "trial 11"]
+    top, bottom = axes.transData.transform([(0, 0), (0, 1)])[:, 1]
+    assert top > bottom
+
+
+def test_all_of_an_outcomes_picture_is_on_it_and_takes_its_colours_from_the_page() -> None:
+    for outcomes in (OUTCOMES, OUTCOMES[1:], [replace(OUTCOMES[0], trial=trial) for trial in range(12)]):
+        figure = pictures.outcome_figure(outcomes, accuracy_of="short training")
+        figure.draw_without_rendering()
+        box, (width, height) = figure.get_tightbbox(FigureCanvasAgg(figure).get_renderer()), figure.get_size_inches()
+        assert min(box.x0, box.y0, width - box.x1, height - box.y1) >= 0
+        text = pictures.inline_svg(figure, prefix="x", title="what came of it")
+        assert 'aria-label="what came of it"' in text
+        assert all(f"var(--{name})" in text for name in ("point", "winner", "muted", "ink"))
+        assert not any(light in text for light, _ in pictures.PALETTE.values())
 
 
 def test_one_candidate_alone_can_be_drawn() -> None:
     only = [candidate(0, 0.5, 0.5)]
-    pictures.svg(pictures.front_figure(only, only, winners=(), cap_ms=1))
+    pictures.svg(pictures.front_figure(only, only, winners=(), cap_ms=1, accuracy_of=""))
     pictures.svg(pictures.agreement_figure([(0.5, 0.6)], []))
     pictures.svg(pictures.history_figure({1: []}))
 

@@ -18,6 +18,7 @@ import pytest
 from networks import random_cells
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import TrialState
+from scipy.stats import binomtest
 
 from hwnas import formats
 from hwnas.device.device import Setting
@@ -36,8 +37,8 @@ from hwnas.network.kinds.cells import CellNetwork
 from hwnas.network.kinds.macro import MacroLayer, MacroNetwork
 from hwnas.network.published import PUBLISHED, published_network
 from hwnas.network.scale import Scale
-from hwnas.pages.report import agreement_of
-from hwnas.pages.winners import compare_prediction
+from hwnas.pages.report import View, agreement_of
+from hwnas.pages.winners import compare_prediction, wilson_interval
 from hwnas.runs.front import front_of
 from hwnas.runs.run import Run
 from hwnas.runs.settings import make_settings
@@ -371,7 +372,7 @@ def test_the_page_is_well_formed_and_needs_nothing_from_elsewhere(finished: tupl
 
 def test_the_result_is_said_first_and_in_words(finished: tuple[Run, Page, str]) -> None:
     _, page, _ = finished
-    assert "2 winners under the cap of 1.5 ms; the best has 90.0 % on the test set." in page.text
+    assert "2 winners under the cap of 1.5 ms; the best has 90.0 % on the test set, after long training." in page.text
     assert page.row("caps") == ["1.5 ms, 30 million Mult-Adds"]
     assert page.row("device") == [f"host, {SETTING}"]
     assert page.row("search") == ["progressive over pnas, seed 7"]
@@ -396,8 +397,9 @@ def test_the_front_is_drawn_with_the_cap_and_listed_by_rising_latency(finished: 
 def test_a_winner_has_its_cell_its_costs_and_its_files(finished: tuple[Run, Page, str]) -> None:
     _, page, text = finished
     graph = ARCHITECTURES[4].graph
-    assert "Trial 4: 90.00 % on the test set, 1.310 ms" in page.text
-    assert page.row("accuracy, proxy on validation (%)") == ["85.30"]
+    assert "Trial 4: 90.00 % after long training, 1.310 ms" in page.text
+    assert page.row("accuracy, short training, proxy on validation (%)") == ["85.30"]
+    assert page.row("accuracy, long training, test set (%)") == ["90.00"]
     assert page.row("Mult-Adds (million)") == [f"{graph.mult_adds / 1e6:.2f}"]
     assert page.row("parameters (thousand)") == [f"{graph.parameters / 1e3:.1f}"]
     assert page.row("peak activation memory, fp32 (KiB)") == [f"{graph.peak_activation_bytes / 1024:.1f}"]
@@ -408,6 +410,32 @@ def test_a_winner_has_its_cell_its_costs_and_its_files(finished: tuple[Run, Page
     assert page.row("model.onnx")[:5] == ["100.0", "–", "–", "–", "–"]
     assert "The network of trial 4" in text
     assert "Not exported yet. Type: hwnas export" in page.text  # trial 1
+
+
+def test_what_the_search_saw_stands_beside_what_its_winners_came_to(home: Path) -> None:
+    run = make_run(home / "runs" / "a", estimator="supernet")
+    assert 'class="outcome"' not in page_of(run)[1]
+    counts = {"training": {"counts": [6000] * 10, "sha256": "a"}, "test": {"counts": [1000] * 10, "sha256": "b"}}
+    write_winner(run, 4, data=DATA | {"fingerprint": {"classes": DATA["classes"], **counts}})
+    write_winner(run, 1)
+    page, text = page_of(run)
+    (figure,) = re.findall(r'<svg class="outcome".*?</svg>', text, re.DOTALL)
+    assert "search (shared weights), validation" in figure
+    assert "95 % interval" in figure
+    outcomes = {winner.record.trial: winner.outcome for winner in View(run, Path("export")).winners}
+    assert (outcomes[4].search, outcomes[4].test) == (0.853, 0.9)
+    assert outcomes[4].interval == wilson_interval(0.9, 10_000)
+    assert outcomes[1].interval is None
+    assert page.row("accuracy, shared weights, proxy on validation (%)") == ["85.30"]
+    assert "accuracy, shared weights (%)" in page.text
+    assert "Accuracy of the proxy (shared weights) over latency" in text
+    assert "short training" not in page.text
+
+
+@pytest.mark.parametrize(("right", "count"), [(0, 10), (9, 10), (10, 10), (9000, 10000)])
+def test_the_interval_of_a_share_is_scipys(right: int, count: int) -> None:
+    expected = binomtest(right, count).proportion_ci(method="wilson")
+    assert wilson_interval(right / count, count) == pytest.approx((expected.low, expected.high), abs=1e-6)
 
 
 def test_latency_by_operator_adds_up_to_the_table(finished: tuple[Run, Page, str], home: Path) -> None:
@@ -518,7 +546,10 @@ def test_names_are_escaped(home: Path) -> None:
 
 def test_without_winners_the_page_says_what_to_type(home: Path) -> None:
     page, text = page_of(make_run(home / "runs" / "a"))
-    assert "4 candidates trained under the cap of 1.5 ms; the best has 85.3 % on the validation part" in page.text
+    assert (
+        "4 candidates trained under the cap of 1.5 ms; the best has 85.3 % (short training) on the validation part"
+        in page.text
+    )
     assert "No winner is trained yet. Type: hwnas train" in page.text
     assert " loss by epoch" not in text
 
@@ -545,7 +576,9 @@ def test_a_network_over_the_cap_is_not_praised(home: Path) -> None:
     write_winner(run, 4)
     write_card(run, 4, measured_ms=1.7)
     page, _ = page_of(run)
-    assert "1 of 2 winners under the cap of 1.5 ms; the best has 82.5 % on the test set." in page.text
+    assert (
+        "1 of 2 winners under the cap of 1.5 ms; the best has 82.5 % on the test set, after long training." in page.text
+    )
     assert "1.700 ms is over the cap." in page.text
 
 
@@ -653,7 +686,7 @@ def test_a_card_that_cannot_be_read_is_said_on_the_page_and_leaves_the_rest(
             rf"{re.escape(str(path))}.*{words}.* type: hwnas export {re.escape(str(run.folder))} --trial 4", text
         )
     assert page.row("model.tflite")[2] == "1.310"  # trial 1's
-    assert "Trial 4: 90.00 % on the test set, 1.300 ms" in page.text
+    assert "Trial 4: 90.00 % after long training, 1.300 ms" in page.text
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Estimators, one file each: from an architecture to its accuracy.
 
 An estimator is a module with
+    OF                           what its figures are of, in a word or two that stand beside them
     CAVEAT                       what must be said with its figures; empty where they are accuracies
     estimate(architecture, dataset, *, epochs, images, seed, checkpoint, on_progress, watch, initial,
              keep) -> Estimate
@@ -47,6 +48,7 @@ class Estimate:
 class Estimator(Protocol):
     """What a module of this folder is."""
 
+    OF: str
     CAVEAT: str
 
     def estimate(

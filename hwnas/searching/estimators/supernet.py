@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from hwnas.searching.candidates import SpaceCandidates
     from hwnas.training.bank import Bank
 
+OF = "shared weights"
 CAVEAT = "accuracies are of shared weights: they rank candidates, and are below what each comes to when it is trained"
 FILE = "supernet.safetensors"  # in the run's folder
 _CHECKPOINT = "supernet.checkpoint.safetensors"

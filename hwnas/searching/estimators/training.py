@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from hwnas.datasets import Dataset
     from hwnas.network import Architecture
 
+OF = "short training"
 CAVEAT = ""
 
 
