@@ -92,6 +92,7 @@ def test_the_artefact_is_as_whole_as_a_winners(made: Exported) -> None:
     assert all(one.fine for one in hwnas.verify(made.folder, device="host"))
     assert (made.card.run, made.card.trial, made.card.cap_ms) == (NAME, None, None)
     assert made.card.training == GivenWeights(weights="small.pth")
+    assert made.card.accuracy.test_of == made.card.accuracy_of == "given weights"
     assert made.card.data.seed == 3
     assert [entry.measured_ms for entry in made.card.files.values()] == [2.5, 2.5]
     readme = Path(made.folder, "README.md").read_text()
