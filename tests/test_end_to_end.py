@@ -177,7 +177,6 @@ def test_a_killed_export_leaves_nothing_half_written_and_is_finished_later(workp
     in_int8 = card["files"]["model.int8.tflite"]
     assert (in_int8["test_images"], in_int8["calibration"]["images"]) == (90, 100)
     assert abs(in_int8["accuracy"] - card["accuracy"]["test"]) <= 0.05
-    assert (card["accuracy"]["test_of"], card["accuracy"]["search_of"]) == ("long training", "short training")
     assert "Interpreter(" in (folder / "README.md").read_text()
     assert json.loads(hwnas("export", str(RUN), "--json").stdout) == [exported]
     assert not list(folder.parent.glob(".*"))

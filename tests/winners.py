@@ -95,6 +95,7 @@ def trained_run(folder: Path, *trials: int, channels: int = 1, data: str | None 
             data=DataRecord.of(images, seed=0).model_copy(update={} if data else {"classes": CLASSES}),
             test_accuracy=0.5,
             search_accuracy=0.5,
+            search_accuracy_of="short training",
             search_latency_ms=1.1,
             measured=True,
             predicted_ms=1.0,

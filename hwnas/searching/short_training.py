@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from hwnas.errors import TrainingError
 from hwnas.searching import estimators, pruners
-from hwnas.searching.estimators import Estimate
+from hwnas.searching.estimators import Estimate, Job
 from hwnas.searching.kept_weights import KeptWeights
 from hwnas.support import bar
 from hwnas.training import Progress, Watch
@@ -61,9 +61,7 @@ class ShortTraining:
                 self._on_step()
                 steps.at(progress.step, total=progress.steps)
 
-            return estimators.get(settings.estimator).estimate(
-                proxy,
-                dataset,
+            job = Job(
                 epochs=settings.epochs,
                 images=settings.images,
                 seed=settings.seed,
@@ -73,6 +71,7 @@ class ShortTraining:
                 initial=self._initial(trial, proxy),
                 keep=self._weights(trial.number) if settings.inherit else None,
             )
+            return estimators.get(settings.estimator).estimate(proxy, dataset, job)
 
     def _initial(self, trial: "OpenTrial", proxy: "Architecture") -> Path | None:
         """Return the weights that a proxy begins with: the run's, or another proxy's."""

@@ -9,8 +9,10 @@ import pytest
 from hwnas import datasets
 from hwnas.datasets import Dataset
 from hwnas.network import Architecture, Scale
-from hwnas.searching.estimators import Estimator
+from hwnas.searching.estimators import Estimator, Job
 from hwnas.spaces import pnas, random_parameters
+
+_JOB = Job(epochs=1, images=60, seed=0)
 
 
 def _network(seed: int = 0) -> Architecture:
@@ -31,12 +33,12 @@ class EstimatorContract:
         return datasets.load(f"npz:{tmp_path / 'images.npz'}")
 
     def test_the_seed_decides_an_accuracy(self, estimator: Estimator, dataset: Dataset) -> None:
-        accuracies = [estimator.estimate(_network(), dataset, epochs=1, images=60, seed=0).accuracy for _ in range(2)]
+        accuracies = [estimator.estimate(_network(), dataset, _JOB).accuracy for _ in range(2)]
         assert accuracies[0] == accuracies[1]
         assert 0 <= accuracies[0] <= 1
 
     def test_it_says_what_it_took(self, estimator: Estimator, dataset: Dataset) -> None:
-        estimate = estimator.estimate(_network(), dataset, epochs=1, images=60, seed=0)
+        estimate = estimator.estimate(_network(), dataset, _JOB)
         assert estimate.seconds >= 0
         assert estimate.images_seen >= 0
         assert not estimate.stopped

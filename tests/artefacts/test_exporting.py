@@ -223,6 +223,7 @@ def test_files_that_normalise_compute_what_pytorch_does_and_run_py_gives_them_wh
     made: Exported, baked: Exported, tmp_path: Path
 ) -> None:
     assert made.card.input == "normalised"
+    assert (made.card.accuracy.test_of, made.card.accuracy.search_of) == ("long training", "short training")
     number = {"pixels": "float32", "uint8": "uint8"}[baked.card.input]
     (picture,) = (path for path in pictures(tmp_path) if path.name == "turned.png")
     pixels = read_square(picture, 8, 1, "white", 0, 65535).transpose(2, 0, 1).astype(np.float32)[None]

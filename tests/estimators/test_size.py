@@ -7,7 +7,7 @@ from networks import random_cells
 from hwnas.network.architecture import Architecture
 from hwnas.network.kinds.cells import CellNetwork
 from hwnas.network.scale import Scale
-from hwnas.searching.estimators import get
+from hwnas.searching.estimators import Job, get
 from hwnas.support import plugins
 
 CELLS = random_cells(20, seed=0)
@@ -15,7 +15,7 @@ CELLS = random_cells(20, seed=0)
 
 def figure(architecture: Architecture, *, seed: int = 0) -> float:
     without_data = cast(Any, None)
-    return get("size").estimate(architecture, without_data, epochs=1, images=None, seed=seed).accuracy
+    return get("size").estimate(architecture, without_data, Job(epochs=1, images=None, seed=seed)).accuracy
 
 
 def at(filters: int) -> list[float]:

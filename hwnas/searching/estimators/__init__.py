@@ -3,12 +3,7 @@
 An estimator is a module with
     OF                           what its figures are of, in a word or two that stand beside them
     CAVEAT                       what must be said with its figures; empty where they are accuracies
-    estimate(architecture, dataset, *, epochs, images, seed, checkpoint, on_progress, watch, initial,
-             keep) -> Estimate
-
-`images` are those of an epoch, without it all. What is long goes on from the file `checkpoint`, if it exists, and can
-be watched: it is looked at before its end, and stopped where that promises nothing. What has weights writes them to the
-file `keep`, and begins with those of another network, from the file `initial`, as far as they fit.
+    estimate(architecture, dataset, job) -> Estimate
 
 What has to be done once for a run, before its first trial, is
     prepare(run, candidates, dataset_of) -> None
@@ -45,26 +40,32 @@ class Estimate:
     balanced: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Job:
+    """How long an estimator may take, and with which files; `images` are those of an epoch, without it all.
+
+    What is long goes on from the file `checkpoint`, if it exists, and can be watched: it is looked at before its end,
+    and stopped where that promises nothing. What has weights writes them to the file `keep`, and begins with those of
+    another network, from the file `initial`, as far as they fit.
+    """
+
+    epochs: float
+    images: int | None
+    seed: int
+    checkpoint: Path | None = None
+    on_progress: Callable[[Progress], None] | None = None
+    watch: Watch | None = None
+    initial: Path | None = None
+    keep: Path | None = None
+
+
 class Estimator(Protocol):
     """What a module of this folder is."""
 
     OF: str
     CAVEAT: str
 
-    def estimate(
-        self,
-        architecture: "Architecture",
-        dataset: "Dataset",
-        *,
-        epochs: float,
-        images: int | None,
-        seed: int,
-        checkpoint: Path | None = None,
-        on_progress: Callable[[Progress], None] | None = None,
-        watch: Watch | None = None,
-        initial: Path | None = None,
-        keep: Path | None = None,
-    ) -> Estimate:
+    def estimate(self, architecture: "Architecture", dataset: "Dataset", job: Job) -> Estimate:
         """Say how accurate an architecture is; raises TrainingError where that cannot be said of it."""
         ...
 

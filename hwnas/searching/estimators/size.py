@@ -6,12 +6,9 @@ own, from the seed and its name. So a search has something to find, and finds th
 
 import math
 import zlib
-from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hwnas.searching.estimators import Estimate
-from hwnas.training import Progress, Watch
+from hwnas.searching.estimators import Estimate, Job
 
 if TYPE_CHECKING:
     from hwnas.datasets import Dataset
@@ -23,21 +20,9 @@ _LARGEST = 1e12, 1e9  # Mult-Adds and parameters at which it says 1
 _EFFECT = 0.05  # of the choice
 
 
-def estimate(
-    architecture: "Architecture",
-    dataset: "Dataset",
-    *,
-    epochs: float,
-    images: int | None,
-    seed: int,
-    checkpoint: Path | None = None,
-    on_progress: Callable[[Progress], None] | None = None,
-    watch: Watch | None = None,
-    initial: Path | None = None,
-    keep: Path | None = None,
-) -> Estimate:
+def estimate(architecture: "Architecture", dataset: "Dataset", job: Job) -> Estimate:
     """Return a share that grows with the network's size; of all else only the seed counts."""
     graph = architecture.graph
     logarithms = map(math.log, (graph.mult_adds, graph.parameters), _LARGEST)
-    effect = zlib.crc32(f"{seed} {architecture.choice}".encode()) / 2**32
+    effect = zlib.crc32(f"{job.seed} {architecture.choice}".encode()) / 2**32
     return Estimate((1 - _EFFECT) * min(1.0, sum(logarithms) / len(_LARGEST)) + _EFFECT * effect, 0.0, 0)

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hwnas.errors import BudgetError
-from hwnas.searching.estimators import Estimate
+from hwnas.searching.estimators import Estimate, Job
 from hwnas.support import bar, say
-from hwnas.training import Progress, TrainingSettings, Watch, search_settings
+from hwnas.training import TrainingSettings, search_settings
 
 if TYPE_CHECKING:
     from hwnas.datasets import Dataset
@@ -98,31 +98,19 @@ def bank_settings(epochs: float, images: int | None, trainings: float, *, seed: 
     return replace(search_settings(epochs=epochs, images_per_epoch=images, seed=seed), epochs=epochs * trainings)
 
 
-def estimate(
-    architecture: "Architecture",
-    dataset: "Dataset",
-    *,
-    epochs: float,
-    images: int | None,
-    seed: int,
-    checkpoint: Path | None = None,
-    on_progress: Callable[[Progress], None] | None = None,
-    watch: Watch | None = None,
-    initial: Path | None = None,
-    keep: Path | None = None,
-) -> Estimate:
-    """Look at an architecture with the weights of the bank in the file `initial`; without one, of its own.
+def estimate(architecture: "Architecture", dataset: "Dataset", job: Job) -> Estimate:
+    """Look at an architecture with the weights of the bank in the job's `initial`; without one, of its own.
 
-    `epochs` and `images` are those of the bank where it has none; nothing is watched, and nothing kept.
+    Its epochs and images are those of the bank where it has none; nothing is watched, and nothing kept.
     """
     from hwnas.training.shared import look, train_shared
 
     begun = time.monotonic()
-    if initial is None:
-        settings = bank_settings(epochs, images, 1, seed=seed)
-        bank = train_shared([architecture], [architecture], dataset, settings, identity={}, on_progress=on_progress)
+    if job.initial is None:
+        settings = bank_settings(job.epochs, job.images, 1, seed=job.seed)
+        bank = train_shared([architecture], [architecture], dataset, settings, identity={}, on_progress=job.on_progress)
     else:
-        bank = _bank(initial, initial.stat().st_mtime_ns)
+        bank = _bank(job.initial, job.initial.stat().st_mtime_ns)
     scores = look(bank, architecture, dataset)
     return Estimate(scores.accuracy, time.monotonic() - begun, images_seen=0, balanced=scores.balanced)
 

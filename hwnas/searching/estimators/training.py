@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hwnas.searching.estimators import Estimate
+from hwnas.searching.estimators import Estimate, Job
 from hwnas.training import (
     Progress,
     TrainingSettings,
@@ -24,30 +24,18 @@ OF = "short training"
 CAVEAT = ""
 
 
-def estimate(
-    architecture: "Architecture",
-    dataset: "Dataset",
-    *,
-    epochs: float,
-    images: int | None,
-    seed: int,
-    checkpoint: Path | None = None,
-    on_progress: Callable[[Progress], None] | None = None,
-    watch: Watch | None = None,
-    initial: Path | None = None,
-    keep: Path | None = None,
-) -> Estimate:
+def estimate(architecture: "Architecture", dataset: "Dataset", job: Job) -> Estimate:
     """Train a search's candidate for a short while; returns and raises what `evaluate` does."""
-    settings = search_settings(epochs=epochs, images_per_epoch=images, seed=seed)
+    settings = search_settings(epochs=job.epochs, images_per_epoch=job.images, seed=job.seed)
     return evaluate(
         architecture,
         dataset,
         settings,
-        checkpoint=checkpoint,
-        on_progress=on_progress,
-        watch=watch,
-        initial=initial,
-        keep=keep,
+        checkpoint=job.checkpoint,
+        on_progress=job.on_progress,
+        watch=job.watch,
+        initial=job.initial,
+        keep=job.keep,
     )
 
 
