@@ -94,9 +94,11 @@ class _Derivation:
             neighbours.append([*places[:row], at, *places[row + 1 :]])
         return neighbours
 
-    def inside(self) -> list[_Known]:
-        """Return the candidates that fit, the best first."""
+    def ranked(self) -> list[_Known]:
+        """Return the candidates that fit, the best first; where none does, the nearest: they may fit when smaller."""
         fit = [one for one in self.known.values() if one.share <= 1.0 and one.outside < 1.0]
+        if not fit:
+            return sorted(self.known.values())
         return sorted(fit, key=lambda one: (one.outside > 0, one.improbability, one.places))
 
 
@@ -120,5 +122,5 @@ def derive_candidates(
         if not derivation.ahead or derivation.found >= _SPARE * wanted or derivation.in_vain >= _IN_VAIN:
             break
         derivation.look(derivation.neighbours(heapq.heappop(derivation.ahead).places))
-    best = derivation.inside()[: _SPARE * wanted]
+    best = derivation.ranked()[: _SPARE * wanted]
     return [{**latency.parameters(one.places), "target": target} for one in best]

@@ -115,16 +115,16 @@ def _is_mostly_identities(latency: ExpectedLatency, places: Sequence[int]) -> bo
 def _learning_scale(candidates: "SpaceCandidates", seed: int) -> int:
     """Return the place of the scale at which the median random candidate is predicted nearest above the cap.
 
-    Where at none it is above, that of the largest.
+    Only where some candidate is inside it; where there is no such scale, the one that comes nearest from below.
     """
     chosen = random_parameters(candidates.space, _RANDOM, seed=seed)
-    medians = [
-        float(median(column))
-        for column in zip(*(candidates.costs_of(one).upper_ms[0].tolist() for one in chosen), strict=True)
-    ]
+    columns = zip(*(candidates.costs_of(one).upper_ms[0].tolist() for one in chosen), strict=True)
+    medians, least = zip(*((float(median(column)), min(column)) for column in columns), strict=True)
     cap = max(candidates.targets) * candidates.budget.max_latency_ms
-    above = [place for place, ms in enumerate(medians) if ms >= cap]
-    return min(above, key=medians.__getitem__) if above else max(range(len(medians)), key=medians.__getitem__)
+    places = range(len(medians))
+    above = [place for place in places if least[place] <= cap <= medians[place]]
+    below = [place for place in places if medians[place] < cap]
+    return min(above or places, key=medians.__getitem__) if above or not below else max(below, key=medians.__getitem__)
 
 
 def _mult_adds(settings: "SearchSettings", candidates: "SpaceCandidates", scale: "Scale") -> float:
