@@ -6,6 +6,7 @@ from .cell import Branch as Branch
 from .cell import Cell as Cell
 from .cell import Combination as Combination
 from .cell import Concat as Concat
+from .cell import MixedBlock as MixedBlock
 from .cell import all_blocks as all_blocks
 from .cell import canonical as canonical
 from .cell import canonical_keys as canonical_keys
@@ -17,6 +18,7 @@ from .graph import Activation as Activation
 from .graph import Builder as Builder
 from .graph import Graph as Graph
 from .graph import Layer as Layer
+from .graph import Option as Option
 from .graph import Padding as Padding
 from .graph import Shape as Shape
 from .graph import Step as Step
@@ -27,9 +29,12 @@ from .graph import layer_mult_adds as layer_mult_adds
 from .graph import layer_parameters as layer_parameters
 from .graph import one_layer as one_layer
 from .graph import pads as pads
+from .graph import taken as taken
 from .kinds.cells import CellNetwork as CellNetwork
+from .kinds.cells import mixed_cells as mixed_cells
 from .kinds.chain import Chain as Chain
 from .kinds.chain import InvertedResidual as InvertedResidual
+from .kinds.chain import MixedResidual as MixedResidual
 from .kinds.macro import MacroLayer as MacroLayer
 from .kinds.macro import MacroNetwork as MacroNetwork
 from .ops import ZERO as ZERO

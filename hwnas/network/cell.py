@@ -5,7 +5,7 @@
 Inputs are numbered 0 = h[l-2], 1 = h[l-1], 2, 3, ... = the cell's own blocks.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, assert_never
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, assert_neve
 from pydantic import BeforeValidator
 
 from hwnas.errors import InputError, short
+from hwnas.network.graph import Option
 from hwnas.network.reading import STRICT, read_as
 
 if TYPE_CHECKING:
@@ -50,6 +51,13 @@ class Block:
                 return f"concat({', '.join(branches)})"
             case _:
                 assert_never(self.combination)
+
+
+@dataclass(frozen=True, slots=True)
+class MixedBlock:
+    """All that a block's branches may be, each computed once, and under which options it is taken for one of them."""
+
+    taken: Mapping[Branch, Sequence[Option]]
 
 
 @dataclass(frozen=True, slots=True)

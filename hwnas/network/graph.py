@@ -4,7 +4,7 @@ Everything that needs to know a network reads this graph: the torch module, the 
 pictures. Shapes are (channels, height, width), without the batch.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from math import ceil, prod
@@ -15,11 +15,11 @@ from hwnas.errors import InputError
 Shape = tuple[int, int, int]
 Activation = Literal["relu", "relu6", "hard_swish", "hard_sigmoid"]
 Window = Literal["conv", "max_pool", "avg_pool"]
-Kind = Literal["input", "add", "mul", "concat", "shift", "mean", "linear", "zero"] | Activation | Window
+Kind = Literal["input", "add", "mul", "concat", "shift", "mean", "linear", "zero", "mix"] | Activation | Window
 Padding = Literal["same", "valid", "symmetric"]
 _WITHOUT_WEIGHTS: dict[Kind, int] = dict.fromkeys(  # a kind that is not here must be counted
     (
-        *("input", "add", "mul", "concat", "shift", "mean", "zero"),
+        *("input", "add", "mul", "concat", "shift", "mean", "zero", "mix"),
         *get_args(Activation),
         *("max_pool", "avg_pool"),
     ),
@@ -32,6 +32,8 @@ FUSED = ("relu", "relu6")  # the activations that runtimes make a part of the op
 
 
 Step = str | int
+Option = tuple[tuple[str, tuple[int, ...]], ...]
+"""Parameters of a space and, of each, the places of some of its choices: what is so where all are among them."""
 
 
 class Part(NamedTuple):
@@ -75,8 +77,9 @@ class Layer(NamedTuple):
 
     `shift` drops the first row and column; where the size is odd it appends a row and a column of zeros (the second
     path of a factorised reduction). `zero` is zeros; what it reads only says how many images there are. `mul`
-    multiplies a value by (channels, 1, 1). `padding` "same" is TensorFlow's: the odd row goes to the bottom and the
-    right.
+    multiplies a value by (channels, 1, 1). `mix`, of what is trained and never deployed, is the sum of what it reads,
+    each weighed by how probable its option is; it may read a value twice. `padding` "same" is TensorFlow's: the odd row
+    goes to the bottom and the right.
     """
 
     kind: Kind
@@ -94,6 +97,7 @@ class Layer(NamedTuple):
     path_drop: float = 0.0  # share of the run's path-drop rate that applies to the output, in training only
     origin: tuple[Step, ...] = ()  # see `Place`
     reads: tuple[Part, ...] = ()  # of what has weights: its input's channels
+    options: tuple[Option, ...] = ()  # of a mix: under which of a space's choices each input is taken
 
     @property
     def depthwise(self) -> bool:
@@ -248,6 +252,29 @@ def _reading(layer: Layer, inputs: tuple[int, ...]) -> Layer:
     return layer if inputs == layer.inputs else layer._replace(inputs=inputs)
 
 
+def taken(graph: Graph, options: Collection[Option]) -> Graph:
+    """Return a graph in which mixes read what is taken under some of these options, without what nothing reads then."""
+    layers = [_taken(layer, options) if layer.kind == "mix" else layer for layer in graph.layers]
+    return _needed(layers, len(layers) - 1, graph.norm_epsilon, graph.auxiliary)
+
+
+def _taken(layer: Layer, options: Collection[Option]) -> Layer:
+    kept = [(value, option) for value, option in zip(layer.inputs, layer.options, strict=True) if option in options]
+    return layer._replace(inputs=tuple(value for value, _ in kept), options=tuple(option for _, option in kept))
+
+
+def _needed(layers: Sequence[Layer], output: int, norm_epsilon: float, auxiliary: int | None) -> Graph:
+    """Return the graph of everything that `output` depends on."""
+    needed = {0, output}
+    for position in range(output, 0, -1):
+        if position in needed:
+            needed.update(layers[position].inputs)
+    kept = sorted(needed)
+    position_of = {old: new for new, old in enumerate(kept)}
+    wired = tuple(_reading(layers[old], tuple(position_of[s] for s in layers[old].inputs)) for old in kept)
+    return Graph(wired, norm_epsilon, None if auxiliary is None else position_of.get(auxiliary))
+
+
 def one_layer(layer: Layer, input_shapes: Iterable[Shape]) -> Graph:
     """Return the graph of one layer by itself, with an input for each thing that it reads."""
     inputs = tuple(Layer("input", (), shape, f"input{index}") for index, shape in enumerate(input_shapes))
@@ -363,6 +390,11 @@ class Builder:
                 return value
         return self._append(Layer("add", (left, right), self.shape(left), str(name), origin=_origin(name)))
 
+    def mix(self, taken: Sequence[tuple[int, Option]], shape: Shape, *, name: str) -> int:
+        """Add values of one shape, each weighed by how probable the option is under which it is taken."""
+        values, options = tuple(value for value, _ in taken), tuple(option for _, option in taken)
+        return self._append(Layer("mix", values, shape, str(name), origin=_origin(name), options=options))
+
     def mul(self, value: int, factors: int, *, name: str) -> int:
         """Multiply each channel of a value by its factor: (channels, 1, 1)."""
         return self._append(Layer("mul", (value, factors), self.shape(value), str(name), origin=_origin(name)))
@@ -407,15 +439,7 @@ class Builder:
 
     def finish(self, output: int, *, norm_epsilon: float = 1e-3, auxiliary: int | None = None) -> Graph:
         """Return the graph of everything that `output` depends on."""
-        needed = {0, output}
-        for position in range(output, 0, -1):
-            if position in needed:
-                needed.update(self._layers[position].inputs)
-        kept = sorted(needed)
-        position_of = {old: new for new, old in enumerate(kept)}
-        layers = (self._layers[old] for old in kept)
-        wired = tuple(_reading(layer, tuple(position_of[s] for s in layer.inputs)) for layer in layers)
-        return Graph(wired, norm_epsilon, None if auxiliary is None else position_of.get(auxiliary))
+        return _needed(self._layers, output, norm_epsilon, auxiliary)
 
 
 @cache

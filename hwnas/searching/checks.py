@@ -29,6 +29,18 @@ def check_estimator(settings: "SearchSettings") -> None:
             )
 
 
+def check_strategy(settings: "SearchSettings") -> None:
+    """Raise InputError where the run's strategy mixes all networks of a space, and those of its space cannot be."""
+    is_mixing = getattr(plugins.load("strategies", settings.strategy), "MIXED", False)
+    if not is_mixing or hasattr(plugins.load("spaces", settings.space), "mixed"):
+        return
+    mixed = [name for name in plugins.names("spaces") if hasattr(plugins.load("spaces", name), "mixed")]
+    raise InputError(
+        f"--strategy {settings.strategy} trains all networks of a space in one, which the spaces {', '.join(mixed)} "
+        f"allow; got --space {settings.space}. Take one of those, or --strategy progressive"
+    )
+
+
 def check_writes(settings: "SearchSettings", setting: "Setting") -> None:
     """Raise ExportError for an operation of the space that the runtime lacks; say which others' files lack one.
 

@@ -7,6 +7,9 @@ A space is a module with
     architecture(parameters, scale)               the network of what Optuna chose
     cover(scale) -> Iterator[Architecture]        networks that between them have every operator of the space
 
+where all networks can be mixed in one graph, also mixed(scale) -> Graph, whose options name the parameters above and
+the places of their choices;
+
 where weights are elastic, also largest(parameters), the choice of which all others are parts;
 
 and, where cells grow block by block as in PNAS, also first_level(), grow(codes), code(parameters), parameters(code) and

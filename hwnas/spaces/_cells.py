@@ -6,7 +6,20 @@ from functools import cached_property
 from itertools import combinations, combinations_with_replacement
 from typing import TYPE_CHECKING, Any
 
-from hwnas.network import Block, Branch, Cell, CellNetwork, Combination, Concat, Scale, ops
+from hwnas.network import (
+    Block,
+    Branch,
+    Cell,
+    CellNetwork,
+    Combination,
+    Concat,
+    Graph,
+    MixedBlock,
+    Option,
+    Scale,
+    mixed_cells,
+    ops,
+)
 
 if TYPE_CHECKING:
     from optuna.distributions import CategoricalDistribution
@@ -73,6 +86,29 @@ class CellSpace:
         operations = (parameters[f"{prefix}operation1"], parameters[f"{prefix}operation2"])
         left, right = sorted(zip(operations, sources, strict=True), key=lambda branch: (branch[1], branch[0]))
         return Block(left, right, parameters.get(f"{prefix}combination", self.combinations[0]))
+
+    def mixed(self, scale: Scale) -> Graph:
+        """Return the graph of all cells in one, where blocks read distinct inputs, add, and are all output."""
+        normal, reduction = ([self._mixed_block(role, block) for block in range(self.blocks)] for role in _ROLES)
+        return mixed_cells(scale, normal, reduction)
+
+    def _mixed_block(self, role: str, block: int) -> MixedBlock:
+        prefix = f"{role}_block{block + 1}_"
+        pairs = list(combinations(range(block + 2), 2))
+
+        def option(side: int, operation: int, source: int) -> Option:
+            reading = tuple(place for place, pair in enumerate(pairs) if pair[side] == source)
+            return (f"{prefix}operation{side + 1}", (operation,)), (f"{prefix}inputs", reading)
+
+        return MixedBlock(
+            {
+                (name, source): [
+                    option(side, place, source) for side in (0, 1) if any(pair[side] == source for pair in pairs)
+                ]
+                for place, name in enumerate(self.operations)
+                for source in range(block + 2)
+            }
+        )
 
     def cover(self, scale: Scale) -> Iterator[CellNetwork]:
         """Yield networks that between them have every operator of the space at a scale."""

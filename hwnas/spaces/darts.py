@@ -21,3 +21,4 @@ CHOICES = _SPACE.choices
 distributions = _SPACE.distributions
 architecture = _SPACE.architecture
 cover = _SPACE.cover
+mixed = _SPACE.mixed

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from hwnas.network import Activation, Chain, InvertedResidual, Scale, divisible_by_8
+from hwnas.network import Activation, Chain, Graph, InvertedResidual, MixedResidual, Scale, divisible_by_8
 
 if TYPE_CHECKING:
     from optuna.distributions import CategoricalDistribution
@@ -69,6 +69,31 @@ def architecture(parameters: Mapping[str, Any], scale: Scale) -> Chain:
 def largest(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Return the choice whose weights hold those of every other: all blocks, the largest kernels and expansions."""
     return {name: max(DEPTHS) if name.endswith("depth") else OPERATIONS[-1] for name in parameters}
+
+
+def mixed(scale: Scale) -> Graph:
+    """Return the graph of all chains in one; where a stage may be shorter, a block's value may be passed by it."""
+    blocks_of_stage = min(scale.cells, max(DEPTHS))
+    chains = {operation: _chain([[operation] * blocks_of_stage] * len(_STAGES), scale) for operation in OPERATIONS}
+    places = [(stage, block) for stage in range(1, len(_STAGES) + 1) for block in range(blocks_of_stage)]
+    largest = chains[OPERATIONS[-1]]
+    blocks = [
+        _mixed_block({name: chain.blocks[position] for name, chain in chains.items()}, *place)
+        for position, place in enumerate(places, start=1)
+    ]
+    return largest.walk_with([largest.blocks[0], *blocks])
+
+
+def _mixed_block(alternatives: Mapping[str, InvertedResidual], stage: int, block: int) -> MixedResidual:
+    """Return what a block may be: the largest first, whose weights hold the others'."""
+    depth = f"stage{stage}_depth"
+    there = ((depth, tuple(place for place, blocks in enumerate(DEPTHS) if blocks > block)),) if block else ()
+    skipped = (((depth, tuple(place for place, blocks in enumerate(DEPTHS) if blocks <= block)),),) if block else ()
+    taken = tuple(
+        (name, alternatives[name], ((f"stage{stage}_block{block + 1}", (place,)), *there))
+        for place, name in reversed(list(enumerate(OPERATIONS)))
+    )
+    return MixedResidual(taken, skipped)
 
 
 def cover(scale: Scale) -> Iterator[Chain]:

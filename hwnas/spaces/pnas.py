@@ -14,12 +14,16 @@ from hwnas.network import (
     Branch,
     Cell,
     CellNetwork,
+    Graph,
+    MixedBlock,
+    Option,
     Scale,
     all_blocks,
     canonical,
     decode,
     distinct,
     extend,
+    mixed_cells,
 )
 
 if TYPE_CHECKING:
@@ -109,6 +113,26 @@ def first_level() -> "Codes":
 def grow(codes: "Codes") -> "Codes":
     """Return the distinct cells [m, blocks + 1, 4] that one more block makes of cells [n, blocks, 4]."""
     return extend(codes, operations=len(OPERATIONS))
+
+
+def mixed(scale: Scale) -> Graph:
+    """Return the graph of all cells in one, each branch computed once for the left and the right of a block."""
+    return mixed_cells(scale, [_mixed_block(block) for block in range(1, MAX_BLOCKS + 1)])
+
+
+def _mixed_block(block: int) -> MixedBlock:
+    """Return what a block's branches may be, under the choices of at least so many blocks."""
+    there: Option = (("blocks", tuple(range(block - 1, MAX_BLOCKS))),) if block > 1 else ()
+    return MixedBlock(
+        {
+            (name, source): [
+                ((f"block{block}_operation{side}", (place,)), (f"block{block}_input{side}", (source,)), *there)
+                for side in (1, 2)
+            ]
+            for place, name in enumerate(OPERATIONS)
+            for source in range(block + 1)
+        }
+    )
 
 
 def cover(scale: Scale) -> Iterator[Architecture]:

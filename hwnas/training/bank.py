@@ -7,7 +7,7 @@ concatenation has a piece for each of the values in it, by what they are. A smal
 one, transformed by a matrix that is learned for the layer (Cai et al., 2020, section 3.3).
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from math import prod
 from typing import NamedTuple
 from zlib import crc32
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hwnas.network import Graph, Layer
+from hwnas.network import Graph, Layer, Option
 from hwnas.network.graph import Part
 from hwnas.training.batches import random_seed
 from hwnas.training.module import FUSED, JOINS, Network, convolved, execute, padding_of, without_weights
@@ -75,12 +75,18 @@ class Bank(nn.Module):
                     self.register_parameter(name, nn.Parameter(torch.eye(smaller * smaller)))
 
     def forward(
-        self, graph: Graph, images: Tensor, statistics: Statistics | None = None, *, momentum: float = 0.0
+        self,
+        graph: Graph,
+        images: Tensor,
+        statistics: Statistics | None = None,
+        *,
+        momentum: float = 0.0,
+        weights: Mapping[Option, Tensor] | None = None,
     ) -> Tensor:
         """Return logits [n, classes] of images [n, channels, height, width].
 
         In training BatchNorm takes the statistics of the batch, and with `momentum` notes them in `statistics`; else
-        it takes those given, of this graph.
+        it takes those given, of this graph. Of a mixed graph `weights` are those of each option that it has.
         """
 
         def run(position: int, layer: Layer, inputs: list[Tensor]) -> Tensor:
@@ -88,6 +94,8 @@ class Bank(nn.Module):
                 return images
             if layer.kind in JOINS:
                 output = JOINS[layer.kind](inputs)
+            elif layer.kind == "mix":
+                output = _mixed(layer, inputs, images, weights or {})
             elif layer.kind in ("conv", "linear"):
                 output = self._computed(graph, position, inputs[0], statistics, momentum)
             else:
@@ -186,6 +194,16 @@ class Bank(nn.Module):
         generator = torch.Generator().manual_seed(random_seed(self.seed, crc32(name.encode())))
         bound = prod(shape[1:]) ** -0.5
         return torch.empty(shape).uniform_(-bound, bound, generator=generator)
+
+
+def _mixed(layer: Layer, inputs: list[Tensor], images: Tensor, weights: Mapping[Option, Tensor]) -> Tensor:
+    """Return the weighed sum of what a mix reads, zeros where it reads nothing; what it reads twice it takes once."""
+    weight_of: dict[int, Tensor] = {}
+    value_of = dict(zip(layer.inputs, inputs, strict=True))
+    for position, option in zip(layer.inputs, layer.options, strict=True):
+        weight_of[position] = weight_of[position] + weights[option] if position in weight_of else weights[option]
+    terms = [weight * value_of[position] for position, weight in weight_of.items()]
+    return sum(terms[1:], terms[0]) if terms else images.new_zeros((len(images), *layer.shape))
 
 
 def _pieces(layer: Layer) -> Iterator[tuple[str, tuple[int, ...]]]:

@@ -8,6 +8,7 @@ import os
 import re
 import zlib
 from collections.abc import Mapping
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -80,22 +81,23 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, state
 
 
-def tensors_of(network: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Return a network's parameters and buffers, and what its optimizer knows of each parameter, by name."""
+def tensors_of(network: nn.Module, *optimizers: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Return a network's parameters and buffers, and what its optimizers know of each parameter, by name."""
     tensors = {f"{_NETWORK}{name}": tensor for name, tensor in network.state_dict().items()}
-    for name, parameter in network.named_parameters():
-        for key, value in optimizer.state[parameter].items():
+    for optimizer, (name, parameter) in product(optimizers, list(network.named_parameters())):
+        for key, value in optimizer.state.get(parameter, {}).items():
             if value is not None:
                 tensors[f"{_OPTIMIZER[key]}.{name}"] = value
     return tensors
 
 
-def restore(network: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+def restore(network: nn.Module, tensors: Mapping[str, Tensor], *optimizers: torch.optim.Optimizer) -> None:
     """Put `tensors_of` back, on the network's device and in its memory format."""
     saved = {name.removeprefix(_NETWORK): tensor for name, tensor in tensors.items() if name.startswith(_NETWORK)}
     network.load_state_dict(saved)
-    for name, parameter in network.named_parameters():
-        for key, called in _OPTIMIZER.items():
+    for optimizer, (name, parameter) in product(optimizers, list(network.named_parameters())):
+        is_its = any(parameter is one for group in optimizer.param_groups for one in group["params"])
+        for key, called in _OPTIMIZER.items() if is_its else ():
             if (value := tensors.get(f"{called}.{name}")) is not None:
                 is_like = value.shape == parameter.shape  # Adam's count of steps is one number, on the CPU
                 like = parameter.detach() if is_like else value

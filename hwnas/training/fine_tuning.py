@@ -153,5 +153,5 @@ def _resume(student: Network, optimizer: torch.optim.Optimizer, path: Path | Non
         return 0
     if state.get("fine_tuning") != identity:
         return 0
-    _checkpoint.restore(student, optimizer, tensors)
+    _checkpoint.restore(student, tensors, optimizer)
     return int(state["step"])

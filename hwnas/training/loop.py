@@ -8,7 +8,7 @@ again ends with the very weights of one that was not (on the CPU with the same n
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import cache
@@ -303,13 +303,7 @@ class Training(Generic[AnyNetwork]):
         self.network.path_drop_rate = settings.path_drop_rate * (self.step + 1) / self.steps
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate_at(self.step, self.steps, settings)
-        inputs = augmented(
-            pixels.to(device, non_blocking=True),
-            self.dataset,
-            crop=settings.augment,
-            cutout=settings.cutout,
-            seed=random_seed(settings.seed, 3, self.step),
-        ).contiguous(memory_format=self.hardware.memory_format)
+        inputs = self._inputs(pixels)
         autocast = self.hardware.autocast
         with torch.autocast(device.type, autocast, enabled=autocast is not None):
             outputs = self.model(inputs)
@@ -322,6 +316,16 @@ class Training(Generic[AnyNetwork]):
         self.scaler.step(self.optimizer)
         self.scaler.update()
         return loss.detach()
+
+    def _inputs(self, pixels: Tensor) -> Tensor:
+        """Return this step's images as the network reads them, on its device."""
+        return augmented(
+            pixels.to(self.hardware.device, non_blocking=True),
+            self.dataset,
+            crop=self.settings.augment,
+            cutout=self.settings.cutout,
+            seed=random_seed(self.settings.seed, 3, self.step),
+        ).contiguous(memory_format=self.hardware.memory_format)
 
     def _loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """Return the loss of logits [n, classes], or of those and an auxiliary head's, [2, n, classes]."""
@@ -388,6 +392,10 @@ class Training(Generic[AnyNetwork]):
         )
         self.epoch_loss, self.epoch_began = 0.0, self.step
 
+    def _optimizers(self) -> Sequence[torch.optim.Optimizer]:
+        """Return all whose state a checkpoint holds."""
+        return [self.optimizer]
+
     def seconds_unsaved(self) -> float:
         """Return how long ago the last checkpoint was written, or training begun."""
         return self.clock() - self._saved
@@ -414,7 +422,7 @@ class Training(Generic[AnyNetwork]):
             "scaler": self.scaler.state_dict(),
             **numbers,
         }
-        _checkpoint.save(path, _checkpoint.tensors_of(self.network, self.optimizer), state)
+        _checkpoint.save(path, _checkpoint.tensors_of(self.network, *self._optimizers()), state)
         self._saved = self.clock()
 
     def resume(self, path: Path) -> None:
@@ -423,7 +431,7 @@ class Training(Generic[AnyNetwork]):
         _checkpoint.check_same(path, state.get("training"), self._identity())
         try:
             saved = _saved_reader().validate_python(state)
-            _checkpoint.restore(self.network, self.optimizer, tensors)
+            _checkpoint.restore(self.network, tensors, *self._optimizers())
             if saved.scaler:
                 self.scaler.load_state_dict(saved.scaler)
         except (ValueError, KeyError, TypeError, RuntimeError) as error:  # of tensors and numbers that do not fit

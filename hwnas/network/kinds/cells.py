@@ -8,15 +8,15 @@ without padding and two stride-2 stem cells. A branch that reads another number 
 do, pooling is followed by 1x1 and BatchNorm.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, ClassVar, NamedTuple, assert_never
 
 from hwnas.network import ops
 from hwnas.network.architecture import Architecture
-from hwnas.network.cell import Block, Branch, Cell, CellRecord
-from hwnas.network.graph import Builder, Graph, Place, Step
+from hwnas.network.cell import Block, Branch, Cell, CellRecord, MixedBlock
+from hwnas.network.graph import Builder, Graph, Option, Place, Step
 from hwnas.network.reading import STRICT, read_as
 from hwnas.network.scale import Scale, Skeleton
 
@@ -49,7 +49,7 @@ class CellNetwork(Architecture):
 
         Raises InputError where the image is too small for the strides.
         """
-        return _Walk(self).run()
+        return _Walk(self.scale, self.normal, self.reduction).run()
 
     def at(self, scale: Scale) -> "CellNetwork":
         """Return the same cells at another scale."""
@@ -81,10 +81,21 @@ class _Record:
     reduction: CellRecord | None = None
 
 
+def mixed_cells(scale: Scale, normal: Sequence[MixedBlock], reduction: Sequence[MixedBlock] | None = None) -> Graph:
+    """Return the graph of all networks of cells at a scale in one, mixed by options; the output are all blocks.
+
+    With one option for certain it computes what that network does, with the weights of its left branches. But for one
+    thing: h[l-2] is squeezed, which a cell leaves out where all blocks together have as many channels as F (of one
+    block, or two before a reduction).
+    """
+    return _Walk(scale, normal, reduction).run()
+
+
 class _Walk:
-    def __init__(self, architecture: CellNetwork) -> None:
-        self.architecture = architecture
-        self.scale = scale = architecture.scale
+    def __init__(
+        self, scale: Scale, normal: Cell | Sequence[MixedBlock], reduction: Cell | Sequence[MixedBlock] | None
+    ) -> None:
+        self.scale, self.normal, self.reduction = scale, normal, reduction
         self.builder = Builder((scale.input_channels, scale.resolution, scale.resolution))
 
     def run(self) -> Graph:
@@ -122,7 +133,7 @@ class _Walk:
         stem = [_Planned(max(1, scale.filters // share), 2, True, ("stem", share)) for share in (4, 2)]
         stems: dict[Skeleton, list[_Planned]] = {"cifar": [], "imagenet": stem}
         cells = stems[scale.skeleton]
-        reductions = scale.reductions or ("extra" if self.architecture.reduction else "inline")
+        reductions = scale.reductions or ("extra" if self.reduction else "inline")
         extra = {"inline": False, "extra": True}[reductions]
         for stage in range(3):
             filters = scale.filters * 2**stage
@@ -134,24 +145,27 @@ class _Walk:
         return cells
 
     def _cell(self, place: Place, inputs: tuple[int, int], filters: int, stride: int, depth: float) -> int:
-        cell = self.architecture.reduction if stride == 2 and self.architecture.reduction else self.architecture.normal
-        read = {source for block in cell.blocks for _, source in (block.left, block.right)} | set(cell.output_states)
+        cell = self.reduction if stride == 2 and self.reduction else self.normal
+        blocks, output_states, is_sorted = _parts(cell)
+        read = {source for block in blocks for _, source in _branches(block)} | set(output_states)
         states = list(inputs)
         if 1 in read:
             states[1] = self._squeeze(inputs[1], filters, place.then("prev"))
         if 0 in read and inputs[0] != inputs[1]:  # the first cell reads the stem as it is
             states[0] = self._fit(inputs[0], inputs[1], filters, place.then("prev_prev"))
-        for index, block in enumerate(cell.blocks):
+        for index, block in enumerate(blocks):
             states.append(self._block(states, block, filters, stride, place.then(f"block{index + 1}"), depth))
-        outputs = [
-            (s, self._reduced(states[s], filters, stride, place.then(f"out{s}"), s < 2)) for s in cell.output_states
-        ]
-        if isinstance(cell.concat, str):  # no order was asked for: fewer operators differ
+        outputs = [(s, self._reduced(states[s], filters, stride, place.then(f"out{s}"), s < 2)) for s in output_states]
+        if is_sorted:  # no order was asked for: fewer operators differ
             outputs.sort(key=lambda output: self.builder.shape(output[1])[0])
         slots, values = zip(*outputs, strict=True)
         return self.builder.concat(values, name=place, slots=slots)
 
-    def _block(self, states: list[int], block: Block, filters: int, stride: int, place: Place, depth: float) -> int:
+    def _block(
+        self, states: list[int], block: Block | MixedBlock, filters: int, stride: int, place: Place, depth: float
+    ) -> int:
+        if isinstance(block, MixedBlock):
+            return self._mixed(states, block, filters, stride, place, depth)
         left = self._branch(states, block.left, filters, stride, place.then("left").doing(*block.left), depth)
         right = self._branch(states, block.right, filters, stride, place.then("right").doing(*block.right), depth)
         match block.combination:
@@ -161,6 +175,19 @@ class _Walk:
                 return self.builder.concat([left, right], name=place, slots=("left", "right"))
             case _:
                 assert_never(block.combination)
+
+    def _mixed(
+        self, states: list[int], block: MixedBlock, filters: int, stride: int, place: Place, depth: float
+    ) -> int:
+        """Mix all that the branches may be; their weights are those of left ones."""
+        taken: list[tuple[int, Option]] = []
+        for branch, options in block.taken.items():
+            operation, source = branch
+            if operation != ops.ZERO:
+                at = Place(f"{place}.{operation}{source}", *place.origin, "left", *branch)
+                value = self._branch(states, branch, filters, stride, at, depth)
+                taken += [(value, option) for option in options]
+        return self.builder.mix(taken, self.builder.shape(taken[0][0]), name=place)
 
     def _reduced(self, value: int, filters: int, stride: int, place: Place, is_input: bool) -> int:
         """Bring a cell's input that is also its output to the size of the blocks."""
@@ -194,6 +221,17 @@ class _Walk:
                 value = self.builder.window("conv", value, name=place.then("fit"), filters=filters, norm=True)
         self.builder.drop_path(value, depth)
         return value
+
+
+def _parts(cell: Cell | Sequence[MixedBlock]) -> tuple[Sequence[Block | MixedBlock], Sequence[int], bool]:
+    """Return a cell's blocks, the states that are its output, and whether their order is free."""
+    if isinstance(cell, Cell):
+        return cell.blocks, cell.output_states, isinstance(cell.concat, str)
+    return cell, range(2, len(cell) + 2), True
+
+
+def _branches(block: Block | MixedBlock) -> Collection[Branch]:
+    return tuple(block.taken) if isinstance(block, MixedBlock) else (block.left, block.right)
 
 
 class _Planned(NamedTuple):

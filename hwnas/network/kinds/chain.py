@@ -6,14 +6,14 @@ MobileNetV3, Howard et al., 2019, sections 4 and 5). The layers come in the orde
 their weights.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from math import inf
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar, NamedTuple, get_args
 
 from hwnas.errors import InputError, short
 from hwnas.network.architecture import Architecture
-from hwnas.network.graph import Activation, Builder, Graph, Padding, Place
+from hwnas.network.graph import Activation, Builder, Graph, Option, Padding, Place
 from hwnas.network.ops import MOST_KERNEL
 from hwnas.network.reading import STRICT, check_between, read_as
 from hwnas.network.scale import MOST, MOST_FILTERS
@@ -58,6 +58,13 @@ class InvertedResidual:
         return f"{self.kernel}x{self.kernel}{stride} e{self.expanded}{squeeze} {self.filters}"
 
 
+class MixedResidual(NamedTuple):
+    """All that one block may be, by name and each under an option, and the options under which there is none."""
+
+    taken: tuple[tuple[str, InvertedResidual, Option], ...]
+    skipped: tuple[Option, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Chain(Architecture):
     """A 3x3 stem, blocks, a 1x1 head, average pooling, a hidden layer if `hidden` is not 0, and the classifier."""
@@ -100,12 +107,16 @@ class Chain(Architecture):
 
     def walk(self) -> Graph:
         """Walk the network from the image to the logits; raises InputError where the image is too small."""
+        return self.walk_with(self.blocks)
+
+    def walk_with(self, blocks: "Sequence[InvertedResidual | MixedResidual]") -> Graph:
+        """Walk the network with others in place of its blocks, one for each."""
         b = Builder((self.input_channels, self.resolution, self.resolution))
         value = self._conv(
             b, 0, self.stem, Place("stem"), kernel=3, stride=self.stem_stride, activation=self.activation
         )
-        for place, block in zip(self._places(), self.blocks, strict=True):
-            value = self._block(b, value, block, place)
+        for place, block in zip(self._places(), blocks, strict=True):
+            value = self._any_block(b, value, block, place)
         value = self._conv(b, value, self.head, Place("head"), activation=self.activation)
         value = b.mean(value, name="pool")
         if self.hidden:
@@ -122,6 +133,16 @@ class Chain(Architecture):
         depths = self.depths or (1,) * len(self.blocks)
         origins = [("stage", stage, "block", block) for stage, depth in enumerate(depths) for block in range(depth)]
         return [Place(f"block{index}", *origin) for index, origin in enumerate(origins)]
+
+    def _any_block(self, b: Builder, value: int, block: "InvertedResidual | MixedResidual", place: Place) -> int:
+        if isinstance(block, InvertedResidual):
+            return self._block(b, value, block, place)
+        mixed = [
+            (self._block(b, value, one, Place(f"{place}.{name}", *place.origin)), option)
+            for name, one, option in block.taken
+        ]
+        shape = b.shape(mixed[0][0])
+        return b.mix([*mixed, *((value, option) for option in block.skipped)], shape, name=place)
 
     def _block(self, b: Builder, value: int, block: InvertedResidual, place: Place) -> int:
         branch, channels = value, b.shape(value)[0]

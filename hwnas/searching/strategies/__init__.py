@@ -6,8 +6,9 @@ beside the study, and beside what it proposes, are `Candidates`: which of them f
 
 A strategy that has to learn before the first trial, from images and by shared weights, also has
     derive(run, candidates, dataset_of) -> Sequence[Parameters]     the best first, some more than there are trials
+    MIXED = True     where it learns on all of a space in one, and needs a space that has `mixed`
 
-which is called once for a run; what it writes meanwhile into the run's folder lets it go on where it was cut off. What
+derive is called once for a run; what it writes meanwhile into the run's folder lets it go on where it was cut off. What
 it derives is kept in the study, and its sampler is that of _derived.py.
 """
 
