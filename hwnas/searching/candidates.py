@@ -1,5 +1,6 @@
 """The candidates of a search space at latency targets: what `hwnas search` lets strategies choose from."""
 
+from bisect import bisect_left
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from types import ModuleType
@@ -13,6 +14,8 @@ from hwnas.searching.strategies import Parameters
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from optuna.distributions import CategoricalDistribution
+
+    from hwnas.network import Scale
 
     Array = NDArray[np.float64]
     Flags = NDArray[np.bool_]
@@ -41,16 +44,33 @@ class SpaceCandidates:
         return np.array([self._fits(parameters) for parameters in chosen], dtype=bool)
 
     def _fits(self, chosen: Parameters) -> bool:
-        costs = self.costs_of(chosen, smallest=True)
-        target_ms = chosen["target"] * self.budget.max_latency_ms
-        return bool(costs.largest(self.budget, target_ms=target_ms)[0] >= 0)
+        if isinstance(self.costs, CellCosts):
+            return self._largest(self.costs_of(chosen), chosen) >= 0
+        return self._fits_at(chosen, self.costs.scales[0])
 
-    def costs_of(self, chosen: Parameters, *, smallest: bool = False) -> Costs:
-        """Return what a choice is predicted to cost at every scale, or the first: arrays [1, scales]."""
+    def _fits_at(self, chosen: Parameters, scale: "Scale") -> bool:
+        return self._largest(self.costs.walked([[self.space.architecture(chosen, scale)]]), chosen) >= 0
+
+    def _largest(self, costs: Costs, chosen: Parameters) -> int:
+        return int(costs.largest(self.budget, target_ms=chosen["target"] * self.budget.max_latency_ms)[0])
+
+    def scale_of(self, chosen: Parameters) -> "Scale | None":
+        """Return the largest scale at which a choice fits its target and the caps, or nothing.
+
+        Networks that have to be walked are walked at a few scales, as if larger ones never cost less.
+        """
+        if isinstance(self.costs, CellCosts):
+            at = self._largest(self.costs_of(chosen), chosen)
+            return self.costs.scales[at] if at >= 0 else None
+        scales = sorted(self.costs.scales, key=lambda scale: scale.cells * (scale.filters * scale.resolution) ** 2)
+        fitting = bisect_left(scales, True, key=lambda scale: not self._fits_at(chosen, scale))
+        return scales[fitting - 1] if fitting else None
+
+    def costs_of(self, chosen: Parameters) -> Costs:
+        """Return what a choice is predicted to cost at every scale: arrays [1, scales]."""
         if isinstance(self.costs, CellCosts):
             return self.costs.of(self.space.code(chosen))
-        scales = self.costs.scales[:1] if smallest else self.costs.scales
-        return self.costs.walked([[self.space.architecture(chosen, scale) for scale in scales]])
+        return self.costs.walked([[self.space.architecture(chosen, scale) for scale in self.costs.scales]])
 
     def identity(self, chosen: Parameters) -> Hashable:
         """Return the network at one scale, and the target: two choices may stand for one network."""

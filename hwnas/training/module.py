@@ -14,6 +14,7 @@ from hwnas.network import Graph, Layer, Shape, pads
 
 if TYPE_CHECKING:
     from hwnas.formats import Weights
+    from hwnas.training.settings import TrainingSettings
 
 _ACTIVATIONS = {"relu6": nn.ReLU6, "hard_swish": nn.Hardswish, "hard_sigmoid": nn.Hardsigmoid}
 _FAST_COLUMNS = 3  # of a depthwise window, for oneDNN
@@ -27,9 +28,14 @@ JOINS: dict[str, Callable[[list[Tensor]], Tensor]] = {
 
 
 class Classifier(nn.Module):
-    """What is trained: images [n, channels, height, width] to logits [n, classes]."""
+    """What is trained: images [n, channels, height, width] to logits [n, classes], and the loss of these."""
 
     path_drop_rate = 0.0  # see `Network`
+    step = 0  # of the training, from 0
+
+    def loss(self, outputs: Tensor, labels: Tensor, settings: "TrainingSettings") -> Tensor:
+        """Return the loss of what `forward` returned, float32, for labels, int64 [n]."""
+        return F.cross_entropy(outputs, labels, label_smoothing=settings.label_smoothing)
 
 
 class Network(Classifier):
@@ -62,6 +68,13 @@ class Network(Classifier):
 
         logits = execute(self.graph, run, self._free_after)
         return torch.stack([logits, *auxiliary]) if auxiliary else logits
+
+    def loss(self, outputs: Tensor, labels: Tensor, settings: "TrainingSettings") -> Tensor:
+        """Return the loss of logits [n, classes], or of those and an auxiliary head's, [2, n, classes]."""
+        if outputs.dim() == 2:
+            return super().loss(outputs, labels, settings)
+        logits, auxiliary = (super(Network, self).loss(each, labels, settings) for each in outputs)
+        return logits + settings.auxiliary_weight * auxiliary
 
     def _run(self, layer: Layer, module: nn.Module, inputs: list[Tensor]) -> Tensor:
         if layer.kind in JOINS:

@@ -94,13 +94,11 @@ def test_a_cap_that_leaves_no_candidate_says_so(workplace: Path) -> None:
         """Candidates of which none fits."""
 
         space = plugins.load("spaces", "pnas")
+        targets = (1.0,)
+        distributions = staticmethod(space.distributions)
 
-        def costs_of(self, choices: Any) -> Any:
-            class Costs:
-                def largest(self, budget: Any, *, target_ms: float) -> Any:
-                    return [-1]
-
-            return Costs()
+        def fits(self, chosen: Any) -> list[bool]:
+            return [False for _ in chosen]
 
     with pytest.raises(BudgetError, match="none fits the caps: raise --max-latency-ms, or take --estimator training"):
         supernet.drawn_paths(settings, Nothing(), count=4)  # type: ignore[arg-type]
