@@ -2,9 +2,9 @@
 
 A bank of `pnas` cells of one to three blocks, at the table's scale (N = 1, F = 8, 28x28), is trained on the same images
 for as long as --trainings of a cell alone, each step one cell, drawn as the estimator draws or (--drawing chance) each
-choice by chance; then every cell of the table, or --cells of them, is looked at. Rank correlations with the accuracies of training alone, at one, two and three blocks, beside those of Mult-Adds;
-the mean accuracy of the 20 that are ranked highest, and of all. What is done is kept in --folder; called again, it goes
-on.
+choice by chance; then every cell of the table, or --cells of them, is looked at. Rank
+correlations with the accuracies of training alone, at one, two and three blocks, beside those of Mult-Adds; the mean
+accuracy of the 20 that are ranked highest, and of all. What is done is kept in --folder; called again, it goes on.
 
     python benchmarks/supernet.py [--quick] [--trainings 20] [--drawing fair] [--cells 586] [--seed 0]
         [--learning-rate R] [--batch N] [--folder F] [--table F]

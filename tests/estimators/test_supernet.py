@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import FILTERS, pretend_table
+from optuna.distributions import CategoricalDistribution
 
 import hwnas
 from hwnas.errors import BudgetError, InputError, TrainingError
@@ -95,7 +96,9 @@ def test_a_cap_that_leaves_no_candidate_says_so(workplace: Path) -> None:
 
         space = plugins.load("spaces", "pnas")
         targets = (1.0,)
-        distributions = staticmethod(space.distributions)
+
+        def distributions(self) -> Any:
+            return {**self.space.distributions(), "target": CategoricalDistribution((1.0,))}
 
         def fits(self, chosen: Any) -> list[bool]:
             return [False for _ in chosen]
