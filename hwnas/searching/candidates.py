@@ -43,16 +43,17 @@ class SpaceCandidates:
         """
         return np.array([self._fits(parameters) for parameters in chosen], dtype=bool)
 
+    def fitting_targets(self, chosen: Parameters) -> list[float]:
+        """Return the targets that a choice fits at some scale, and the caps; as `fits`, whichever its own target is."""
+        costs = self._costs_at(chosen, self.costs.scales[:1])
+        return [target for target in self.targets if self._largest(costs, target) >= 0]
+
     def _fits(self, chosen: Parameters) -> bool:
-        if isinstance(self.costs, CellCosts):
-            return self._largest(self.costs_of(chosen), chosen) >= 0
-        return self._fits_at(chosen, self.costs.scales[0])
+        return self._largest(self._costs_at(chosen, self.costs.scales[:1]), chosen["target"]) >= 0
 
-    def _fits_at(self, chosen: Parameters, scale: "Scale") -> bool:
-        return self._largest(self.costs.walked([[self.space.architecture(chosen, scale)]]), chosen) >= 0
-
-    def _largest(self, costs: Costs, chosen: Parameters) -> int:
-        return int(costs.largest(self.budget, target_ms=chosen["target"] * self.budget.max_latency_ms)[0])
+    def _largest(self, costs: Costs, target: float) -> int:
+        """Return the place of the largest scale inside a target and the caps, or -1."""
+        return int(costs.largest(self.budget, target_ms=target * self.budget.max_latency_ms)[0])
 
     def scale_of(self, chosen: Parameters) -> "Scale | None":
         """Return the largest scale at which a choice fits its target and the caps, or nothing.
@@ -60,17 +61,25 @@ class SpaceCandidates:
         Networks that have to be walked are walked at a few scales, as if larger ones never cost less.
         """
         if isinstance(self.costs, CellCosts):
-            at = self._largest(self.costs_of(chosen), chosen)
+            at = self._largest(self.costs_of(chosen), chosen["target"])
             return self.costs.scales[at] if at >= 0 else None
+
+        def exceeds(scale: "Scale") -> bool:
+            return self._largest(self._costs_at(chosen, [scale]), chosen["target"]) < 0
+
         scales = sorted(self.costs.scales, key=lambda scale: scale.cells * (scale.filters * scale.resolution) ** 2)
-        fitting = bisect_left(scales, True, key=lambda scale: not self._fits_at(chosen, scale))
+        fitting = bisect_left(scales, True, key=exceeds)
         return scales[fitting - 1] if fitting else None
 
     def costs_of(self, chosen: Parameters) -> Costs:
         """Return what a choice is predicted to cost at every scale: arrays [1, scales]."""
+        return self._costs_at(chosen, self.costs.scales)
+
+    def _costs_at(self, chosen: Parameters, scales: "Sequence[Scale]") -> Costs:
+        """Return what a choice is predicted to cost at some scales, or at all of them where cells grow."""
         if isinstance(self.costs, CellCosts):
             return self.costs.of(self.space.code(chosen))
-        return self.costs.walked([[self.space.architecture(chosen, scale) for scale in self.costs.scales]])
+        return self.costs.walked([[self.space.architecture(chosen, scale) for scale in scales]])
 
     def identity(self, chosen: Parameters) -> Hashable:
         """Return the network at one scale, and the target: two choices may stand for one network."""

@@ -95,13 +95,12 @@ def test_a_cap_that_leaves_no_candidate_says_so(workplace: Path) -> None:
         """Candidates of which none fits."""
 
         space = plugins.load("spaces", "pnas")
-        targets = (1.0,)
 
         def distributions(self) -> Any:
             return {**self.space.distributions(), "target": CategoricalDistribution((1.0,))}
 
-        def fits(self, chosen: Any) -> list[bool]:
-            return [False for _ in chosen]
+        def fitting_targets(self, chosen: Any) -> list[float]:
+            return []
 
     with pytest.raises(BudgetError, match="none fits the caps: raise --max-latency-ms, or take --estimator training"):
         supernet.drawn_paths(settings, Nothing(), count=4)  # type: ignore[arg-type]

@@ -17,8 +17,9 @@ from hwnas.spaces import fair_parameters
 if TYPE_CHECKING:
     from hwnas.searching.candidates import SpaceCandidates
 
-DRAWS = 20  # for each that is wanted: where the caps leave few, fewer candidates are found
-_SWAPS = 20  # tries for a candidate that does not fit
+_SWAPS = 10  # tries for a candidate that does not fit
+_MORE = 4  # rounds for each that is wanted: where the caps leave few, fewer candidates are found
+_EMPTY = 5  # rounds in a row after which nothing is taken to fit
 
 
 def fair_choices(candidates: "SpaceCandidates", count: int, *, seed: int) -> list[Parameters]:
@@ -27,9 +28,12 @@ def fair_choices(candidates: "SpaceCandidates", count: int, *, seed: int) -> lis
     drawn, random = fair_parameters(choices, seed=seed), np.random.default_rng((seed, 1))
     round_length = max(map(len, choices.values()))
     fair: list[Parameters] = []
-    for _ in range(DRAWS * -(-count // round_length)):
-        fair += _fitting(list(islice(drawn, round_length)), candidates, random)
-        if len(fair) >= count:
+    empty = 0
+    for _ in range(_MORE * -(-count // round_length) + _EMPTY):
+        fitting = _fitting(list(islice(drawn, round_length)), candidates, random)
+        empty = 0 if fitting else empty + 1
+        fair += fitting
+        if len(fair) >= count or empty == _EMPTY:
             break
     return fair[:count]
 
@@ -55,9 +59,8 @@ def _count(at_targets: list[Parameters | None]) -> int:
 
 def _at_target(chosen: Parameters, candidates: "SpaceCandidates") -> Parameters | None:
     """Return a choice at its target or the next one that it fits, or nothing."""
-    targets = sorted(target for target in candidates.targets if target >= chosen["target"])
-    each = ({**chosen, "target": target} for target in targets)
-    return next((one for one in each if candidates.fits([one])[0]), None)
+    targets = [target for target in candidates.fitting_targets(chosen) if target >= chosen["target"]]
+    return {**chosen, "target": min(targets)} if targets else None
 
 
 def _swapped(one: Parameters, other: Parameters, random: np.random.Generator) -> tuple[Parameters, Parameters]:
