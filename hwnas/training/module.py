@@ -246,16 +246,15 @@ def _module(layer: Layer, graph: Graph) -> nn.Module:
         return _convolution(layer, input_shapes[0], graph.norm_epsilon)
     if layer.kind == "linear":
         return nn.Sequential(nn.Flatten(), nn.Linear(prod(input_shapes[0]), layer.shape[0]))
-    return without_weights(layer, graph)
+    return without_weights(layer, input_shapes, overwrites=may_overwrite(graph, layer))
 
 
-def without_weights(layer: Layer, graph: Graph) -> nn.Module:
-    """Return the module of a layer that has no weights."""
-    input_shapes = graph.input_shapes(layer)
+def without_weights(layer: Layer, input_shapes: tuple[Shape, ...], *, overwrites: bool) -> nn.Module:
+    """Return the module of a layer that has no weights; a ReLU `overwrites` what it reads, or not."""
     if layer.kind in ("max_pool", "avg_pool"):
         return _pooling(layer, input_shapes[0])
     if layer.kind == "relu":
-        return nn.ReLU(inplace=_may_overwrite(graph, layer.inputs[0]))
+        return nn.ReLU(inplace=overwrites)
     if layer.kind in _ACTIVATIONS:
         return _ACTIVATIONS[layer.kind]()
     if layer.kind == "zero":
@@ -267,8 +266,11 @@ def without_weights(layer: Layer, graph: Graph) -> nn.Module:
     return nn.Identity()  # input, add, mul and concat have no module of their own
 
 
-def _may_overwrite(graph: Graph, source: int) -> bool:
-    """Whether a ReLU may write over the value it reads: nothing else reads it, and no gradient is computed from it."""
+def may_overwrite(graph: Graph, layer: Layer) -> bool:
+    """Whether it is a ReLU that may write over what it reads: only it reads that, and no gradient comes from that."""
+    if layer.kind != "relu":
+        return False
+    (source,) = layer.inputs
     producer = graph.layers[source]
     unused = producer.kind in ("add", "concat") or producer.norm  # BatchNorm, too, needs its input, not its output
     return unused and not producer.activation and len(graph.consumers[source]) == 1
