@@ -1,5 +1,6 @@
 """The candidates of a search space at latency targets: what `hwnas search` lets strategies choose from."""
 
+from bisect import bisect_left
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from types import ModuleType
@@ -13,6 +14,8 @@ from hwnas.searching.strategies import Parameters
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from optuna.distributions import CategoricalDistribution
+
+    from hwnas.network import Scale
 
     Array = NDArray[np.float64]
     Flags = NDArray[np.bool_]
@@ -40,16 +43,42 @@ class SpaceCandidates:
         """
         return np.array([self._fits(parameters) for parameters in chosen], dtype=bool)
 
-    def _fits(self, chosen: Parameters) -> bool:
-        costs = self.costs_of(chosen, smallest=True)
-        target_ms = chosen["target"] * self.budget.max_latency_ms
-        return bool(costs.largest(self.budget, target_ms=target_ms)[0] >= 0)
+    def fitting_targets(self, chosen: Parameters) -> list[float]:
+        """Return the targets that a choice fits at some scale, and the caps; as `fits`, whichever its own target is."""
+        costs = self._costs_at(chosen, self.costs.scales[:1])
+        return [target for target in self.targets if self._largest(costs, target) >= 0]
 
-    def costs_of(self, chosen: Parameters, *, smallest: bool = False) -> Costs:
-        """Return what a choice is predicted to cost at every scale, or the first: arrays [1, scales]."""
+    def _fits(self, chosen: Parameters) -> bool:
+        return self._largest(self._costs_at(chosen, self.costs.scales[:1]), chosen["target"]) >= 0
+
+    def _largest(self, costs: Costs, target: float) -> int:
+        """Return the place of the largest scale inside a target and the caps, or -1."""
+        return int(costs.largest(self.budget, target_ms=target * self.budget.max_latency_ms)[0])
+
+    def scale_of(self, chosen: Parameters) -> "Scale | None":
+        """Return the largest scale at which a choice fits its target and the caps, or nothing.
+
+        Networks that have to be walked are walked at a few scales, as if larger ones never cost less.
+        """
+        if isinstance(self.costs, CellCosts):
+            at = self._largest(self.costs_of(chosen), chosen["target"])
+            return self.costs.scales[at] if at >= 0 else None
+
+        def exceeds(scale: "Scale") -> bool:
+            return self._largest(self._costs_at(chosen, [scale]), chosen["target"]) < 0
+
+        scales = sorted(self.costs.scales, key=lambda scale: scale.cells * (scale.filters * scale.resolution) ** 2)
+        fitting = bisect_left(scales, True, key=exceeds)
+        return scales[fitting - 1] if fitting else None
+
+    def costs_of(self, chosen: Parameters) -> Costs:
+        """Return what a choice is predicted to cost at every scale: arrays [1, scales]."""
+        return self._costs_at(chosen, self.costs.scales)
+
+    def _costs_at(self, chosen: Parameters, scales: "Sequence[Scale]") -> Costs:
+        """Return what a choice is predicted to cost at some scales, or at all of them where cells grow."""
         if isinstance(self.costs, CellCosts):
             return self.costs.of(self.space.code(chosen))
-        scales = self.costs.scales[:1] if smallest else self.costs.scales
         return self.costs.walked([[self.space.architecture(chosen, scale) for scale in scales]])
 
     def identity(self, chosen: Parameters) -> Hashable:

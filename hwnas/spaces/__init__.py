@@ -10,14 +10,19 @@ A space is a module with
 where all networks can be mixed in one graph, also mixed(scale) -> Graph, whose options name the parameters above and
 the places of their choices;
 
-where weights are elastic, also largest(parameters), the choice of which all others are parts;
+where weights are elastic, also largest(parameters), the choice of which all others are parts, and smallest(parameters),
+which is a part of all;
 
 and, where cells grow block by block as in PNAS, also first_level(), grow(codes), code(parameters), parameters(code) and
 DISTINCT, how many cells differ.
 """
 
+from collections.abc import Iterator, Mapping, Sequence
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def grows(space: ModuleType) -> bool:
@@ -32,3 +37,21 @@ def random_parameters(space: ModuleType, count: int, *, seed: int) -> list[dict[
     random = np.random.default_rng(seed)
     choices = {name: distribution.choices for name, distribution in space.distributions().items()}
     return [{name: known[random.integers(len(known))] for name, known in choices.items()} for _ in range(count)]
+
+
+def fair_parameters(choices: Mapping[str, Sequence[Any]], *, seed: int) -> Iterator[dict[str, Any]]:
+    """Yield, without an end, what might have been chosen, each parameter's n choices once in every n, in a new order.
+
+    Strictly fair (FairNAS; Chu et al., 2021, section 3.2).
+    """
+    import numpy as np
+
+    random = np.random.default_rng(seed)
+    turns = {name: _turns(known, random) for name, known in choices.items()}
+    while True:
+        yield {name: next(turn) for name, turn in turns.items()}
+
+
+def _turns(choices: Sequence[Any], random: "np.random.Generator") -> Iterator[Any]:
+    while True:
+        yield from (choices[place] for place in random.permutation(len(choices)))

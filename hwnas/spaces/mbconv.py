@@ -96,6 +96,11 @@ def _mixed_block(alternatives: Mapping[str, InvertedResidual], stage: int, block
     return MixedResidual(taken, skipped)
 
 
+def smallest(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the choice whose weights are in every other's: one block a stage, the smallest kernel and expansion."""
+    return {name: min(DEPTHS) if name.endswith("depth") else OPERATIONS[0] for name in parameters}
+
+
 def cover(scale: Scale) -> Iterator[Chain]:
     """Yield networks that between them have every operator of the space at a scale."""
     for operation, depth in product(OPERATIONS, {1, min(2, scale.cells)}):

@@ -8,6 +8,7 @@ one, transformed by a matrix that is learned for the layer (Cai et al., 2020, se
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from math import prod
 from typing import NamedTuple
 from zlib import crc32
@@ -16,13 +17,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hwnas.network import Graph, Layer, Option
-from hwnas.network.graph import Part
+from hwnas.network import Graph, Layer, Option, Shape
+from hwnas.network.graph import Part, Step
 from hwnas.training.batches import random_seed
-from hwnas.training.module import FUSED, JOINS, Network, convolved, execute, padding_of, without_weights
+from hwnas.training.module import FUSED, JOINS, Network, convolved, execute, may_overwrite, padding_of, without_weights
 
 Statistics = dict[int, tuple[Tensor, Tensor]]
 """Mean and variance of each channel, by the position of the layer in a graph."""
+_KEPT = 2**14  # names, and operators without weights: each step has other layers, but most do what others did
 
 
 class _Weights(NamedTuple):
@@ -99,7 +101,7 @@ class Bank(nn.Module):
             elif layer.kind in ("conv", "linear"):
                 output = self._computed(graph, position, inputs[0], statistics, momentum)
             else:
-                output = without_weights(layer, graph)(inputs[0])
+                output = _operator(_anonymous(layer), graph.input_shapes(layer), may_overwrite(graph, layer))(inputs[0])
             return FUSED[layer.activation](output) if layer.activation else output
 
         return execute(graph, run)
@@ -141,7 +143,7 @@ class Bank(nn.Module):
         weights = self._weights(layer)
         if layer.kind == "linear":
             return F.linear(value.flatten(1), weights.weight, weights.bias)
-        sides, padding = padding_of(layer, graph.input_shapes(layer)[0])
+        sides, padding = _padding(_anonymous(layer), graph.input_shapes(layer)[0])
         padded = F.pad(value, sides) if sides else value
         output = convolved(padded, weights.weight, weights.bias, layer.stride, padding, layer.dilation, layer.groups)
         if not layer.norm:
@@ -233,8 +235,27 @@ def _written(layer: Layer) -> tuple[Part, ...]:
 def _name(layer: Layer, what: str, part: Part | None = None) -> str:
     if not layer.origin:
         raise ValueError(f"a layer whose weights are shared must have an origin; {layer.name} has none")
-    slot = "/".join(map(str, part.slot)) if part else ""
-    return f"{'/'.join(map(str, layer.origin))}:{what}:{slot}"
+    return _name_of(layer.origin, what, part.slot if part else ())
+
+
+@lru_cache(maxsize=_KEPT)
+def _name_of(origin: tuple[Step, ...], what: str, slot: tuple[Step, ...]) -> str:
+    return f"{'/'.join(map(str, origin))}:{what}:{'/'.join(map(str, slot))}"
+
+
+def _anonymous(layer: Layer) -> Layer:
+    """Return a layer without where it stands: of many layers what they do is the same."""
+    return layer._replace(inputs=(), name="", origin=(), reads=())
+
+
+@lru_cache(maxsize=_KEPT)
+def _operator(layer: Layer, input_shapes: tuple[Shape, ...], overwrites: bool) -> nn.Module:
+    return without_weights(layer, input_shapes, overwrites=overwrites)
+
+
+@lru_cache(maxsize=_KEPT)
+def _padding(layer: Layer, input_shape: Shape) -> tuple[tuple[int, int, int, int] | None, tuple[int, int]]:
+    return padding_of(layer, input_shape)
 
 
 def _joined(pieces: list[Tensor], dimension: int) -> Tensor:

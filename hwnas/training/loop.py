@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import torch
 from pydantic import NonNegativeInt, TypeAdapter
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from hwnas.errors import InputError, TrainingError
 from hwnas.support import held
@@ -300,6 +299,7 @@ class Training(Generic[AnyNetwork]):
     def _train_step(self, pixels: Tensor, labels: Tensor) -> Tensor:
         """Take one step; return its loss without waiting for it."""
         settings, device = self.settings, self.hardware.device
+        self.network.step = self.step
         self.network.path_drop_rate = settings.path_drop_rate * (self.step + 1) / self.steps
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate_at(self.step, self.steps, settings)
@@ -307,7 +307,7 @@ class Training(Generic[AnyNetwork]):
         autocast = self.hardware.autocast
         with torch.autocast(device.type, autocast, enabled=autocast is not None):
             outputs = self.model(inputs)
-        loss = self._loss(outputs.float(), labels.to(device, non_blocking=True))
+        loss = self.network.loss(outputs.float(), labels.to(device, non_blocking=True), settings)
         self.optimizer.zero_grad()
         torch.autograd.backward(self.scaler.scale(loss))
         if settings.clip_gradient_norm is not None:
@@ -326,13 +326,6 @@ class Training(Generic[AnyNetwork]):
             cutout=self.settings.cutout,
             seed=random_seed(self.settings.seed, 3, self.step),
         ).contiguous(memory_format=self.hardware.memory_format)
-
-    def _loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
-        """Return the loss of logits [n, classes], or of those and an auxiliary head's, [2, n, classes]."""
-        if outputs.dim() == 2:
-            return F.cross_entropy(outputs, labels, label_smoothing=self.settings.label_smoothing)
-        logits, auxiliary = outputs
-        return self._loss(logits, labels) + self.settings.auxiliary_weight * self._loss(auxiliary, labels)
 
     def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Read the batches of the steps that are left; where an accelerator computes, one batch ahead."""

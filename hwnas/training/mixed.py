@@ -252,7 +252,7 @@ class MixedTraining(Training[Mixed]):
         """Return how choices are taken, and the loss: cross entropy, and the latency as a share of the cap."""
         network = self.network
         gates = network.relaxation.architecture(network.masked(), network.share)
-        loss = self._loss(network.computed(images, gates), labels)
+        loss = network.loss(network.computed(images, gates), labels, self.settings)
         return gates, loss + network.multiplier * (gates.values * network.latencies).sum()
 
     def _second_order(self, inputs: Tensor, labels: Tensor, images: Tensor, wanted: Tensor) -> tuple[Gates, Tensor]:
@@ -275,13 +275,13 @@ class MixedTraining(Training[Mixed]):
 
     def _by_weights(self, inputs: Tensor, labels: Tensor) -> Sequence[Tensor]:
         """Return the gradient of the weights' loss by the weights."""
-        loss = self._loss(self.network(inputs), labels)
+        loss = self.network.loss(self.network(inputs), labels, self.settings)
         return torch.autograd.grad(loss, list(self.network.bank.parameters()), materialize_grads=True)
 
     def _by_logits(self, inputs: Tensor, labels: Tensor) -> Tensor:
         """Return the gradient of the weights' loss by the logits."""
         gates = self.network.relaxation.architecture(self.network.masked(), self.network.share)
-        loss = self._loss(self.network.computed(inputs, gates), labels)
+        loss = self.network.loss(self.network.computed(inputs, gates), labels, self.settings)
         return torch.autograd.grad(loss, self.network.logits)[0]
 
     @torch.no_grad()

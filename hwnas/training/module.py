@@ -14,6 +14,7 @@ from hwnas.network import Graph, Layer, Shape, pads
 
 if TYPE_CHECKING:
     from hwnas.formats import Weights
+    from hwnas.training.settings import TrainingSettings
 
 _ACTIVATIONS = {"relu6": nn.ReLU6, "hard_swish": nn.Hardswish, "hard_sigmoid": nn.Hardsigmoid}
 _FAST_COLUMNS = 3  # of a depthwise window, for oneDNN
@@ -27,9 +28,14 @@ JOINS: dict[str, Callable[[list[Tensor]], Tensor]] = {
 
 
 class Classifier(nn.Module):
-    """What is trained: images [n, channels, height, width] to logits [n, classes]."""
+    """What is trained: images [n, channels, height, width] to logits [n, classes], and the loss of these."""
 
     path_drop_rate = 0.0  # see `Network`
+    step = 0  # of the training, from 0
+
+    def loss(self, outputs: Tensor, labels: Tensor, settings: "TrainingSettings") -> Tensor:
+        """Return the loss of what `forward` returned, float32, for labels, int64 [n]."""
+        return F.cross_entropy(outputs, labels, label_smoothing=settings.label_smoothing)
 
 
 class Network(Classifier):
@@ -62,6 +68,13 @@ class Network(Classifier):
 
         logits = execute(self.graph, run, self._free_after)
         return torch.stack([logits, *auxiliary]) if auxiliary else logits
+
+    def loss(self, outputs: Tensor, labels: Tensor, settings: "TrainingSettings") -> Tensor:
+        """Return the loss of logits [n, classes], or of those and an auxiliary head's, [2, n, classes]."""
+        if outputs.dim() == 2:
+            return super().loss(outputs, labels, settings)
+        logits, auxiliary = (super(Network, self).loss(each, labels, settings) for each in outputs)
+        return logits + settings.auxiliary_weight * auxiliary
 
     def _run(self, layer: Layer, module: nn.Module, inputs: list[Tensor]) -> Tensor:
         if layer.kind in JOINS:
@@ -233,16 +246,15 @@ def _module(layer: Layer, graph: Graph) -> nn.Module:
         return _convolution(layer, input_shapes[0], graph.norm_epsilon)
     if layer.kind == "linear":
         return nn.Sequential(nn.Flatten(), nn.Linear(prod(input_shapes[0]), layer.shape[0]))
-    return without_weights(layer, graph)
+    return without_weights(layer, input_shapes, overwrites=may_overwrite(graph, layer))
 
 
-def without_weights(layer: Layer, graph: Graph) -> nn.Module:
-    """Return the module of a layer that has no weights."""
-    input_shapes = graph.input_shapes(layer)
+def without_weights(layer: Layer, input_shapes: tuple[Shape, ...], *, overwrites: bool) -> nn.Module:
+    """Return the module of a layer that has no weights; a ReLU `overwrites` what it reads, or not."""
     if layer.kind in ("max_pool", "avg_pool"):
         return _pooling(layer, input_shapes[0])
     if layer.kind == "relu":
-        return nn.ReLU(inplace=_may_overwrite(graph, layer.inputs[0]))
+        return nn.ReLU(inplace=overwrites)
     if layer.kind in _ACTIVATIONS:
         return _ACTIVATIONS[layer.kind]()
     if layer.kind == "zero":
@@ -254,8 +266,11 @@ def without_weights(layer: Layer, graph: Graph) -> nn.Module:
     return nn.Identity()  # input, add, mul and concat have no module of their own
 
 
-def _may_overwrite(graph: Graph, source: int) -> bool:
-    """Whether a ReLU may write over the value it reads: nothing else reads it, and no gradient is computed from it."""
+def may_overwrite(graph: Graph, layer: Layer) -> bool:
+    """Whether it is a ReLU that may write over what it reads: only it reads that, and no gradient comes from that."""
+    if layer.kind != "relu":
+        return False
+    (source,) = layer.inputs
     producer = graph.layers[source]
     unused = producer.kind in ("add", "concat") or producer.norm  # BatchNorm, too, needs its input, not its output
     return unused and not producer.activation and len(graph.consumers[source]) == 1

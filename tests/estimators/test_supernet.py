@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import FILTERS, pretend_table
+from optuna.distributions import CategoricalDistribution
 
 import hwnas
 from hwnas.errors import BudgetError, InputError, TrainingError
@@ -95,12 +96,11 @@ def test_a_cap_that_leaves_no_candidate_says_so(workplace: Path) -> None:
 
         space = plugins.load("spaces", "pnas")
 
-        def costs_of(self, choices: Any) -> Any:
-            class Costs:
-                def largest(self, budget: Any, *, target_ms: float) -> Any:
-                    return [-1]
+        def distributions(self) -> Any:
+            return {**self.space.distributions(), "target": CategoricalDistribution((1.0,))}
 
-            return Costs()
+        def fitting_targets(self, chosen: Any) -> list[float]:
+            return []
 
     with pytest.raises(BudgetError, match="none fits the caps: raise --max-latency-ms, or take --estimator training"):
         supernet.drawn_paths(settings, Nothing(), count=4)  # type: ignore[arg-type]

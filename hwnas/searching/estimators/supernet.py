@@ -1,18 +1,23 @@
 """Weights that all candidates share: trained once for a run, before its first trial; a candidate costs a look.
 
-At each step one candidate, drawn by chance among those that fit the caps, learns from a batch (uniform single paths;
-Guo et al., 2020, section 3.2). What they share, says `hwnas.training.bank`.
+At each step one candidate of those that fit the caps learns from a batch (single paths; Guo et al., 2020, section
+3.2); they are drawn so that every choice has its turn (_paths.py). Where weights are elastic, the largest and the
+smallest learn at each step beside two of them (BigNAS; Yu et al., 2020, section 3.1). What candidates share, says
+`hwnas.training.bank`.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import ModuleType
+from typing import TYPE_CHECKING, NamedTuple
 
 from hwnas.errors import BudgetError
 from hwnas.searching.estimators import Estimate, Job
+from hwnas.searching.estimators._paths import fair_choices
+from hwnas.spaces import random_parameters
 from hwnas.support import bar, say
 from hwnas.training import TrainingSettings, search_settings
 
@@ -28,7 +33,17 @@ CAVEAT = "accuracies are of shared weights: they rank candidates, and are below 
 FILE = "supernet.safetensors"  # in the run's folder
 _CHECKPOINT = "supernet.checkpoint.safetensors"
 _MOST_PATHS = 2000  # that are drawn before the training
-_DRAWS = 20  # for each path: where the caps leave few, fewer are found
+_SIZES = ("cells", "filters", "resolution")  # of a scale
+_BESIDE = 2  # paths a step beside the largest and the smallest
+_WEIGHED = 100  # paths whose mean Mult-Adds stand for those of all
+
+
+class DrawnPath(NamedTuple):
+    """A candidate at its scale of short training, and the network that has the largest of its weights."""
+
+    architecture: "Architecture"
+    largest: "Architecture"
+    scale: "Scale"
 
 
 def prepare(run: "Run", candidates: "SpaceCandidates", dataset_of: "Callable[[int], Dataset]") -> None:
@@ -45,13 +60,17 @@ def prepare(run: "Run", candidates: "SpaceCandidates", dataset_of: "Callable[[in
     training = bank_settings(settings.epochs, settings.images, settings.supernet, seed=settings.seed)
     images = training.epochs * (training.images_per_epoch or len(dataset.train.labels))
     paths = drawn_paths(settings, candidates, count=min(_MOST_PATHS, max(1, round(images / training.batch_size))))
+    ends = _ends(candidates.space, [path.scale for path in paths])
+    if ends:
+        training = replace(training, epochs=training.epochs / _paths_a_step(ends, paths[:_WEIGHED]))
     say(f"shared weights: {len(paths)} candidates take turns, as long as {settings.supernet:g} trainings of one take")
     with bar("training shared weights", 1) as steps:
         bank = train_shared(
-            [path for path, _ in paths],
-            [largest for _, largest in paths],
+            [path.architecture for path in paths],
+            [path.largest for path in paths],
             dataset,
             training,
+            ends=ends,
             identity={"space": settings.space, "scales": [str(scale) for scale in settings.scales]},
             checkpoint=run.folder / _CHECKPOINT,
             on_progress=lambda progress: steps.at(progress.step, total=progress.steps),
@@ -60,35 +79,45 @@ def prepare(run: "Run", candidates: "SpaceCandidates", dataset_of: "Callable[[in
     (run.folder / _CHECKPOINT).unlink(missing_ok=True)
 
 
-def drawn_paths(
-    settings: "SearchSettings", candidates: "SpaceCandidates", *, count: int
-) -> "list[tuple[Architecture, Architecture]]":
-    """Return up to `count` candidates at the scale of short training, by chance, each with the largest of its weights.
+def _ends(space: ModuleType, scales: "Sequence[Scale]") -> "list[Architecture]":
+    """Return the largest and the smallest network that a space has at some scales, where its weights are elastic.
+
+    BigNAS trains the largest of all; scales at which nothing fits the caps are left out, as the largest network takes
+    most of a step.
+    """
+    if not hasattr(space, "largest"):
+        return []
+    (any_choice,) = random_parameters(space, 1, seed=0)
+    most, least = (
+        replace(scales[0], **{name: extreme(getattr(scale, name) for scale in scales) for name in _SIZES})
+        for extreme in (max, min)
+    )
+    return [space.architecture(space.largest(any_choice), most), space.architecture(space.smallest(any_choice), least)]
+
+
+def _paths_a_step(ends: "Sequence[Architecture]", paths: Sequence[DrawnPath]) -> float:
+    """Return how many paths of the mean Mult-Adds take as long as the largest, the smallest and those beside them."""
+    mean = sum(path.architecture.graph.mult_adds for path in paths) / len(paths)
+    return _BESIDE + sum(end.graph.mult_adds for end in ends) / mean
+
+
+def drawn_paths(settings: "SearchSettings", candidates: "SpaceCandidates", *, count: int) -> list[DrawnPath]:
+    """Return up to `count` candidates at the scale of short training, fairly drawn.
 
     Raises BudgetError where none is found that fits the caps.
     """
-    import numpy as np
-
-    from hwnas.spaces import random_parameters
-
-    space, random = candidates.space, np.random.default_rng(settings.seed)
+    space = candidates.space
     widest = max(settings.proxy_scale(scale).filters for scale in settings.scales)
     largest_choice = getattr(space, "largest", dict)
-    paths: list[tuple[Architecture, Architecture]] = []
-    for choices in random_parameters(space, _DRAWS * count, seed=settings.seed):
-        target = float(random.choice(settings.targets))
-        costs = candidates.costs_of(choices)
-        at = int(costs.largest(settings.budget, target_ms=target * settings.max_latency_ms)[0])
-        if at >= 0:
-            scale: Scale = settings.proxy_scale(settings.scales[at])
+    paths: list[DrawnPath] = []
+    for choices in fair_choices(candidates, count, seed=settings.seed):
+        if deployed := candidates.scale_of(choices):
+            scale = settings.proxy_scale(deployed)
             largest = space.architecture(largest_choice(choices), scale.with_filters(widest))
-            paths.append((space.architecture(choices, scale), largest))
-        if len(paths) == count:
-            break
+            paths.append(DrawnPath(space.architecture(choices, scale), largest, scale))
     if not paths:
         raise BudgetError(
-            f"of {_DRAWS * count} candidates drawn by chance none fits the caps: raise --max-latency-ms, or take "
-            "--estimator training"
+            "of the candidates drawn by chance none fits the caps: raise --max-latency-ms, or take --estimator training"
         )
     return paths
 
