@@ -98,8 +98,8 @@ class SearchRequest(DeviceOptions, SpaceOptions):
     skip_broken: bool = Field(default=False, description="leave out image files that cannot be read")
     strategy: Annotated[str, PlugIn("strategies")] = Field(
         default="progressive",
-        description="search strategy: progressive, evolution, controller (RL by PPO), controller-reinforce, random, "
-        "tpe, gp or nsga2",
+        description="search strategy: progressive, evolution, controller (RL by PPO), controller-reinforce, enas (a "
+        "policy and shared weights that learn before the first trial), random, tpe, gp or nsga2",
     )
     surrogate: Annotated[str, PlugIn("surrogates")] = Field(
         default="lstm", description="what progressive ranks candidates by"
@@ -115,7 +115,10 @@ class SearchRequest(DeviceOptions, SpaceOptions):
         "once), or size, a stand-in that costs nothing",
     )
     supernet: float = Field(
-        default=20.0, gt=0, description="how long the estimator supernet trains, in short trainings of one candidate"
+        default=20.0,
+        gt=0,
+        description="how long shared weights train (the estimator supernet, the strategy enas), in short "
+        "trainings of one candidate",
     )
     trials: int = Field(default=40, gt=0, description="candidates to train")
     targets: Shares = Field(default=(0.4, 0.6, 0.8, 1.0), description="latency targets, as shares of the cap")

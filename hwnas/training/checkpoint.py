@@ -92,8 +92,18 @@ def tensors_of(network: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str
 
 def restore(network: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
     """Put `tensors_of` back, on the network's device and in its memory format."""
+    restore_network(network, tensors)
+    restore_optimizer(network, optimizer, tensors)
+
+
+def restore_network(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Put what `tensors_of` has of a network back."""
     saved = {name.removeprefix(_NETWORK): tensor for name, tensor in tensors.items() if name.startswith(_NETWORK)}
     network.load_state_dict(saved)
+
+
+def restore_optimizer(network: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Put what `tensors_of` has of an optimizer back."""
     for name, parameter in network.named_parameters():
         for key, called in _OPTIMIZER.items():
             if (value := tensors.get(f"{called}.{name}")) is not None:

@@ -300,6 +300,8 @@ class Training(Generic[AnyNetwork]):
     def _train_step(self, pixels: Tensor, labels: Tensor) -> Tensor:
         """Take one step; return its loss without waiting for it."""
         settings, device = self.settings, self.hardware.device
+        if self.network.before_step(self.step, self.steps):
+            self._take_in_new()
         self.network.path_drop_rate = settings.path_drop_rate * (self.step + 1) / self.steps
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate_at(self.step, self.steps, settings)
@@ -322,6 +324,18 @@ class Training(Generic[AnyNetwork]):
         self.scaler.step(self.optimizer)
         self.scaler.update()
         return loss.detach()
+
+    def _take_in_new(self) -> None:
+        """Bring weights that the network has made since to the device, and let the optimiser know of them.
+
+        To begin with all of them would come to the same: what has no gradient yet is not changed.
+        """
+        self.network.to(self.hardware.device).to(memory_format=self.hardware.memory_format)
+        decayed, others = (group["params"] for group in self.optimizer.param_groups)
+        known = {id(parameter) for parameter in (*decayed, *others)}
+        for parameter in self.network.parameters():
+            if id(parameter) not in known:
+                (decayed if parameter.dim() > 1 else others).append(parameter)
 
     def _loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """Return the loss of logits [n, classes], or of those and an auxiliary head's, [2, n, classes]."""
@@ -423,7 +437,9 @@ class Training(Generic[AnyNetwork]):
         _checkpoint.check_same(path, state.get("training"), self._identity())
         try:
             saved = _saved_reader().validate_python(state)
-            _checkpoint.restore(self.network, self.optimizer, tensors)
+            _checkpoint.restore_network(self.network, tensors)
+            self._take_in_new()
+            _checkpoint.restore_optimizer(self.network, self.optimizer, tensors)
             if saved.scaler:
                 self.scaler.load_state_dict(saved.scaler)
         except (ValueError, KeyError, TypeError, RuntimeError) as error:  # of tensors and numbers that do not fit

@@ -31,6 +31,13 @@ class Classifier(nn.Module):
 
     path_drop_rate = 0.0  # see `Network`
 
+    def before_step(self, step: int, steps: int) -> bool:
+        """Do what is to be done before a step of training; return whether weights were made, for the optimiser to know.
+
+        Random choices are to come from the step, and be the same where that is taken up again.
+        """
+        return False
+
 
 class Network(Classifier):
     """A graph as a torch module: images [n, channels, height, width] to logits [n, classes].

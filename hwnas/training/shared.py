@@ -39,12 +39,16 @@ class Shared(Classifier):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits [n, classes] of one architecture for images [n, channels, height, width] of any size."""
-        graph = self._paths[int(torch.randint(len(self._paths), ()))].graph
-        side = graph.layers[0].shape[1]
-        if images.shape[2] != side:
-            images = F.interpolate(images, size=(side, side), mode="bilinear", antialias=True)
-        logits: Tensor = self.bank(graph, images)
-        return logits
+        return logits_of(self.bank, self._paths[int(torch.randint(len(self._paths), ()))], images)
+
+
+def logits_of(bank: Bank, architecture: "Architecture", images: Tensor) -> Tensor:
+    """Return an architecture's logits [n, classes] for images [n, channels, height, width], brought to its size."""
+    side = architecture.graph.layers[0].shape[1]
+    if images.shape[2] != side:
+        images = F.interpolate(images, size=(side, side), mode="bilinear", antialias=True)
+    logits: Tensor = bank(architecture.graph, images)
+    return logits
 
 
 def train_shared(

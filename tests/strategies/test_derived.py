@@ -35,6 +35,7 @@ def derived(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         return [candidates[0], *candidates]
 
     monkeypatch.setattr(random, "derive", derive, raising=False)
+    monkeypatch.setattr(random, "CHECKPOINT", "random.checkpoint", raising=False)
     monkeypatch.setattr(random, "sampler", _derived.sampler)
     return candidates
 

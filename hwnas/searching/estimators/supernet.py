@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from hwnas.errors import BudgetError
@@ -18,9 +19,10 @@ from hwnas.training import Progress, TrainingSettings, Watch, search_settings
 
 if TYPE_CHECKING:
     from hwnas.datasets import Dataset
-    from hwnas.network import Architecture, Scale
+    from hwnas.network import Architecture
     from hwnas.runs import Run, SearchSettings
     from hwnas.searching.candidates import SpaceCandidates
+    from hwnas.searching.strategies import Parameters
     from hwnas.training.bank import Bank
 
 CAVEAT = "accuracies are of shared weights: they rank candidates, and are below what each comes to when it is trained"
@@ -71,17 +73,13 @@ def drawn_paths(
     from hwnas.spaces import random_parameters
 
     space, random = candidates.space, np.random.default_rng(settings.seed)
-    widest = max(settings.proxy_scale(scale).filters for scale in settings.scales)
-    largest_choice = getattr(space, "largest", dict)
     paths: list[tuple[Architecture, Architecture]] = []
     for choices in random_parameters(space, _DRAWS * count, seed=settings.seed):
         target = float(random.choice(settings.targets))
         costs = candidates.costs_of(choices)
         at = int(costs.largest(settings.budget, target_ms=target * settings.max_latency_ms)[0])
         if at >= 0:
-            scale: Scale = settings.proxy_scale(settings.scales[at])
-            largest = space.architecture(largest_choice(choices), scale.with_filters(widest))
-            paths.append((space.architecture(choices, scale), largest))
+            paths.append(networks_of(settings, space, choices, at=at))
         if len(paths) == count:
             break
     if not paths:
@@ -90,6 +88,18 @@ def drawn_paths(
             "--estimator training"
         )
     return paths
+
+
+def networks_of(
+    settings: "SearchSettings", space: ModuleType, choices: "Parameters", *, at: int
+) -> "tuple[Architecture, Architecture]":
+    """Return a candidate's network for one of the run's scales, as small as in short training, and the largest that
+    shares its weights.
+    """
+    widest = max(settings.proxy_scale(scale).filters for scale in settings.scales)
+    scale = settings.proxy_scale(settings.scales[at])
+    largest = getattr(space, "largest", dict)(choices)
+    return space.architecture(choices, scale), space.architecture(largest, scale.with_filters(widest))
 
 
 def bank_settings(epochs: float, images: int | None, trainings: float, *, seed: int) -> TrainingSettings:

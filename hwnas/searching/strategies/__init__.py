@@ -7,8 +7,10 @@ beside the study, and beside what it proposes, are `Candidates`: which of them f
 A strategy that has to learn before the first trial, from images and by shared weights, also has
     derive(run, candidates, dataset_of) -> Sequence[Parameters]     the best first, some more than there are trials
 
-which is called once for a run; what it writes meanwhile into the run's folder lets it go on where it was cut off. What
-it derives is kept in the study, and its sampler is that of _derived.py.
+    CHECKPOINT                                     what it writes meanwhile into the run's folder
+
+which is called once for a run, and goes on from that file where it was cut off. What it derives is kept in the study,
+and its sampler is that of _derived.py.
 """
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -89,9 +91,12 @@ def prepare(run: "Run", candidates: "SpaceCandidates", dataset_of: "Callable[[in
     from hwnas.searching.strategies._derived import is_derived, keep_derived
 
     name = run.settings.strategy
-    if derives(name) and not is_derived(study):
-        derived = plugins.load("strategies", name).derive(run, candidates, dataset_of)
-        keep_derived(study, derived, candidates.distributions())
+    if not derives(name):
+        return
+    strategy = plugins.load("strategies", name)
+    if not is_derived(study):
+        keep_derived(study, strategy.derive(run, candidates, dataset_of), candidates.distributions())
+    (run.folder / strategy.CHECKPOINT).unlink(missing_ok=True)  # not before: what was derived would be lost
 
 
 def make_sampler(name: str, context: Context, *, seed: int) -> "BaseSampler":
