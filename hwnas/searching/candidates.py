@@ -41,9 +41,23 @@ class SpaceCandidates:
         return np.array([self._fits(parameters) for parameters in chosen], dtype=bool)
 
     def _fits(self, chosen: Parameters) -> bool:
+        return self._largest(chosen, self.costs_of(chosen, smallest=True)) >= 0
+
+    def largest(self, chosen: Parameters) -> tuple[int, float] | None:
+        """Return the place of the largest scale that a choice's target allows, and the predicted latency in ms there.
+
+        Nothing is returned where it does not fit.
+        """
         costs = self.costs_of(chosen, smallest=True)
-        target_ms = chosen["target"] * self.budget.max_latency_ms
-        return bool(costs.largest(self.budget, target_ms=target_ms)[0] >= 0)
+        if self._largest(chosen, costs) < 0:
+            return None
+        if costs.ms.shape[1] < len(self.costs.scales):
+            costs = self.costs_of(chosen)
+        at = self._largest(chosen, costs)
+        return at, float(costs.ms[0, at])
+
+    def _largest(self, chosen: Parameters, costs: Costs) -> int:
+        return int(costs.largest(self.budget, target_ms=chosen["target"] * self.budget.max_latency_ms)[0])
 
     def costs_of(self, chosen: Parameters, *, smallest: bool = False) -> Costs:
         """Return what a choice is predicted to cost at every scale, or the first: arrays [1, scales]."""

@@ -45,7 +45,7 @@ _WAITS = 0.25  # share of the steps before the policy's first one
 _REWARDED_BY = 64  # validation images
 _RANKED_BY = 4  # such minibatches, the same ones for all that is derived
 _DRAWS = 20  # times as many as are wanted: where the caps leave few, fewer are found
-_FIRST = 64  # candidates that are looked for at the beginning
+_FIRST, _FIRST_DRAWS = 16, 200  # candidates that are looked for at the beginning, and how patiently
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +73,11 @@ class Drawing:
     def begin(self) -> None:
         """Look for candidates that fit, for when a policy comes to draw none; raises BudgetError where none does."""
         generator = torch.Generator().manual_seed(random_seed(self._settings.seed, 6))
-        self._first = self._found(Learner(self.setup).policy, _FIRST, generator)
+        self._first = self._found(Learner(self.setup).policy, _FIRST, generator, draws=_FIRST_DRAWS)
         if not self._first:
             raise BudgetError(
-                f"of {_DRAWS * _FIRST} candidates drawn by chance none fits the caps: raise --max-latency-ms, or take "
-                "--strategy progressive"
+                f"of {_FIRST_DRAWS * _FIRST} candidates drawn by chance none fits the caps: raise --max-latency-ms, or "
+                "take --strategy progressive"
             )
 
     def some(self, policy: Policy, count: int, *seed: int) -> list[Drawn]:
@@ -96,9 +96,9 @@ class Drawing:
                 break
         return list(found.values())
 
-    def _found(self, policy: Policy, count: int, generator: torch.Generator) -> list[Drawn]:
+    def _found(self, policy: Policy, count: int, generator: torch.Generator, *, draws: int = _DRAWS) -> list[Drawn]:
         found: list[Drawn] = []
-        for _ in range(_DRAWS):
+        for _ in range(draws):
             with one_thread():
                 rows = policy.sample(count, generator).tolist()
             found += [drawn for row in rows if (drawn := self._fitting(tuple(row)))]
@@ -108,14 +108,11 @@ class Drawing:
 
     def _fitted(self, positions: tuple[int, ...]) -> Drawn | None:
         chosen = self.coding.parameters(positions)
-        if not self._candidates.fits([chosen])[0]:
+        if (found := self._candidates.largest(chosen)) is None:
             return None
-        settings, costs = self._settings, self._candidates.costs_of(chosen)
-        at = int(costs.largest(settings.budget, target_ms=chosen["target"] * settings.max_latency_ms)[0])
-        if at < 0:
-            return None
-        network, largest = supernet.networks_of(settings, self._candidates.space, chosen, at=at)
-        return Drawn(positions, network, largest, float(costs.ms[0, at]))
+        at, latency_ms = found
+        network, largest = supernet.networks_of(self._settings, self._candidates.space, chosen, at=at)
+        return Drawn(positions, network, largest, latency_ms)
 
 
 class Turns(Classifier):
@@ -162,11 +159,12 @@ class Turns(Classifier):
         """Return up to so many different candidates that the policy draws, of each target the best first, in turns."""
         candidates = self._drawing.distinct(self.learner.policy, count, 8)
         self._hold(candidates)
+        minibatches = range(min(_RANKED_BY, max(1, len(self._dataset.validation.labels) // _minibatch(self._dataset))))
         by_target: dict[int, list[tuple[float, Drawn]]] = {}
         with bar("ranking what the policy draws", len(candidates)) as done:
             for drawn in candidates:
                 places = by_target.setdefault(drawn.positions[0], [])
-                places.append((self._reward(drawn, range(_RANKED_BY)), drawn))
+                places.append((self._reward(drawn, minibatches), drawn))
                 done.advance()
         rows = [sorted(places, key=lambda place: -place[0]) for _, places in sorted(by_target.items())]
         ordered = sorted((rank, row) for row, places in enumerate(rows) for rank in range(len(places)))
@@ -189,8 +187,7 @@ class Turns(Classifier):
     @torch.no_grad()
     def _reward(self, drawn: Drawn, minibatches: Sequence[int]) -> float:
         """Return accuracy x latency^w on minibatches of validation images, by their numbers."""
-        images, right = self._dataset.validation, 0.0
-        count = max(2, min(_REWARDED_BY, len(images.labels)))  # one image has no statistics
+        images, right, count = self._dataset.validation, 0.0, _minibatch(self._dataset)
         was_training = self.training
         self.train()
         for number in minibatches:
@@ -221,7 +218,7 @@ def derive(run: "Run", candidates: "SpaceCandidates", dataset_of: "Callable[[int
         {"enas": {"space": settings.space, "scales": [str(scale) for scale in settings.scales]}},
         dataset.train,
         dataset,
-        _settings_of(settings),
+        _settings_of(settings, rewarded_by=_minibatch(dataset)),
     )
     say(f"enas: shared weights and a policy learn in turns, as long as {settings.supernet:g} trainings of one take")
     with bar("training shared weights and policy", training.steps) as steps:
@@ -237,9 +234,14 @@ def derive(run: "Run", candidates: "SpaceCandidates", dataset_of: "Callable[[int
     return derived
 
 
-def _settings_of(settings: "SearchSettings") -> "TrainingSettings":
+def _minibatch(dataset: "Dataset") -> int:
+    """Return by how many images a candidate is rewarded: of few all, but two at least, as one has no statistics."""
+    return max(2, min(_REWARDED_BY, len(dataset.validation.labels)))
+
+
+def _settings_of(settings: "SearchSettings", *, rewarded_by: int) -> "TrainingSettings":
     """Return how the bank is trained: of the images that the option gives some are the rewards'."""
     whole = supernet.bank_settings(settings.epochs, settings.images, 1, seed=settings.seed)
-    rewards = (1 - _WAITS) * BATCH * _REWARDED_BY / (_TURN * whole.batch_size)  # images for each that is learned from
+    rewards = (1 - _WAITS) * BATCH * rewarded_by / (_TURN * whole.batch_size)  # images for each that is learned from
     trainings = settings.supernet / (1 + rewards)
     return supernet.bank_settings(settings.epochs, settings.images, trainings, seed=settings.seed)
