@@ -43,7 +43,7 @@ def _short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def searched(out: Path, **options: Any) -> Searched:
-    return hwnas.search(out=str(out), **{**TINY, "trials": 3, **options})
+    return hwnas.search(out=str(out), **{**TINY, "trials": 2, **options})
 
 
 def begun(folder: Path, **options: Any) -> Run:
@@ -94,13 +94,13 @@ def test_a_training_that_is_cut_off_at_any_step_goes_on_as_if_it_had_not_been(
     def cut_off(training: Any, *, checkpoint: Path, on_progress: Any, **options: Any) -> None:
         def stop(progress: Progress) -> None:
             on_progress(progress)
-            if progress.step in (1, 2, 3):
+            if progress.step in (1, 3):
                 raise KeyboardInterrupt
 
         run_training(training, checkpoint=checkpoint, on_progress=stop, save_every_s=0.0)
 
     monkeypatch.setattr(enas, "run_training", cut_off)
-    for _ in range(3):
+    for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             searched(workplace / "cut")
         assert (workplace / "cut" / enas.CHECKPOINT).exists()
@@ -121,14 +121,14 @@ def test_what_was_learned_is_there_until_the_study_has_what_was_derived(
             searched(workplace / "run")
     steps: list[int] = []
     monkeypatch.setattr(enas.Turns, "before_step", lambda self, step, steps_: steps.append(step))
-    assert searched(workplace / "run").trained == 3
+    assert searched(workplace / "run").trained == 2
     assert steps == []
 
 
 def test_the_bank_is_left_to_the_estimator_that_looks_with_it_alone(workplace: Path) -> None:
     searched(workplace / "run")
     trained = (workplace / "run" / supernet.FILE).stat().st_mtime_ns
-    searched(workplace / "run", trials=5)
+    searched(workplace / "run", trials=3)
     assert (workplace / "run" / supernet.FILE).stat().st_mtime_ns == trained
     searched(workplace / "other", estimator="size")
     assert not list((workplace / "other").glob("*.safetensors"))
@@ -165,7 +165,7 @@ def test_a_policy_learns_what_is_rewarded(workplace: Path, monkeypatch: pytest.M
     monkeypatch.setattr(shared.Bank, "hold", lambda self, graph: [])
     monkeypatch.setattr(enas.Turns, "forward", lambda self, images: self.bank.only.expand(len(images), 3))
     monkeypatch.setattr(enas, "Bank", lambda seed: _with_one_weight(shared.Bank(seed=seed)))
-    searched(workplace / "run", estimator="size", supernet=400.0, max_latency_ms=50.0, targets=(1.0,), trials=10)
+    searched(workplace / "run", estimator="size", supernet=200.0, max_latency_ms=50.0, targets=(1.0,), trials=10)
     blocks = Counter(record.choices["blocks"] for record in Run.open(workplace / "run").trials().records)
     assert blocks[5] >= 8
 
