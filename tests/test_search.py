@@ -42,8 +42,8 @@ from hwnas.verbs.report import report
 from hwnas.verbs.search import search
 
 MANY_FILTERS = (4, 5, 6, 7, 8, 10, 12)
-# gp takes seconds an ask, and both controllers are one class: tests/strategies has them all
-STRATEGIES = [name for name in plugins.names("strategies") if name not in ("gp", "controller-reinforce")]
+# gp takes seconds an ask, enas learns first, and both controllers are one class: tests/strategies has them all
+STRATEGIES = [name for name in plugins.names("strategies") if name not in ("gp", "enas", "controller-reinforce")]
 
 
 def pretend_accuracy(architecture: Any, dataset: Any, *_: Any, **__: Any) -> Estimate:

@@ -98,8 +98,9 @@ class SearchRequest(DeviceOptions, SpaceOptions):
     skip_broken: bool = Field(default=False, description="leave out image files that cannot be read")
     strategy: Annotated[str, PlugIn("strategies")] = Field(
         default="progressive",
-        description="search strategy: progressive, evolution, controller (RL by PPO), controller-reinforce, darts, "
-        "darts-second, fbnet, proxyless, random, tpe, gp or nsga2",
+        description="search strategy: progressive, evolution, controller (RL by PPO), controller-reinforce, random, "
+        "tpe, gp or nsga2; of those that learn by shared weights before the first trial enas, darts, darts-second, "
+        "fbnet or proxyless",
     )
     surrogate: Annotated[str, PlugIn("surrogates")] = Field(
         default="lstm", description="what progressive ranks candidates by"
@@ -117,8 +118,8 @@ class SearchRequest(DeviceOptions, SpaceOptions):
     supernet: float = Field(
         default=20.0,
         gt=0,
-        description="how long the estimator supernet and the strategies darts, darts-second, fbnet and proxyless train "
-        "before the first trial, in short trainings of one candidate",
+        description="how long shared weights train before the first trial (the estimator supernet; the strategies "
+        "enas, darts, darts-second, fbnet and proxyless), in short trainings of one candidate",
     )
     trials: int = Field(default=40, gt=0, description="candidates to train")
     targets: Shares = Field(default=(0.4, 0.6, 0.8, 1.0), description="latency targets, as shares of the cap")

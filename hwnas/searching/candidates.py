@@ -55,21 +55,24 @@ class SpaceCandidates:
         """Return the place of the largest scale inside a target and the caps, or -1."""
         return int(costs.largest(self.budget, target_ms=target * self.budget.max_latency_ms)[0])
 
-    def scale_of(self, chosen: Parameters) -> "Scale | None":
-        """Return the largest scale at which a choice fits its target and the caps, or nothing.
+    def largest(self, chosen: Parameters) -> "tuple[Scale, float] | None":
+        """Return the largest scale at which a choice fits its target and the caps, and the predicted latency in ms.
 
         Networks that have to be walked are walked at a few scales, as if larger ones never cost less.
         """
         if isinstance(self.costs, CellCosts):
-            at = self._largest(self.costs_of(chosen), chosen["target"])
-            return self.costs.scales[at] if at >= 0 else None
+            costs = self.costs_of(chosen)
+            at = self._largest(costs, chosen["target"])
+            return (self.costs.scales[at], float(costs.ms[0, at])) if at >= 0 else None
 
         def exceeds(scale: "Scale") -> bool:
             return self._largest(self._costs_at(chosen, [scale]), chosen["target"]) < 0
 
         scales = sorted(self.costs.scales, key=lambda scale: scale.cells * (scale.filters * scale.resolution) ** 2)
-        fitting = bisect_left(scales, True, key=exceeds)
-        return scales[fitting - 1] if fitting else None
+        if not (fitting := bisect_left(scales, True, key=exceeds)):
+            return None
+        scale = scales[fitting - 1]
+        return scale, float(self._costs_at(chosen, [scale]).ms[0, 0])
 
     def costs_of(self, chosen: Parameters) -> Costs:
         """Return what a choice is predicted to cost at every scale: arrays [1, scales]."""

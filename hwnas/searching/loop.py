@@ -206,7 +206,14 @@ class Search:
         return False
 
     def _suggest(self, trial: "optuna.Trial", distributions: "Mapping[str, CategoricalDistribution]") -> None:
-        """Let the sampler choose, and keep all of its choice in the study at once; raises what the sampler raises."""
+        """Let the sampler choose, and keep all of its choice in the study at once; raises what the sampler raises.
+
+        Of parameters with one choice each Optuna asks no sampler.
+        """
+        from hwnas.searching.strategies import ExhaustedError
+
+        if trial.number and all(distribution.single() for distribution in distributions.values()):
+            raise ExhaustedError("no candidate inside the caps is new: there is only one to choose")
         first, *others = distributions
         trial.suggest_categorical(first, list(distributions[first].choices))  # now the sampler thinks
         with self.trials.together():

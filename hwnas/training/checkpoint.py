@@ -93,8 +93,18 @@ def tensors_of(network: nn.Module, *optimizers: torch.optim.Optimizer) -> dict[s
 
 def restore(network: nn.Module, tensors: Mapping[str, Tensor], *optimizers: torch.optim.Optimizer) -> None:
     """Put `tensors_of` back, on the network's device and in its memory format."""
+    restore_network(network, tensors)
+    restore_optimizers(network, tensors, *optimizers)
+
+
+def restore_network(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Put what `tensors_of` has of a network back."""
     saved = {name.removeprefix(_NETWORK): tensor for name, tensor in tensors.items() if name.startswith(_NETWORK)}
     network.load_state_dict(saved)
+
+
+def restore_optimizers(network: nn.Module, tensors: Mapping[str, Tensor], *optimizers: torch.optim.Optimizer) -> None:
+    """Put what `tensors_of` has of optimizers back."""
     for optimizer, (name, parameter) in product(optimizers, list(network.named_parameters())):
         is_its = any(parameter is one for group in optimizer.param_groups for one in group["params"])
         for key, called in _OPTIMIZER.items() if is_its else ():

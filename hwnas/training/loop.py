@@ -299,7 +299,8 @@ class Training(Generic[AnyNetwork]):
     def _train_step(self, pixels: Tensor, labels: Tensor) -> Tensor:
         """Take one step; return its loss without waiting for it."""
         settings, device = self.settings, self.hardware.device
-        self.network.step = self.step
+        if self.network.before_step(self.step, self.steps):
+            self._take_in_new()
         self.network.path_drop_rate = settings.path_drop_rate * (self.step + 1) / self.steps
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate_at(self.step, self.steps, settings)
@@ -326,6 +327,18 @@ class Training(Generic[AnyNetwork]):
             cutout=self.settings.cutout,
             seed=random_seed(self.settings.seed, 3, self.step),
         ).contiguous(memory_format=self.hardware.memory_format)
+
+    def _take_in_new(self) -> None:
+        """Bring weights that the network has made since to the device, and let the optimiser know of them.
+
+        To begin with all of them would come to the same: what has no gradient yet is not changed.
+        """
+        self.network.to(self.hardware.device).to(memory_format=self.hardware.memory_format)
+        decayed, others = (group["params"] for group in self.optimizer.param_groups)
+        known = {id(parameter) for parameter in (*decayed, *others)}
+        for parameter in self.network.parameters():
+            if id(parameter) not in known:
+                (decayed if parameter.dim() > 1 else others).append(parameter)
 
     def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Read the batches of the steps that are left; where an accelerator computes, one batch ahead."""
@@ -424,7 +437,9 @@ class Training(Generic[AnyNetwork]):
         _checkpoint.check_same(path, state.get("training"), self._identity())
         try:
             saved = _saved_reader().validate_python(state)
-            _checkpoint.restore(self.network, tensors, *self._optimizers())
+            _checkpoint.restore_network(self.network, tensors)
+            self._take_in_new()
+            _checkpoint.restore_optimizers(self.network, tensors, *self._optimizers())
             if saved.scaler:
                 self.scaler.load_state_dict(saved.scaler)
         except (ValueError, KeyError, TypeError, RuntimeError) as error:  # of tensors and numbers that do not fit

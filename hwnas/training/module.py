@@ -31,11 +31,17 @@ class Classifier(nn.Module):
     """What is trained: images [n, channels, height, width] to logits [n, classes], and the loss of these."""
 
     path_drop_rate = 0.0  # see `Network`
-    step = 0  # of the training, from 0
 
     def loss(self, outputs: Tensor, labels: Tensor, settings: "TrainingSettings") -> Tensor:
         """Return the loss of what `forward` returned, float32, for labels, int64 [n]."""
         return F.cross_entropy(outputs, labels, label_smoothing=settings.label_smoothing)
+
+    def before_step(self, step: int, steps: int) -> bool:
+        """Do what is to be done before a step of training; return whether weights were made, for the optimiser to know.
+
+        Random choices are to come from the step, and be the same where that is taken up again.
+        """
+        return False
 
 
 class Network(Classifier):

@@ -22,7 +22,7 @@ from hwnas.training.scoring import Scores
 
 if TYPE_CHECKING:
     from hwnas.datasets import Dataset, Images
-    from hwnas.network import Architecture, Graph
+    from hwnas.network import Architecture
     from hwnas.training.curves import Progress
     from hwnas.training.settings import TrainingSettings
 
@@ -44,15 +44,21 @@ class Shared(Classifier):
         super().__init__()
         self.bank, self._paths, self._ends = bank, paths, ends
         self._turns = beside if ends else 1  # a step
+        self._step = 0  # of the training
+
+    def before_step(self, step: int, steps: int) -> bool:
+        """Let the paths of this step have their turn."""
+        self._step = step
+        return False
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits of images [n, channels, height, width] of any size: [n, classes], or [1 + m, n, classes].
 
         The latter where there are ends: of the largest, and of the m others.
         """
-        first = self.step * self._turns
+        first = self._step * self._turns
         turns = [self._paths[number % len(self._paths)] for number in range(first, first + self._turns)]
-        logits = [self._logits(architecture.graph, images) for architecture in (*self._ends, *turns)]
+        logits = [logits_of(self.bank, architecture, images) for architecture in (*self._ends, *turns)]
         return torch.stack(logits) if self._ends else logits[0]
 
     def loss(self, outputs: Tensor, labels: Tensor, settings: "TrainingSettings") -> Tensor:
@@ -65,12 +71,14 @@ class Shared(Classifier):
         losses += [F.cross_entropy(logits, said) for logits in others]
         return torch.stack(losses).mean()
 
-    def _logits(self, graph: "Graph", images: Tensor) -> Tensor:
-        side = graph.layers[0].shape[1]
-        if images.shape[2] != side:
-            images = F.interpolate(images, size=(side, side), mode="bilinear", antialias=True)
-        logits: Tensor = self.bank(graph, images)
-        return logits
+
+def logits_of(bank: Bank, architecture: "Architecture", images: Tensor) -> Tensor:
+    """Return an architecture's logits [n, classes] for images [n, channels, height, width], brought to its size."""
+    side = architecture.graph.layers[0].shape[1]
+    if images.shape[2] != side:
+        images = F.interpolate(images, size=(side, side), mode="bilinear", antialias=True)
+    logits: Tensor = bank(architecture.graph, images)
+    return logits
 
 
 def train_shared(

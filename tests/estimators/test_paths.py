@@ -146,7 +146,7 @@ def test_each_step_trains_the_ends_and_the_next_two_on_what_the_largest_says() -
     for architecture in (largest, smallest, *paths):
         bank.hold(architecture.graph)
     network = shared.Shared(bank, paths, ends=(largest, smallest)).train()
-    network.step = 7
+    network.before_step(7, 10)
     images, labels = torch.randn(6, 1, 8, 8), torch.tensor([0, 1, 2, 0, 1, 2])
     outputs = network(images)
     expected = [bank(each.graph, images) for each in (largest, smallest, paths[14 % 5], paths[15 % 5])]

@@ -172,6 +172,7 @@ LOADED = (
         "typer",
     ),
     *("hwnas.verbs.run", "hwnas.searching.loop", "hwnas.searching.evaluation", "hwnas.training.loop"),
+    "hwnas.searching.strategies.enas",
     *("hwnas.training.fine_tuning", "hwnas.artefacts.writing", "hwnas.pages.report", "hwnas.benching.cases"),
 )
 OLDER = "latency_tables/pretend/tflite-fp32-1t.json"
@@ -181,6 +182,12 @@ SCENES = {
     "profile-host": Scene(f"profile host {PROFILE}", "bare", tables, is_long=True),
     "search": Scene(_search("a", "--trials 3"), "profiled", trials, is_long=True),
     "search-2": Scene(_search("b", "--trials 4 --workers 2"), "profiled", trials, is_long=True),
+    "search-supernet": Scene(
+        _search("c", "--trials 3 --estimator supernet --supernet 12"), "profiled", trials, is_long=True
+    ),
+    "search-enas": Scene(
+        _search("d", "--trials 3 --estimator supernet --supernet 40 --strategy enas"), "profiled", trials, is_long=True
+    ),
     "train": Scene("train runs/a --winners 1 --epochs 4 --batch-size 32", "searched", winners, is_long=True),
     "export": Scene("export runs/a", "trained", artefacts, is_long=True),
     "run": Scene("run run.toml", "bare", run, is_long=True),

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hwnas.searching.strategies import Context, _policy, make_sampler
-from hwnas.searching.strategies._policy import Episode, Learning, Policy, Setup, learnt
+from hwnas.searching.strategies._policy import Episode, Learner, Learning, Policy, Setup, learnt
 from strategies.known import Known, empty_study, median_best, propose, searched
 
 CONTROLLERS = ["controller", "controller-reinforce"]
@@ -80,7 +80,7 @@ def test_policies_that_were_learnt_are_not_changed_by_further_trials_and_only_a_
 def test_equal_rewards_teach_nothing_and_a_given_parameter_stays_even() -> None:
     setup = Setup((2, 3), given=True, learning=SETUP.learning)
     history = [Episode((at % 2, at % 3), 0.9 if at % 2 else 0.1) for at in range(8)]  # equal for each of the given
-    assert _policy._advantages(setup, tuple(history)).abs().max() < 1e-3
+    assert _policy._advantages(setup, history).abs().max() < 1e-3
     better = [Episode((at % 2, at % 3), float(at % 3 == 0) + at % 2) for at in range(64)]
     each = learnt(setup, better)(torch.tensor([[0, 0]])).detach().exp()[0]
     assert each[0].tolist() == pytest.approx([0.5, 0.5, 0, 0, 0])
@@ -119,11 +119,11 @@ def test_only_mnasnets_reward_sees_the_latency(strategy: str, faster_is_better: 
 
 def test_a_settled_policy_that_is_rewarded_for_what_it_thought_impossible_stays_finite() -> None:
     setup = dataclasses.replace(SETUP, learning=Learning(latency_exponent=0.0, steps=5, rate=0.01))
-    state = _policy._beginning(setup)
+    learner = Learner(setup)
     with torch.no_grad():
-        state.policy._head.weight.mul_(1e4)  # a small step changes much
+        learner.policy._head.weight.mul_(1e4)  # a small step changes much
     last = tuple(size - 1 for size in SETUP.sizes)
     for sign in (1, 1, 1, -1, -1, -1):  # what was bad turns out to be good
-        history = tuple(Episode(last if number % 2 else (0, 0, 0), float(sign * number)) for number in range(8))
-        state = _policy._after(state, setup, history)
-    assert all(torch.isfinite(weights).all() for weights in state.policy.parameters())
+        learner.recent = ()
+        learner.learn([Episode(last if number % 2 else (0, 0, 0), float(sign * number)) for number in range(8)])
+    assert all(torch.isfinite(weights).all() for weights in learner.policy.parameters())

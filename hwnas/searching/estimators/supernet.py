@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from hwnas.network import Architecture, Scale
     from hwnas.runs import Run, SearchSettings
     from hwnas.searching.candidates import SpaceCandidates
+    from hwnas.searching.strategies import Parameters
     from hwnas.training.bank import Bank
 
 OF = "shared weights"
@@ -106,20 +107,24 @@ def drawn_paths(settings: "SearchSettings", candidates: "SpaceCandidates", *, co
 
     Raises BudgetError where none is found that fits the caps.
     """
-    space = candidates.space
-    widest = max(settings.proxy_scale(scale).filters for scale in settings.scales)
-    largest_choice = getattr(space, "largest", dict)
-    paths: list[DrawnPath] = []
-    for choices in fair_choices(candidates, count, seed=settings.seed):
-        if deployed := candidates.scale_of(choices):
-            scale = settings.proxy_scale(deployed)
-            largest = space.architecture(largest_choice(choices), scale.with_filters(widest))
-            paths.append(DrawnPath(space.architecture(choices, scale), largest, scale))
+    paths = [
+        networks_of(settings, candidates.space, choices, deployed[0])
+        for choices in fair_choices(candidates, count, seed=settings.seed)
+        if (deployed := candidates.largest(choices))
+    ]
     if not paths:
         raise BudgetError(
             "of the candidates drawn by chance none fits the caps: raise --max-latency-ms, or take --estimator training"
         )
     return paths
+
+
+def networks_of(settings: "SearchSettings", space: ModuleType, choices: "Parameters", deployed: "Scale") -> DrawnPath:
+    """Return a candidate's networks in the bank, given the scale at which it would be deployed."""
+    widest = max(settings.proxy_scale(scale).filters for scale in settings.scales)
+    scale = settings.proxy_scale(deployed)
+    largest = getattr(space, "largest", dict)(choices)
+    return DrawnPath(space.architecture(choices, scale), space.architecture(largest, scale.with_filters(widest)), scale)
 
 
 def bank_settings(epochs: float, images: int | None, trainings: float, *, seed: int) -> TrainingSettings:

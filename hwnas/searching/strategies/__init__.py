@@ -6,10 +6,10 @@ beside the study, and beside what it proposes, are `Candidates`: which of them f
 
 A strategy that has to learn before the first trial, from images and by shared weights, also has
     derive(run, candidates, dataset_of) -> Sequence[Parameters]     the best first, some more than there are trials
-    MIXED = True     where it learns on all of a space in one, and needs a space that has `mixed`
+    MIXED = True                                   where it learns on all of a space in one, which needs its `mixed`
 
-derive is called once for a run; what it writes meanwhile into the run's folder lets it go on where it was cut off. What
-it derives is kept in the study, and its sampler is that of _derived.py.
+derive is called once for a run, and goes on from the file _derived.CHECKPOINT in the run's folder where it was cut
+off. What it derives is kept in the study, and its sampler is that of _derived.py.
 """
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -87,12 +87,15 @@ def derives(name: str) -> bool:
 
 def prepare(run: "Run", candidates: "SpaceCandidates", dataset_of: "Callable[[int], Dataset]", study: "Study") -> None:
     """Let the run's strategy learn what it has to before the first trial, unless that is done."""
-    from hwnas.searching.strategies._derived import is_derived, keep_derived
+    from hwnas.searching.strategies._derived import CHECKPOINT, is_derived, keep_derived
 
     name = run.settings.strategy
-    if derives(name) and not is_derived(study):
+    if not derives(name):
+        return
+    if not is_derived(study):
         derived = plugins.load("strategies", name).derive(run, candidates, dataset_of)
         keep_derived(study, derived, candidates.distributions())
+    (run.folder / CHECKPOINT).unlink(missing_ok=True)  # not before: what was derived would be lost
 
 
 def make_sampler(name: str, context: Context, *, seed: int) -> "BaseSampler":

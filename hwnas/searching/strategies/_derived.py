@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial
 from hwnas.searching.strategies import Context, Parameters
 from hwnas.searching.strategies._choosing import Proposer
 
+CHECKPOINT = "derive.checkpoint.safetensors"  # of what learns, in the run's folder
 _KEY = "hwnas:derived"
 
 

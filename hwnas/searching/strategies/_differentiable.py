@@ -16,6 +16,7 @@ from hwnas.network import ops
 from hwnas.searching.deriving import derive_candidates
 from hwnas.searching.expected_latency import ExpectedLatency
 from hwnas.searching.strategies import Parameters
+from hwnas.searching.strategies._derived import CHECKPOINT
 from hwnas.spaces import random_parameters
 from hwnas.support import bar, say
 from hwnas.training import search_settings, seeded
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from hwnas.runs import Run, SearchSettings
     from hwnas.searching.candidates import SpaceCandidates
 
-_CHECKPOINT = "derive.checkpoint.safetensors"  # in the run's folder
 _RANDOM = 16  # candidates by which the scale is found, and what a training of one computes
 _DRAWS = 8  # of gates, by which it is found what a step computes
 _NO_OPERATION = (ops.IDENTITY, ops.ZERO)
@@ -47,10 +47,9 @@ def derive_by(
     settings = run.settings
     latency = ExpectedLatency(candidates, _learning_scale(candidates, settings.seed))
     training = mixed_training(relaxation, settings, candidates, latency, dataset_of)
-    checkpoint = run.folder / _CHECKPOINT
     say(f"{settings.strategy}: all of {settings.space} is trained in one at {latency.scale}, {training.steps} steps")
     with bar("learning architectures", training.steps) as steps:
-        run_training(training, checkpoint=checkpoint, on_progress=lambda progress: steps.at(progress.step))
+        run_training(training, checkpoint=run.folder / CHECKPOINT, on_progress=lambda progress: steps.at(progress.step))
     network = training.finished()
     if training.stopped:
         say(
@@ -58,7 +57,7 @@ def derive_by(
             "had come to be mostly identities, as DARTS does once weights learn around them; what it was before counts"
         )
     probabilities = network.masked().detach().double().softmax(1).cpu().numpy()
-    derived = derive_candidates(
+    return derive_candidates(
         latency,
         probabilities,
         settings.budget,
@@ -66,8 +65,6 @@ def derive_by(
         wanted=settings.trials,
         seed=settings.seed,
     )
-    checkpoint.unlink(missing_ok=True)
-    return derived
 
 
 def mixed_training(

@@ -1,25 +1,31 @@
 """The recurrent policy of the RL controllers (Zoph and Le, 2017, section 3; Zoph et al., 2018, section 3).
 
-An LSTM reads the choices made so far and gives the next one's probabilities. What it has learnt follows from the
-trials alone: it learns from them in batches, in their order, from weights that are always the same at first.
+An LSTM reads the choices made so far and gives the next one's probabilities. What it has learnt follows from its
+episodes alone: it learns from them in batches, in their order, from weights that are always the same at first.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from itertools import islice
+from itertools import count, islice
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from hwnas.runs import TARGET
+from hwnas.searching.strategies import Parameters
 from hwnas.searching.surrogates._one_thread import one_thread
 from hwnas.training import seeded
 
 _WIDTH = 48  # of embeddings and of the LSTM
-_BATCH = 8  # trials that it learns from at once
-_RECENT = 64  # trials whose mean reward is the baseline
+BATCH = 8  # episodes that it learns from at once
+_RECENT = 64  # episodes whose mean reward is the baseline
 _MOST_LOG_RATIO = 20.0  # what a settled policy thought impossible may become as likely as not in one step
 _KEPT = 16  # policies in memory: the latest, and those before, for trials of other workers that end late
+_AT_ONCE = 16  # candidates drawn at once, and twice as many each time: nearly always a few are enough
+_HOTTER = 1.5
+_MOMENTS = ("exp_avg", "exp_avg_sq")  # what Adam knows of a weight, beside the count of its steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +61,26 @@ class Episode:
 
     choices: tuple[int, ...]
     reward: float
+
+
+class Coding:
+    """The parameters of candidates as a policy reads them: the target first, each choice by its position."""
+
+    def __init__(self, choices: Mapping[str, Sequence[Any]]) -> None:
+        self._choices = choices
+        self.names = sorted(choices, key=lambda name: name != TARGET)  # the others in their order
+
+    def setup(self, learning: Learning) -> Setup:
+        """Return what a policy for these parameters chooses."""
+        return Setup(tuple(len(self._choices[name]) for name in self.names), TARGET in self.names, learning)
+
+    def positions(self, parameters: Parameters) -> tuple[int, ...]:
+        """Return the positions of what was chosen."""
+        return tuple(self._choices[name].index(parameters[name]) for name in self.names)
+
+    def parameters(self, positions: Sequence[int]) -> dict[str, Any]:
+        """Return what stands at the positions."""
+        return {name: self._choices[name][at] for name, at in zip(self.names, positions, strict=True)}
 
 
 class Policy(nn.Module):
@@ -104,64 +130,91 @@ class Policy(nn.Module):
             read = 1 + place
         return torch.cat(chosen, dim=1)
 
-
-@dataclass(frozen=True, slots=True)
-class _Learnt:
-    policy: Policy
-    optimiser: torch.optim.Optimizer
-
-
-_learnt: dict[tuple[Setup, tuple[Episode, ...]], _Learnt] = {}  # nothing in it is ever changed
+    def drawn(self, generator: torch.Generator) -> Iterator[tuple[int, ...]]:
+        """Yield choices [parameters], at rising temperatures: a policy that has settled draws the same ones only."""
+        for step in count():
+            yield from map(tuple, self.sample(_AT_ONCE * 2**step, generator, temperature=_HOTTER**step).tolist())
 
 
-def learnt(setup: Setup, history: Sequence[Episode]) -> Policy:
-    """Return what a policy is after a history; the longest part of it that is known need not be gone through again."""
-    whole = tuple(history[: len(history) // _BATCH * _BATCH])
-    known = (end for end in range(len(whole), 0, -_BATCH) if (setup, whole[:end]) in _learnt)
-    start = next(known, 0)
-    with one_thread():
-        state = _learnt[setup, whole[:start]] if start else _beginning(setup)
-        for end in range(start + _BATCH, len(whole) + 1, _BATCH):
-            state = _after(state, setup, whole[:end])
-    if whole:
-        _keep(setup, whole, state)
-    return state.policy
+class Learner:
+    """A policy between the batches that it learns from, its optimiser, and the recent episodes."""
+
+    def __init__(self, setup: Setup) -> None:
+        self.setup = setup
+        with seeded(0):
+            self.policy = Policy(setup)
+        self.optimiser = torch.optim.Adam(self.policy.parameters(), lr=setup.learning.rate)
+        self.recent: tuple[Episode, ...] = ()
+
+    def learn(self, batch: Sequence[Episode]) -> None:
+        """Learn from a batch: PPO's clipped objective (Schulman et al., 2017), and entropy."""
+        self.recent = (*self.recent, *batch)[-_RECENT:]
+        choices = torch.tensor([episode.choices for episode in batch])
+        advantages, learning = _advantages(self.setup, self.recent)[-len(batch) :], self.setup.learning
+        before = self.policy.log_probabilities(choices)[0].detach()
+        for _ in range(learning.steps):
+            now, entropies = self.policy.log_probabilities(choices)
+            ratios = (now - before).clamp(max=_MOST_LOG_RATIO).exp()
+            clipped = ratios.clamp(1 - learning.clip, 1 + learning.clip)
+            gains = torch.minimum(ratios * advantages, clipped * advantages) + learning.entropy * entropies
+            self.optimiser.zero_grad()
+            gains.mean().neg().backward()  # type: ignore[no-untyped-call]
+            self.optimiser.step()
+
+    def state(self) -> Tensor:
+        """Return all that it has learnt as one row of numbers, float64: of weights, optimiser and recent episodes."""
+        rows = [tensor.detach().double().flatten() for tensor in self._tensors()]
+        rows += [torch.tensor([*episode.choices, episode.reward], dtype=torch.float64) for episode in self.recent]
+        return torch.cat(rows)
+
+    def restore(self, state: Tensor) -> None:
+        """Take up what `state` returned; raises ValueError or RuntimeError where it is of another policy."""
+        tensors = self._tensors()
+        sizes = [tensor.numel() for tensor in tensors]
+        *saved, recent = torch.split(state, [*sizes, len(state) - sum(sizes)])
+        for tensor, row in zip(tensors, saved, strict=True):
+            tensor.detach().copy_(row.reshape(tensor.shape))
+        episodes = recent.reshape(-1, 1 + len(self.setup.sizes)).tolist()
+        self.recent = tuple(Episode(tuple(map(int, choices)), reward) for *choices, reward in episodes)
+
+    def _tensors(self) -> list[Tensor]:
+        """Return the weights, and what the optimiser knows of each; before the first step that is nothing, zeros."""
+        tensors: list[Tensor] = []
+        for weights in self.policy.parameters():
+            known = self.optimiser.state[weights]
+            known.setdefault("step", torch.tensor(0.0))
+            moments = [known.setdefault(name, torch.zeros_like(weights)) for name in _MOMENTS]
+            tensors += [weights, known["step"], *moments]
+        return tensors
 
 
-def _keep(setup: Setup, history: tuple[Episode, ...], state: _Learnt) -> None:
-    _learnt[setup, history] = state
-    for oldest in list(islice(_learnt, max(0, len(_learnt) - _KEPT))):
-        _learnt.pop(oldest, None)
-
-
-def _beginning(setup: Setup) -> _Learnt:
-    with seeded(0):
-        policy = Policy(setup)
-    return _Learnt(policy, torch.optim.Adam(policy.parameters(), lr=setup.learning.rate))
-
-
-def _after(state: _Learnt, setup: Setup, history: tuple[Episode, ...]) -> _Learnt:
-    """Return the state after the history's last batch: PPO's clipped objective (Schulman et al., 2017), and entropy."""
-    policy, optimiser = deepcopy((state.policy, state.optimiser))
-    choices = torch.tensor([episode.choices for episode in history[-_BATCH:]])
-    advantages, learning = _advantages(setup, history), setup.learning
-    before = policy.log_probabilities(choices)[0].detach()
-    for _ in range(learning.steps):
-        now, entropies = policy.log_probabilities(choices)
-        ratios = (now - before).clamp(max=_MOST_LOG_RATIO).exp()
-        clipped = ratios.clamp(1 - learning.clip, 1 + learning.clip)
-        gains = torch.minimum(ratios * advantages, clipped * advantages) + learning.entropy * entropies
-        optimiser.zero_grad()
-        gains.mean().neg().backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-    return _Learnt(policy, optimiser)
-
-
-def _advantages(setup: Setup, history: tuple[Episode, ...]) -> Tensor:
-    """Return by how many deviations each of the last batch [n] is better than recent ones at the same `given`."""
-    recent = history[-_RECENT:]
+def _advantages(setup: Setup, recent: Sequence[Episode]) -> Tensor:
+    """Return by how many deviations each recent episode [n] is better than the others at the same `given`."""
     rewards = torch.tensor([episode.reward for episode in recent], dtype=torch.float64)
     given = torch.tensor([episode.choices[0] if setup.given else 0 for episode in recent])
     same = (given[:, None] == given).double()
     beyond = rewards - same @ rewards / same.sum(1)
-    return (beyond / beyond.std().clamp(min=1e-9))[-_BATCH:].float()
+    return (beyond / beyond.std().clamp(min=1e-9)).float()
+
+
+_learnt: dict[tuple[Setup, tuple[Episode, ...]], Learner] = {}  # nothing in it is ever changed
+
+
+def learnt(setup: Setup, history: Sequence[Episode]) -> Policy:
+    """Return what a policy is after a history; the longest part of it that is known need not be gone through again."""
+    whole = tuple(history[: len(history) // BATCH * BATCH])
+    known = (end for end in range(len(whole), 0, -BATCH) if (setup, whole[:end]) in _learnt)
+    start = next(known, 0)
+    with one_thread():
+        learner = deepcopy(_learnt[setup, whole[:start]]) if start else Learner(setup)
+        for end in range(start, len(whole), BATCH):
+            learner.learn(whole[end : end + BATCH])
+    if whole:
+        _keep(setup, whole, learner)
+    return learner.policy
+
+
+def _keep(setup: Setup, history: tuple[Episode, ...], learner: Learner) -> None:
+    _learnt[setup, history] = learner
+    for oldest in list(islice(_learnt, max(0, len(_learnt) - _KEPT))):
+        _learnt.pop(oldest, None)
