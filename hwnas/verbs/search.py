@@ -5,7 +5,16 @@ anything fits the caps. What becomes of each trial is in hwnas/searching/loop.py
 """
 
 from hwnas.runs import SearchOptions
-from hwnas.searching import Search, Searched, check_estimator, check_reachable, check_table, check_writes, costs_of_run
+from hwnas.searching import (
+    Search,
+    Searched,
+    check_estimator,
+    check_reachable,
+    check_table,
+    check_weights,
+    check_writes,
+    costs_of_run,
+)
 from hwnas.support import bar, remark, say, trusting
 from hwnas.verbs._takes import takes
 
@@ -37,6 +46,7 @@ def search(options: SearchOptions) -> Searched:
         options, device=machine.name, setting=setting.name, threads=setting.threads, dataset=dataset
     )
     check_estimator(settings)
+    check_weights(settings)
     check_writes(settings, setting)
     costs = costs_of_run(settings, machine, setting)
     check_table(costs, settings, machine, setting)

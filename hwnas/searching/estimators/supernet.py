@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from hwnas.network import Architecture, Scale
     from hwnas.runs import Run, SearchSettings
     from hwnas.searching.candidates import SpaceCandidates
+    from hwnas.training import Network
     from hwnas.training.bank import Bank
 
 CAVEAT = "accuracies are of shared weights: they rank candidates, and are below what each comes to when it is trained"
@@ -52,11 +53,27 @@ def prepare(run: "Run", candidates: "SpaceCandidates", dataset_of: "Callable[[in
             dataset,
             training,
             identity={"space": settings.space, "scales": [str(scale) for scale in settings.scales]},
+            known=known_network(settings),
             checkpoint=run.folder / _CHECKPOINT,
             on_progress=lambda progress: steps.at(progress.step, total=progress.steps),
         )
     write_bank(bank, run.folder / FILE)
     (run.folder / _CHECKPOINT).unlink(missing_ok=True)
+
+
+def known_network(settings: "SearchSettings") -> "Network | None":
+    """Return the network whose weights the shared ones begin with, the most important channels first, if one is asked.
+
+    Raises InputError for a file that has none for the run's data.
+    """
+    from hwnas.training.importance import sort_channels
+    from hwnas.training.pretrained import torchvisions_network
+
+    if settings.weights is None:
+        return None
+    network = torchvisions_network(Path(settings.weights), channels=settings.channels)
+    sort_channels(network)
+    return network
 
 
 def drawn_paths(
