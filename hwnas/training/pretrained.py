@@ -15,6 +15,7 @@ from torch import Tensor
 from hwnas.errors import InputError, cut
 from hwnas.network import MOBILENETS, Chain, published_network
 from hwnas.training.module import Network
+from hwnas.training.weights import tensor_shapes
 
 if TYPE_CHECKING:
     from hwnas.network import Architecture
@@ -130,10 +131,9 @@ def torchvisions_network(path: Path, *, channels: int) -> Network:
         )
     for name in MOBILENETS:
         architecture = published_network(name, classes=shapes[-1][0], channels=channels)
-        try:
+        expected = tensor_shapes(architecture)
+        if [shape for tensor, shape in expected.items() if not tensor.endswith(_COUNTER)] == shapes:
             return load_torchvisions(architecture, weights)[1]
-        except InputError:
-            continue
     raise _no_mobilenet(path, weights)
 
 
