@@ -28,6 +28,7 @@ CAVEAT = "accuracies are of shared weights: they rank candidates, and are below 
 FILE = "supernet.safetensors"  # in the run's folder
 _CHECKPOINT = "supernet.checkpoint.safetensors"
 _MOST_PATHS = 2000  # that are drawn before the training
+_KNOWN_RATE = 0.02  # the learning rate that known weights are tuned with: at 0.1, the usual one, they are unlearned
 _DRAWS = 20  # for each path: where the caps leave few, fewer are found
 
 
@@ -43,6 +44,8 @@ def prepare(run: "Run", candidates: "SpaceCandidates", dataset_of: "Callable[[in
     settings = run.settings
     dataset = dataset_of(max(settings.resolution))
     training = bank_settings(settings.epochs, settings.images, settings.supernet, seed=settings.seed)
+    if settings.weights is not None:
+        training = replace(training, learning_rate=_KNOWN_RATE)
     images = training.epochs * (training.images_per_epoch or len(dataset.train.labels))
     paths = drawn_paths(settings, candidates, count=min(_MOST_PATHS, max(1, round(images / training.batch_size))))
     say(f"shared weights: {len(paths)} candidates take turns, as long as {settings.supernet:g} trainings of one take")
