@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hwnas.artefacts import pretrained
 from hwnas.artefacts.files import sha256
 from hwnas.artefacts.source import Purpose, TrainedNetwork
 from hwnas.errors import InputError, TableError
 from hwnas.network import published_network
 from hwnas.support import say
+from hwnas.training import pretrained
 
 if TYPE_CHECKING:
     from hwnas.artefacts.card import Accuracies, Card

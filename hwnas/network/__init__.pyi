@@ -38,6 +38,7 @@ from .kinds.chain import MixedResidual as MixedResidual
 from .kinds.macro import MacroLayer as MacroLayer
 from .kinds.macro import MacroNetwork as MacroNetwork
 from .ops import ZERO as ZERO
+from .published import MOBILENETS as MOBILENETS
 from .published import PUBLISHED as PUBLISHED
 from .published import divisible_by_8 as divisible_by_8
 from .published import mobilenet_v2 as mobilenet_v2

@@ -38,6 +38,7 @@ def mobilenet_v2(*, width: float = 1.0, resolution: int = 224, classes: int = 10
         activation="relu6",
         padding=padding,
         norm_epsilon=1e-5,
+        depths=tuple(depth for _, _, depth, _ in rows),
     )
 
 
@@ -78,21 +79,23 @@ _V3_SMALL: tuple[_Row, ...] = (  # table 2
 
 def mobilenet_v3_large(*, resolution: int = 224, classes: int = 1000, padding: Padding = "same") -> Chain:
     """Return MobileNetV3-Large (Howard et al., 2019, table 1); torchvision's has the padding "symmetric"."""
-    return _mobilenet_v3(_V3_LARGE, 1280, resolution, classes, padding)
+    return _mobilenet_v3(_V3_LARGE, (1, 2, 3, 4, 2, 3), 1280, resolution, classes, padding)
 
 
 def mobilenet_v3_small(*, resolution: int = 224, classes: int = 1000, padding: Padding = "same") -> Chain:
     """Return MobileNetV3-Small (Howard et al., 2019, table 2); torchvision's has the padding "symmetric"."""
-    return _mobilenet_v3(_V3_SMALL, 1024, resolution, classes, padding)
+    return _mobilenet_v3(_V3_SMALL, (0, 1, 2, 3, 2, 3), 1024, resolution, classes, padding)
 
 
 def _mobilenet_v3(
     rows: tuple[_Row, ...],
+    depths: tuple[int, ...],
     hidden: int,
     resolution: int,
     classes: int,
     padding: Padding,
 ) -> Chain:
+    """Return a chain; `depths` are the blocks of each stage of `spaces.mbconv`, which are told by their resolution."""
     blocks = tuple(
         InvertedResidual(filters, kernel, stride, expanded, activation, divisible_by_8(expanded / 4) if squeeze else 0)
         for kernel, expanded, filters, squeeze, activation, stride in rows
@@ -105,6 +108,7 @@ def _mobilenet_v3(
         resolution=resolution,
         classes=classes,
         padding=padding,
+        depths=depths,
     )
 
 
@@ -144,7 +148,7 @@ NASNET_A_REDUCTION = Cell.from_json(
     }
 )
 PUBLISHED = ("mobilenet-v2", "mobilenet-v3-large", "mobilenet-v3-small", "nasnet-a-mobile", "pnasnet-5-mobile")
-_MOBILENETS = {
+MOBILENETS = {
     "mobilenet-v2": mobilenet_v2,
     "mobilenet-v3-large": mobilenet_v3_large,
     "mobilenet-v3-small": mobilenet_v3_small,
@@ -156,8 +160,8 @@ def published_network(name: str, *, resolution: int = 224, classes: int = 1000, 
 
     Raises UnknownNameError, which lists the known ones.
     """
-    if name in _MOBILENETS:
-        return replace(_MOBILENETS[name](resolution=resolution, classes=classes), input_channels=channels)
+    if name in MOBILENETS:
+        return replace(MOBILENETS[name](resolution=resolution, classes=classes), input_channels=channels)
     if name == "pnasnet-5-mobile":
         return CellNetwork(PNASNET_5, Scale(3, 54, resolution, classes, channels, "imagenet"))
     if name == "nasnet-a-mobile":

@@ -4,6 +4,7 @@ An option is one field below (hwnas/support/options.py says what comes of it).
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -19,6 +20,7 @@ from hwnas.support import (
     MAX_SEED,
     AnyNames,
     AnyPath,
+    FilePath,
     FolderPath,
     Metavar,
     Options,
@@ -120,6 +122,11 @@ class SearchRequest(DeviceOptions, SpaceOptions):
         gt=0,
         description="how long shared weights train before the first trial (the estimator supernet; the strategies "
         "enas, darts, darts-second, fbnet and proxyless), in short trainings of one candidate",
+    )
+    weights: FilePath | None = Field(
+        default=None,
+        description="torchvision's checkpoint of MobileNetV2, V3-Large or V3-Small, with whose weights those of "
+        "--estimator supernet begin in the space mbconv; images are then normalised as it reads them",
     )
     trials: int = Field(default=40, gt=0, description="candidates to train")
     targets: Shares = Field(default=(0.4, 0.6, 0.8, 1.0), description="latency targets, as shares of the cap")
@@ -249,7 +256,10 @@ class SearchSettings(SearchRequest):
         )
 
     def dataset(self, resolution: int) -> "Dataset":
-        """Return the run's data at one of its resolutions, in pixels; raises InputError where they have changed."""
+        """Return the run's data at one of its resolutions, in pixels; raises InputError where they have changed.
+
+        Where known weights are taken, the images are normalised as these read them, for all that the run trains.
+        """
         from hwnas import datasets
 
         dataset = datasets.load(
@@ -260,7 +270,7 @@ class SearchSettings(SearchRequest):
             skip_broken=self.skip_broken,
         )
         self.refuse_other_data(dataset.fingerprint)
-        return dataset
+        return dataset if self.weights is None else _as_torchvision_reads(dataset)
 
     def refuse_other_data(self, now: Fingerprint | None) -> None:
         """Raise InputError where the data are not those that the search was begun with; a new test set is only said."""
@@ -273,6 +283,12 @@ class SearchSettings(SearchRequest):
             )
         if changes := self.fingerprint.test_changes(now):
             remark(f"{self.data} is not as it was when the search was begun: {changes}")
+
+
+def _as_torchvision_reads(dataset: "Dataset") -> "Dataset":
+    from hwnas.training.pretrained import IMAGENET_MEAN, IMAGENET_STD
+
+    return replace(dataset, mean=IMAGENET_MEAN, std=IMAGENET_STD)
 
 
 def make_settings(**values: Any) -> SearchSettings:

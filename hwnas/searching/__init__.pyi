@@ -2,6 +2,7 @@ from .checks import check_estimator as check_estimator
 from .checks import check_reachable as check_reachable
 from .checks import check_strategy as check_strategy
 from .checks import check_table as check_table
+from .checks import check_weights as check_weights
 from .checks import check_writes as check_writes
 from .checks import costs_of_run as costs_of_run
 from .loop import Search as Search

@@ -41,6 +41,26 @@ def check_strategy(settings: "SearchSettings") -> None:
     )
 
 
+def check_weights(settings: "SearchSettings") -> None:
+    """Raise InputError for known weights that the run's shared ones cannot begin with."""
+    if settings.weights is None:
+        return
+    space = plugins.load("spaces", settings.space)
+    if settings.estimator != "supernet" or not hasattr(space, "largest"):
+        raise InputError(
+            "--weights is for --estimator supernet and --space mbconv, whose networks have a MobileNet's blocks; got "
+            f"{settings.estimator} and {settings.space}. Take these, or leave --weights out"
+        )
+    if settings.strategy == "enas":
+        raise InputError(
+            "--weights is for weights that are trained before a strategy begins; enas trains its own. Take --strategy "
+            "evolution, or leave --weights out"
+        )
+    from hwnas.searching.estimators.supernet import known_network
+
+    known_network(settings)
+
+
 def check_writes(settings: "SearchSettings", setting: "Setting") -> None:
     """Raise ExportError for an operation of the space that the runtime lacks; say which others' files lack one.
 

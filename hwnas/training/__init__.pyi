@@ -1,6 +1,7 @@
 from . import checkpoint as checkpoint
 from . import fine_tuning as fine_tuning
 from . import hardware as hardware
+from . import pretrained as pretrained
 from .batches import Order as Order
 from .batches import augmented as augmented
 from .batches import normalise as normalise

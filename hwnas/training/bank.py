@@ -20,7 +20,17 @@ from torch.nn import functional as F
 from hwnas.network import Graph, Layer, Option, Shape
 from hwnas.network.graph import Part, Step
 from hwnas.training.batches import random_seed
-from hwnas.training.module import FUSED, JOINS, Network, convolved, execute, may_overwrite, padding_of, without_weights
+from hwnas.training.module import (
+    FUSED,
+    JOINS,
+    Network,
+    convolved,
+    execute,
+    may_overwrite,
+    padding_of,
+    weighted,
+    without_weights,
+)
 
 Statistics = dict[int, tuple[Tensor, Tensor]]
 """Mean and variance of each channel, by the position of the layer in a graph."""
@@ -119,21 +129,37 @@ class Bank(nn.Module):
     @torch.no_grad()
     def fill(self, network: Network, statistics: Statistics | None = None) -> None:
         """Copy the weights of a network's graph into it, and BatchNorm's statistics where they are given."""
-        graph = network.graph
-        for position, (layer, module) in enumerate(zip(graph.layers, network.layers, strict=True)):
-            if layer.kind not in ("conv", "linear"):
-                continue
-            assert isinstance(module, nn.Sequential)  # what is made of both kinds
-            inner = next(part for part in module if isinstance(part, nn.Conv2d | nn.Linear))
+        for position, layer, inner, norm in weighted(network):
             weights = self._weights(layer)
             inner.weight.copy_(weights.weight)
             if inner.bias is not None and weights.bias is not None:
                 inner.bias.copy_(weights.bias)
-            if isinstance(norm := module[-1], nn.BatchNorm2d):
+            if norm is not None:
                 norm.weight.copy_(weights.gamma)  # type: ignore[arg-type]  # a layer with a norm has them
                 norm.bias.copy_(weights.beta)  # type: ignore[arg-type]
                 if statistics:
                     norm.running_mean, norm.running_var = (value.clone() for value in statistics[position])
+
+    @torch.no_grad()
+    def take(self, network: Network) -> list[str]:
+        """Copy a network's weights into those of the same origins, and return the names of these.
+
+        Where the network has fewer channels they are the first ones here, and read nothing but each other; where it has
+        more, its first ones are taken. A smaller kernel becomes the middle of the larger one. So a network that holds
+        another computes what that one does. The classifier is taken where it is of as many classes.
+        """
+        taken = []
+        for _, layer, inner, norm in weighted(network):
+            tensors = {"weight": inner.weight, "bias": inner.bias}
+            tensors |= {"gamma": norm.weight, "beta": norm.bias} if norm is not None else {}
+            for what, tensor in tensors.items():
+                name = _name(layer, what)
+                if tensor is None or name not in self._parameters:  # or it reads a concatenation, of which are pieces
+                    continue
+                if layer is not network.graph.layers[-1] or len(tensor) == len(self._piece(name)):
+                    _lay(tensor, self._piece(name))
+                    taken.append(name)
+        return taken
 
     def _computed(
         self, graph: Graph, position: int, value: Tensor, statistics: Statistics | None, momentum: float
@@ -256,6 +282,20 @@ def _operator(layer: Layer, input_shapes: tuple[Shape, ...], overwrites: bool) -
 @lru_cache(maxsize=_KEPT)
 def _padding(layer: Layer, input_shape: Shape) -> tuple[tuple[int, int, int, int] | None, tuple[int, int]]:
     return padding_of(layer, input_shape)
+
+
+def _lay(tensor: Tensor, piece: Tensor) -> None:
+    """Copy a tensor into a larger or smaller one: their first channels, and the middle of their kernels."""
+    common = [min(sizes) for sizes in zip(tensor.shape, piece.shape, strict=True)]
+    piece[: common[0]] = 0.0
+
+    def shared(whole: Tensor) -> Tensor:
+        for dimension, size in enumerate(common):
+            first = (whole.shape[dimension] - size) // 2 if dimension > 1 else 0
+            whole = whole.narrow(dimension, first, size)
+        return whole
+
+    shared(piece).copy_(shared(tensor))
 
 
 def _joined(pieces: list[Tensor], dimension: int) -> Tensor:

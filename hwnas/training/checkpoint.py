@@ -31,7 +31,7 @@ def save(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) ->
     """Write a checkpoint atomically; `state` are JSON values."""
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     text = json.dumps({"version": _VERSION, **state}, allow_nan=False)
-    metadata = {"state": text, "crc32": str(_checksum(plain, text))}
+    metadata = {"state": text, "crc32": str(checksum(plain, text))}
     write_tensors(path, plain, metadata=metadata)
 
 
@@ -64,7 +64,7 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is no mapping)
         text = metadata["state"]
-        if int(metadata["crc32"]) != _checksum(tensors, text):
+        if int(metadata["crc32"]) != checksum(tensors, text):
             raise broken(path, "its checksum does not fit")
         state: dict[str, Any] = parse_json(text)
         check_nesting(state)
@@ -143,9 +143,10 @@ def broken(path: Path, why: str) -> TrainingError:
     return TrainingError(f"{path} must be a whole checkpoint; it is broken ({cut(why)}); delete it to train anew")
 
 
-def _checksum(tensors: Mapping[str, Tensor], text: str) -> int:
-    checksum = zlib.crc32(text.encode())
+def checksum(tensors: Mapping[str, Tensor], text: str = "") -> int:
+    """Return a checksum of tensors (on the CPU), of their names and of a text."""
+    crc = zlib.crc32(text.encode())
     for name in sorted(tensors):
         content = tensors[name].reshape(-1).view(torch.uint8).numpy().data
-        checksum = zlib.crc32(content, zlib.crc32(name.encode(), checksum))
-    return checksum
+        crc = zlib.crc32(content, zlib.crc32(name.encode(), crc))
+    return crc

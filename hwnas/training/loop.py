@@ -23,6 +23,7 @@ from hwnas.errors import InputError, TrainingError
 from hwnas.support import held
 from hwnas.training import checkpoint as _checkpoint
 from hwnas.training import hardware as _hardware
+from hwnas.training.bank import Bank
 from hwnas.training.batches import Order, augmented, random_seed
 from hwnas.training.curves import Epoch, Look, Progress, Watch
 from hwnas.training.hardware import keep_freed_memory, seeded
@@ -65,7 +66,7 @@ def train_network(
     checkpoint: Path | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     watch: Watch | None = None,
-    initial: Path | None = None,
+    initial: Path | Bank | None = None,
     clock: Callable[[], float] = time.monotonic,
     save_every_s: float = 60.0,
 ) -> Trained:
@@ -73,7 +74,8 @@ def train_network(
 
     With `checkpoint`, training is saved there after each epoch, every `save_every_s` and on the first Ctrl-C, and goes
     on from there if the file exists. With `watch` it is looked at, and may be stopped then; the steps are the same
-    ones. With `initial` it begins with the weights of another network, where they have the same names and shapes.
+    ones. With `initial` it begins with the weights of another network, where they have the same names and shapes, or
+    with its slice of a bank.
 
     Raises InputError where the architecture and the data do not fit, TrainingError where the loss is not finite and
     where the checkpoint is broken or of another training.
@@ -94,7 +96,7 @@ def network_training(
     settings: TrainingSettings,
     *,
     watch: Watch | None = None,
-    initial: Path | None = None,
+    initial: Path | Bank | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> "Training[Network]":
     """Return the training of an architecture before its first step; see `train_network`."""
@@ -104,7 +106,9 @@ def network_training(
         network = Network(
             architecture.graph, dropout_rate=settings.dropout_rate, auxiliary=settings.auxiliary_weight > 0
         )
-        if initial is not None:
+        if isinstance(initial, Bank):
+            initial.fill(network)
+        elif initial is not None:
             inherit(network, initial)
         return network
 

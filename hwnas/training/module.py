@@ -1,8 +1,8 @@
 """From a graph of layers to a torch module, and from a trained module to the weights that a deployed file carries."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from math import prod
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -314,6 +314,25 @@ def _pooling(layer: Layer, input_shape: Shape) -> nn.Module:
     return nn.AvgPool2d(layer.kernel, layer.stride, (top, left), ceil_mode=same, count_include_pad=False)
 
 
+class Weighted(NamedTuple):
+    """A layer with weights of a network, its place in the graph, and the modules that have them."""
+
+    position: int
+    layer: Layer
+    inner: nn.Conv2d | nn.Linear
+    norm: nn.BatchNorm2d | None
+
+
+def weighted(network: Network) -> Iterator[Weighted]:
+    """Yield the convolutions and linear layers of a network, in the order of execution."""
+    for position, (layer, module) in enumerate(zip(network.graph.layers, network.layers, strict=True)):
+        if layer.kind in ("conv", "linear"):
+            assert isinstance(module, nn.Sequential)  # what _module makes of both kinds
+            inner = next(part for part in module if isinstance(part, nn.Conv2d | nn.Linear))
+            norm = module[-1]
+            yield Weighted(position, layer, inner, norm if isinstance(norm, nn.BatchNorm2d) else None)
+
+
 @torch.no_grad()
 def deployed_weights(network: Network) -> "Weights":
     """Return weight and bias of every convolution and linear layer by the layer's name, BatchNorm folded in.
@@ -321,20 +340,16 @@ def deployed_weights(network: Network) -> "Weights":
     Weights are fp32 in torch's layout, [out, in / groups, height, width] or [out, in]; biases are [out].
     """
     weights: Weights = {}
-    for layer, module in zip(network.graph.layers, network.layers, strict=True):
-        if layer.kind not in ("conv", "linear"):
-            continue
-        assert isinstance(module, nn.Sequential)  # what _module makes of both kinds
-        weight, bias = _fold(list(module))
+    for _, layer, inner, norm in weighted(network):
+        weight, bias = _fold(inner, norm)
         weights[layer.name] = (weight.float().cpu().numpy(), bias.float().cpu().numpy())
     return weights
 
 
-def _fold(parts: list[nn.Module]) -> tuple[Tensor, Tensor]:
-    inner = next(part for part in parts if isinstance(part, nn.Conv2d | nn.Linear))
+def _fold(inner: nn.Conv2d | nn.Linear, norm: nn.BatchNorm2d | None) -> tuple[Tensor, Tensor]:
     weight = inner.weight.double()
     bias = inner.bias.double() if inner.bias is not None else torch.zeros(len(weight), dtype=torch.float64)
-    if isinstance(norm := parts[-1], nn.BatchNorm2d):
+    if norm is not None:
         assert norm.running_var is not None  # hwnas never builds norms without statistics
         assert norm.running_mean is not None
         factor = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)

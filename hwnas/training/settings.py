@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 PRECISIONS = ("fp32", "bf16", "fp16")
 Flips = Literal["auto", "on", "off"]
+_AS_BEFORE = (("flips", "auto"), ("from_supernet", False))  # what an older hwnas did, which knew no such setting
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +21,8 @@ class TrainingSettings:
     `images_per_epoch` is the length of an epoch, without it that of the whole set; shorter epochs take ever new images
     until the set is used up. `flips` go with `augment`, auto if they suit the data; `warm_up` is a share of the steps;
     `cutout` a side in pixels, `path_drop_rate` the rate at the end, `auxiliary_weight` that of an auxiliary head's loss
-    (NASNet: 0.4). `channels_last` is chosen by the device where it is None. Raises InputError for values out of range.
+    (NASNet: 0.4). `channels_last` is chosen by the device where it is None. `from_supernet` says that a winner began
+    with its slice of the weights that its run's candidates shared. Raises InputError for values out of range.
     """
 
     __pydantic_config__: ClassVar[Any] = {"extra": "ignore"}  # what a newer hwnas writes in a record
@@ -45,6 +47,7 @@ class TrainingSettings:
     precision: str = "auto"
     channels_last: bool | None = None
     compile: bool = False
+    from_supernet: bool = False
 
     def __post_init__(self) -> None:
         rules = {
@@ -72,7 +75,7 @@ class TrainingSettings:
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as JSON values; what an older hwnas did not know only where it differs."""
-        return {name: value for name, value in asdict(self).items() if (name, value) != ("flips", "auto")}
+        return {name: value for name, value in asdict(self).items() if (name, value) not in _AS_BEFORE}
 
 
 def search_settings(*, epochs: float = 2, images_per_epoch: int | None = 6000, seed: int = 0) -> TrainingSettings:

@@ -14,10 +14,10 @@ from hwnas.errors import InputError, TrainingError, quoted
 from hwnas.support import check_file
 from hwnas.training.bank import Bank
 from hwnas.training.batches import Order, normalise
-from hwnas.training.checkpoint import write_tensors
+from hwnas.training.checkpoint import checksum, write_tensors
 from hwnas.training.hardware import keep_freed_memory
 from hwnas.training.loop import Training, run_training
-from hwnas.training.module import Classifier
+from hwnas.training.module import Classifier, Network
 from hwnas.training.scoring import Scores
 
 if TYPE_CHECKING:
@@ -89,21 +89,28 @@ def train_shared(
     *,
     identity: Mapping[str, Any],
     ends: "Sequence[Architecture]" = (),
+    known: Network | None = None,
     checkpoint: Path | None = None,
     on_progress: "Callable[[Progress], None] | None" = None,
 ) -> Bank:
     """Train a bank that has the weights of the `largest`, on `paths` and `ends`; as `train_network` does, which see.
 
-    `identity` are JSON values that, with the settings and the data, must be the same when it is taken up again.
+    What it shares with a `known` network begins with the weights of that. `identity` are JSON values that, with the
+    settings and the data, must be the same when it is taken up again.
     """
 
     def begun() -> Shared:
         bank = Bank(seed=settings.seed)
         for architecture in (*largest, *ends, *paths):
             bank.hold(architecture.graph)
+        if known is not None:
+            bank.take(known)
         return Shared(bank, paths, ends=ends)
 
-    training = Training(begun, {"shared": {**identity, "paths": len(paths)}}, dataset.train, dataset, settings)
+    begins = {"known": checksum(known.state_dict())} if known is not None else {}
+    training = Training(
+        begun, {"shared": {**identity, **begins, "paths": len(paths)}}, dataset.train, dataset, settings
+    )
     run_training(training, checkpoint=checkpoint, on_progress=on_progress)
     return training.finished().bank
 

@@ -12,6 +12,7 @@ from hwnas.searching import (
     check_reachable,
     check_strategy,
     check_table,
+    check_weights,
     check_writes,
     costs_of_run,
 )
@@ -47,6 +48,7 @@ def search(options: SearchOptions) -> Searched:
     )
     check_estimator(settings)
     check_strategy(settings)
+    check_weights(settings)
     check_writes(settings, setting)
     costs = costs_of_run(settings, machine, setting)
     check_table(costs, settings, machine, setting)

@@ -8,14 +8,16 @@ from pydantic import Field, PlainValidator
 
 from hwnas.errors import InputError
 from hwnas.runs import RunFolder, winners_wanted
-from hwnas.support import Metavar, bar, remark, say
+from hwnas.support import Metavar, bar, plugins, remark, say
 from hwnas.training import Flips
 from hwnas.verbs._takes import takes
 
 if TYPE_CHECKING:
     from hwnas.datasets import Dataset
+    from hwnas.network import Architecture
     from hwnas.runs import Candidate, Run, WinnerFolder, WinnerRecord
     from hwnas.training import TrainingSettings
+    from hwnas.training.bank import Bank
 
 _VERSIONS = ("hwnas", "torch", "torchvision", "optuna")  # that a record states
 
@@ -69,6 +71,10 @@ class TrainOptions(RunFolder):
     accelerator: str = Field(default="auto", description="where to train: auto, cpu, cuda or mps")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(default="auto", description="auto, fp32, bf16 or fp16")
     compile: bool = Field(default=False, description="use torch.compile")
+    from_supernet: bool = Field(
+        default=False,
+        description="begin with a winner's slice of the weights that the candidates of --estimator supernet shared",
+    )
     skip_broken: bool = Field(default=False, description="leave out image files that cannot be read")
 
     @property
@@ -155,14 +161,16 @@ def _train_to_the_end(
     from hwnas.searching import estimators
     from hwnas.training import save_weights, scores, train_network
 
+    architecture, shared = _with_shared(run, candidate) if settings.from_supernet else (candidate.architecture, None)
     dataset = _dataset(run, candidate.architecture.graph.layers[0].shape[1], settings)
     say(f"training trial {candidate.trial}: {candidate.architecture.name}")
     with bar(f"training trial {candidate.trial}", 1) as training_bar:
         trained = train_network(
-            candidate.architecture,
+            architecture,
             dataset.whole_train,
             dataset,
             settings,
+            initial=shared,
             checkpoint=folder.checkpoint,
             on_progress=lambda progress: training_bar.at(progress.step, total=progress.steps),
         )
@@ -180,6 +188,35 @@ def _train_to_the_end(
     record.write(folder.record)
     folder.checkpoint.unlink(missing_ok=True)
     return record
+
+
+def _with_shared(run: "Run", candidate: "Candidate") -> "tuple[Architecture, Bank]":
+    """Return a candidate's architecture as its space makes it, and the run's shared weights, of which it has a slice.
+
+    Raises InputError where the run has none, and where they are of fewer channels.
+    """
+    from hwnas.searching.estimators import prepared_file
+    from hwnas.training.shared import read_bank
+
+    settings, record = run.settings, run.trials().records[candidate.trial]
+    if not (name := prepared_file(settings.estimator)) or record.scale is None:
+        raise InputError(
+            f"--from-supernet is for runs whose candidates shared their weights; {run.folder} was searched with "
+            f"--estimator {settings.estimator}. Leave it out, or search with --estimator supernet"
+        )
+    bank = read_bank(run.folder / name)
+    architecture: Architecture = plugins.load("spaces", settings.space).architecture(
+        record.choices, settings.scales[record.scale]
+    )
+    try:
+        bank.hold(architecture.graph)
+    except ValueError:
+        raise InputError(
+            f"--from-supernet needs shared weights of as many channels as trial {candidate.trial} has; those of "
+            f"{run.folder} have fewer, as they were trained with --proxy-filters {settings.proxy_filters:g}. Leave it "
+            "out, or search with --proxy-filters 1"
+        ) from None
+    return architecture, bank
 
 
 def _dataset(run: "Run", resolution: int, settings: "TrainingSettings") -> "Dataset":

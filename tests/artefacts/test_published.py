@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import hwnas
 from hwnas import datasets, formats
-from hwnas.artefacts import pretrained, published
+from hwnas.artefacts import published
 from hwnas.artefacts.card import GivenWeights
 from hwnas.artefacts.exporting import Exported
 from hwnas.artefacts.files import read_check
@@ -24,6 +24,7 @@ from hwnas.cli.show_runs import show_exported
 from hwnas.errors import InputError, UnknownNameError
 from hwnas.network.kinds.chain import Chain
 from hwnas.network.published import PUBLISHED, published_network
+from hwnas.training import pretrained
 
 NAME = "mobilenet-v3-small"
 CLASSES = 3

@@ -598,7 +598,7 @@ def checkpoint() -> Kind:
             tensor = changed.pop(name)
             other = _other_tensor(random, tensor)
             changed |= {random.choice([name, "x"]): other.contiguous()} if other is not None else {}
-        metadata = {"state": text, "crc32": str(module._checksum(changed, text))}
+        metadata = {"state": text, "crc32": str(module.checksum(changed, text))}
         return save(changed, metadata)
 
     def read() -> None:
@@ -613,12 +613,12 @@ def checkpoint() -> Kind:
 def weights() -> Kind:
     from safetensors.torch import load_file, save
 
-    from hwnas.artefacts.pretrained import load_own
-    from hwnas.artefacts.pretrained import read as read_weights
     from hwnas.artefacts.source import _load_network
     from hwnas.runs import WinnerFolder
     from hwnas.training import weights as module
     from hwnas.training.module import Network
+    from hwnas.training.pretrained import load_own
+    from hwnas.training.pretrained import read as read_weights
 
     path = WINNER / "weights.safetensors"
     folder = WinnerFolder(WINNER)
@@ -657,10 +657,10 @@ def torch_weights() -> Kind:
     """A checkpoint as torch saves it."""
     import torch
 
-    from hwnas.artefacts.pretrained import load_torchvisions
-    from hwnas.artefacts.pretrained import read as read_weights
     from hwnas.network import Architecture
     from hwnas.training.module import Network
+    from hwnas.training.pretrained import load_torchvisions
+    from hwnas.training.pretrained import read as read_weights
 
     path, architecture = Path("weights.pth"), Architecture.from_json({"padding": "symmetric", **CHAIN})
     torch.save(Network(architecture.graph).state_dict(), path)

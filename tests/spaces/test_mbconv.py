@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from networks import repeatable
 
-from hwnas.artefacts.pretrained import load_in_order
 from hwnas.errors import InputError
 from hwnas.network.architecture import Architecture
 from hwnas.network.kinds.chain import Chain
@@ -17,6 +16,7 @@ from hwnas.network.published import divisible_by_8, mobilenet_v2, mobilenet_v3_l
 from hwnas.network.scale import Scale
 from hwnas.spaces import mbconv, random_parameters
 from hwnas.training.module import Network
+from hwnas.training.pretrained import load_in_order
 
 Make = Callable[..., Chain]
 PUBLISHED = {

@@ -704,7 +704,7 @@ def test_broken_checkpoints_are_refused(damage: str, tmp_path: Path) -> None:
     elif damage == "number":
         tensors, state = _checkpoint.load(path)
         text = json.dumps({**state, "seconds": "999"}).replace('"999"', "1e999")
-        crc32 = _checkpoint._checksum(tensors, text)
+        crc32 = _checkpoint.checksum(tensors, text)
         _checkpoint.write_tensors(path, tensors, metadata={"state": text, "crc32": str(crc32)})
         content = bytearray(path.read_bytes())
     elif damage == "version":

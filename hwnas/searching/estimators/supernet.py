@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from hwnas.runs import Run, SearchSettings
     from hwnas.searching.candidates import SpaceCandidates
     from hwnas.searching.strategies import Parameters
+    from hwnas.training import Network
     from hwnas.training.bank import Bank
 
 OF = "shared weights"
@@ -37,6 +38,7 @@ _MOST_PATHS = 2000  # that are drawn before the training
 _SIZES = ("cells", "filters", "resolution")  # of a scale
 _BESIDE = 2  # paths a step beside the largest and the smallest
 _WEIGHED = 100  # paths whose mean Mult-Adds stand for those of all
+_KNOWN_RATE = 0.02  # the learning rate that known weights are tuned with: at 0.1, the usual one, they are unlearned
 
 
 class DrawnPath(NamedTuple):
@@ -59,6 +61,8 @@ def prepare(run: "Run", candidates: "SpaceCandidates", dataset_of: "Callable[[in
     settings = run.settings
     dataset = dataset_of(max(settings.resolution))
     training = bank_settings(settings.epochs, settings.images, settings.supernet, seed=settings.seed)
+    if settings.weights is not None:
+        training = replace(training, learning_rate=_KNOWN_RATE)
     images = training.epochs * (training.images_per_epoch or len(dataset.train.labels))
     paths = drawn_paths(settings, candidates, count=min(_MOST_PATHS, max(1, round(images / training.batch_size))))
     ends = _ends(candidates.space, [path.scale for path in paths])
@@ -73,6 +77,7 @@ def prepare(run: "Run", candidates: "SpaceCandidates", dataset_of: "Callable[[in
             training,
             ends=ends,
             identity={"space": settings.space, "scales": [str(scale) for scale in settings.scales]},
+            known=known_network(settings),
             checkpoint=run.folder / _CHECKPOINT,
             on_progress=lambda progress: steps.at(progress.step, total=progress.steps),
         )
@@ -100,6 +105,21 @@ def _paths_a_step(ends: "Sequence[Architecture]", paths: Sequence[DrawnPath]) ->
     """Return how many paths of the mean Mult-Adds take as long as the largest, the smallest and those beside them."""
     mean = sum(path.architecture.graph.mult_adds for path in paths) / len(paths)
     return _BESIDE + sum(end.graph.mult_adds for end in ends) / mean
+
+
+def known_network(settings: "SearchSettings") -> "Network | None":
+    """Return the network whose weights the shared ones begin with, the most important channels first, if one is asked.
+
+    Raises InputError for a file that has none for the run's data.
+    """
+    from hwnas.training.importance import sort_channels
+    from hwnas.training.pretrained import torchvisions_network
+
+    if settings.weights is None:
+        return None
+    network = torchvisions_network(Path(settings.weights), channels=settings.channels)
+    sort_channels(network)
+    return network
 
 
 def drawn_paths(settings: "SearchSettings", candidates: "SpaceCandidates", *, count: int) -> list[DrawnPath]:

@@ -13,11 +13,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from hwnas.errors import InputError, cut
-from hwnas.network import Chain
+from hwnas.network import MOBILENETS, Chain, published_network
+from hwnas.training.module import Network
+from hwnas.training.weights import tensor_shapes
 
 if TYPE_CHECKING:
     from hwnas.network import Architecture
-    from hwnas.training import Network
 
 OWN = ".safetensors"  # the suffix of weights that hwnas saved
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of pixels from 0 to 1: torchvision's
@@ -33,6 +34,7 @@ _BROKEN = (  # what reading a file that is none, or has been cut off, raises
     AttributeError,
     AssertionError,
 )
+_ROLES = ("weight", "bias", "running_mean", "running_var")  # in the order of a state dict
 _COUNTER = "num_batches_tracked"  # of a BatchNorm: of no use in a trained network, and older checkpoints have none
 
 
@@ -66,8 +68,6 @@ def unreadable(path: Path, why: str) -> InputError:
 
 def load_own(architecture: "Architecture", weights: Mapping[str, Tensor]) -> "Network":
     """Return the network with weights that hwnas saved, in eval mode; raises InputError where they are another's."""
-    from hwnas.training import Network
-
     network = Network(architecture.graph)
     try:
         network.load_state_dict(weights)
@@ -81,8 +81,6 @@ def load_torchvisions(architecture: "Architecture", weights: Mapping[str, Tensor
 
     Raises InputError where they are another network's, or torchvision has none of the kind.
     """
-    from hwnas.training import Network
-
     if not isinstance(architecture, Chain):
         raise InputError(f"torchvision has no such network: give weights that hwnas saved, a file *{OWN}")
     architecture = replace(architecture, padding="symmetric")
@@ -113,6 +111,47 @@ def load_in_order(network: "Network", weights: Mapping[str, Tensor]) -> None:
             )
         weights_by_name[name] = value
     network.load_state_dict(weights_by_name)
+
+
+def torchvisions_network(path: Path, *, channels: int) -> Network:
+    """Return one of torchvision's MobileNets with the weights of its checkpoint, in eval mode.
+
+    Raises InputError for a file of anything else, and for a network of images of other channels.
+    """
+    weights = _without_counters(read(path))
+    if path.suffix == OWN:  # in which tensors come in no order
+        weights = dict(sorted(weights.items(), key=lambda item: _place_of(item[0])))
+    shapes = [tuple(tensor.shape) for tensor in weights.values()]
+    if not shapes or not shapes[-1] or len(shapes[0]) != 4:
+        raise _no_mobilenet(path, weights)
+    if shapes[0][1] != channels:
+        raise InputError(
+            f"{path} must be of a network that reads images of {channels} channels, as the data have; it reads "
+            f"{shapes[0][1]}. Give the data in as many, or leave --weights out"
+        )
+    for name in MOBILENETS:
+        architecture = published_network(name, classes=shapes[-1][0], channels=channels)
+        expected = tensor_shapes(architecture)
+        if [shape for tensor, shape in expected.items() if not tensor.endswith(_COUNTER)] == shapes:
+            return load_torchvisions(architecture, weights)[1]
+    raise _no_mobilenet(path, weights)
+
+
+def _no_mobilenet(path: Path, weights: Mapping[str, Tensor]) -> InputError:
+    """Return the error for weights of none of torchvision's MobileNets."""
+    first = next((f", the first {name} {tuple(tensor.shape)}" for name, tensor in weights.items()), "")
+    return InputError(
+        f"{path} must be torchvision's checkpoint of one of {', '.join(MOBILENETS)}, of width 1; it has "
+        f"{len(weights)} tensors{cut(first)}. Give the file as torchvision's weights are downloaded, or leave "
+        "--weights out"
+    )
+
+
+def _place_of(name: str) -> tuple[bool, list[tuple[int, str]], int]:
+    """Return what puts torchvision's names in the order of its state dict: the classifier is the last."""
+    module, _, role = name.rpartition(".")
+    steps = [(int(step), "") if step.isdecimal() else (-1, step) for step in module.split(".")]
+    return module.startswith("classifier"), steps, _ROLES.index(role) if role in _ROLES else len(_ROLES)
 
 
 def _without_counters(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
