@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument("--drawing", choices=DRAWINGS, default="fair")
     parser.add_argument("--cells", type=int, help="how many of the table's cells are looked at, evenly spread")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--learning-rate", type=float, default=0.1)
+    parser.add_argument("--learning-rate", type=float, default=0.5)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--folder", type=Path, default=Path("runs/supernet"))
     parser.add_argument("--table", type=Path, default=Path("benchmarks/data/fashion_mnist_cells.csv"))

@@ -36,6 +36,12 @@ Option = tuple[tuple[str, tuple[int, ...]], ...]
 """Parameters of a space and, of each, the places of some of its choices: what is so where all are among them."""
 
 
+class Apart(str):
+    """A step of an origin that tells layers apart which share their weights: a block of a cell, a side of a block."""
+
+    __slots__ = ()
+
+
 class Part(NamedTuple):
     """Channels that a layer reads together: of one of the values that were concatenated, or of all that it reads."""
 
@@ -46,8 +52,8 @@ class Part(NamedTuple):
 class Place(str):
     """A layer's name, with its `origin`: where it stands and what it does there, in terms of the space.
 
-    Layers of one origin in two networks of a space may share their weights. The name counts cells and blocks of one
-    network; the origin has stage and position, and the operation and its input.
+    Layers of one origin, but for what is `Apart`, may share their weights, also in two networks of a space. The name
+    counts cells and blocks of one network; the origin has stage and position, and the operation and its input.
     """
 
     __slots__ = ("origin",)
@@ -60,7 +66,7 @@ class Place(str):
         return place
 
     def then(self, name: Step) -> "Place":
-        """Return a place within this one."""
+        """Return a place within this one; `name` is Apart where what is there shares its weights with its likes."""
         place = str.__new__(Place, f"{self!s}.{name}")
         place.origin = (*self.origin, name)
         return place

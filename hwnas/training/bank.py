@@ -1,7 +1,8 @@
 """A bank of weights that all architectures of a space share, and the executor that runs their graphs with it.
 
 A weight is known by its layer's origin, which the walk tells (`hwnas.network.Place`): two networks that do the same in
-the same place compute it with the same weights (Pham et al., 2018, section 2.4; Guo et al., 2020, section 3.2). It is
+the same place compute it with the same weights (Pham et al., 2018, section 2.4; Guo et al., 2020, section 3.2). So do
+the blocks of a cell, and the sides of a block: with weights of their own each learns too seldom to be judged by. It is
 as large as the largest network of the space needs, and smaller ones take its first channels. What reads a
 concatenation has a piece for each of the values in it, by what they are. A smaller kernel is the middle of the largest
 one, transformed by a matrix that is learned for the layer (Cai et al., 2020, section 3.3).
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hwnas.network import Graph, Layer, Option, Shape
-from hwnas.network.graph import Part, Step
+from hwnas.network.graph import Apart, Part, Step
 from hwnas.training.batches import random_seed
 from hwnas.training.module import (
     FUSED,
@@ -261,7 +262,8 @@ def _written(layer: Layer) -> tuple[Part, ...]:
 def _name(layer: Layer, what: str, part: Part | None = None) -> str:
     if not layer.origin:
         raise ValueError(f"a layer whose weights are shared must have an origin; {layer.name} has none")
-    return _name_of(layer.origin, what, part.slot if part else ())
+    shared = tuple(step for step in layer.origin if not isinstance(step, Apart))
+    return _name_of(shared, what, part.slot if part else ())
 
 
 @lru_cache(maxsize=_KEPT)

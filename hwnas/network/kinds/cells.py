@@ -16,7 +16,7 @@ from typing import Any, ClassVar, NamedTuple, assert_never
 from hwnas.network import ops
 from hwnas.network.architecture import Architecture
 from hwnas.network.cell import Block, Branch, Cell, CellRecord, MixedBlock
-from hwnas.network.graph import Builder, Graph, Option, Place, Step
+from hwnas.network.graph import Apart, Builder, Graph, Option, Place, Step
 from hwnas.network.reading import STRICT, read_as
 from hwnas.network.scale import Scale, Skeleton
 
@@ -84,9 +84,9 @@ class _Record:
 def mixed_cells(scale: Scale, normal: Sequence[MixedBlock], reduction: Sequence[MixedBlock] | None = None) -> Graph:
     """Return the graph of all networks of cells at a scale in one, mixed by options; the output are all blocks.
 
-    With one option for certain it computes what that network does, with the weights of its left branches. But for one
-    thing: h[l-2] is squeezed, which a cell leaves out where all blocks together have as many channels as F (of one
-    block, or two before a reduction).
+    With one option for certain it computes what that network does, with the same weights. But for one thing: h[l-2] is
+    squeezed, which a cell leaves out where all blocks together have as many channels as F (of one block, or two before
+    a reduction).
     """
     return _Walk(scale, normal, reduction).run()
 
@@ -154,7 +154,7 @@ class _Walk:
         if 0 in read and inputs[0] != inputs[1]:  # the first cell reads the stem as it is
             states[0] = self._fit(inputs[0], inputs[1], filters, place.then("prev_prev"))
         for index, block in enumerate(blocks):
-            states.append(self._block(states, block, filters, stride, place.then(f"block{index + 1}"), depth))
+            states.append(self._block(states, block, filters, stride, place.then(Apart(f"block{index + 1}")), depth))
         outputs = [(s, self._reduced(states[s], filters, stride, place.then(f"out{s}"), s < 2)) for s in output_states]
         if is_sorted:  # no order was asked for: fewer operators differ
             outputs.sort(key=lambda output: self.builder.shape(output[1])[0])
@@ -166,8 +166,8 @@ class _Walk:
     ) -> int:
         if isinstance(block, MixedBlock):
             return self._mixed(states, block, filters, stride, place, depth)
-        left = self._branch(states, block.left, filters, stride, place.then("left").doing(*block.left), depth)
-        right = self._branch(states, block.right, filters, stride, place.then("right").doing(*block.right), depth)
+        left = self._branch(states, block.left, filters, stride, _of_branch(place, "left", block.left), depth)
+        right = self._branch(states, block.right, filters, stride, _of_branch(place, "right", block.right), depth)
         match block.combination:
             case "add":
                 return self.builder.add(left, right, name=place)
@@ -179,12 +179,13 @@ class _Walk:
     def _mixed(
         self, states: list[int], block: MixedBlock, filters: int, stride: int, place: Place, depth: float
     ) -> int:
-        """Mix all that the branches may be; their weights are those of left ones."""
+        """Mix all that the branches may be, with the weights of either side."""
         taken: list[tuple[int, Option]] = []
         for branch, options in block.taken.items():
             operation, source = branch
             if operation != ops.ZERO:
-                at = Place(f"{place}.{operation}{source}", *place.origin, "left", *branch)
+                at = _of_branch(place, "left", branch)
+                at = Place(f"{place}.{operation}{source}", *at.origin)
                 value = self._branch(states, branch, filters, stride, at, depth)
                 taken += [(value, option) for option in options]
         return self.builder.mix(taken, self.builder.shape(taken[0][0]), name=place)
@@ -232,6 +233,12 @@ def _parts(cell: Cell | Sequence[MixedBlock]) -> tuple[Sequence[Block | MixedBlo
 
 def _branches(block: Block | MixedBlock) -> Collection[Branch]:
     return tuple(block.taken) if isinstance(block, MixedBlock) else (block.left, block.right)
+
+
+def _of_branch(place: Place, side: str, branch: Branch) -> Place:
+    """Return the place of a branch: what it does to h[l-2], h[l-1] or any block, it does with the same weights."""
+    operation, source = branch
+    return place.then(Apart(side)).doing(operation, min(source, 2))
 
 
 class _Planned(NamedTuple):
