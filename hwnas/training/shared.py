@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from hwnas.training.curves import Progress
     from hwnas.training.settings import TrainingSettings
 
-_CALIBRATION = 128  # training images that BatchNorm's statistics are taken anew from: 512 rank 12 cells alike (0.99)
-_LOOKED_AT = 2000  # validation images, the same ones for all
+CALIBRATION = 128  # training images that BatchNorm's statistics are taken anew from: 512 rank 12 cells alike (0.99)
+LOOKED_AT = 2000  # validation images, the same ones for all
 _BATCH = 64  # an image takes a fifth less than with 128: what it needs stays in the caches
 
 
@@ -146,11 +146,11 @@ def look(bank: Bank, architecture: "Architecture", dataset: "Dataset") -> Scores
     keep_freed_memory()
     graph = architecture.graph
     lent = bank.hold(graph)
-    statistics = bank.calibrated(graph, _batches(dataset.train, dataset, _CALIBRATION))
+    statistics = bank.calibrated(graph, _batches(dataset.train, dataset, CALIBRATION))
     bank.eval()
-    chosen = [bank(graph, images, statistics).argmax(1) for images in _batches(dataset.validation, dataset, _LOOKED_AT)]
+    chosen = [bank(graph, images, statistics).argmax(1) for images in _batches(dataset.validation, dataset, LOOKED_AT)]
     bank.forget(lent)
-    return Scores.of(torch.cat(chosen), dataset.validation.labels[_some(dataset.validation, _LOOKED_AT)])
+    return Scores.of(torch.cat(chosen), dataset.validation.labels[_some(dataset.validation, LOOKED_AT)])
 
 
 def _some(images: "Images", most: int) -> Tensor:
