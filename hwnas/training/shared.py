@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from hwnas.training.curves import Progress
     from hwnas.training.settings import TrainingSettings
 
+_VERSION = 2  # of the file; in the first one blocks and sides of a cell had weights of their own
 CALIBRATION = 128  # training images that BatchNorm's statistics are taken anew from: 512 rank 12 cells alike (0.99)
 LOOKED_AT = 2000  # validation images, the same ones for all
 _BATCH = 64  # an image takes a fifth less than with 128: what it needs stays in the caches
@@ -118,7 +119,7 @@ def train_shared(
 def write_bank(bank: Bank, path: Path) -> None:
     """Write a bank's weights to a safetensors file, atomically."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in bank.named_parameters()}
-    write_tensors(path, tensors, metadata={"bank": json.dumps({"version": 1, "seed": bank.seed})})
+    write_tensors(path, tensors, metadata={"bank": json.dumps({"version": _VERSION, "seed": bank.seed})})
 
 
 def read_bank(path: Path) -> Bank:
@@ -126,7 +127,10 @@ def read_bank(path: Path) -> Bank:
     try:
         check_file(path, what="shared weights")
         with safe_open(path, framework="pt") as file:
-            bank = Bank(seed=int(json.loads((file.metadata() or {})["bank"])["seed"]))
+            written = json.loads((file.metadata() or {})["bank"])
+            if written["version"] != _VERSION:
+                raise ValueError(f"it is of version {written['version']}, and {_VERSION} is read")
+            bank = Bank(seed=int(written["seed"]))
             for name in file.keys():  # noqa: SIM118  (it is no mapping)
                 bank.register_parameter(name, nn.Parameter(file.get_tensor(name)))
     except (SafetensorError, OSError, InputError, KeyError, ValueError, TypeError) as error:

@@ -99,6 +99,7 @@ def test_a_bank_that_was_cut_off_goes_on_with_the_same_checkpoint_only(
     [
         ({"estimator": "training"}, "got training and mbconv. Take these, or leave --weights out"),
         ({"space": "pnas"}, "is for --estimator supernet and --space mbconv.*got supernet and pnas"),
+        ({"strategy": "enas"}, "enas trains its own. Take --strategy evolution, or leave --weights out"),
         ({"data": "npz:grey.npz"}, "known.pth must be of a network that reads images of 1 channels"),
         ({"weights": "images.npz"}, "images.npz must be a network's weights"),
     ],

@@ -1,5 +1,6 @@
 """Shared weights as an estimator: trained once for a run, taken up where they were cut off, looked at by trials."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from hwnas.searching.estimators import supernet
 from hwnas.searching.loop import Searched
 from hwnas.support import plugins
 from hwnas.training import Progress, loop, shared
+from hwnas.training.checkpoint import write_tensors
 
 TINY: dict[str, Any] = {
     "max_latency_ms": 2.0,
@@ -109,6 +111,13 @@ def test_a_cap_that_leaves_no_candidate_says_so(workplace: Path) -> None:
 def test_a_file_that_is_none_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"no weights")
     with pytest.raises(TrainingError, match=r"must be shared weights that hwnas wrote.*Delete it to train them anew"):
+        shared.read_bank(tmp_path / "x")
+
+
+def test_weights_that_an_older_hwnas_shared_otherwise_are_not_read(tmp_path: Path) -> None:
+    metadata = {"bank": json.dumps({"version": 1, "seed": 0})}
+    write_tensors(tmp_path / "x", {"stem:weight:": torch.zeros(1)}, metadata=metadata)
+    with pytest.raises(TrainingError, match=r"it is of version 1, and 2 is read.*Delete it to train them anew"):
         shared.read_bank(tmp_path / "x")
 
 
