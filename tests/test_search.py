@@ -31,7 +31,7 @@ from hwnas.runs.trial import Deployed, OpenTrial, TrialRecord
 from hwnas.searching import proxies, pruners
 from hwnas.searching.estimators import Estimate, size, training
 from hwnas.searching.loop import Searched
-from hwnas.searching.strategies import _choosing, _rejecting
+from hwnas.searching.strategies import _choosing, _rejecting, derives
 from hwnas.spaces import pnas
 from hwnas.support import plugins, private_folder
 from hwnas.support.files import locked
@@ -43,7 +43,9 @@ from hwnas.verbs.search import search
 
 MANY_FILTERS = (4, 5, 6, 7, 8, 10, 12)
 # gp takes seconds an ask, enas learns first, and both controllers are one class: tests/strategies has them all
-STRATEGIES = [name for name in plugins.names("strategies") if name not in ("gp", "enas", "controller-reinforce")]
+STRATEGIES = [
+    name for name in plugins.names("strategies") if name not in ("gp", "controller-reinforce") and not derives(name)
+]
 
 
 def pretend_accuracy(architecture: Any, dataset: Any, *_: Any, **__: Any) -> Estimate:
