@@ -20,7 +20,10 @@ from hwnas.training.curves import Look
 
 PACKAGE = Path(hwnas.__file__).parent
 ATTRIBUTES = re.compile(r"user_attr|system_attr")
-SPELLED = {"runs/trial.py", "runs/study.py", "searching/truth.py", "searching/strategies/_plans.py"}
+SPELLED = {
+    *("runs/trial.py", "runs/study.py", "searching/truth.py"),
+    *("searching/strategies/_plans.py", "searching/strategies/_derived.py"),
+}
 
 
 def network(number: int) -> Architecture:

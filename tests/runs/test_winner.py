@@ -61,7 +61,7 @@ def test_a_record_that_cannot_be_read_is_named_with_what_to_type(
 
 def test_each_field_that_is_missing_is_named(tmp_path: Path, content: dict[str, Any]) -> None:
     folder = WinnerFolder(tmp_path)
-    for name in content:
+    for name in content.keys() - {"search_accuracy_of"}:  # an older hwnas states none
         folder.record.write_text(json.dumps({other: value for other, value in content.items() if other != name}))
         with pytest.raises(InputError, match=rf"winner.json is not a winner's record: {name}: Field required\. Delete"):
             folder.read()
