@@ -1,6 +1,5 @@
 """A run's trained winners, and published networks: their records and their artefacts' cards, as they were written."""
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from hwnas.runs import Candidate, Run
 
 Prediction = Literal["same", "corrected", "changed"]
-_DEVIATIONS = 1.959964  # of a normal distribution: 95 % lie within
 _SAME = 0.005  # two predictions that differ by less are the same
 
 
@@ -78,10 +76,10 @@ class WinnerOnPage:
 
 def wilson_interval(share: float, count: int) -> tuple[float, float]:
     """Return the interval of 95 % of a share of so many images (Wilson, 1927; Brown et al., 2001, section 3.1.1)."""
-    spread = _DEVIATIONS**2 / count
-    centre = (share + spread / 2) / (1 + spread)
-    half = math.sqrt(spread * (share * (1 - share) + spread / 4)) / (1 + spread)
-    return max(0.0, centre - half), min(1.0, centre + half)
+    from scipy.stats import binomtest
+
+    interval = binomtest(round(share * count), count).proportion_ci(method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def read_winners(

@@ -229,7 +229,7 @@ class Training(Generic[AnyNetwork]):
             network = make().train()
         self.network: AnyNetwork = network.to(hardware.device).to(memory_format=hardware.memory_format)
         self.model = torch.compile(self.network) if settings.compile else self.network
-        self.optimizer = make_optimizer(self.network, settings)
+        self.optimizer = make_optimizer(self.network.learned, settings)
         self.scaler = torch.amp.GradScaler(hardware.device.type, enabled=hardware.autocast is torch.float16)
         self.step = 0
         self.seconds = 0.0
@@ -340,7 +340,7 @@ class Training(Generic[AnyNetwork]):
         self.network.to(self.hardware.device).to(memory_format=self.hardware.memory_format)
         decayed, others = (group["params"] for group in self.optimizer.param_groups)
         known = {id(parameter) for parameter in (*decayed, *others)}
-        for parameter in self.network.parameters():
+        for parameter in self.network.learned.parameters():
             if id(parameter) not in known:
                 (decayed if parameter.dim() > 1 else others).append(parameter)
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from hwnas.network import Graph, Option, taken
 from hwnas.training.bank import Bank
 from hwnas.training.batches import Order, normalise, random_seed, stratified
-from hwnas.training.loop import Training, learning_rate_at, make_optimizer
+from hwnas.training.loop import Training, learning_rate_at
 from hwnas.training.module import Classifier
 
 if TYPE_CHECKING:
@@ -124,6 +124,11 @@ class Mixed(Classifier):
         self.register_buffer("collapsed", torch.tensor(False))
         self._taken: tuple[frozenset[Option], Graph] = frozenset(self.mixture.options), graph
 
+    @property
+    def learned(self) -> Bank:
+        """The weights: the logits have an optimiser of their own."""
+        return self.bank
+
     def masked(self) -> Tensor:
         """Return the logits, minus infinity where there is no choice: [parameters, choices]."""
         return torch.where(self.there, self.logits, -torch.inf)
@@ -188,7 +193,6 @@ class MixedTraining(Training[Mixed]):
         images, self._others = halves(dataset.train, seed=settings.seed)
         super().__init__(make, identity, images, dataset, settings)
         self._look_at, self._is_collapsed = look, is_collapsed
-        self.optimizer = make_optimizer(self.network.bank, settings)
         rate = min(_MOST_RATE, _WAY / self.steps)
         self._adam = torch.optim.Adam([self.network.logits], lr=rate, betas=_BETAS)
         self._order_of_others = Order(self._others.labels, seed=random_seed(settings.seed, 6))

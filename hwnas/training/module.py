@@ -32,6 +32,11 @@ class Classifier(nn.Module):
 
     path_drop_rate = 0.0  # see `Network`
 
+    @property
+    def learned(self) -> nn.Module:
+        """What has the weights that the training's optimiser learns."""
+        return self
+
     def loss(self, outputs: Tensor, labels: Tensor, settings: "TrainingSettings") -> Tensor:
         """Return the loss of what `forward` returned, float32, for labels, int64 [n]."""
         return F.cross_entropy(outputs, labels, label_smoothing=settings.label_smoothing)

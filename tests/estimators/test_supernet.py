@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import FILTERS, pretend_table
+from conftest import pretend_table
+from cutting import PREDICTED, cut_off
 from optuna.distributions import CategoricalDistribution
 
 import hwnas
@@ -15,15 +16,11 @@ from hwnas.runs.run import Run
 from hwnas.searching.estimators import supernet
 from hwnas.searching.loop import Searched
 from hwnas.support import plugins
-from hwnas.training import Progress, loop, shared
+from hwnas.training import shared
 from hwnas.training.checkpoint import write_tensors
 
 TINY: dict[str, Any] = {
-    "max_latency_ms": 2.0,
-    "data": "npz:images.npz",
-    "cells": (1,),
-    "filters": FILTERS,
-    "predicted": True,
+    **PREDICTED,
     "estimator": "supernet",
     "supernet": 4.0,
     "images": 32,
@@ -59,17 +56,7 @@ def test_a_training_that_is_cut_off_at_any_step_goes_on_as_if_it_had_not_been(
     workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     searched(workplace / "whole")
-    run_training = loop.run_training
-
-    def cut_off(training: Any, *, checkpoint: Path, on_progress: Any, **options: Any) -> None:
-        def stop(progress: Progress) -> None:
-            on_progress(progress)
-            if progress.step in (1, 2):
-                raise KeyboardInterrupt
-
-        run_training(training, checkpoint=checkpoint, on_progress=stop, save_every_s=0.0)
-
-    monkeypatch.setattr(shared, "run_training", cut_off)
+    cut_off(monkeypatch, shared, at=(1, 2))
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             searched(workplace / "cut")

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import FILTERS
+from cutting import PREDICTED
 
 import hwnas
 from hwnas.errors import InputError
@@ -13,11 +13,7 @@ from hwnas.searching.strategies import _derived, random
 from hwnas.spaces import pnas, random_parameters
 
 TINY: dict[str, Any] = {
-    "max_latency_ms": 2.0,
-    "data": "npz:images.npz",
-    "cells": (1,),
-    "filters": FILTERS,
-    "predicted": True,
+    **PREDICTED,
     "estimator": "size",
     "strategy": "random",
 }

@@ -6,13 +6,14 @@ from typing import Any
 import pytest
 import torch
 from conftest import pretend_table
+from cutting import cut_off
 
 import hwnas
 from hwnas.errors import InputError
 from hwnas.network import Block, Cell, CellNetwork, Scale
 from hwnas.runs.run import Run
 from hwnas.searching.strategies import _differentiable, darts, fbnet, proxyless
-from hwnas.training import Progress, loop, mixed
+from hwnas.training import mixed
 
 STRATEGIES = ["darts", "darts-second", "fbnet", "proxyless"]
 TINY: dict[str, Any] = {
@@ -58,18 +59,13 @@ def test_what_is_cut_off_at_any_step_derives_the_same(place: Path, monkeypatch: 
     options: dict[str, Any] = {"strategy": "proxyless", "trials": 1}
     whole = searched("whole", **options)
     logits: list[torch.Tensor] = []
-    run_training = loop.run_training
 
-    def cut_off(training: Any, *, checkpoint: Path, on_progress: Any) -> None:
-        def stop(progress: Progress) -> None:
-            on_progress(progress)
-            logits.append(training.network.logits.detach().clone())
-            if progress.step in (1, 2):
-                raise KeyboardInterrupt
+    def look(training: Any) -> None:
+        logits.append(training.network.logits.detach().clone())
+        learned = [parameter for group in training.optimizer.param_groups for parameter in group["params"]]
+        assert all(parameter is not training.network.logits for parameter in learned)
 
-        run_training(training, checkpoint=checkpoint, on_progress=stop, save_every_s=0.0)
-
-    monkeypatch.setattr(_differentiable, "run_training", cut_off)
+    cut_off(monkeypatch, _differentiable, at=(1, 2), look=look)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             searched("cut", **options)

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import FILTERS, SETTING, pretend_table
+from conftest import SETTING, pretend_table
+from cutting import PREDICTED, cut_off
 
 import hwnas
 from hwnas import datasets
@@ -20,14 +21,10 @@ from hwnas.searching.loop import Searched
 from hwnas.searching.strategies import enas
 from hwnas.searching.strategies._policy import Episode, Learner, Learning, Setup
 from hwnas.support import plugins
-from hwnas.training import Progress, loop, shared
+from hwnas.training import shared
 
 TINY: dict[str, Any] = {
-    "max_latency_ms": 2.0,
-    "data": "npz:images.npz",
-    "cells": (1,),
-    "filters": FILTERS,
-    "predicted": True,
+    **PREDICTED,
     "strategy": "enas",
     "estimator": "supernet",
     "supernet": 6.0,
@@ -90,17 +87,7 @@ def test_a_training_that_is_cut_off_at_any_step_goes_on_as_if_it_had_not_been(
     workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     searched(workplace / "whole")
-    run_training = loop.run_training
-
-    def cut_off(training: Any, *, checkpoint: Path, on_progress: Any, **options: Any) -> None:
-        def stop(progress: Progress) -> None:
-            on_progress(progress)
-            if progress.step in (1, 3):
-                raise KeyboardInterrupt
-
-        run_training(training, checkpoint=checkpoint, on_progress=stop, save_every_s=0.0)
-
-    monkeypatch.setattr(enas, "run_training", cut_off)
+    cut_off(monkeypatch, enas, at=(1, 3))
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             searched(workplace / "cut")

@@ -184,8 +184,7 @@ class _Walk:
         for branch, options in block.taken.items():
             operation, source = branch
             if operation != ops.ZERO:
-                at = _of_branch(place, "left", branch)
-                at = Place(f"{place}.{operation}{source}", *at.origin)
+                at = _of_branch(place, f"{operation}{source}", branch)
                 value = self._branch(states, branch, filters, stride, at, depth)
                 taken += [(value, option) for option in options]
         return self.builder.mix(taken, self.builder.shape(taken[0][0]), name=place)

@@ -76,12 +76,8 @@ def mixed_training(
 ) -> MixedTraining:
     """Return the training of all networks in one before its first step, as long as `--supernet` says."""
     scale = settings.proxy_scale(latency.scale)
-    graph = candidates.space.mixed(scale)
-
-    def begun() -> Mixed:
-        return Mixed(graph, latency.sizes, relaxation, seed=settings.seed)
-
-    share = _mult_adds(settings, candidates, scale) / _mult_adds_of_step(begun(), relaxation)
+    network = Mixed(candidates.space.mixed(scale), latency.sizes, relaxation, seed=settings.seed)
+    share = _mult_adds(settings, candidates, scale) / _mult_adds_of_step(network, relaxation)
     training = replace(
         search_settings(epochs=settings.epochs, images_per_epoch=settings.images, seed=settings.seed),
         epochs=settings.epochs * settings.supernet * share,
@@ -99,7 +95,7 @@ def mixed_training(
 
     identity = {"mixed": {"space": settings.space, "strategy": settings.strategy, "scale": str(latency.scale)}}
     dataset = dataset_of(scale.resolution)
-    return MixedTraining(begun, identity, dataset, training, look=look, is_collapsed=is_collapsed)
+    return MixedTraining(lambda: network, identity, dataset, training, look=look, is_collapsed=is_collapsed)
 
 
 def _is_mostly_identities(latency: ExpectedLatency, places: Sequence[int]) -> bool:

@@ -6,16 +6,17 @@ Weights and architecture parameters are taught in turn, each on a half of the tr
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from torch import Tensor
+
 from hwnas.searching.strategies import Parameters
 from hwnas.searching.strategies._derived import sampler as sampler
+from hwnas.searching.strategies._differentiable import derive_by
+from hwnas.training.mixed import Gates, Relaxation
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from hwnas.datasets import Dataset
     from hwnas.runs import Run
     from hwnas.searching.candidates import SpaceCandidates
-    from hwnas.training.mixed import Gates
 
 MIXED = True
 
@@ -24,14 +25,9 @@ def derive(
     run: "Run", candidates: "SpaceCandidates", dataset_of: "Callable[[int], Dataset]", *, second_order: bool = False
 ) -> Sequence[Parameters]:
     """Return the best candidates, the best first."""
-    from hwnas.searching.strategies._differentiable import derive_by
-    from hwnas.training.mixed import Relaxation
-
     return derive_by(Relaxation(gates, gates, second_order=second_order), run, candidates, dataset_of)
 
 
-def gates(logits: "Tensor", share: float) -> "Gates":
+def gates(logits: Tensor, share: float) -> Gates:
     """Take each choice by its probability."""
-    from hwnas.training.mixed import Gates
-
     return Gates(logits.softmax(1), logits.isfinite())

@@ -6,16 +6,18 @@ At each step the weights are drawn: near a choice by its probability, the nearer
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+import torch
+from torch import Tensor
+
 from hwnas.searching.strategies import Parameters
 from hwnas.searching.strategies._derived import sampler as sampler
+from hwnas.searching.strategies._differentiable import derive_by
+from hwnas.training.mixed import Gates, Relaxation
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from hwnas.datasets import Dataset
     from hwnas.runs import Run
     from hwnas.searching.candidates import SpaceCandidates
-    from hwnas.training.mixed import Gates
 
 MIXED = True
 _HOTTEST = 5.0  # temperature at first: that of the paper
@@ -24,18 +26,11 @@ _COOLEST = 0.1  # and at the end: the paper's, after 90 epochs of a factor of 0.
 
 def derive(run: "Run", candidates: "SpaceCandidates", dataset_of: "Callable[[int], Dataset]") -> Sequence[Parameters]:
     """Return the best candidates, the best first."""
-    from hwnas.searching.strategies._differentiable import derive_by
-    from hwnas.training.mixed import Relaxation
-
     return derive_by(Relaxation(gates, gates), run, candidates, dataset_of)
 
 
-def gates(logits: "Tensor", share: float) -> "Gates":
+def gates(logits: Tensor, share: float) -> Gates:
     """Take choices by a drawn Gumbel softmax (equation 8); its random numbers are those of torch's generator."""
-    import torch
-
-    from hwnas.training.mixed import Gates
-
     temperature = _HOTTEST * (_COOLEST / _HOTTEST) ** share
     noise = -torch.empty_like(logits).exponential_().log()
     return Gates(((logits + noise) / temperature).softmax(1), logits.isfinite())
