@@ -9,11 +9,14 @@ from conftest import pretend_table
 from cutting import cut_off
 
 import hwnas
+from hwnas import datasets
 from hwnas.errors import InputError
 from hwnas.network import Block, Cell, CellNetwork, Scale
 from hwnas.runs.run import Run
 from hwnas.searching.strategies import _differentiable, darts, fbnet, proxyless
-from hwnas.training import mixed
+from hwnas.spaces import pnas
+from hwnas.training import TrainingSettings, mixed
+from hwnas.training.mixed import Looked, Relaxation
 
 STRATEGIES = ["darts", "darts-second", "fbnet", "proxyless"]
 TINY: dict[str, Any] = {
@@ -133,3 +136,50 @@ def test_gates_are_those_of_the_papers() -> None:
     (by_gates,) = torch.autograd.grad(gates.values[1, 0], logits)
     slope = float(probabilities[1, 0] * probabilities[1, 1])
     assert by_gates[1].tolist() == pytest.approx([slope, -slope, 0.0])
+
+
+def test_the_second_order_gradient_is_that_of_weights_that_follow_the_logits(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loss after a step of weights, differentiated by finite differences (DARTS, equation 6)."""
+    monkeypatch.setattr(mixed, "_FINITE", 1e-6)  # shorter than to the next kink of a ReLU
+    data = datasets.load("npz:images.npz", seed=0)
+    choices = {name: known.choices for name, known in pnas.distributions().items()}
+    network = mixed.Mixed(
+        pnas.mixed(Scale(1, 4, data.resolution, len(data.classes), data.channels)),
+        {name: len(known) for name, known in choices.items()},
+        Relaxation(darts.gates, darts.gates, second_order=True),
+        seed=0,
+    ).double()
+    network.latencies.uniform_(0.5, 1.5, generator=torch.Generator().manual_seed(0))
+    network.multiplier.fill_(0.3)
+    settings = TrainingSettings(epochs=1.0, batch_size=4, learning_rate=0.05, warm_up=0.0, augment=False, seed=0)
+    training = mixed.MixedTraining(
+        lambda: network,
+        {},
+        data,
+        settings,
+        look=lambda *_: Looked(1.0, network.latencies),
+        is_collapsed=lambda _: False,
+    )
+    random = torch.Generator().manual_seed(1)
+    images = torch.randn(2, 4, data.channels, data.resolution, data.resolution, generator=random).double()
+    labels, wanted = torch.tensor([0, 1, 1, 0]), torch.tensor([1, 1, 0, 0])
+    bank = network.bank
+
+    def loss_after_a_step() -> float:
+        gradients = training._by_weights(images[0], labels)
+        with mixed._moved(bank.parameters(), gradients, -training._rate()):
+            return training._loss_of_logits(images[1], wanted)[1].item()
+
+    _, second = training._second_order(images[0], labels, images[1], wanted)
+    (first,) = torch.autograd.grad(training._loss_of_logits(images[1], wanted)[1], network.logits)
+    largest = second.abs().flatten().topk(8).indices.tolist()
+    for row, place in (divmod(at, second.shape[1]) for at in largest):
+        sides = []
+        for step in (1e-5, -1e-5):
+            network.logits.data[row, place] += step
+            sides.append(loss_after_a_step())
+            network.logits.data[row, place] -= step
+        assert second[row, place].item() == pytest.approx((sides[0] - sides[1]) / 2e-5, rel=1e-4)
+    assert (second - first).norm() > 0.1 * second.norm()
