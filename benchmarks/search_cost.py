@@ -29,6 +29,7 @@ from typing import Any
 import hwnas
 from hwnas.runs.run import Run
 from hwnas.runs.settings import SearchSettings
+from hwnas.searching.strategies import derives
 from hwnas.support.files import read_json, write_json
 from hwnas.training.shared import CALIBRATION, LOOKED_AT
 
@@ -37,9 +38,11 @@ METHODS = {  # a strategy, an estimator
     "evolution x supernet": ("evolution", "supernet"),
     "progressive x supernet": ("progressive", "supernet"),
     "enas x supernet": ("enas", "supernet"),
-    "darts x supernet": ("darts", "supernet"),
-    "fbnet x supernet": ("fbnet", "supernet"),
-    "proxyless x supernet": ("proxyless", "supernet"),
+    "progressive x training-speed": ("progressive", "training-speed"),
+    "evolution x training-speed": ("evolution", "training-speed"),
+    "darts x training-speed": ("darts", "training-speed"),
+    "fbnet x training-speed": ("fbnet", "training-speed"),
+    "proxyless x training-speed": ("proxyless", "training-speed"),
 }
 T_95 = {2: 12.71, 3: 4.303, 4: 3.182, 5: 2.776}  # of Student's t, by how many there are
 
@@ -55,9 +58,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--space", default="pnas")
     parser.add_argument("--trials", type=int, default=40, help="of a search that trains each candidate")
-    parser.add_argument("--looks", type=int, default=200, help="trials of a search with shared weights")
-    parser.add_argument("--supernet", type=float, default=3.0, help="short trainings that shared weights take")
-    parser.add_argument("--epochs", type=float, default=2.0, help="of the winners' training")
+    parser.add_argument("--looks", type=int, default=40, help="trials of a search that does not")
+    parser.add_argument("--supernet", type=float, default=2.0, help="short trainings that shared weights take")
+    parser.add_argument("--epochs", type=float, default=1.0, help="of the winners' training")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) if options.quick else options.folder.absolute()
@@ -141,10 +144,11 @@ def images_of(run: Run) -> int:
     """Return how many images a search has learned from or looked at."""
     settings: SearchSettings = run.settings
     trained = sum(record.training.images_seen for record in run.trials().in_state("trained") if record.training)
-    if settings.estimator == "training":
-        return trained
-    looked = run.trials().trained * (CALIBRATION + LOOKED_AT)
-    return trained + looked + round(settings.supernet * settings.epochs * (settings.images or 0))
+    if settings.estimator == "supernet":
+        trained += run.trials().trained * (CALIBRATION + LOOKED_AT)
+    if settings.estimator == "supernet" or derives(settings.strategy):  # as many as so long a training of one takes
+        trained += round(settings.supernet * settings.epochs * (settings.images or 0))
+    return trained
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:

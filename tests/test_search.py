@@ -594,6 +594,59 @@ def test_a_search_that_is_killed_after_any_measurement_goes_on_as_if_it_had_not_
     ]
 
 
+@pytest.mark.parametrize("strategy", ["evolution", "progressive"])
+def test_of_a_quick_estimators_candidates_only_those_that_could_be_on_the_front_are_measured(
+    device: PretendedDevice, workplace: Path, monkeypatch: pytest.MonkeyPatch, strategy: str
+) -> None:
+    options = {"strategy": strategy, "estimator": "size", "trials": 16}
+    measured_search(workplace / "all", **options)
+    count = len(device.timed)
+    device.timed.clear()
+    monkeypatch.setattr(size, "QUICK", True, raising=False)
+    result = measured_search(workplace / "run", **options)
+    assert 0 < len(device.timed) < count
+    assert all(candidate.measured for candidate in result.front)
+    trained = Run.open(workplace / "run").candidates()
+    assert len(trained) == 16
+    behind = [candidate for candidate in trained if not candidate.measured]
+    assert behind
+    for candidate in behind:
+        least_ms = candidate.predicted_ms / (1 + candidate.predicted_error)
+        faster = [other for other in trained if other.measured and other.latency_ms <= least_ms]
+        assert max(other.accuracy for other in faster) >= candidate.accuracy
+        assert candidate.latency_ms == candidate.predicted_ms
+    assert len({candidate.architecture for candidate in trained}) == 16
+
+
+def test_a_search_with_a_quick_estimator_that_is_killed_goes_on_as_if_it_had_not_been(
+    device: PretendedDevice, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(size, "QUICK", True, raising=False)
+    options = {"strategy": "evolution", "estimator": "size", "trials": 8}
+    measured_search(workplace / "whole", **options)
+    claims, claim = 0, OpenTrial.claim
+
+    def claimed(trial: OpenTrial, scale: int) -> None:
+        nonlocal claims
+        claims += 1
+        if claims % 2:
+            raise KeyboardInterrupt
+        claim(trial, scale)
+        if claims % 4 == 0:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(OpenTrial, "claim", claimed)
+        for _ in range(6):
+            with pytest.raises(KeyboardInterrupt):
+                measured_search(workplace / "stopped", **options)
+    measured_search(workplace / "stopped", **options)
+    whole, stopped = trials_of(workplace / "whole"), trials_of(workplace / "stopped")
+    assert [(t.params, t.values, t.constraints) for t in stopped] == [
+        (t.params, t.values, t.constraints) for t in whole
+    ]
+
+
 def test_training_waits_while_another_worker_times_something_on_the_same_machine(
     workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,7 +2,8 @@
 
 For each trial the largest scale is taken whose network fits the target: predicted ones are written, put on the device
 and timed whole, until it is known. That network is trained for a short while at a fixed fraction of its filters. What
-was measured is kept in the trials, and corrects the predictions for later ones.
+was measured is kept in the trials, and corrects the predictions for later ones. Where accuracies are had for less than
+a measurement, what is behind a candidate that was measured is not measured.
 """
 
 import math
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hwnas.errors import TrainingError
+from hwnas.searching import estimators
 from hwnas.searching.candidates import SpaceCandidates
 from hwnas.searching.short_training import ShortTraining
 from hwnas.support import locked, plugins, private_folder, say
@@ -75,6 +77,7 @@ class Evaluation:
         self._space = plugins.load("spaces", self._settings.space)
         self.trial = trial
         self.candidates = evaluator.candidates(costs)
+        self._accuracies: dict[int, float] = {}  # by the place of the scale
 
     def finish(self) -> None:
         """Bring the trial, whose candidate is chosen, to its end."""
@@ -86,24 +89,30 @@ class Evaluation:
             return
         self.trial.tell(*values)
         after = f"stopped after {record.stopped.epoch:g} epochs, would come to about " if record.stopped else ""
-        say(f"trial {record.number}: {after}{values[0]:.4f} at {values[1]:.3f} ms, {record.deployed.architecture.name}")
+        latency = f"{'' if record.measured_ms else 'about '}{values[1]:.3f} ms"
+        say(f"trial {record.number}: {after}{values[0]:.4f} at {latency}, {record.deployed.architecture.name}")
 
     def _values(self) -> tuple[float, float] | None:
         """Return accuracy and latency in ms of the trial's network; where it is not trained, note why."""
-        deployed = self._deployed()
-        if deployed is None or not self._claim(deployed[0]):
-            return None
-        at, latency_ms = deployed
-        proxy = self._space.architecture(
-            self.trial.record.choices, self._settings.proxy_scale(self._settings.scales[at])
-        )
-        dataset = self._evaluator.dataset_of(proxy.graph.layers[0].shape[1])
         try:
-            return self._evaluator.training.accuracy(self.trial, proxy, dataset), latency_ms
+            deployed = self._deployed()
+            if deployed is None or not self._claim(deployed[0]):
+                return None
+            at, latency_ms = deployed
+            return self._accuracy(at), latency_ms
         except TrainingError as error:
             self.trial.leave_out(str(error))
             say(f"trial {self.trial.number} is left out: {error}")
             return None
+
+    def _accuracy(self, at: int) -> float:
+        """Return the accuracy of the trial's proxy at a scale, which is taken once; raises TrainingError."""
+        if at not in self._accuracies:
+            scale = self._settings.proxy_scale(self._settings.scales[at])
+            proxy = self._space.architecture(self.trial.record.choices, scale)
+            dataset = self._evaluator.dataset_of(proxy.graph.layers[0].shape[1])
+            self._accuracies[at] = self._evaluator.training.accuracy(self.trial, proxy, dataset)
+        return self._accuracies[at]
 
     @cached_property
     def _networks(self) -> "list[Architecture]":
@@ -127,20 +136,32 @@ class Evaluation:
             excess = float(costs.upper_ms[0, at]) / target_ms - 1.0
             self._note(costs, at, excess=excess, left_out=_why_predicted(costs, self._settings.budget, target_ms))
             return None
-        if not self._settings.predicted:
+        if not self._settings.predicted and not self._is_behind(costs, at):
             return self._measured(costs, target_ms)
         latency_ms = float(costs.ms[0, at])
         self._note(costs, at, excess=self._over_cap(latency_ms))
         return at, latency_ms
 
+    def _is_behind(self, costs: "Costs", at: int) -> bool:
+        """Say whether a trial that was measured is as accurate and no slower than the trial's network will be.
+
+        Then that is on no front, and a measurement tells nothing that its prediction does not. Only what takes less
+        than a measurement is found out before it; raises TrainingError.
+        """
+        if not estimators.is_quick(self._settings.estimator) or self.trial.record.measurements:
+            return False
+        least_ms = float(costs.ms[0, at]) / (1.0 + self._costs.correction.error)
+        known = [record.candidate for record in self._trials.refresh().in_state("trained")]
+        faster = [candidate.accuracy for candidate in known if candidate.measured and candidate.latency_ms <= least_ms]
+        return bool(faster) and max(faster) >= self._accuracy(at)
+
     def _claimed(self, record: "TrialRecord") -> tuple[int, float]:
         """Return what `_deployed` did when the trial was evaluated before it was cut off."""
         assert record.scale is not None  # it has claimed a network
         assert record.deployed is not None
-        if self._settings.predicted:
-            return record.scale, record.deployed.predicted_ms
         measurement = self._trials.refresh().measurement(record.deployed.architecture)
-        assert measurement is not None  # or it would not have been claimed
+        if measurement is None or record.measured_ms is None:
+            return record.scale, record.deployed.predicted_ms
         return record.scale, measurement.at(self._costs.table.canary_ms)
 
     def _measured(self, costs: "Costs", target_ms: float) -> tuple[int, float] | None:

@@ -5,6 +5,9 @@ An estimator is a module with
     CAVEAT                       what must be said with its figures; empty where they are accuracies
     estimate(architecture, dataset, job) -> Estimate
 
+What takes less than a measurement on the device says
+    QUICK = True                 so that it is asked first, and what is behind a measured candidate is not measured
+
 What has to be done once for a run, before its first trial, is
     prepare(run, candidates, dataset_of) -> None
     FILE                         what it writes into the run's folder: each estimate's `initial`
@@ -73,6 +76,11 @@ class Estimator(Protocol):
 def get(name: str) -> Estimator:
     """Return the estimator of that name; raises UnknownNameError, which lists the known ones."""
     return cast(Estimator, plugins.load("estimators", name))
+
+
+def is_quick(name: str) -> bool:
+    """Say whether an estimator takes less than a measurement on the device."""
+    return getattr(get(name), "QUICK", False)
 
 
 def prepared_file(name: str) -> str:

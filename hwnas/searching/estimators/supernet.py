@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 OF = "shared weights"
 CAVEAT = "accuracies are of shared weights: they rank candidates, and are below what each comes to when it is trained"
 FILE = "supernet.safetensors"  # in the run's folder
+QUICK = True
 _CHECKPOINT = "supernet.checkpoint.safetensors"
 _MOST_PATHS = 2000  # that are drawn before the training
 _SIZES = ("cells", "filters", "resolution")  # of a scale
