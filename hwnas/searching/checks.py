@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 
 def check_estimator(settings: "SearchSettings") -> None:
-    """Raise InputError for options of trainings of candidates where the run's estimator trains none of them alone."""
-    if not estimators.prepared_file(settings.estimator):
+    """Raise InputError for options of short trainings where the run's estimator lets no candidate go through one."""
+    if not estimators.is_quick(settings.estimator):
         return
     for option, is_given in (("--pruner", settings.pruner != "none"), ("--inherit", settings.inherit)):
         if is_given:
             raise InputError(
-                f"{option} is for candidates that are trained one by one; with --estimator {settings.estimator} they "
-                f"share their weights. Leave {option} out, or take --estimator training"
+                f"{option} is for candidates that go through a short training one by one; with --estimator "
+                f"{settings.estimator} none does. Leave {option} out, or take --estimator training"
             )
 
 
@@ -51,10 +51,10 @@ def check_weights(settings: "SearchSettings") -> None:
             "--weights is for --estimator supernet and --space mbconv, whose networks have a MobileNet's blocks; got "
             f"{settings.estimator} and {settings.space}. Take these, or leave --weights out"
         )
-    if settings.strategy == "enas":
+    if getattr(plugins.load("strategies", settings.strategy), "SHARES", False):
         raise InputError(
-            "--weights is for weights that are trained before a strategy begins; enas trains its own. Take --strategy "
-            "evolution, or leave --weights out"
+            f"--weights is for weights that are trained before a strategy begins; {settings.strategy} trains its own. "
+            "Take --strategy evolution, or leave --weights out"
         )
     from hwnas.searching.estimators.supernet import known_network
 

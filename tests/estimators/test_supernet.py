@@ -108,10 +108,11 @@ def test_weights_that_an_older_hwnas_shared_otherwise_are_not_read(tmp_path: Pat
         shared.read_bank(tmp_path / "x")
 
 
+@pytest.mark.parametrize("estimator", ["supernet", "training-speed"])
 @pytest.mark.parametrize(("options", "named"), [({"pruner": "halving"}, "--pruner"), ({"inherit": True}, "--inherit")])
 def test_options_of_trainings_that_there_are_not_are_refused(
-    workplace: Path, options: dict[str, Any], named: str
+    workplace: Path, options: dict[str, Any], named: str, estimator: str
 ) -> None:
-    with pytest.raises(InputError, match=f"{named} is for candidates that are trained one by one"):
-        searched(workplace / "run", **options)
+    with pytest.raises(InputError, match=f"{named} is for candidates that go through a short training one by one"):
+        searched(workplace / "run", **{**options, "estimator": estimator})
     assert not (workplace / "run").exists()

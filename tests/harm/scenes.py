@@ -172,7 +172,7 @@ LOADED = (
         "typer",
     ),
     *("hwnas.verbs.run", "hwnas.searching.loop", "hwnas.searching.evaluation", "hwnas.training.loop"),
-    "hwnas.searching.strategies.enas",
+    *("hwnas.searching.strategies.enas", "hwnas.searching.strategies._differentiable", "hwnas.training.mixed"),
     *("hwnas.training.fine_tuning", "hwnas.artefacts.writing", "hwnas.pages.report", "hwnas.benching.cases"),
 )
 OLDER = "latency_tables/pretend/tflite-fp32-1t.json"
@@ -188,6 +188,16 @@ SCENES = {
     "search-enas": Scene(
         _search("d", "--trials 3 --estimator supernet --supernet 40 --strategy enas"), "profiled", trials, is_long=True
     ),
+    "search-speed": Scene(_search("e", "--trials 6 --estimator training-speed"), "profiled", trials, is_long=True),
+    **{
+        f"search-{strategy}": Scene(
+            _search(strategy, f"--trials 2 --estimator training-speed --supernet 60 --strategy {strategy}"),
+            "profiled",
+            trials,
+            is_long=True,
+        )
+        for strategy in ("darts", "darts-second", "fbnet", "proxyless")
+    },
     "train": Scene("train runs/a --winners 1 --epochs 4 --batch-size 32", "searched", winners, is_long=True),
     "export": Scene("export runs/a", "trained", artefacts, is_long=True),
     "run": Scene("run run.toml", "bare", run, is_long=True),

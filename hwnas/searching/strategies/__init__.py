@@ -7,6 +7,7 @@ beside the study, and beside what it proposes, are `Candidates`: which of them f
 A strategy that has to learn before the first trial, from images and by shared weights, also has
     derive(run, candidates, dataset_of) -> Sequence[Parameters]     the best first, some more than there are trials
     MIXED = True                                   where it learns on all of a space in one, which needs its `mixed`
+    SHARES = True                                  where it trains the weights that the estimator supernet looks with
 
 derive is called once for a run, and goes on from the file _derived.CHECKPOINT in the run's folder where it was cut
 off. What it derives is kept in the study, and its sampler is that of _derived.py.

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from hwnas.training.curves import Progress
     from hwnas.training.settings import TrainingSettings
 
+SHARES = True
+
 _LEARNING = Learning(latency_exponent=-0.07, steps=1, rate=0.02)
 _TURN = 32  # steps of the weights, then one of the policy
 _WAITS = 0.25  # share of the steps before the policy's first one
