@@ -76,6 +76,17 @@ def test_two_workers_look_with_the_weights_that_one_process_has_trained(workplac
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
+@pytest.mark.parametrize(
+    ("space", "filters", "is_said"), [("pnas", (4, 6), True), ("pnas", (4,), False), ("mbconv", (4, 6), False)]
+)
+def test_what_is_against_shared_weights_of_many_scales_is_said(
+    workplace: Path, capsys: pytest.CaptureFixture[str], space: str, filters: tuple[int, ...], is_said: bool
+) -> None:
+    pretend_table(workplace, space)
+    searched(workplace / "run", space=space, filters=filters, trials=1)
+    assert ("take --estimator training-speed" in " ".join(capsys.readouterr().err.split())) == is_said
+
+
 def test_a_cap_that_leaves_no_candidate_says_so(workplace: Path) -> None:
     searched(workplace / "run", trials=1)
     settings = Run.open(workplace / "run").settings
