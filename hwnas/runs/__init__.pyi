@@ -1,5 +1,6 @@
 from .front import front_of as front_of
 from .front import kendall as kendall
+from .front import number_wanted as number_wanted
 from .front import pareto_front as pareto_front
 from .front import ranking as ranking
 from .front import spearman as spearman

@@ -33,9 +33,14 @@ def winners_wanted(value: object) -> int | str:
     return text if text.startswith(_BEST) else int(text)
 
 
+def number_wanted(wanted: int | str) -> int:
+    """Return how many winners are wanted: 2 for `2` and for `best:2`."""
+    return int(str(wanted).removeprefix(_BEST))
+
+
 def winners_of(front: "Sequence[Candidate]", wanted: int | str) -> "list[Candidate]":
     """Return those of a front that are wanted: `2`, the most accurate and others at even steps down, or `best:2`."""
-    falling, count = front[::-1], int(str(wanted).removeprefix(_BEST))
+    falling, count = front[::-1], number_wanted(wanted)
     if str(wanted).startswith(_BEST):
         return list(falling[:count])
     count = min(count, len(front))

@@ -1,22 +1,26 @@
 """`hwnas train`: trains a run's winners at deployed scale on the whole training set, and tests them once."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, PlainValidator
 
 from hwnas.errors import InputError
-from hwnas.runs import RunFolder, winners_wanted
+from hwnas.runs import RunFolder, number_wanted, winners_wanted
 from hwnas.support import Metavar, bar, plugins, remark, say
 from hwnas.training import Flips
+from hwnas.verbs._finalists import best_finalists
 from hwnas.verbs._takes import takes
 
 if TYPE_CHECKING:
     from hwnas.datasets import Dataset
     from hwnas.network import Architecture
     from hwnas.runs import Candidate, Run, WinnerFolder, WinnerRecord
-    from hwnas.training import TrainingSettings
+    from hwnas.training import Trained, TrainingSettings
     from hwnas.training.bank import Bank
 
 _VERSIONS = ("hwnas", "torch", "torchvision", "optuna")  # that a record states
@@ -47,6 +51,12 @@ class TrainOptions(RunFolder):
         default=2,
         description="networks of the front to train: the most accurate one, and others at even steps down the front "
         "(2: the one in its middle), which are faster and less accurate; best:2 takes the 2 most accurate",
+    )
+    finalists: int = Field(
+        default=0,
+        ge=0,
+        description="so many of the most accurate candidates are trained for a tenth of the epochs, the better half "
+        "for a third; the best of these, on the validation part, are the winners; 0: the search's order counts",
     )
     trial: int | None = Field(default=None, ge=0, description="train this trial instead of winners of the front")
     epochs: float = Field(default=60.0, gt=0, description="epochs over the whole training set")
@@ -91,6 +101,13 @@ class TrainOptions(RunFolder):
 
         settings = self.settings
         hardware.choose(settings.device, precision=settings.precision, channels_last=settings.channels_last)
+        wanted = number_wanted(self.winners)
+        if self.finalists and self.trial is not None:
+            raise InputError("--finalists is for winners, and --trial names one: leave one of them out")
+        if 0 < self.finalists <= wanted:
+            raise InputError(
+                f"--finalists must be more than the winners, {wanted}; got {self.finalists}; take {3 * wanted}"
+            )
 
 
 @takes(TrainOptions)
@@ -102,16 +119,32 @@ def train(options: TrainOptions) -> list[TrainedWinner]:
     """
     from hwnas.runs import Run
 
+    options.check()
     settings = options.settings
     run = Run.open(str(options.run))
     if options.skip_broken:
         run.settings = run.settings.model_copy(update={"skip_broken": True})
     with run.locked():
-        chosen = run.choose(options.winners, trial=options.trial)
-        return [_train_one(run, candidate, settings) for candidate in chosen]
+        dataset_at = cache(lambda resolution: _dataset(run, resolution, settings))
+
+        def accuracy(candidate: "Candidate", shorter: "TrainingSettings", checkpoint: Path) -> float:
+            dataset = dataset_at(_resolution(candidate))
+            return _validated(run, candidate, shorter, dataset, checkpoint)
+
+        if options.finalists:
+            wanted = number_wanted(options.winners)
+            chosen = best_finalists(run, settings, accuracy, count=options.finalists, wanted=wanted)
+        else:
+            chosen = run.choose(options.winners, trial=options.trial)
+        return [_train_one(run, candidate, settings, dataset_at) for candidate in chosen]
 
 
-def _train_one(run: "Run", candidate: "Candidate", settings: "TrainingSettings") -> TrainedWinner:
+def _train_one(
+    run: "Run",
+    candidate: "Candidate",
+    settings: "TrainingSettings",
+    dataset_at: "Callable[[int], Dataset]",
+) -> TrainedWinner:
     from hwnas.runs import WinnerFolder
 
     folder = WinnerFolder(run.winner_folder(candidate.trial))
@@ -127,7 +160,7 @@ def _train_one(run: "Run", candidate: "Candidate", settings: "TrainingSettings")
             say(f"trial {candidate.trial} is trained already; its weights are in {folder.path}")
             return _result(record, folder)
         _say_anew(record, settings)
-    record = _train_to_the_end(run, candidate, settings, folder)
+    record = _train_to_the_end(run, candidate, settings, folder, dataset_at)
     return _result(record, folder)
 
 
@@ -154,26 +187,20 @@ def _in_words(setting: object) -> str:
 
 
 def _train_to_the_end(
-    run: "Run", candidate: "Candidate", settings: "TrainingSettings", folder: "WinnerFolder"
+    run: "Run",
+    candidate: "Candidate",
+    settings: "TrainingSettings",
+    folder: "WinnerFolder",
+    dataset_at: "Callable[[int], Dataset]",
 ) -> "WinnerRecord":
     """Train a candidate, test it once, and write its weights and its record."""
     from hwnas.runs import DataRecord, WinnerRecord
     from hwnas.searching import estimators
-    from hwnas.training import save_weights, scores, train_network
+    from hwnas.training import save_weights, scores
 
-    architecture, shared = _with_shared(run, candidate) if settings.from_supernet else (candidate.architecture, None)
-    dataset = _dataset(run, candidate.architecture.graph.layers[0].shape[1], settings)
+    dataset = dataset_at(_resolution(candidate))
     say(f"training trial {candidate.trial}: {candidate.architecture.name}")
-    with bar(f"training trial {candidate.trial}", 1) as training_bar:
-        trained = train_network(
-            architecture,
-            dataset.whole_train,
-            dataset,
-            settings,
-            initial=shared,
-            checkpoint=folder.checkpoint,
-            on_progress=lambda progress: training_bar.at(progress.step, total=progress.steps),
-        )
+    trained = _trained(run, candidate, settings, dataset, folder.checkpoint, is_whole=True)
     record = WinnerRecord.of(
         candidate,
         trained,
@@ -188,6 +215,45 @@ def _train_to_the_end(
     record.write(folder.record)
     folder.checkpoint.unlink(missing_ok=True)
     return record
+
+
+def _validated(
+    run: "Run", candidate: "Candidate", settings: "TrainingSettings", dataset: "Dataset", checkpoint: Path
+) -> float:
+    """Return a candidate's accuracy on the validation part after a training without it."""
+    from hwnas.training import scores
+
+    trained = _trained(run, candidate, settings, dataset, checkpoint, is_whole=False)
+    return scores(trained.network, dataset.validation, dataset).accuracy
+
+
+def _trained(
+    run: "Run",
+    candidate: "Candidate",
+    settings: "TrainingSettings",
+    dataset: "Dataset",
+    checkpoint: Path,
+    *,
+    is_whole: bool,
+) -> "Trained":
+    """Train a candidate at deployed scale on the whole training set, or without its validation part."""
+    from hwnas.training import train_network
+
+    architecture, shared = _with_shared(run, candidate) if settings.from_supernet else (candidate.architecture, None)
+    with bar(f"training trial {candidate.trial}", 1) as training_bar:
+        return train_network(
+            architecture,
+            dataset.whole_train if is_whole else dataset.train,
+            dataset,
+            settings,
+            initial=shared,
+            checkpoint=checkpoint,
+            on_progress=lambda progress: training_bar.at(progress.step, total=progress.steps),
+        )
+
+
+def _resolution(candidate: "Candidate") -> int:
+    return candidate.architecture.graph.layers[0].shape[1]
 
 
 def _with_shared(run: "Run", candidate: "Candidate") -> "tuple[Architecture, Bank]":

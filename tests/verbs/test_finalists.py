@@ -1,0 +1,134 @@
+"""`hwnas train --finalists`: who is trained how long, who is left, and that nothing is done twice."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from conftest import write_images
+from optuna.distributions import CategoricalDistribution
+from winners import settings_of
+
+import hwnas
+from hwnas.errors import InputError
+from hwnas.network.scale import Scale
+from hwnas.runs.run import Run
+from hwnas.spaces import pnas, random_parameters
+from hwnas.verbs import train as train_verb
+
+TRIALS = 7
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Return a run of seven trials: the later the more accurate, but for the last; all of them are as fast."""
+    write_images(tmp_path / "images.npz", train=60, test=30)
+    made = Run.start(tmp_path / "runs" / "a", settings_of(tmp_path))
+    with made.locked():  # which keeps its settings
+        pass
+    for number, chosen in enumerate(random_parameters(pnas, TRIALS, seed=0)):
+        architecture = pnas.architecture(chosen, Scale(1, 4, 8, 3, 1))
+        attributes = {
+            "architecture": architecture.to_json(),
+            "mult_adds": architecture.graph.mult_adds,
+            "parameters": architecture.graph.parameters,
+            "predicted_ms": 1.0,
+            "predicted_error": 0.1,
+            "measured_ms": None,
+            "accuracy": 0.5,
+            "seconds": 1.0,
+            "images_seen": 60,
+            "seed": 0,
+        }
+        made.trials().study.add_trial(
+            optuna.trial.create_trial(
+                values=[0.5 + number / 100 if number < TRIALS - 1 else 0.501, 1.0],
+                params={"target": 1.0},
+                distributions={"target": CategoricalDistribution((0.5, 1.0))},
+                user_attrs=attributes,
+            )
+        )
+    return made
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, float]]:
+    """Pretend accuracies of finalists: the later in the search's order the better; return who was trained how long."""
+    asked: list[tuple[int, float]] = []
+
+    def validated(run: Run, candidate: Any, settings: Any, dataset: Any, checkpoint: Path) -> float:
+        asked.append((candidate.trial, settings.epochs))
+        return 0.9 - candidate.accuracy
+
+    monkeypatch.setattr(train_verb, "_validated", validated)
+    return asked
+
+
+def train(run: Run, **options: Any) -> list[int]:
+    done = hwnas.train(str(run.folder), **{"epochs": 3.0, "batch_size": 32, "accelerator": "cpu", **options})
+    return [winner.trial for winner in done]
+
+
+def test_the_better_half_goes_on_and_the_best_are_trained_whole(run: Run, trained: list[tuple[int, float]]) -> None:
+    assert train(run, finalists=5, winners="best:1") == [1]
+    first, second = pytest.approx(0.3), pytest.approx(1.0)
+    assert trained == [*((trial, first) for trial in (5, 4, 3, 2, 1)), *((trial, second) for trial in (1, 2, 3))]
+
+
+def test_as_many_as_are_wanted_are_winners(run: Run, trained: list[tuple[int, float]]) -> None:
+    assert train(run, finalists=3, winners=2) == [3, 4]
+    assert [trial for trial, _ in trained] == [5, 4, 3]  # the better half are as many
+
+
+def test_what_is_done_is_not_done_again_and_other_settings_are(
+    run: Run, trained: list[tuple[int, float]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    validated = train_verb._validated
+
+    def cut_off(*arguments: Any) -> float:
+        if len(trained) == 2:
+            raise KeyboardInterrupt
+        return validated(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(train_verb, "_validated", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            train(run, finalists=3, winners="best:1")
+    assert train(run, finalists=3, winners="best:1") == [3]
+    assert [trial for trial, _ in trained] == [5, 4, 3, 3, 4]
+    train(run, finalists=3, winners="best:1", label_smoothing=0.0)
+    assert len(trained) == 10
+
+
+@pytest.mark.parametrize("damage", [lambda path: path.write_text("{"), lambda path: path.write_text('{"accuracy": 2}')])
+def test_a_damaged_figure_is_made_again(
+    run: Run, trained: list[tuple[int, float]], damage: Callable[[Path], Any]
+) -> None:
+    train(run, finalists=2, winners="best:1")
+    damage(run.folder / "finalists" / "0005-0.3.json")
+    train(run, finalists=2, winners="best:1")
+    assert [trial for trial, _ in trained] == [5, 4, 5]
+
+
+def test_finalists_are_trained_without_the_validation_part_and_leave_no_checkpoint(run: Run) -> None:
+    (winner,) = train(run, finalists=3, winners="best:1", epochs=4.0)
+    kept = {path.name: json.loads(path.read_text()) for path in (run.folder / "finalists").iterdir()}
+    first, second = ({name for name in kept if name.endswith(end)} for end in ("-0.4.json", "-1.33333.json"))
+    assert first == {"0003-0.4.json", "0004-0.4.json", "0005-0.4.json"}
+    assert len(second) == 2
+    assert first | second == set(kept)
+    assert kept[f"{winner:04d}-1.33333.json"]["accuracy"] == max(kept[name]["accuracy"] for name in second)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"finalists": 2, "winners": 2}, r"more than the winners, 2; got 2; take 6"),
+        ({"finalists": 3, "trial": 1}, r"--finalists is for winners, and --trial names one: leave one of them out"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(run: Run, options: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        train(run, **options)
