@@ -199,6 +199,9 @@ SCENES = {
         for strategy in ("darts", "darts-second", "fbnet", "proxyless")
     },
     "train": Scene("train runs/a --winners 1 --epochs 4 --batch-size 32", "searched", winners, is_long=True),
+    "train-finalists": Scene(
+        "train runs/a --winners best:1 --finalists 2 --epochs 20 --batch-size 32", "searched", winners, is_long=True
+    ),
     "export": Scene("export runs/a", "trained", artefacts, is_long=True),
     "run": Scene("run run.toml", "bare", run, is_long=True),
     "bench": Scene(
