@@ -179,9 +179,7 @@ def front_figure(
     """
     chosen = [candidate for candidate in candidates if candidate.trial in winners]
     with matplotlib.rc_context(STYLE):
-        figure, axes = _plot(
-            f"latency, {_how_known(candidates)} (ms)", f"accuracy of the proxy ({accuracy_of}), validation (%)"
-        )
+        figure, axes = _plot(f"latency, {_how_known(candidates)} (ms)", f"accuracy of the proxy ({accuracy_of}, %)")
         x, y = zip(*map(_point, front), strict=True)
         axes.step(x, y, where="post", color=COLOURS["front"], linewidth=1.2, zorder=3)
         whole = [c for c in candidates if c.stopped_after is None]
@@ -277,7 +275,7 @@ def outcome_figure(outcomes: "Sequence[Outcome]", *, accuracy_of: str) -> Figure
             axes.annotate("", (100 * outcome.test, row), (100 * outcome.search, row), arrowprops=arrow, zorder=3)
         seen = [(100 * outcome.search, float(row)) for row, outcome in enumerate(outcomes)]
         tested = [(100 * outcome.test, float(row)) for row, outcome in enumerate(outcomes)]
-        _scatter(axes, seen, "point", f"search ({accuracy_of}), validation", filled=False)
+        _scatter(axes, seen, "point", f"search ({accuracy_of})", filled=False)
         _scatter(axes, tested, "winner", "long training, test set")
         _intervals(axes, outcomes)
         axes.set_yticks(range(len(outcomes)), [f"trial {outcome.trial}" for outcome in outcomes])

@@ -74,7 +74,7 @@ class View:
         if not self.winners:
             return (
                 f"{_count(len(self.candidates), 'candidate')} trained under {cap}; the best has "
-                f"{_percent(best.accuracy)} % ({self.accuracy_of}) on the validation part at {best.latency_ms:.3f} ms"
+                f"{_percent(best.accuracy)} % ({self.accuracy_of}) on {self.seen_on} at {best.latency_ms:.3f} ms"
                 f"{'' if best.measured else ' (predicted)'}. No winner is trained yet."
             )
         inside = [winner for winner in self.winners if winner.latency_ms <= self.settings.max_latency_ms]
@@ -114,6 +114,13 @@ class View:
         from hwnas.searching.estimators import get
 
         return get(self.settings.estimator).OF
+
+    @property
+    def seen_on(self) -> str:
+        """The images that they were taken on."""
+        from hwnas.searching.estimators import seen_on
+
+        return seen_on(self.settings.estimator)
 
     @property
     def caveat(self) -> str:

@@ -38,4 +38,9 @@ def test_only_training_gives_accuracies_without_a_caveat() -> None:
 
 def test_what_figures_are_of_tells_estimators_apart() -> None:
     said = {name: get(name).OF for name in plugins.names("estimators")}
-    assert said == {"size": "no training", "supernet": "shared weights", "training": "short training"}
+    assert said == {
+        "size": "no training",
+        "supernet": "shared weights",
+        "training": "short training",
+        "training-speed": "training speed",
+    }

@@ -294,7 +294,7 @@ def test_the_front_shows_the_cap_and_names_winners_and_predictions() -> None:
     assert list(cap.get_xdata()) == [1.25, 1.25]
     assert axes.get_xlim()[1] > 1.25
     assert axes.get_xlabel() == "latency, measured or predicted (ms)"
-    assert axes.get_ylabel() == "accuracy of the proxy (shared weights), validation (%)"
+    assert axes.get_ylabel() == "accuracy of the proxy (shared weights, %)"
     assert [text.get_text() for text in axes.texts] == ["trial 5"]
     labels = {text.get_text() for text in axes.get_legend().get_texts()}
     assert labels == {"trained candidate", "Pareto front", "Pareto front, predicted", "winner", "cap, 1.25 ms"}
@@ -314,7 +314,7 @@ def test_an_arrow_leads_from_what_the_search_saw_of_each_winner_to_what_it_came_
     arrows = [(text.xyann, text.xy) for text in axes.texts if isinstance(text, Annotation) and text.arrow_patch]
     assert np.allclose(arrows, [((41.2, 0), (93.4, 0)), ((40.5, 1), (92.1, 1))])
     drawn = {line.get_label(): np.transpose(line.get_data()) for line in axes.lines}
-    assert np.allclose(drawn["search (shared weights), validation"], [start for start, _ in arrows])
+    assert np.allclose(drawn["search (shared weights)"], [start for start, _ in arrows])
     assert np.allclose(drawn["long training, test set"], [end for _, end in arrows])
     assert np.allclose(drawn["95 % interval"], [(92.9, 0), (93.9, 0)])
     assert {text.get_text() for text in axes.get_legend().get_texts()} == drawn.keys()

@@ -397,7 +397,7 @@ def test_a_winner_has_its_cell_its_costs_and_its_files(finished: tuple[Run, Page
     _, page, text = finished
     graph = ARCHITECTURES[4].graph
     assert "Trial 4: 90.00 % after long training, 1.310 ms" in page.text
-    assert page.row("accuracy, short training, proxy on validation (%)") == ["85.30"]
+    assert page.row("accuracy, short training, proxy on validation images (%)") == ["85.30"]
     assert page.row("accuracy, long training, test set (%)") == ["90.00"]
     assert page.row("Mult-Adds (million)") == [f"{graph.mult_adds / 1e6:.2f}"]
     assert page.row("parameters (thousand)") == [f"{graph.parameters / 1e3:.1f}"]
@@ -419,13 +419,13 @@ def test_what_the_search_saw_stands_beside_what_its_winners_came_to(home: Path) 
     write_winner(run, 1)
     page, text = page_of(run)
     (figure,) = re.findall(r'<svg class="outcome".*?</svg>', text, re.DOTALL)
-    assert "search (shared weights), validation" in figure
+    assert "search (shared weights)" in figure
     assert "95 % interval" in figure
     outcomes = {winner.record.trial: winner.outcome for winner in View(run, Path("export")).winners}
     assert (outcomes[4].search, outcomes[4].test) == (0.853, 0.9)
     assert outcomes[4].interval == wilson_interval(0.9, 10_000)
     assert outcomes[1].interval is None
-    assert page.row("accuracy, shared weights, proxy on validation (%)") == ["85.30"]
+    assert page.row("accuracy, shared weights, proxy on validation images (%)") == ["85.30"]
     assert "accuracy, shared weights (%)" in page.text
     assert "Accuracy of the proxy (shared weights) over latency" in text
     assert "short training" not in page.text
@@ -545,7 +545,7 @@ def test_names_are_escaped(home: Path) -> None:
 def test_without_winners_the_page_says_what_to_type(home: Path) -> None:
     page, text = page_of(make_run(home / "runs" / "a"))
     assert (
-        "4 candidates trained under the cap of 1.5 ms; the best has 85.3 % (short training) on the validation part"
+        "4 candidates trained under the cap of 1.5 ms; the best has 85.3 % (short training) on validation images"
         in page.text
     )
     assert "No winner is trained yet. Type: hwnas train" in page.text

@@ -2,6 +2,7 @@
 
 An estimator is a module with
     OF                           what its figures are of, in a word or two that stand beside them
+    ON = "validation images"     where that is so; other images that it takes its figures on
     CAVEAT                       what must be said with its figures; empty where they are accuracies
     estimate(architecture, dataset, job) -> Estimate
 
@@ -76,6 +77,11 @@ class Estimator(Protocol):
 def get(name: str) -> Estimator:
     """Return the estimator of that name; raises UnknownNameError, which lists the known ones."""
     return cast(Estimator, plugins.load("estimators", name))
+
+
+def seen_on(name: str) -> str:
+    """Return on which images an estimator takes its figures, in words."""
+    return getattr(get(name), "ON", "validation images")
 
 
 def is_quick(name: str) -> bool:

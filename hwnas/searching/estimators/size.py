@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from hwnas.network import Architecture
 
 OF = "no training"
+ON = "no images"
 CAVEAT = "the estimator `size` trains nothing: its figures stand in for accuracies and are none"
 _LARGEST = 1e12, 1e9  # Mult-Adds and parameters at which it says 1
 _EFFECT = 0.05  # of the choice

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from hwnas.network import Architecture
 
 OF = "training speed"
+ON = "training images"
 CAVEAT = (
     "accuracies are of training speed: the probability of the right class after a twentieth of a short training, as a "
     "geometric mean; they rank candidates, and are below what each comes to when it is trained"
