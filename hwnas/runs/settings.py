@@ -114,7 +114,7 @@ class SearchRequest(DeviceOptions, SpaceOptions):
     )
     estimator: Annotated[str, PlugIn("estimators")] = Field(
         default="training",
-        description="what says how good a candidate is: training of each, training-speed (a twentieth of it: how fast "
+        description="what says how good a candidate is: training of each, training-speed (a tenth of it: how fast "
         "its loss falls), supernet (weights that all share, trained once), or size, a stand-in that costs nothing",
     )
     supernet: float = Field(
