@@ -70,7 +70,7 @@ def prepare(run: "Run", candidates: "SpaceCandidates", dataset_of: "Callable[[in
     ends = _ends(candidates.space, [path.scale for path in paths])
     if ends:
         training = replace(training, epochs=training.epochs / _paths_a_step(ends, paths[:_WEIGHED]))
-    if not ends:
+    else:
         _say_scales([path.scale for path in paths])
     say(f"shared weights: {len(paths)} candidates take turns, as long as {settings.supernet:g} trainings of one take")
     with bar("training shared weights", 1) as steps:
