@@ -1,15 +1,19 @@
 """A run with trained winners, made up in a moment: what export and verify are tested on."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
+import optuna
 import torch
 from conftest import write_images
 from networks import network
+from optuna.distributions import CategoricalDistribution
 from safetensors.torch import save_file
 
 from hwnas import datasets
 from hwnas.artefacts.files import FILES
 from hwnas.network.scale import Scale
+from hwnas.runs.run import Run
 from hwnas.runs.settings import SearchSettings
 from hwnas.runs.winner import DataRecord, WinnerFolder, WinnerRecord
 from hwnas.spaces import pnas, random_parameters
@@ -71,6 +75,38 @@ def settings_of(folder: Path, *, channels: int = 1) -> SearchSettings:
         predicted=True,
         storage=None,
     )
+
+
+def searched_run(folder: Path, accuracies: Sequence[float]) -> Run:
+    """Return a run of as many trials of different networks, none of them measured, and all as fast."""
+    write_images(folder / "images.npz", train=60, test=30)
+    run = Run.start(folder / "runs" / "a", settings_of(folder))
+    with run.locked():  # which keeps its settings
+        pass
+    chosen = random_parameters(pnas, len(accuracies), seed=0)
+    for parameters, accuracy in zip(chosen, accuracies, strict=True):
+        architecture = pnas.architecture(parameters, Scale(1, 4, 8, 3, 1))
+        attributes = {
+            "architecture": architecture.to_json(),
+            "mult_adds": architecture.graph.mult_adds,
+            "parameters": architecture.graph.parameters,
+            "predicted_ms": 1.0,
+            "predicted_error": 0.1,
+            "measured_ms": None,
+            "accuracy": accuracy,
+            "seconds": 1.0,
+            "images_seen": 60,
+            "seed": 0,
+        }
+        run.trials().study.add_trial(
+            optuna.trial.create_trial(
+                values=[accuracy, 1.0],
+                params={"target": 1.0},
+                distributions={"target": CategoricalDistribution((0.5, 1.0))},
+                user_attrs=attributes,
+            )
+        )
+    return run
 
 
 def trained_run(folder: Path, *trials: int, channels: int = 1, data: str | None = None) -> Path:

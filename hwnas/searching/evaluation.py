@@ -151,8 +151,9 @@ class Evaluation:
         if not estimators.is_quick(self._settings.estimator) or self.trial.record.measurements:
             return False
         least_ms = float(costs.ms[0, at]) / (1.0 + self._costs.correction.error)
-        known = [record.candidate for record in self._trials.refresh().in_state("trained")]
-        faster = [candidate.accuracy for candidate in known if candidate.measured and candidate.latency_ms <= least_ms]
+        trained = self._trials.refresh().in_state("trained")
+        measured = [record.values for record in trained if record.values and record.measured_ms is not None]
+        faster = [accuracy for accuracy, latency_ms in measured if latency_ms <= least_ms]
         return bool(faster) and max(faster) >= self._accuracy(at)
 
     def _claimed(self, record: "TrialRecord") -> tuple[int, float]:

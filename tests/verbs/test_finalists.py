@@ -5,52 +5,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import optuna
 import pytest
-from conftest import write_images
-from optuna.distributions import CategoricalDistribution
-from winners import settings_of
+from winners import searched_run
 
 import hwnas
 from hwnas.errors import InputError
-from hwnas.network.scale import Scale
 from hwnas.runs.run import Run
-from hwnas.spaces import pnas, random_parameters
 from hwnas.verbs import train as train_verb
-
-TRIALS = 7
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
     """Return a run of seven trials: the later the more accurate, but for the last; all of them are as fast."""
-    write_images(tmp_path / "images.npz", train=60, test=30)
-    made = Run.start(tmp_path / "runs" / "a", settings_of(tmp_path))
-    with made.locked():  # which keeps its settings
-        pass
-    for number, chosen in enumerate(random_parameters(pnas, TRIALS, seed=0)):
-        architecture = pnas.architecture(chosen, Scale(1, 4, 8, 3, 1))
-        attributes = {
-            "architecture": architecture.to_json(),
-            "mult_adds": architecture.graph.mult_adds,
-            "parameters": architecture.graph.parameters,
-            "predicted_ms": 1.0,
-            "predicted_error": 0.1,
-            "measured_ms": None,
-            "accuracy": 0.5,
-            "seconds": 1.0,
-            "images_seen": 60,
-            "seed": 0,
-        }
-        made.trials().study.add_trial(
-            optuna.trial.create_trial(
-                values=[0.5 + number / 100 if number < TRIALS - 1 else 0.501, 1.0],
-                params={"target": 1.0},
-                distributions={"target": CategoricalDistribution((0.5, 1.0))},
-                user_attrs=attributes,
-            )
-        )
-    return made
+    return searched_run(tmp_path, [0.5, 0.51, 0.52, 0.53, 0.54, 0.55, 0.501])
 
 
 @pytest.fixture

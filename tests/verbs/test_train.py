@@ -2,18 +2,13 @@
 
 from pathlib import Path
 
-import optuna
 import pytest
-from conftest import write_images
-from optuna.distributions import CategoricalDistribution
-from winners import settings_of
+from winners import searched_run
 
 import hwnas
 from hwnas.errors import InputError, TrainingError
-from hwnas.network.scale import Scale
 from hwnas.runs.run import Run
 from hwnas.runs.winner import WinnerFolder
-from hwnas.spaces import pnas, random_parameters
 from hwnas.training.curves import Progress
 from hwnas.training.loop import train_network
 from hwnas.training.settings import TrainingSettings
@@ -22,32 +17,7 @@ from hwnas.training.settings import TrainingSettings
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
     """Return a run of one trial."""
-    write_images(tmp_path / "images.npz", train=60, test=30)
-    made = Run.start(tmp_path / "runs" / "a", settings_of(tmp_path))
-    with made.locked():  # which keeps its settings
-        pass
-    architecture = pnas.architecture(random_parameters(pnas, 1, seed=0)[0], Scale(1, 4, 8, 3, 1))
-    attributes = {
-        "architecture": architecture.to_json(),
-        "mult_adds": architecture.graph.mult_adds,
-        "parameters": architecture.graph.parameters,
-        "predicted_ms": 1.0,
-        "predicted_error": 0.1,
-        "measured_ms": None,
-        "accuracy": 0.5,
-        "seconds": 1.0,
-        "images_seen": 60,
-        "seed": 0,
-    }
-    made.trials().study.add_trial(
-        optuna.trial.create_trial(
-            values=[0.5, 1.0],
-            params={"target": 1.0},
-            distributions={"target": CategoricalDistribution((0.5, 1.0))},
-            user_attrs=attributes,
-        )
-    )
-    return made
+    return searched_run(tmp_path, [0.5])
 
 
 def settings(epochs: float) -> TrainingSettings:
