@@ -30,11 +30,15 @@ from .graph import layer_parameters as layer_parameters
 from .graph import one_layer as one_layer
 from .graph import pads as pads
 from .graph import taken as taken
+from .kinds._blocks import AnyBlock as AnyBlock
+from .kinds._blocks import BasicBlock as BasicBlock
+from .kinds._blocks import Convolution as Convolution
+from .kinds._blocks import FusedInvertedResidual as FusedInvertedResidual
+from .kinds._blocks import InvertedResidual as InvertedResidual
+from .kinds._blocks import MixedResidual as MixedResidual
 from .kinds.cells import CellNetwork as CellNetwork
 from .kinds.cells import mixed_cells as mixed_cells
 from .kinds.chain import Chain as Chain
-from .kinds.chain import InvertedResidual as InvertedResidual
-from .kinds.chain import MixedResidual as MixedResidual
 from .kinds.macro import MacroLayer as MacroLayer
 from .kinds.macro import MacroNetwork as MacroNetwork
 from .ops import ZERO as ZERO

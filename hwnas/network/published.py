@@ -6,8 +6,9 @@ from hwnas.errors import UnknownNameError
 from hwnas.network.architecture import Architecture
 from hwnas.network.cell import Cell
 from hwnas.network.graph import Activation, Padding
+from hwnas.network.kinds._blocks import InvertedResidual
 from hwnas.network.kinds.cells import CellNetwork
-from hwnas.network.kinds.chain import Chain, InvertedResidual
+from hwnas.network.kinds.chain import Chain
 from hwnas.network.scale import Scale
 
 

@@ -24,7 +24,7 @@ _WORDS = {
     "missing": "is missing",
     "unexpected_keyword_argument": "is not known",
 }
-_MEMBERS = ("int", "float")  # of a union, which pydantic names after the field
+_MEMBERS = ("int", "float", "inverted", "fused", "basic", "plain")  # of unions, which pydantic names after the field
 
 
 def read_as(kind: Callable[..., _T], value: Any, *, rule: str) -> _T:

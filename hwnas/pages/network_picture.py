@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from matplotlib.path import Path as Curve
 
 from hwnas.errors import InputError
-from hwnas.network import CellNetwork, Chain, InvertedResidual, MacroNetwork
+from hwnas.network import AnyBlock, CellNetwork, Chain, FusedInvertedResidual, InvertedResidual, MacroNetwork
 from hwnas.pages.cell_picture import cells_figure, family, short_name
 from hwnas.pages.pictures import COLOURS, Box, draw_arrow, draw_box, draw_circle, draw_curve, page
 
@@ -127,7 +127,7 @@ class _Part(NamedTuple):
 def layout_chain(chain: Chain) -> NetworkLayout:
     """Return a chain's geometry: a row of boxes for each stage, higher where the resolution is."""
     signs = [
-        "In a block: kernel and stride of the depthwise convolution; e: its channels by those of the block's input;",
+        "In a block: kernel and stride of its window; e: the channels between by those of the block's input;",
         "SE: squeeze-and-excite; +: the block's input is added. All blocks of a row have the same output.",
     ]
     rows = _rows(chain)
@@ -150,21 +150,37 @@ def layout_chain(chain: Chain) -> NetworkLayout:
 def _rows(chain: Chain) -> list[list[_Part]]:
     """Return the blocks by their output's shape, stem and head with them, not too many in a row."""
     shapes = {layer.name: layer.shape for layer in chain.graph.layers}
+    ends = {
+        layer.name.partition(".")[0]: layer.shape for layer in chain.graph.layers
+    }  # of each block, the last layer's
     stem = _Part(f"stem\n3×3{_stride(chain.stem_stride)}", "state", shapes["stem"][1], chain.stem)
     parts = [stem]
     for index, block in enumerate(chain.blocks):
-        parts.append(_part(block, parts[-1].filters, shapes[f"block{index}.project"], f"block{index}" in shapes))
-    size = shapes["head"][1]
+        parts.append(_part(block, parts[-1].filters, ends[f"block{index}"], f"block{index}" in shapes))
+    size = parts[-1].size
     rows = [list(members) for _, members in groupby(parts, key=lambda part: (part.size, part.filters))]
     rows = [row[at : at + _MOST_BLOCKS] for row in rows for at in range(0, len(row), _MOST_BLOCKS)]
-    ends = ["head\n1×1", "average", *[f"hidden\n{chain.hidden}"] * bool(chain.hidden), f"classes\n{chain.classes}"]
-    return [*rows, [_Part(label, "state", size, chain.head) for label in ends]]
+    labels = [*["head\n1×1"] * bool(chain.head), "average", *[f"hidden\n{chain.hidden}"] * bool(chain.hidden)]
+    filters = chain.head or parts[-1].filters
+    return [*rows, [_Part(label, "state", size, filters) for label in (*labels, f"classes\n{chain.classes}")]]
 
 
-def _part(block: InvertedResidual, channels: int, shape: "Shape", added: bool) -> _Part:
-    squeeze = " SE" if block.squeezed else ""
-    label = f"{block.kernel}×{block.kernel}{_stride(block.stride)}\ne{block.expanded / channels:.2g}{squeeze}"
-    return _Part(label, _KERNELS.get(block.kernel, "identity"), shape[1], block.filters, added)
+def _part(block: AnyBlock, channels: int, shape: "Shape", added: bool) -> _Part:
+    kernel = block.kernel
+    if isinstance(block, InvertedResidual):
+        kernel = max(block.kernel, block.start)
+        windows = "+".join(f"{side}×{side}" for side in (block.start, block.kernel) if side) or "1×1"
+        label = f"{windows}{_stride(block.stride)}\n{_expansion(block, channels)}"
+    elif isinstance(block, FusedInvertedResidual):
+        label = f"fused {kernel}×{kernel}{_stride(block.stride)}\n{_expansion(block, channels)}"
+    else:
+        form = "depthwise" if getattr(block, "depthwise", False) else block.form
+        label = f"{form}\n{kernel}×{kernel}{_stride(block.stride)}"
+    return _Part(label, _KERNELS.get(kernel, "identity"), shape[1], block.filters, added)
+
+
+def _expansion(block: InvertedResidual | FusedInvertedResidual, channels: int) -> str:
+    return f"e{block.expanded / channels:.2g}{' SE' * bool(block.squeezed)}"
 
 
 def _stride(stride: int) -> str:

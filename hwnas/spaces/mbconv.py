@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from hwnas.network import Activation, Chain, Graph, InvertedResidual, MixedResidual, Scale, divisible_by_8
+from hwnas.network import Activation, AnyBlock, Chain, Graph, InvertedResidual, MixedResidual, Scale, divisible_by_8
 
 if TYPE_CHECKING:
     from optuna.distributions import CategoricalDistribution
@@ -84,7 +84,7 @@ def mixed(scale: Scale) -> Graph:
     return largest.walk_with([largest.blocks[0], *blocks])
 
 
-def _mixed_block(alternatives: Mapping[str, InvertedResidual], stage: int, block: int) -> MixedResidual:
+def _mixed_block(alternatives: Mapping[str, AnyBlock], stage: int, block: int) -> MixedResidual:
     """Return what a block may be: the largest first, whose weights hold the others'."""
     depth = f"stage{stage}_depth"
     there = ((depth, tuple(place for place, blocks in enumerate(DEPTHS) if blocks > block)),) if block else ()

@@ -14,7 +14,8 @@ from hwnas.errors import InputError
 from hwnas.network.architecture import Architecture, UnreadableArchitecture
 from hwnas.network.cell import Block, Cell
 from hwnas.network.graph import _WITHOUT_WEIGHTS, Builder, Kind, Layer, layer_mult_adds, layer_parameters
-from hwnas.network.kinds.chain import Chain, InvertedResidual
+from hwnas.network.kinds._blocks import InvertedResidual
+from hwnas.network.kinds.chain import Chain
 from hwnas.network.published import mobilenet_v2
 from hwnas.network.scale import Scale
 

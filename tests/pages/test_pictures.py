@@ -17,8 +17,9 @@ from networks import random_cells
 from hwnas.errors import InputError
 from hwnas.network.architecture import Architecture
 from hwnas.network.cell import Block, Cell
+from hwnas.network.kinds._blocks import InvertedResidual
 from hwnas.network.kinds.cells import CellNetwork
-from hwnas.network.kinds.chain import Chain, InvertedResidual
+from hwnas.network.kinds.chain import Chain
 from hwnas.network.kinds.macro import MacroLayer, MacroNetwork
 from hwnas.network.published import mobilenet_v2, mobilenet_v3_large, mobilenet_v3_small
 from hwnas.network.scale import Scale

@@ -104,7 +104,7 @@ def test_the_scale_limits_the_depth_and_sets_the_width() -> None:
     [
         ({"kind": "chain"}, "a chain must have stem, blocks"),
         ({"kind": "chain", "blocks": [{"filters": 3}]}, "a chain must have stem, blocks"),
-        ({**mobilenet_v2().to_json(), "head": 0}, "head must be at least 1; got 0"),
+        ({**mobilenet_v2().to_json(), "head": -1}, "head must be 0, for none, or more; got -1"),
         ({"kind": "chian"}, "unknown kind of network 'chian'; known: cells, chain, macro"),
     ],
 )
