@@ -46,7 +46,7 @@ def check_weights(settings: "SearchSettings") -> None:
     if settings.weights is None:
         return
     space = plugins.load("spaces", settings.space)
-    if settings.estimator != "supernet" or not hasattr(space, "largest"):
+    if settings.estimator != "supernet" or not hasattr(space, "smallest"):
         raise InputError(
             "--weights is for --estimator supernet and --space mbconv, whose networks have a MobileNet's blocks; got "
             f"{settings.estimator} and {settings.space}. Take these, or leave --weights out"

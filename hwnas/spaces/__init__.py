@@ -10,8 +10,8 @@ A space is a module with
 where all networks can be mixed in one graph, also mixed(scale) -> Graph, whose options name the parameters above and
 the places of their choices;
 
-where weights are elastic, also largest(parameters), the choice of which all others are parts, and smallest(parameters),
-which is a part of all;
+where shared weights are slices of larger ones, also largest(parameters), the choice whose weights hold those of all
+that share with this one; and where that is the same for all, smallest(parameters), which is a part of all;
 
 and, where cells grow block by block as in PNAS, also first_level(), grow(codes), code(parameters), parameters(code) and
 DISTINCT, how many cells differ.

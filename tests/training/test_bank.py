@@ -27,9 +27,7 @@ def drawn(space: str, seed: int, scale: Scale) -> tuple[Architecture, Architectu
     """Return a random architecture at a scale, and what is the largest that shares its weights."""
     plugin = plugins.load("spaces", space)
     (parameters,) = random_parameters(plugin, 1, seed=seed)
-    widest = dict(parameters)
-    if space == "mbconv":
-        widest = {name: 4 if name.endswith("depth") else "mbconv_7x7_e6_se" for name in parameters}
+    widest = getattr(plugin, "largest", dict)(parameters)
     return plugin.architecture(parameters, scale), plugin.architecture(widest, scale.with_filters(8))
 
 
@@ -89,7 +87,7 @@ def test_an_architecture_computes_and_learns_what_its_own_network_does(
         own.setdefault((shared_origin(layer), name, parameter.shape), []).append(parameter.grad)
     for layer, name, shared in weights(copied(learned, graph)):
         first, *others = own[shared_origin(layer), name, shared.shape]
-        if layer.depthwise and space == "mbconv" and "BatchNorm" not in name:
+        if layer.depthwise and space in ("mbconv", "mobile") and "BatchNorm" not in name:
             continue  # through a matrix a gradient is another
         if not others:
             assert torch.equal(first, shared), (layer.name, name)

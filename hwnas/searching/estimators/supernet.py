@@ -108,7 +108,7 @@ def _ends(space: ModuleType, scales: "Sequence[Scale]") -> "list[Architecture]":
     BigNAS trains the largest of all; scales at which nothing fits the caps are left out, as the largest network takes
     most of a step.
     """
-    if not hasattr(space, "largest"):
+    if not hasattr(space, "smallest"):
         return []
     (any_choice,) = random_parameters(space, 1, seed=0)
     most, least = (

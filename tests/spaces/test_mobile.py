@@ -1,0 +1,69 @@
+"""The space whose stages choose block, depth and width: it says the networks that people take by hand."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from networks import repeatable
+
+from hwnas.network import BasicBlock, Convolution, InvertedResidual, Scale
+from hwnas.spaces import mobile, random_parameters
+from hwnas.training.bank import Bank
+
+SCALE = Scale(4, 16, 32, 10)
+
+
+def chosen(block: str, depth: int = 1, width: float = 1.0, head: int = 0) -> dict[str, object]:
+    stages = range(1, mobile.STAGES + 1)
+    each = {"block": block, "depth": depth, "width": width}
+    return {**{f"stage{stage}_{name}": value for stage in stages for name, value in each.items()}, "head": head}
+
+
+def test_it_can_say_a_resnet() -> None:
+    network = mobile.architecture(chosen("basic_3x3", depth=2), SCALE)
+    assert network.stem == 16
+    assert network.blocks == tuple(
+        BasicBlock(filters, 3, stride)
+        for filters, first in ((16, 1), (32, 2), (64, 2), (128, 2))
+        for stride in (first, 1)
+    )
+    assert [layer.shape[1] for layer in network.graph.layers if layer.kind == "mean"] == [1]
+
+
+def test_widths_heads_and_depths_are_those_chosen() -> None:
+    network = mobile.architecture(chosen("plain_3x3", depth=3, width=1.5, head=4), SCALE)
+    assert [block.filters for block in network.blocks] == [24] * 3 + [48] * 3 + [96] * 3 + [192] * 3
+    assert network.head == 4 * 192
+    assert len(mobile.architecture(chosen("plain_3x3", depth=3), Scale(2, 16, 32, 10)).blocks) == 8
+
+
+def test_a_large_image_is_halved_five_times() -> None:
+    network = mobile.architecture(chosen("plain_3x3"), Scale(1, 8, 96, 10, skeleton="imagenet"))
+    assert network.graph.layers[-3].shape[1:] == (3, 3)
+    small = mobile.architecture(chosen("plain_3x3"), Scale(1, 8, 96, 10))
+    assert small.graph.layers[-3].shape[1:] == (12, 12)
+
+
+def test_the_other_forms_of_the_universal_inverted_bottleneck() -> None:
+    ffn = mobile.architecture(chosen("ffn_e4", depth=2), SCALE).blocks
+    assert ffn[2:4] == (InvertedResidual(32, 3, 2, 64), InvertedResidual(32, 0, 1, 128))  # the first halves
+    convnext = mobile.architecture(chosen("convnext_7x7_e2", depth=2), SCALE).blocks
+    assert convnext[2:4] == (InvertedResidual(32, 0, 2, 32, start=7), InvertedResidual(32, 0, 1, 64, start=7))
+
+
+@given(seeds=st.lists(st.integers(0, 999), min_size=2, max_size=4))
+@repeatable(20)
+def test_shared_weights_of_the_largest_hold_every_choice(seeds: list[int]) -> None:
+    """In whichever order paths come, as the largest of each are held before."""
+    bank = Bank(seed=0)
+    for seed in seeds:
+        (parameters,) = random_parameters(mobile, 1, seed=seed)
+        bank.hold(mobile.architecture(mobile.largest(parameters), SCALE).graph)
+        bank.hold(mobile.architecture(parameters, SCALE.with_filters(8)).graph)
+
+
+@pytest.mark.parametrize("filters", [4, 6, 16, 31])
+def test_convolutions_have_channels_by_eight(filters: int) -> None:
+    (parameters,) = random_parameters(mobile, 1, seed=filters)
+    blocks = mobile.architecture(parameters, SCALE.with_filters(filters)).blocks
+    assert all(block.filters % 8 == 0 for block in blocks)
+    assert not any(isinstance(block, Convolution) and block.depthwise for block in blocks)
