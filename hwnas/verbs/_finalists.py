@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hwnas.errors import InputError
+from hwnas.errors import InputError, TrainingError
 from hwnas.support import say
 from hwnas.support.files import read_json, write_json
 
@@ -45,7 +45,11 @@ def best_finalists(
             place = run.folder / "finalists" / f"{candidate.trial:04d}-{shorter.epochs:g}.json"
             if (known := _known(place, shorter)) is None:
                 checkpoint = place.with_suffix(".safetensors")
-                known = accuracy(candidate, shorter, checkpoint)
+                try:
+                    known = accuracy(candidate, shorter, checkpoint)
+                except TrainingError as error:  # its loss is not finite: the others may learn
+                    say(f"finalist trial {candidate.trial} comes last: {error}")
+                    known = 0.0
                 write_json(place, {"settings": shorter.to_json(), "accuracy": known})
                 checkpoint.unlink(missing_ok=True)
             accuracies[candidate.trial] = known

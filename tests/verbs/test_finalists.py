@@ -9,7 +9,7 @@ import pytest
 from winners import searched_run
 
 import hwnas
-from hwnas.errors import InputError
+from hwnas.errors import InputError, TrainingError
 from hwnas.runs.run import Run
 from hwnas.verbs import train as train_verb
 
@@ -67,6 +67,21 @@ def test_what_is_done_is_not_done_again_and_other_settings_are(
     assert [trial for trial, _ in trained] == [5, 4, 3, 3, 4]
     train(run, finalists=3, winners="best:1", label_smoothing=0.0)
     assert len(trained) == 10
+
+
+def test_one_whose_loss_is_not_finite_comes_last(
+    run: Run, trained: list[tuple[int, float]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    validated = train_verb._validated
+
+    def diverges(run: Run, candidate: Any, *rest: Any) -> float:
+        if candidate.trial == 3:  # the best, had it learned
+            raise TrainingError("the loss must stay finite")
+        return validated(run, candidate, *rest)
+
+    monkeypatch.setattr(train_verb, "_validated", diverges)
+    assert train(run, finalists=3, winners="best:1") == [4]
+    assert "finalist trial 3 comes last: the loss must stay finite" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("damage", [lambda path: path.write_text("{"), lambda path: path.write_text('{"accuracy": 2}')])
