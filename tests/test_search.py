@@ -146,6 +146,23 @@ def test_any_space_is_searched_by_optunas_strategies(workplace: Path, space: str
         assert candidate.architecture.graph.output_shape == (3, 1, 1)
 
 
+@pytest.mark.parametrize("strategy", ["progressive", "evolution"])
+def test_spaces_are_raced_in_one_study(workplace: Path, strategy: str, capsys: pytest.CaptureFixture[str]) -> None:
+    pretend_table(workplace, "auto")
+    run = workplace / "run"
+    result = tiny_search(run, space="auto", strategy=strategy, max_latency_ms=5.0, trials=12)
+    chosen = [record.choices["space"] for record in records_of(run) if record.state == "trained"]
+    assert {one.space: one.candidates for one in result.spaces} == {name: chosen.count(name) for name in set(chosen)}
+    assert len(result.spaces) == 2
+    first, second = result.spaces
+    assert first.accuracy >= second.accuracy
+    assert first.accuracy == max(candidate.accuracy for candidate in result.front)
+    report(str(run))
+    page = (run / "report.html").read_text()
+    assert "The spaces that were raced" in page
+    assert f'<td>{first.space}</td><td class="n">{first.candidates}</td>' in page
+
+
 @pytest.mark.parametrize("strategy", ["progressive", "random"])
 def test_the_resolution_is_a_part_of_the_scale(workplace: Path, strategy: str) -> None:
     pretend_table(workplace, resolutions=(8, 14))

@@ -197,6 +197,10 @@ class ResultsCandidates:
         row = int(self.results.rows([chosen])[0])
         return row if row != _ABSENT else tuple(sorted(chosen.items()))
 
+    def without_ignored(self, chosen: Parameters) -> Parameters:
+        """Return the choices as they are: none is ignored."""
+        return chosen
+
     def known_costs(self, chosen: Sequence[Parameters]) -> "Array":
         """Return the logarithm of the capped cost, then the further ones [n, costs]; medians of what is absent."""
         rows = self.results.rows(chosen)

@@ -47,8 +47,8 @@ def show_searched(searched: "Searched") -> None:
     print_table(columns, rows, title=f"{searched.run}: the front of {searched.trained} trained candidates")
     stopped = f" ({searched.stopped} of them stopped early)" if searched.stopped else ""
     print(f"{searched.trained} trained{stopped}, {searched.left_out} left out (over a cap, or known)")
-    for level in searched.surrogate:
-        print(level)
+    for line in (*searched.spaces, *searched.surrogate):
+        print(line)
     if searched.ended:
         print(f"ended early: {searched.ended}")
     if searched.front:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from hwnas.artefacts import Card
     from hwnas.runs import Candidate, Run
-    from hwnas.searching import LevelTruth
+    from hwnas.searching import LevelTruth, Raced
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +90,13 @@ class View:
     def stopped(self) -> "list[Candidate]":
         """The candidates whose training was stopped before its end."""
         return [candidate for candidate in self.candidates if candidate.stopped_after is not None]
+
+    @property
+    def raced(self) -> "list[Raced]":
+        """How each space fared, where the run's study races several."""
+        from hwnas.searching import raced
+
+        return raced(self.trials)
 
     @property
     def surrogate_truth(self) -> "list[LevelTruth]":

@@ -7,5 +7,7 @@ from .checks import check_writes as check_writes
 from .checks import costs_of_run as costs_of_run
 from .loop import Search as Search
 from .loop import Searched as Searched
+from .races import Raced as Raced
+from .races import raced as raced
 from .truth import LevelTruth as LevelTruth
 from .truth import surrogate_truth as surrogate_truth

@@ -88,6 +88,11 @@ class SpaceCandidates:
         """Return the network at one scale, and the target: two choices may stand for one network."""
         return self.space.architecture(chosen, self.costs.scales[0]), chosen["target"]
 
+    def without_ignored(self, chosen: Parameters) -> Parameters:
+        """Return the same candidate with the first choice of all that is ignored, where the space knows it."""
+        same: Parameters = getattr(self.space, "without_ignored", dict)(chosen)
+        return same
+
     def known_costs(self, chosen: Sequence[Parameters]) -> "Array":
         """Return the targets [n, 1]: the scale is the largest that the target allows."""
         return np.array([[one["target"]] for one in chosen]).reshape(-1, 1)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from hwnas.latency import CostModel
     from hwnas.runs import Candidate, Leases, Run, TrialRecord
     from hwnas.searching.evaluation import Evaluation
+    from hwnas.searching.races import Raced
     from hwnas.searching.strategies import Array, Parameters
     from hwnas.searching.truth import LevelTruth
 
@@ -34,7 +35,8 @@ _POLL_S = 0.2  # between two looks at what others have finished
 @dataclass(frozen=True, slots=True)
 class Searched:
     """What a search has come to: the front by rising latency, how many trials were trained, how many of them were
-    stopped before their end, and how many were left out; how true the surrogate was, level by level.
+    stopped before their end, and how many were left out; how true the surrogate was, level by level; and how each
+    space fared where several were raced.
 
     `accuracy_of` says what accuracies are of, as in "short training".
     """
@@ -46,6 +48,7 @@ class Searched:
     stopped: int
     left_out: int
     surrogate: "list[LevelTruth]"
+    spaces: "list[Raced]"
     ended: str  # why, where it was before the wanted number of trials
 
 
@@ -119,6 +122,7 @@ class Search:
         """Return what the search has come to."""
         from hwnas.runs import front_of
         from hwnas.searching import estimators
+        from hwnas.searching.races import raced
         from hwnas.searching.truth import keep_truth, surrogate_truth
 
         truth = surrogate_truth(self.trials.refresh())
@@ -132,6 +136,7 @@ class Search:
             stopped=sum(candidate.stopped_after is not None for candidate in candidates),
             left_out=self.trials.left_out,
             surrogate=truth,
+            spaces=raced(self.trials),
             ended=self._ended() if len(candidates) < self.settings.trials else "",
         )
 

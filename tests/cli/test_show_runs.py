@@ -23,7 +23,7 @@ WINNER = TrainedWinner(3, "long training", 0.93, 0.92, 10, 10, 1.0, "runs/a/winn
 
 @pytest.mark.parametrize("estimator", plugins.names("estimators"))
 def test_a_front_says_what_its_accuracies_are_of(estimator: str, capsys: pytest.CaptureFixture[str]) -> None:
-    searched = Searched("runs/a", get(estimator).OF, [], 0, 0, 0, [], "")
+    searched = Searched("runs/a", get(estimator).OF, [], 0, 0, 0, [], [], "")
     show_searched(searched)
     assert f"accuracy ({get(estimator).OF})" in capsys.readouterr().out
     assert json.loads(encoded(searched))["accuracy_of"] == get(estimator).OF

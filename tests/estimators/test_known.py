@@ -63,8 +63,8 @@ def test_the_shared_weights_begin_with_those_of_the_checkpoint_and_the_winner_re
     known = supernet.known_network(run.settings)
     assert known is not None
     stem = known.layers[1][0].weight  # type: ignore[index]  # a convolution and its norm
-    learned = bank(run)["stem:weight:"]
-    others = bank(searched(out="other", weights=None))["stem:weight:"]
+    learned = bank(run)["chain/stem:weight:"]
+    others = bank(searched(out="other", weights=None))["chain/stem:weight:"]
     assert (learned - stem[:8]).abs().mean() < (others - stem[:8]).abs().mean() / 2
     (winner,) = hwnas.train("run", winners=1, epochs=1, accelerator="cpu")
     data = WinnerFolder(Path(winner.folder)).read().data

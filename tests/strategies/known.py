@@ -62,6 +62,9 @@ class Known:
     def identity(self, chosen: Parameters) -> Any:
         return (*(chosen[name] for name in self.names), chosen.get("target"))
 
+    def without_ignored(self, chosen: Parameters) -> Parameters:
+        return chosen
+
     def known_costs(self, chosen: Sequence[Parameters]) -> Any:
         return np.array([[self.latency_ms(one)] for one in chosen]).reshape(-1, 1)
 

@@ -141,7 +141,12 @@ def test_mobilenet_v3_large_fills_each_of_the_spaces_stages_as_deep_as_it_is(che
     taken = bank.take(known(checkpoints / "mobilenet_v3_large.pth"))
     blocks = {tuple(name.split("/")[1:4:2]) for name in taken if name.startswith("stage/")}
     assert [sum(stage == str(number) for stage, _ in blocks) for number in range(6)] == [1, 2, 3, 4, 2, 3]
-    assert {"stem:weight:", "head:weight:", "hidden:weight:", "hidden:bias:", "classifier:weight:"} <= set(taken)
+    assert {
+        *(
+            f"chain/{name}"
+            for name in ("stem:weight:", "head:weight:", "hidden:weight:", "hidden:bias:", "classifier:weight:")
+        )
+    } <= set(taken)
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v2", "mobilenet_v3_small"])

@@ -74,16 +74,25 @@ class Chain(Architecture):
         """Walk the network with others in place of its blocks, one for each."""
         b = Builder((self.input_channels, self.resolution, self.resolution))
         value = self._conv(
-            b, 0, self.stem, Place("stem"), kernel=3, stride=self.stem_stride, activation=self.activation
+            b,
+            0,
+            self.stem,
+            Place("stem", "chain", "stem"),
+            kernel=3,
+            stride=self.stem_stride,
+            activation=self.activation,
         )
         for place, block in zip(self._places(), blocks, strict=True):
             value = self._any_block(b, value, block, place)
         if self.head:
-            value = self._conv(b, value, self.head, Place("head"), activation=self.activation)
+            value = self._conv(b, value, self.head, Place("head", "chain", "head"), activation=self.activation)
         value = b.mean(value, name="pool")
         if self.hidden:
-            value = b.activation(b.linear(value, self.hidden, name=Place("hidden")), self.activation)
-        return b.finish(b.linear(value, self.classes, name=Place("classifier")), norm_epsilon=self.norm_epsilon)
+            value = b.activation(b.linear(value, self.hidden, name=Place("hidden", "chain", "hidden")), self.activation)
+        return b.finish(
+            b.linear(value, self.classes, name=Place("classifier", "chain", "classifier")),
+            norm_epsilon=self.norm_epsilon,
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return the architecture as JSON values."""

@@ -51,6 +51,10 @@ class Candidates(Protocol):
         """Return what is equal for choices that are the same candidate."""
         ...
 
+    def without_ignored(self, chosen: Parameters) -> Parameters:
+        """Return the same candidate with the first choice of all that is ignored: what a strategy learns from."""
+        ...
+
     def known_costs(self, chosen: Sequence[Parameters]) -> "Array":
         """Return what is known before an evaluation [n, costs]: first of the latency, or of what the cap is on."""
         ...

@@ -66,7 +66,7 @@ class Proposer(BaseSampler):
     def _distinct(self, drawn: Iterator[Parameters], seen: Seen) -> Iterator[Parameters]:
         """Leave out what was drawn before, or chosen word for word by a trial: that costs less than to look at it."""
         words: set[tuple[Hashable, ...]] = set()
-        for choice in drawn:
+        for choice in map(self._candidates.without_ignored, drawn):
             word = seen.word(choice)
             if word not in words and word not in seen.choices:
                 words.add(word)

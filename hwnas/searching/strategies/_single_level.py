@@ -121,6 +121,7 @@ def _drawn(seen: Seen, candidates: Candidates, random: "Random") -> list[Paramet
         if best and draw % 2:
             name = list(choices)[random.integers(len(choices))]
             one = {**best[random.integers(len(best))].params, name: one[name]}
+        one = dict(candidates.without_ignored(one))
         identity = candidates.identity(one)
         if identity not in drawn and identity not in seen.identities and candidates.fits([one])[0]:
             drawn.add(identity)

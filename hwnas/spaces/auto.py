@@ -1,0 +1,80 @@
+"""Several spaces in one: which of them a candidate is of is a choice like the others, its first.
+
+What is chosen for the other spaces is ignored. So one study races them under the same caps and the same evaluation,
+and a strategy that learns spends the rest of the trials where they pay.
+"""
+
+from collections.abc import Iterator, Mapping
+from functools import cache
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from hwnas.network import Architecture, Scale
+from hwnas.spaces import mobile, pnas
+
+if TYPE_CHECKING:
+    from optuna.distributions import CategoricalDistribution
+
+_SPACES = {"mobile": mobile, "pnas": pnas}
+SPACE = "space"  # the parameter that says which
+OPERATIONS = tuple(f"{name}.{operation}" for name, space in _SPACES.items() for operation in space.OPERATIONS)
+CHOICES = tuple(chain.from_iterable(space.CHOICES for space in _SPACES.values()))
+
+
+def distributions() -> "dict[str, CategoricalDistribution]":
+    """Return what Optuna chooses from."""
+    from optuna.distributions import CategoricalDistribution
+
+    choices = {SPACE: CategoricalDistribution(tuple(_SPACES))}
+    for name, space in _SPACES.items():
+        choices |= {f"{name}.{parameter}": known for parameter, known in space.distributions().items()}
+    return choices
+
+
+def architecture(parameters: Mapping[str, Any], scale: Scale) -> Architecture:
+    """Return the network of what Optuna chose."""
+    name = parameters[SPACE]
+    network: Architecture = _SPACES[name].architecture(_of(parameters, name), scale)
+    return network
+
+
+def without_ignored(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the same candidate with the first choice of all that is ignored."""
+    name = parameters[SPACE]
+    own = _of(parameters, name)
+    if name == "pnas":
+        own = pnas.parameters(pnas.code(own))
+    ignored = {parameter: first for parameter, first in _first().items() if parameter.partition(".")[0] != name}
+    return {
+        **parameters,
+        **ignored,
+        SPACE: name,
+        **{f"{name}.{parameter}": chosen for parameter, chosen in own.items()},
+    }
+
+
+@cache
+def _first() -> dict[str, Any]:
+    return {name: known.choices[0] for name, known in distributions().items()}
+
+
+def largest(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the choice whose weights hold this one's, of its own space."""
+    name = parameters[SPACE]
+    space = _SPACES[name]
+    own = getattr(space, "largest", dict)(_of(parameters, name))
+    return {**parameters, **{f"{name}.{parameter}": chosen for parameter, chosen in own.items()}}
+
+
+def cover(scale: Scale) -> Iterator[Architecture]:
+    """Yield networks that between them have every operator of the spaces at a scale."""
+    return chain.from_iterable(space.cover(scale) for space in _SPACES.values())
+
+
+def _of(parameters: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return what is chosen for one of the spaces."""
+    return {
+        parameter.removeprefix(f"{name}."): chosen
+        for parameter, chosen in parameters.items()
+        if parameter.startswith(f"{name}.")
+    }
