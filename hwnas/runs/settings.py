@@ -29,6 +29,7 @@ from hwnas.support import (
     WholeNumbers,
     checked,
     commands,
+    plugins,
     remark,
 )
 
@@ -49,6 +50,10 @@ def _no_larger(sides: Sequence[int]) -> Sequence[int]:
 Sides = Annotated[WholeNumbers, AfterValidator(_no_larger), Metavar("SIDE,...")]
 
 
+Cells = Annotated[WholeNumbers, Metavar("N,...")]
+Filters = Annotated[WholeNumbers, Metavar("F,...")]
+
+
 class DeviceOptions(Options):
     """What networks are timed on."""
 
@@ -64,15 +69,23 @@ class SpaceOptions(Options):
     """What can be chosen, and at which scales."""
 
     space: Annotated[str, PlugIn("spaces")] = Field(default="pnas", description="search space")
-    cells: Annotated[WholeNumbers, Metavar("N,...")] = Field(
-        default=DEFAULT_CELLS, description="choices of N, the cells of a stage"
-    )
-    filters: Annotated[WholeNumbers, Metavar("F,...")] = Field(
-        default=DEFAULT_FILTERS, description="choices of F, the first stage's filters"
+    cells: Cells | None = Field(default=None, description="choices of N, the cells of a stage; without it the space's")
+    filters: Filters | None = Field(
+        default=None, description="choices of F, the first stage's filters; without it the space's"
     )
     skeleton: Literal["cifar", "imagenet"] | None = Field(
         default=None, description="stem and strides of the networks; without it imagenet from 96 pixels on"
     )
+
+    @property
+    def sizes(self) -> tuple[Sequence[int], Sequence[int]]:
+        """The choices of N and of F: what was asked for, else the space's."""
+        space = plugins.load("spaces", self.space)
+        usual: tuple[Sequence[int], Sequence[int]] = (
+            getattr(space, "CELLS", DEFAULT_CELLS),
+            getattr(space, "FILTERS", DEFAULT_FILTERS),
+        )
+        return self.cells or usual[0], self.filters or usual[1]
 
 
 class RunFolder(Options):
@@ -179,6 +192,8 @@ class SearchSettings(SearchRequest):
     device: DeviceField
     setting: str
     threads: int = Field(ge=1)
+    cells: Cells
+    filters: Filters
     resolution: Sides
     channels: int
     classes: int
@@ -199,6 +214,7 @@ class SearchSettings(SearchRequest):
             "device": device,
             "setting": setting,
             "threads": threads,
+            **dict(zip(("cells", "filters"), options.sizes, strict=True)),
             "resolution": options.resolution or (dataset.resolution,),
             "channels": dataset.channels,
             "classes": len(dataset.classes),
@@ -233,10 +249,12 @@ class SearchSettings(SearchRequest):
 
         What only Python can give, such as None for `images`, is not in it.
         """
+        usual = SpaceOptions(space=self.space).sizes
+        defaults = dict(zip(("cells", "filters"), usual, strict=True))
         options = {
             name: getattr(self, name)
             for name, field in SearchRequest.model_fields.items()
-            if name != "max_latency_ms" and getattr(self, name) != field.default
+            if name != "max_latency_ms" and getattr(self, name) != defaults.get(name, field.default)
         }
         return commands.search(out, max_latency_ms=self.max_latency_ms, options=options)
 

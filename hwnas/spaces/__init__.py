@@ -7,6 +7,8 @@ A space is a module with
     architecture(parameters, scale)               the network of what Optuna chose
     cover(scale) -> Iterator[Architecture]        networks that between them have every operator of the space
 
+where its scales are others than those of most, also CELLS and FILTERS, the choices of N and F where none are asked for;
+
 where some choices are ignored under others, also without_ignored(parameters), with the first of all that are;
 
 where all networks can be mixed in one graph, also mixed(scale) -> Graph, whose options name the parameters above and

@@ -5,6 +5,7 @@ and a strategy that learns spends the rest of the trials where they pay.
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cache
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -34,8 +35,13 @@ def distributions() -> "dict[str, CategoricalDistribution]":
 def architecture(parameters: Mapping[str, Any], scale: Scale) -> Architecture:
     """Return the network of what Optuna chose."""
     name = parameters[SPACE]
-    network: Architecture = _SPACES[name].architecture(_of(parameters, name), scale)
+    network: Architecture = _SPACES[name].architecture(_of(parameters, name), _scale_of(name, scale))
     return network
+
+
+def _scale_of(name: str, scale: Scale) -> Scale:
+    """Return a scale of one of the spaces: stages of `mobile` are as deep as is chosen."""
+    return replace(scale, cells=max(mobile.CELLS)) if name == "mobile" else scale
 
 
 def without_ignored(parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -68,7 +74,7 @@ def largest(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 def cover(scale: Scale) -> Iterator[Architecture]:
     """Yield networks that between them have every operator of the spaces at a scale."""
-    return chain.from_iterable(space.cover(scale) for space in _SPACES.values())
+    return chain.from_iterable(space.cover(_scale_of(name, scale)) for name, space in _SPACES.items())
 
 
 def _of(parameters: Mapping[str, Any], name: str) -> dict[str, Any]:

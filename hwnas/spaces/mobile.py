@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from optuna.distributions import CategoricalDistribution
 
 STAGES = 4
+CELLS = (4,)
+FILTERS = (*range(4, 24, 2), 24, 28, 32, 40, 48)
 DEPTHS = (1, 2, 3, 4)
 WIDTHS = (0.75, 1.0, 1.5)  # by those of the stage at width 1
 HEADS = (0, 4)  # filters of the head by those of the last stage; with 0 there is none

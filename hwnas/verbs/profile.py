@@ -61,8 +61,7 @@ def profile(options: ProfileOptions) -> list[Profiled]:
     names = [options.setting] if options.setting else [setting.name for setting in machine.settings]
     settings = [machine.setting(name, threads=options.threads) for name in names]
     scales = ladder(
-        options.cells,
-        options.filters,
+        *options.sizes,
         options.resolution,
         classes=options.classes,
         channels=options.channels,
