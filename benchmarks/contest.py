@@ -101,7 +101,7 @@ def asked() -> argparse.Namespace:
     parser.add_argument("--device", default="host")
     parser.add_argument("--setting", default="tflite-fp32-1t")
     parser.add_argument("--families", type=names, default=list(FAMILIES), help=", ".join(FAMILIES))
-    parser.add_argument("--depths", type=lambda value: list(map(float, value.split(","))), default=[0.5, 1.0, 2.0])
+    parser.add_argument("--depths", type=lambda value: list(map(float, value.split(","))), default=[0.5, 1.0, 2.0, 3.0])
     parser.add_argument(
         "--resolutions",
         type=lambda value: list(map(int, value.split(","))),

@@ -129,20 +129,9 @@ def test_a_contest_goes_on_where_it_was_and_states_the_accuracy_of_int8_files(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_images(Path("images.npz"))
-    options = f"--data npz:images.npz --device pretend --setting tflite-int8-1t --folder {tmp_path / 'contest'}".split()
-    options += [
-        "--families",
-        "resnet-8,mobilenet-v2",
-        "--depths",
-        "1",
-        "--resolutions",
-        "8",
-        "--processes",
-        "1",
-        "--caps",
-        "0.2",
-    ]
-    options += ["--seeds", "1", "--epochs", "4", "--batch-size", "16"]
+    options = ["--data", "npz:images.npz", "--device", "pretend", "--setting", "tflite-int8-1t", "--processes", "1"]
+    options += ["--families", "resnet-8,mobilenet-v2", "--depths", "1", "--resolutions", "8", "--caps", "0.2"]
+    options += ["--seeds", "1", "--epochs", "4", "--batch-size", "16", "--folder", str(tmp_path / "contest")]
     monkeypatch.setattr(sys, "argv", ["contest.py", *options])
     contest.main()
     said = capsys.readouterr().out
