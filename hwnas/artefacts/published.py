@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from hwnas.artefacts.files import sha256
 from hwnas.artefacts.source import Purpose, TrainedNetwork
 from hwnas.errors import InputError, TableError
-from hwnas.network import published_network
+from hwnas.network import TORCHVISIONS, published_network
 from hwnas.support import say
 from hwnas.training import pretrained
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from hwnas.training import Network
 
 RANDOM = "random"  # instead of a file: for a network that is only timed
-RESOLUTION = 224  # pixels, in the papers
 _IMAGES, _BATCH = 64, 64  # for the statistics of random weights' norms; for testing
 
 
@@ -78,7 +77,7 @@ def ask(
     machine = named_device(device or "host")
     timed_in = machine.setting(setting)
     purpose = Purpose(name, machine.name, timed_in.name, timed_in.threads)
-    side = RESOLUTION if resolution is None else resolution
+    side = published_network(name).graph.layers[0].shape[-1] if resolution is None else resolution
     return Published(purpose, weights, data, side, seed or 0, transparent or "white", bool(skip_broken))
 
 
@@ -130,6 +129,8 @@ def _with_weights(published: Published, dataset: "Dataset") -> "tuple[Architectu
     try:
         if path.suffix == pretrained.OWN:
             return architecture, pretrained.load_own(architecture, weights), dataset
+        if published.purpose.name not in TORCHVISIONS:
+            raise pretrained.not_torchvisions()
         architecture, network = pretrained.load_torchvisions(architecture, weights)
     except InputError as error:
         raise InputError(

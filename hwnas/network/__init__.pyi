@@ -30,6 +30,8 @@ from .graph import layer_parameters as layer_parameters
 from .graph import one_layer as one_layer
 from .graph import pads as pads
 from .graph import taken as taken
+from .hand_made import HAND_MADE as HAND_MADE
+from .hand_made import resnet_9 as resnet_9
 from .kinds._blocks import AnyBlock as AnyBlock
 from .kinds._blocks import BasicBlock as BasicBlock
 from .kinds._blocks import Convolution as Convolution
@@ -42,8 +44,8 @@ from .kinds.chain import Chain as Chain
 from .kinds.macro import MacroLayer as MacroLayer
 from .kinds.macro import MacroNetwork as MacroNetwork
 from .ops import ZERO as ZERO
-from .published import MOBILENETS as MOBILENETS
 from .published import PUBLISHED as PUBLISHED
+from .published import TORCHVISIONS as TORCHVISIONS
 from .published import divisible_by_8 as divisible_by_8
 from .published import mobilenet_v2 as mobilenet_v2
 from .published import mobilenet_v3_large as mobilenet_v3_large
@@ -52,3 +54,6 @@ from .published import published_network as published_network
 from .scale import Scale as Scale
 from .scale import all_scales as all_scales
 from .scale import ladder as ladder
+from .scaling import adapted as adapted
+from .scaling import scaled as scaled
+from .scaling import with_total_stride as with_total_stride

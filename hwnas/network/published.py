@@ -6,6 +6,7 @@ from hwnas.errors import UnknownNameError
 from hwnas.network.architecture import Architecture
 from hwnas.network.cell import Cell
 from hwnas.network.graph import Activation, Padding
+from hwnas.network.hand_made import HAND_MADE
 from hwnas.network.kinds._blocks import InvertedResidual
 from hwnas.network.kinds.cells import CellNetwork
 from hwnas.network.kinds.chain import Chain
@@ -148,23 +149,31 @@ NASNET_A_REDUCTION = Cell.from_json(
         "concat": [3, 4, 5, 6],
     }
 )
-PUBLISHED = ("mobilenet-v2", "mobilenet-v3-large", "mobilenet-v3-small", "nasnet-a-mobile", "pnasnet-5-mobile")
-MOBILENETS = {
+TORCHVISIONS = {  # which torchvision has, layer by layer
     "mobilenet-v2": mobilenet_v2,
     "mobilenet-v3-large": mobilenet_v3_large,
     "mobilenet-v3-small": mobilenet_v3_small,
 }
+_OF_CELLS = {
+    "nasnet-a-mobile": CellNetwork(NASNET_A, Scale(4, 44, 224, 1000, 3, "imagenet"), NASNET_A_REDUCTION),
+    "pnasnet-5-mobile": CellNetwork(PNASNET_5, Scale(3, 54, 224, 1000, 3, "imagenet")),
+}
+PUBLISHED = (*TORCHVISIONS, *HAND_MADE, *_OF_CELLS)
 
 
-def published_network(name: str, *, resolution: int = 224, classes: int = 1000, channels: int = 3) -> Architecture:
-    """Return a published network of images of 224 x 224 pixels and ImageNet's classes, or of others.
+def published_network(
+    name: str, *, resolution: int | None = None, classes: int | None = None, channels: int = 3
+) -> Architecture:
+    """Return a published network, of its paper's images and classes, or of others.
 
     Raises UnknownNameError, which lists the known ones.
     """
-    if name in MOBILENETS:
-        return replace(MOBILENETS[name](resolution=resolution, classes=classes), input_channels=channels)
-    if name == "pnasnet-5-mobile":
-        return CellNetwork(PNASNET_5, Scale(3, 54, resolution, classes, channels, "imagenet"))
-    if name == "nasnet-a-mobile":
-        return CellNetwork(NASNET_A, Scale(4, 44, resolution, classes, channels, "imagenet"), NASNET_A_REDUCTION)
-    raise UnknownNameError("network", name, PUBLISHED)
+    if name not in PUBLISHED:
+        raise UnknownNameError("network", name, PUBLISHED)
+    if name in _OF_CELLS:
+        cells = _OF_CELLS[name]
+        side, count = resolution or cells.scale.resolution, classes or cells.scale.classes
+        return cells.at(replace(cells.scale, resolution=side, classes=count, input_channels=channels))
+    chain = TORCHVISIONS[name]() if name in TORCHVISIONS else HAND_MADE[name]()
+    side, count = resolution or chain.resolution, classes or chain.classes
+    return replace(chain, resolution=side, classes=count, input_channels=channels)

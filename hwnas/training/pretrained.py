@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from hwnas.errors import InputError, cut
-from hwnas.network import MOBILENETS, Chain, published_network
+from hwnas.network import TORCHVISIONS, Chain, published_network
 from hwnas.training.module import Network
 from hwnas.training.weights import tensor_shapes
 
@@ -82,11 +82,16 @@ def load_torchvisions(architecture: "Architecture", weights: Mapping[str, Tensor
     Raises InputError where they are another network's, or torchvision has none of the kind.
     """
     if not isinstance(architecture, Chain):
-        raise InputError(f"torchvision has no such network: give weights that hwnas saved, a file *{OWN}")
+        raise not_torchvisions()
     architecture = replace(architecture, padding="symmetric")
     network = Network(architecture.graph)
     load_in_order(network, weights)
     return architecture, network.eval()
+
+
+def not_torchvisions() -> InputError:
+    """Return the error for torchvision's weights of a network that it has not."""
+    return InputError(f"torchvision has no such network: give weights that hwnas saved, a file *{OWN}")
 
 
 def load_in_order(network: "Network", weights: Mapping[str, Tensor]) -> None:
@@ -129,7 +134,7 @@ def torchvisions_network(path: Path, *, channels: int) -> Network:
             f"{path} must be of a network that reads images of {channels} channels, as the data have; it reads "
             f"{shapes[0][1]}. Give the data in as many, or leave --weights out"
         )
-    for name in MOBILENETS:
+    for name in TORCHVISIONS:
         architecture = published_network(name, classes=shapes[-1][0], channels=channels)
         expected = tensor_shapes(architecture)
         if [shape for tensor, shape in expected.items() if not tensor.endswith(_COUNTER)] == shapes:
@@ -141,7 +146,7 @@ def _no_mobilenet(path: Path, weights: Mapping[str, Tensor]) -> InputError:
     """Return the error for weights of none of torchvision's MobileNets."""
     first = next((f", the first {name} {tuple(tensor.shape)}" for name, tensor in weights.items()), "")
     return InputError(
-        f"{path} must be torchvision's checkpoint of one of {', '.join(MOBILENETS)}, of width 1; it has "
+        f"{path} must be torchvision's checkpoint of one of {', '.join(TORCHVISIONS)}, of width 1; it has "
         f"{len(weights)} tensors{cut(first)}. Give the file as torchvision's weights are downloaded, or leave "
         "--weights out"
     )

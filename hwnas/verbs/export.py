@@ -60,7 +60,9 @@ class ExportOptions(Options):
     )
     data: str | None = Field(default=None, description="of a published network: the data set, as in `hwnas search`")
     resolution: int | None = Field(
-        default=None, ge=1, description="of a published network: the side of the images in pixels; without it 224"
+        default=None,
+        ge=1,
+        description="of a published network: the side of the images in pixels; without it its paper's",
     )
     device: AnyPath | None = Field(
         default=None, description="of a published network: the device that it is timed on; without it host"
