@@ -167,8 +167,16 @@ def key_of(architecture: Architecture) -> str:
 
 
 def ladder(make: Callable[[float], Chain]) -> list[Chain]:
-    """Return a network at rising widths, each once; `make` makes it of one."""
-    return list(dict.fromkeys(map(make, WIDTHS)))
+    """Return a network at rising widths, each once, up to where none is a file any more; `make` makes it of one."""
+    networks: dict[Chain, None] = {}
+    for width in WIDTHS:
+        network = make(width)
+        try:
+            network.graph  # noqa: B018  its size is checked
+        except InputError:
+            break
+        networks[network] = None
+    return list(networks)
 
 
 def highest(count: int, fits: Callable[[int], bool], start: int) -> int:
