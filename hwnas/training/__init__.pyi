@@ -22,9 +22,11 @@ from .mirroring import Mirrored as Mirrored
 from .mirroring import mirrored_classes as mirrored_classes
 from .module import Network as Network
 from .module import deployed_weights as deployed_weights
+from .reparameterised import Reparameterised as Reparameterised
 from .scoring import Scores as Scores
 from .scoring import accuracy as accuracy
 from .scoring import scores as scores
+from .settings import MOST_ALPHA as MOST_ALPHA
 from .settings import PRECISIONS as PRECISIONS
 from .settings import Flips as Flips
 from .settings import TrainingSettings as TrainingSettings

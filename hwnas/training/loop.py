@@ -23,11 +23,14 @@ from hwnas.errors import InputError, TrainingError
 from hwnas.support import held
 from hwnas.training import checkpoint as _checkpoint
 from hwnas.training import hardware as _hardware
+from hwnas.training import targets
+from hwnas.training.averaging import Average
 from hwnas.training.bank import Bank
 from hwnas.training.batches import Order, augmented, random_seed
 from hwnas.training.curves import Epoch, Look, Progress, Watch
 from hwnas.training.hardware import keep_freed_memory, seeded
 from hwnas.training.module import Classifier, Network
+from hwnas.training.reparameterised import Reparameterised
 from hwnas.training.scoring import accuracy
 from hwnas.training.settings import TrainingSettings
 from hwnas.training.weights import inherit
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
 
 AnyNetwork = TypeVar("AnyNetwork", bound=Classifier)
 _SMOOTHING = 0.95  # of the loss that is shown
+_AVERAGE = "average."  # prefix of a checkpoint's tensors
 _NUMBERS = ("step", "seconds", "loss", "epoch_loss", "epoch_began", "look_loss", "looked_at")  # beside the tensors
 
 
@@ -84,6 +88,8 @@ def train_network(
     run_training(training, checkpoint=checkpoint, on_progress=on_progress, save_every_s=save_every_s)
     network = training.finished()
     network.auxiliary = None
+    if isinstance(network, Reparameterised):
+        network = network.folded().to(memory_format=training.hardware.memory_format)
     return Trained(
         network, training.seconds, training.images_seen, training.history, tuple(training.looks), training.stopped
     )
@@ -103,9 +109,8 @@ def network_training(
     _check_fits(architecture, images, dataset)
 
     def begun() -> Network:
-        network = Network(
-            architecture.graph, dropout_rate=settings.dropout_rate, auxiliary=settings.auxiliary_weight > 0
-        )
+        kind = Reparameterised if settings.reparameterise else Network
+        network = kind(architecture.graph, dropout_rate=settings.dropout_rate, auxiliary=settings.auxiliary_weight > 0)
         if isinstance(initial, Bank):
             initial.fill(network)
         elif initial is not None:
@@ -228,6 +233,7 @@ class Training(Generic[AnyNetwork]):
         with seeded(random_seed(settings.seed, 1)):
             network = make().train()
         self.network: AnyNetwork = network.to(hardware.device).to(memory_format=hardware.memory_format)
+        self.average = Average(self.network, decay=settings.ema) if settings.ema else None
         self.model = torch.compile(self.network) if settings.compile else self.network
         self.optimizer = make_optimizer(self.network.learned, settings)
         self.scaler = torch.amp.GradScaler(hardware.device.type, enabled=hardware.autocast is torch.float16)
@@ -284,13 +290,17 @@ class Training(Generic[AnyNetwork]):
             return None
         labels = self.dataset.validation.labels
         some = Order(labels, seed=0).indices(0, min(self.watch.images, len(labels)))
-        return accuracy(self.network, self.dataset.validation, self.dataset, indices=some)
+        return accuracy(self._kept(), self.dataset.validation, self.dataset, indices=some)
 
     def _is_to_stop(self) -> bool:
         """Say whether the look at the last step, if there was one, stops the training."""
         looked = self.watch is not None and self.looks and self.looked_at == self.step
         self.stopped = bool(looked and self.watch and self.watch.stops(self.looks[-1]))
         return self.stopped
+
+    def _kept(self) -> AnyNetwork:
+        """Return the network that is scored, and left at the end: the average where there is one."""
+        return self.average.network if self.average else self.network
 
     def progress(self) -> Progress | None:
         """Return how far this is, or nothing while losses are still being computed."""
@@ -308,11 +318,11 @@ class Training(Generic[AnyNetwork]):
         self.network.path_drop_rate = settings.path_drop_rate * (self.step + 1) / self.steps
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate_at(self.step, self.steps, settings)
-        inputs = self._inputs(pixels)
+        inputs, wanted = self._mixed(self._inputs(pixels), labels.to(device, non_blocking=True))
         autocast = self.hardware.autocast
         with torch.autocast(device.type, autocast, enabled=autocast is not None):
             outputs = self.model(inputs)
-        loss = self.network.loss(outputs.float(), labels.to(device, non_blocking=True), settings)
+        loss = self.network.loss(outputs.float(), wanted, settings)
         self.optimizer.zero_grad()
         torch.autograd.backward(self.scaler.scale(loss))
         if settings.clip_gradient_norm is not None:
@@ -320,6 +330,8 @@ class Training(Generic[AnyNetwork]):
             nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip_gradient_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        if self.average:
+            self.average.update(self.step)
         return loss.detach()
 
     def _inputs(self, pixels: Tensor) -> Tensor:
@@ -331,6 +343,15 @@ class Training(Generic[AnyNetwork]):
             cutout=self.settings.cutout,
             seed=random_seed(self.settings.seed, 3, self.step),
         ).contiguous(memory_format=self.hardware.memory_format)
+
+    def _mixed(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return images and what is wanted of them: their labels, or soft labels where they are mixed."""
+        settings = self.settings
+        if not settings.mixup and not settings.cutmix:
+            return images, labels
+        wanted = targets.soft_labels(labels, len(self.dataset.classes), smoothing=settings.label_smoothing)
+        seed = random_seed(settings.seed, 8, self.step)
+        return targets.mixed(images, wanted, mixup=settings.mixup, cutmix=settings.cutmix, seed=seed)
 
     def _take_in_new(self) -> None:
         """Bring weights that the network has made since to the device, and let the optimiser know of them.
@@ -432,7 +453,10 @@ class Training(Generic[AnyNetwork]):
             "scaler": self.scaler.state_dict(),
             **numbers,
         }
-        _checkpoint.save(path, _checkpoint.tensors_of(self.network, *self._optimizers()), state)
+        tensors = _checkpoint.tensors_of(self.network, *self._optimizers())
+        if self.average:
+            tensors |= _checkpoint.tensors_of_network(self.average.network, prefix=_AVERAGE)
+        _checkpoint.save(path, tensors, state)
         self._saved = self.clock()
 
     def resume(self, path: Path) -> None:
@@ -443,6 +467,8 @@ class Training(Generic[AnyNetwork]):
             saved = _saved_reader().validate_python(state)
             _checkpoint.restore_network(self.network, tensors)
             self._take_in_new()
+            if self.average:
+                _checkpoint.restore_network(self.average.network, tensors, prefix=_AVERAGE)
             _checkpoint.restore_optimizers(self.network, tensors, *self._optimizers())
             if saved.scaler:
                 self.scaler.load_state_dict(saved.scaler)
@@ -461,6 +487,7 @@ class Training(Generic[AnyNetwork]):
 
     def finished(self) -> AnyNetwork:
         """Return the trained network, in eval mode; raises TrainingError where its weights are not finite."""
-        if not all(bool(parameter.isfinite().all()) for parameter in self.network.parameters()):
+        network = self._kept()
+        if not all(bool(parameter.isfinite().all()) for parameter in network.parameters()):
             raise self._not_finite("the last step made weights that are not")
-        return self.network.eval()
+        return network.eval()

@@ -1,7 +1,7 @@
 """How a network is trained: the settings, with their measured defaults."""
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from hwnas.errors import InputError, cut
@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 
 PRECISIONS = ("fp32", "bf16", "fp16")
 Flips = Literal["auto", "on", "off"]
-_AS_BEFORE = (("flips", "auto"), ("from_supernet", False))  # what an older hwnas did, which knew no such setting
+MOST_ALPHA = 100.0  # of mixup and cutmix: beyond that every share is nearly a half
+_ADDED = {"flips", "from_supernet", "ema", "mixup", "cutmix", "reparameterise"}  # an older hwnas knew none of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +22,10 @@ class TrainingSettings:
     `images_per_epoch` is the length of an epoch, without it that of the whole set; shorter epochs take ever new images
     until the set is used up. `flips` go with `augment`, auto if they suit the data; `warm_up` is a share of the steps;
     `cutout` a side in pixels, `path_drop_rate` the rate at the end, `auxiliary_weight` that of an auxiliary head's loss
-    (NASNet: 0.4). `channels_last` is chosen by the device where it is None. `from_supernet` says that a winner began
-    with its slice of the weights that its run's candidates shared. Raises InputError for values out of range.
+    (NASNet: 0.4). `ema` is the decay of the average of weights that is kept at the end, `mixup` and `cutmix` are the
+    alpha of their shares' distribution, each 0 for none; `reparameterise` trains with branches that are folded away.
+    `channels_last` is chosen by the device where it is None. `from_supernet` says that a winner began with its slice of
+    the weights that its run's candidates shared. Raises InputError for values out of range.
     """
 
     __pydantic_config__: ClassVar[Any] = {"extra": "ignore"}  # what a newer hwnas writes in a record
@@ -42,6 +45,10 @@ class TrainingSettings:
     path_drop_rate: float = 0.0
     dropout_rate: float = 0.0
     auxiliary_weight: float = 0.0
+    ema: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    reparameterise: bool = False
     seed: int = 0
     device: str = "auto"
     precision: str = "auto"
@@ -63,7 +70,9 @@ class TrainingSettings:
             "flips": (self.flips in get_args(Flips), "auto, on or off"),
             "precision": (self.precision in ("auto", *PRECISIONS), "auto, fp32, bf16 or fp16"),
         }
-        for name in ("warm_up", "momentum", "label_smoothing", "path_drop_rate", "dropout_rate"):
+        for name in ("mixup", "cutmix"):
+            rules[name] = (0 <= getattr(self, name) <= MOST_ALPHA, f"from 0 to {MOST_ALPHA}")
+        for name in ("warm_up", "momentum", "label_smoothing", "path_drop_rate", "dropout_rate", "ema"):
             rules[name] = (0 <= getattr(self, name) < 1, "from 0 to below 1")
         for name, (holds, rule) in rules.items():
             if not holds:
@@ -75,7 +84,10 @@ class TrainingSettings:
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as JSON values; what an older hwnas did not know only where it differs."""
-        return {name: value for name, value in asdict(self).items() if (name, value) not in _AS_BEFORE}
+        as_before = {field.name: field.default for field in fields(self) if field.name in _ADDED}
+        return {
+            name: value for name, value in asdict(self).items() if name not in as_before or value != as_before[name]
+        }
 
 
 def search_settings(*, epochs: float = 2, images_per_epoch: int | None = 6000, seed: int = 0) -> TrainingSettings:

@@ -12,7 +12,7 @@ from pydantic import Field, PlainValidator
 from hwnas.errors import InputError
 from hwnas.runs import RunFolder, number_wanted, winners_wanted
 from hwnas.support import Metavar, bar, plugins, remark, say
-from hwnas.training import Flips
+from hwnas.training import MOST_ALPHA, Flips
 from hwnas.verbs._finalists import best_finalists
 from hwnas.verbs._takes import takes
 
@@ -77,6 +77,27 @@ class TrainOptions(RunFolder):
         default=0.0,
         ge=0,
         description="weight of the loss of an auxiliary head at two thirds of the cells; 0: none",
+    )
+    ema: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="decay of an exponential average of the weights, such as 0.999, which is what is tested, kept and "
+        "exported; 0: none, the last weights are",
+    )
+    mixup: float = Field(
+        default=0.0, ge=0, le=MOST_ALPHA, description="mixup's alpha, such as 0.2: images mixed in pairs; 0: none"
+    )
+    cutmix: float = Field(
+        default=0.0,
+        ge=0,
+        le=MOST_ALPHA,
+        description="CutMix's alpha, such as 1: rectangles of other images pasted in; 0: none. With --mixup each batch "
+        "takes one of both by chance",
+    )
+    reparameterise: bool = Field(
+        default=False,
+        description="train each convolution larger than 1x1 with parallel branches, which fold into it at the end",
     )
     accelerator: str = Field(default="auto", description="where to train: auto, cpu, cuda or mps")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(default="auto", description="auto, fp32, bf16 or fp16")

@@ -33,6 +33,7 @@ from hwnas.training import checkpoint as _checkpoint
 from hwnas.training import hardware as _hardware
 from hwnas.training import loop as training
 from hwnas.training import scoring
+from hwnas.training.averaging import Average
 from hwnas.training.batches import normalise
 from hwnas.training.curves import Look, Progress, Watch
 from hwnas.training.loop import Trained
@@ -665,6 +666,80 @@ def test_kill_9_loses_no_checkpoint(name: str, saved: int, killed: Path, whole: 
     assert same_weights(resumed, whole)
 
 
+STRONGER = dataclasses.replace(EVERYTHING, ema=0.9, mixup=0.4, cutmix=1.0, reparameterise=True)
+
+
+@pytest.fixture(scope="module")
+def whole_stronger() -> Trained:
+    return trained(STRONGER)
+
+
+@pytest.mark.parametrize("step", [1, 3, 4, 6, 9, 10])
+def test_what_makes_training_stronger_is_taken_up_exactly(step: int, tmp_path: Path, whole_stronger: Trained) -> None:
+    interrupted_at(step, STRONGER, tmp_path / "c", save_every_s=0)
+    resumed = trained(STRONGER, checkpoint=tmp_path / "c")
+    assert same_weights(resumed, whole_stronger)
+    assert [epoch.loss for epoch in resumed.history] == [epoch.loss for epoch in whole_stronger.history]
+
+
+@pytest.mark.parametrize(
+    "change", [{"ema": 0.9}, {"mixup": 0.4}, {"cutmix": 1.0}, {"mixup": 0.4, "cutmix": 1.0}, {"reparameterise": True}]
+)
+def test_each_strength_changes_the_training_and_is_part_of_what_a_checkpoint_is_of(
+    change: dict[str, Any], tmp_path: Path
+) -> None:
+    few = dataclasses.replace(PLAIN, epochs=1)
+    plain, stronger = trained(few), trained(dataclasses.replace(few, **change))
+    assert not same_weights(plain, stronger)
+    assert type(stronger.network) is Network
+    assert stronger.network.state_dict().keys() == plain.network.state_dict().keys()
+    interrupted_at(2, few, tmp_path / "c", save_every_s=0)
+    with pytest.raises(TrainingError, match=r"settings\.\w+ = nothing, and now it is"):
+        trained(dataclasses.replace(few, **change), checkpoint=tmp_path / "c")
+
+
+def test_what_an_older_hwnas_did_not_know_is_written_only_where_it_differs() -> None:
+    assert PLAIN.to_json().keys() & {"ema", "mixup", "cutmix", "reparameterise"} == set()
+    assert STRONGER.to_json().items() >= {"ema": 0.9, "mixup": 0.4, "cutmix": 1.0, "reparameterise": True}.items()
+
+
+def test_an_auxiliary_head_and_a_compiled_network_go_with_every_strength(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "compile", lambda module: torch.nn.Sequential(module))
+    larger, data = CellNetwork(CELL, Scale(1, 4, 12, 2, 1)), enlarged()
+    settings = dataclasses.replace(STRONGER, epochs=0.5, auxiliary_weight=0.4, compile=True)
+    network = training.train_network(larger, data.train, data, settings).network
+    assert network.state_dict().keys() == Network(larger.graph).state_dict().keys()
+
+
+# The average of weights
+
+
+def test_the_average_is_of_weights_and_statistics_and_its_decay_warms_up() -> None:
+    network = Network(ARCHITECTURE.graph)
+    average, expected = Average(network, decay=0.3), network.state_dict()
+    expected = {name: tensor.clone() for name, tensor in expected.items()}
+    for step in range(4):
+        with torch.no_grad():
+            for tensor in network.state_dict().values():
+                tensor.add_(step + 1)
+        average.update(step)
+        decay = min(0.3, (1 + step) / (10 + step))
+        for name, tensor in network.state_dict().items():
+            if tensor.is_floating_point():
+                expected[name] = decay * expected[name] + (1 - decay) * tensor
+    for name, tensor in average.network.state_dict().items():
+        if tensor.is_floating_point():
+            assert torch.allclose(tensor, expected[name], atol=1e-5)
+    assert not average.network.training
+
+
+def test_looks_see_the_average() -> None:
+    settings = dataclasses.replace(EVERYTHING, ema=0.9)
+    half = trained(settings, watch=noted([], stop_after=0.5))
+    assert half.looks[0].accuracy == scoring.accuracy(half.network, DATA.validation, DATA)
+    assert not same_weights(half, trained(EVERYTHING, watch=noted([], stop_after=0.5)))
+
+
 # What is refused
 
 
@@ -770,6 +845,11 @@ def test_weights_that_are_not_finite_are_refused(monkeypatch: pytest.MonkeyPatch
         ("label_smoothing", -0.1),
         ("path_drop_rate", 1),
         ("cutout", -1),
+        ("ema", 1),
+        ("ema", -0.1),
+        ("mixup", -1),
+        ("mixup", math.nan),
+        ("cutmix", 1e9),
         ("precision", "fp8"),
         ("seed", -1),
     ],
