@@ -107,6 +107,10 @@ def network_training(
 ) -> "Training[Network]":
     """Return the training of an architecture before its first step; see `train_network`."""
     _check_fits(architecture, images, dataset)
+    if settings.trivial_augment and dataset.channels not in (1, 3):
+        raise InputError(
+            f"TrivialAugment is for images of 1 or 3 channels; {dataset.name} has {dataset.channels}; leave it out"
+        )
 
     def begun() -> Network:
         kind = Reparameterised if settings.reparameterise else Network
@@ -341,6 +345,7 @@ class Training(Generic[AnyNetwork]):
             self.dataset,
             crop=self.settings.augment,
             cutout=self.settings.cutout,
+            trivial=self.settings.trivial_augment,
             seed=random_seed(self.settings.seed, 3, self.step),
         ).contiguous(memory_format=self.hardware.memory_format)
 

@@ -12,7 +12,15 @@ if TYPE_CHECKING:
 PRECISIONS = ("fp32", "bf16", "fp16")
 Flips = Literal["auto", "on", "off"]
 MOST_ALPHA = 100.0  # of mixup and cutmix: beyond that every share is nearly a half
-_ADDED = {"flips", "from_supernet", "ema", "mixup", "cutmix", "reparameterise"}  # an older hwnas knew none of them
+_ADDED = {
+    "flips",
+    "from_supernet",
+    "ema",
+    "mixup",
+    "cutmix",
+    "trivial_augment",
+    "reparameterise",
+}  # an older hwnas knew none of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +56,7 @@ class TrainingSettings:
     ema: float = 0.0
     mixup: float = 0.0
     cutmix: float = 0.0
+    trivial_augment: bool = False
     reparameterise: bool = False
     seed: int = 0
     device: str = "auto"

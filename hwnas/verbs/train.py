@@ -95,6 +95,11 @@ class TrainOptions(RunFolder):
         description="CutMix's alpha, such as 1: rectangles of other images pasted in; 0: none. With --mixup each batch "
         "takes one of both by chance",
     )
+    trivial_augment: bool = Field(
+        default=False,
+        description="change each image by one random operation (TrivialAugment): it is sheared, moved, turned by up to "
+        "135 degrees, or its brightness, contrast, colour or sharpness is changed; for 1 or 3 channels",
+    )
     reparameterise: bool = Field(
         default=False,
         description="train each convolution larger than 1x1 with parallel branches, which fold into it at the end",

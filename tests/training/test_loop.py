@@ -360,6 +360,31 @@ def test_cutout_sets_a_square_to_the_mean(side: int, size: int, seed: int) -> No
             assert line.sum() == min(side, size) or line[0] or line[-1]
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_trivial_augment_changes_each_image_by_itself_as_the_seed_says(channels: int) -> None:
+    pixels = torch.randint(256, (1, channels, 12, 12), dtype=torch.uint8).expand(64, -1, -1, -1)
+    plain = dataset(mean=(0.0,) * channels, std=(1 / 255,) * channels)
+    first, again, other = (
+        _batches.augmented(pixels, plain, crop=False, cutout=0, seed=seed, trivial=True) for seed in (1, 1, 2)
+    )
+    assert first.shape == pixels.shape
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert len({image.numpy().tobytes() for image in first}) > 30  # some operations leave it as it is
+    assert first.min() >= 0
+    assert first.max() <= 255.1
+
+
+def test_trivial_augment_is_refused_for_other_channels() -> None:
+    four = CellNetwork(CELL, Scale(1, 4, SIDE, 2, 4))
+    pixels = images().read(torch.arange(64)).expand(-1, 4, -1, -1).contiguous()
+    data = dataset(
+        channels=4, mean=(0.5,) * 4, std=(0.5,) * 4, train=TensorImages(pixels, images().labels, resolution=SIDE)
+    )
+    with pytest.raises(InputError, match="TrivialAugment is for images of 1 or 3 channels; toy has 4; leave it out"):
+        training.train_network(four, data.train, data, dataclasses.replace(PLAIN, trivial_augment=True))
+
+
 def test_nothing_is_augmented_unless_asked_for() -> None:
     pixels = images().read(torch.arange(8))
     plain = _batches.augmented(pixels, DATA, crop=False, cutout=0, seed=1)
@@ -666,7 +691,7 @@ def test_kill_9_loses_no_checkpoint(name: str, saved: int, killed: Path, whole: 
     assert same_weights(resumed, whole)
 
 
-STRONGER = dataclasses.replace(EVERYTHING, ema=0.9, mixup=0.4, cutmix=1.0, reparameterise=True)
+STRONGER = dataclasses.replace(EVERYTHING, ema=0.9, mixup=0.4, cutmix=1.0, trivial_augment=True, reparameterise=True)
 
 
 @pytest.fixture(scope="module")
@@ -683,7 +708,15 @@ def test_what_makes_training_stronger_is_taken_up_exactly(step: int, tmp_path: P
 
 
 @pytest.mark.parametrize(
-    "change", [{"ema": 0.9}, {"mixup": 0.4}, {"cutmix": 1.0}, {"mixup": 0.4, "cutmix": 1.0}, {"reparameterise": True}]
+    "change",
+    [
+        {"ema": 0.9},
+        {"mixup": 0.4},
+        {"cutmix": 1.0},
+        {"mixup": 0.4, "cutmix": 1.0},
+        {"trivial_augment": True},
+        {"reparameterise": True},
+    ],
 )
 def test_each_strength_changes_the_training_and_is_part_of_what_a_checkpoint_is_of(
     change: dict[str, Any], tmp_path: Path
