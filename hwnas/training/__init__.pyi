@@ -12,6 +12,9 @@ from .curves import Look as Look
 from .curves import Progress as Progress
 from .curves import Watch as Watch
 from .curves import extrapolate as extrapolate
+from .distillation import KnownLogits as KnownLogits
+from .distillation import Teacher as Teacher
+from .distillation import TeacherNetwork as TeacherNetwork
 from .equalisation import equalise as equalise
 from .hardware import Hardware as Hardware
 from .hardware import keep_freed_memory as keep_freed_memory
@@ -29,6 +32,7 @@ from .scoring import scores as scores
 from .settings import MOST_ALPHA as MOST_ALPHA
 from .settings import PRECISIONS as PRECISIONS
 from .settings import Flips as Flips
+from .settings import Optimizer as Optimizer
 from .settings import TrainingSettings as TrainingSettings
 from .settings import search_settings as search_settings
 from .weights import file_shapes as file_shapes

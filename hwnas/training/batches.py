@@ -41,9 +41,10 @@ class Order:
         return torch.cat(parts)
 
     def _of_pass(self, index: int) -> Tensor:
-        if self._pass[0] != index:
-            self._pass = (index, stratified(self._labels, random_seed(self._seed, 0, index)))
-        return self._pass[1]
+        known = self._pass
+        if known[0] != index:
+            known = self._pass = (index, stratified(self._labels, random_seed(self._seed, 0, index)))
+        return known[1]
 
 
 def stratified(labels: Tensor, seed: int) -> Tensor:

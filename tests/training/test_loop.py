@@ -70,6 +70,13 @@ def images(count: int = 64, *, seed: int = 0) -> TensorImages:
     return TensorImages(pixels.to(torch.uint8), labels, resolution=SIDE)
 
 
+def images_of(up: int, down: int) -> TensorImages:
+    """Return so many images of each class."""
+    both = images(2 * max(up, down))
+    chosen = torch.cat([torch.arange(up) * 2, torch.arange(down) * 2 + 1])
+    return TensorImages(both.read(chosen), both.labels[chosen], resolution=SIDE)
+
+
 def dataset(count: int = 64, **changes: Any) -> Dataset:
     train = images(count)
     made = Dataset(
@@ -692,11 +699,23 @@ def test_kill_9_loses_no_checkpoint(name: str, saved: int, killed: Path, whole: 
 
 
 STRONGER = dataclasses.replace(EVERYTHING, ema=0.9, mixup=0.4, cutmix=1.0, trivial_augment=True, reparameterise=True)
+OTHERWISE = dataclasses.replace(EVERYTHING, optimizer="adamw", learning_rate=0.01, class_weights=True, patience=1)
 
 
 @pytest.fixture(scope="module")
 def whole_stronger() -> Trained:
     return trained(STRONGER)
+
+
+@pytest.mark.parametrize("step", [1, 4, 5, 8, 10])
+def test_adamw_class_weights_and_patience_are_taken_up_exactly(step: int, tmp_path: Path) -> None:
+    settings = dataclasses.replace(OTHERWISE, patience=2)
+    expected = trained(settings)
+    assert expected.history[-1].step == 10
+    interrupted_at(step, settings, tmp_path / "c", save_every_s=0)
+    resumed = trained(settings, checkpoint=tmp_path / "c")
+    assert same_weights(resumed, expected)
+    assert resumed.stopped == expected.stopped
 
 
 @pytest.mark.parametrize("step", [1, 3, 4, 6, 9, 10])
@@ -716,24 +735,30 @@ def test_what_makes_training_stronger_is_taken_up_exactly(step: int, tmp_path: P
         {"mixup": 0.4, "cutmix": 1.0},
         {"trivial_augment": True},
         {"reparameterise": True},
+        {"optimizer": "adamw", "learning_rate": 0.05},
+        {"class_weights": True},
     ],
 )
 def test_each_strength_changes_the_training_and_is_part_of_what_a_checkpoint_is_of(
     change: dict[str, Any], tmp_path: Path
 ) -> None:
     few = dataclasses.replace(PLAIN, epochs=1)
-    plain, stronger = trained(few), trained(dataclasses.replace(few, **change))
+    data = dataset(train=images_of(48, 16))
+    plain, stronger = trained(few, data=data), trained(dataclasses.replace(few, **change), data=data)
     assert not same_weights(plain, stronger)
     assert type(stronger.network) is Network
     assert stronger.network.state_dict().keys() == plain.network.state_dict().keys()
-    interrupted_at(2, few, tmp_path / "c", save_every_s=0)
-    with pytest.raises(TrainingError, match=r"settings\.\w+ = nothing, and now it is"):
-        trained(dataclasses.replace(few, **change), checkpoint=tmp_path / "c")
+    interrupted_at(2, few, tmp_path / "c", save_every_s=0, data=data)
+    with pytest.raises(TrainingError, match=r"settings\.\w+ = (nothing|0\.1), and now it is"):
+        trained(dataclasses.replace(few, **change), checkpoint=tmp_path / "c", data=data)
 
 
 def test_what_an_older_hwnas_did_not_know_is_written_only_where_it_differs() -> None:
-    assert PLAIN.to_json().keys() & {"ema", "mixup", "cutmix", "reparameterise"} == set()
-    assert STRONGER.to_json().items() >= {"ema": 0.9, "mixup": 0.4, "cutmix": 1.0, "reparameterise": True}.items()
+    known = {"epochs", "images_per_epoch", "batch_size", "learning_rate", "warm_up", "momentum", "weight_decay"}
+    known |= {"label_smoothing", "clip_gradient_norm", "augment", "cutout", "path_drop_rate", "dropout_rate", "seed"}
+    assert PLAIN.to_json().keys() == known | {"auxiliary_weight", "device", "precision", "channels_last", "compile"}
+    changed = {"ema": 0.9, "mixup": 0.4, "cutmix": 1.0, "trivial_augment": True, "reparameterise": True}
+    assert STRONGER.to_json() == EVERYTHING.to_json() | changed
 
 
 def test_an_auxiliary_head_and_a_compiled_network_go_with_every_strength(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -742,6 +767,46 @@ def test_an_auxiliary_head_and_a_compiled_network_go_with_every_strength(monkeyp
     settings = dataclasses.replace(STRONGER, epochs=0.5, auxiliary_weight=0.4, compile=True)
     network = training.train_network(larger, data.train, data, settings).network
     assert network.state_dict().keys() == Network(larger.graph).state_dict().keys()
+
+
+# Stopping early
+
+
+def test_patience_ends_a_training_and_keeps_the_best_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    states: list[dict[str, Tensor]] = []
+    made = [0.5, 0.8, 0.7, 0.8, 0.9]
+
+    def scores(network: Network, images: TensorImages, data: Dataset) -> scoring.Scores:
+        assert images is data.validation
+        states.append({name: tensor.clone() for name, tensor in network.state_dict().items()})
+        return scoring.Scores(made[len(states) - 1], 0.0)
+
+    monkeypatch.setattr(training, "scores", scores)
+    result = trained(dataclasses.replace(PLAIN, epochs=5, patience=2))
+    assert (result.stopped, len(result.history)) == (True, 4)
+    assert all(torch.equal(tensor, states[1][name]) for name, tensor in result.network.state_dict().items())
+
+
+def test_patience_counts_on_after_a_checkpoint(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    made = iter([0.8, 0.7, 0.6, 0.9])
+    monkeypatch.setattr(training, "scores", lambda *_: scoring.Scores(next(made), 0.0))
+    settings = dataclasses.replace(PLAIN, epochs=5, patience=2)
+    interrupted_at(9, settings, tmp_path / "c")
+    result = trained(settings, checkpoint=tmp_path / "c")
+    assert (result.stopped, len(result.history)) == (True, 3)
+
+
+def test_with_class_weights_the_best_epoch_is_by_balanced_accuracy(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = iter([scoring.Scores(0.9, 0.6), scoring.Scores(0.8, 0.7), scoring.Scores(0.7, 0.6)])
+    monkeypatch.setattr(training, "scores", lambda *_: next(made))
+    result = trained(dataclasses.replace(PLAIN, epochs=3, patience=1, class_weights=True))
+    assert (result.stopped, len(result.history)) == (False, 3)
+
+
+def test_patience_with_the_average_keeps_the_best_average() -> None:
+    result = trained(dataclasses.replace(EVERYTHING, ema=0.5, patience=1, reparameterise=True))
+    assert type(result.network) is Network
+    assert all(tensor.isfinite().all() for tensor in result.network.state_dict().values())
 
 
 # The average of weights
@@ -883,6 +948,11 @@ def test_weights_that_are_not_finite_are_refused(monkeypatch: pytest.MonkeyPatch
         ("mixup", -1),
         ("mixup", math.nan),
         ("cutmix", 1e9),
+        ("patience", -1),
+        ("optimizer", "adam"),
+        ("temperature", 0),
+        ("distillation_weight", 0),
+        ("distillation_weight", 1.1),
         ("precision", "fp8"),
         ("seed", -1),
     ],
@@ -890,6 +960,11 @@ def test_weights_that_are_not_finite_are_refused(monkeypatch: pytest.MonkeyPatch
 def test_settings_out_of_range_are_refused(field: str, value: Any) -> None:
     with pytest.raises(InputError, match=rf"{field} must be .*; got {re.escape(str(value))}"):
         dataclasses.replace(PLAIN, **{field: value})
+
+
+def test_a_learning_rate_for_sgd_is_refused_with_adamw() -> None:
+    with pytest.raises(InputError, match=r"learning_rate must be above 0, and at most 0.05 with adamw; got 0.1"):
+        dataclasses.replace(PLAIN, optimizer="adamw")
 
 
 def test_an_architecture_for_other_data_is_refused() -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from networks import repeatable
 from torch.nn import functional as F
 
-from hwnas.training.targets import mixed, soft_labels
+from hwnas.training.targets import class_weights, mixed, soft_labels
 
 CLASSES = 8
 
@@ -20,10 +20,26 @@ def batch(size: int = 6) -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_soft_labels_are_smoothed_as_torch_smooths() -> None:
     logits, labels = torch.randn(5, 3), torch.tensor([0, 2, 1, 1, 0])
-    soft = soft_labels(labels, 3, smoothing=0.1)
+    soft = soft_labels(labels, torch.ones(3), smoothing=0.1)
     assert soft.sum(1).tolist() == pytest.approx([1] * 5)
     expected = F.cross_entropy(logits, labels, label_smoothing=0.1)
     assert F.cross_entropy(logits, soft).item() == pytest.approx(expected.item())
+
+
+def test_weighed_classes_count_alike_and_the_mean_weight_is_1() -> None:
+    labels = torch.tensor([0] * 6 + [1] * 3 + [3])
+    weights = class_weights(labels, 4)
+    assert weights[labels].mean().item() == pytest.approx(1)
+    sums = [weights[labels[labels == label]].sum().item() for label in (0, 1, 3)]
+    assert sums == pytest.approx([10 / 3] * 3)
+    assert class_weights(torch.tensor([0, 1, 1, 0]), 2).tolist() == [1, 1]
+
+
+def test_an_images_loss_counts_by_the_weight_of_its_class() -> None:
+    logits, labels, weights = torch.randn(5, 3), torch.tensor([0, 2, 1, 1, 0]), torch.tensor([0.5, 2.0, 1.0])
+    each = F.cross_entropy(logits, labels, label_smoothing=0.1, reduction="none")
+    weighed = F.cross_entropy(logits, soft_labels(labels, weights, smoothing=0.1))
+    assert weighed.item() == pytest.approx((each * weights[labels]).mean().item())
 
 
 @given(alpha=st.sampled_from([0.2, 1.0, 8.0]), size=st.integers(1, 9), seed=st.integers(0, 10**18))
