@@ -15,23 +15,25 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hwnas.network import Graph, Layer, Shape, pads
-from hwnas.training.module import Network, Weighted, folded, weighted
+from hwnas.training.module import Network, Weighted, convolved, folded, weighted
 
 
 class Reparameterised(Network):
     """A network with branches beside its convolutions; all else is as in `Network`, also the names of its weights.
 
-    `plain` returns the network without them, which computes the same in eval mode.
+    `folded` returns the network without them, which computes the same in eval mode.
     """
 
     def __init__(self, graph: Graph, *, dropout_rate: float = 0.0, auxiliary: bool = False) -> None:
         super().__init__(graph, dropout_rate=dropout_rate, auxiliary=auxiliary)
-        self._place = {one.layer.name: str(one.position) for one in weighted(self) if _has_branches(one.layer)}
-        self.branches = nn.ModuleDict()
-        for layer in graph.layers:
-            if layer.name in self._place:
-                shape, epsilon = graph.input_shapes(layer)[0], graph.norm_epsilon
-                self.branches[self._place[layer.name]] = _Branches(layer, shape, norm_epsilon=epsilon)
+        branching = {str(place): layer for place, layer in enumerate(graph.layers) if _has_branches(layer)}
+        self._place = {layer.name: place for place, layer in branching.items()}
+        self.branches = nn.ModuleDict(
+            {
+                place: _Branches(layer, graph.input_shapes(layer)[0], norm_epsilon=graph.norm_epsilon)
+                for place, layer in branching.items()
+            }
+        )
 
     def folded(self) -> Network:
         """Return the network in eval mode without branches, of the same graph, on the same device.
@@ -60,6 +62,14 @@ def _has_branches(layer: Layer) -> bool:
     return layer.kind == "conv" and layer.norm and prod(layer.kernel) > 1
 
 
+def _sides(first: int, size: int, count: int, stride: int) -> tuple[int, int]:
+    """Return the zeros to put before and after a row of pixels, of which every `stride`th is read; below 0, to cut.
+
+    The first of `count` that are read is at `first`, which may lie outside, as may the last.
+    """
+    return -first, first + (count - 1) * stride - (size - 1)
+
+
 class _Branches(nn.Module):
     """What stands beside a convolution; it reads the pixel in the middle of each window."""
 
@@ -73,19 +83,19 @@ class _Branches(nn.Module):
         self.middle = tuple((side - 1) // 2 for side in layer.kernel)  # of the window: its row and column
         self._stride = layer.stride
         top, _, left, _ = pads(layer, input_shape)
-        down, across = (
-            (before - at * dilation, (count - 1) * stride + at * dilation - before - (length - 1))
-            for before, at, dilation, count, stride, length in zip(
-                (top, left), self.middle, layer.dilation, layer.shape[1:], layer.stride, size, strict=True
-            )
+        first = (
+            at * dilation - zeros for at, dilation, zeros in zip(self.middle, layer.dilation, (top, left), strict=True)
         )
-        self._sides = (*across, *down)  # zeros before the first and after the last pixel that is read; below 0: cut off
+        along = zip(first, size, layer.shape[1:], layer.stride, strict=True)
+        down, across = (_sides(*each) for each in along)
+        self._around = (*across, *down)
 
     def forward(self, value: Tensor) -> Tensor:
         """Return the branches' sum [n, out, height, width] for what the convolution reads."""
         down, across = self._stride
-        pixels = (F.pad(value, self._sides) if any(self._sides) else value)[:, :, ::down, ::across]
-        output: Tensor = self.norm(self.pointwise(pixels))
+        pixels = (F.pad(value, self._around) if any(self._around) else value)[:, :, ::down, ::across]
+        pointwise = self.pointwise
+        output: Tensor = self.norm(convolved(pixels, pointwise.weight, None, (1, 1), (0, 0), (1, 1), pointwise.groups))
         return output if self.identity is None else output + self.identity(pixels)
 
     @torch.no_grad()
