@@ -105,7 +105,7 @@ def _cropped(pixels: Tensor, generator: torch.Generator, *, flips: bool) -> Tens
 def _trivially_augmented(pixels: Tensor, seed: int) -> Tensor:
     """Change each image by one operation of a random strength, both drawn evenly (Müller and Hutter, 2021, section 3).
 
-    The operations are those of the wide space, table 6. In grey images colour is left as it is.
+    The operations and strengths are those of its wide space. In grey images colour is left as it is.
     """
     from torchvision.transforms.v2 import TrivialAugmentWide
 

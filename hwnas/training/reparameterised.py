@@ -2,7 +2,7 @@
 
 Beside each convolution with BatchNorm and a window larger than 1x1, dense or depthwise, stand a 1x1 convolution with
 BatchNorm and, where what it reads and what it writes have one shape at stride 1, a BatchNorm alone (RepVGG, Ding et
-al., 2021, sections 3.2 and 3.3; depthwise as in MobileOne, Vasu et al., 2023, section 3.2). In eval mode all of them
+al., 2021, sections 3.2 and 3.3; depthwise as in MobileOne, Vasu et al., 2023, section 3.3). In eval mode all of them
 are linear, and their sum is one convolution.
 """
 
