@@ -18,3 +18,5 @@ from .files import SCRIPT as SCRIPT
 from .files import again as again
 from .files import read_check as read_check
 from .published import Published as Published
+from .source import hash_weights as hash_weights
+from .source import load_network as load_network

@@ -99,7 +99,7 @@ def load_winner(run: "Run", folder: "WinnerFolder", record: "WinnerRecord", weig
     from hwnas.artefacts.card import Accuracies
     from hwnas.runs import LONG_TRAINING
 
-    network = _load_network(record.architecture, folder)
+    network = load_network(record.architecture, folder)
     dataset = run.settings.dataset(network.graph.layers[0].shape[1])
     _refuse_other_data(record, dataset)
     return TrainedNetwork(
@@ -123,7 +123,8 @@ def load_winner(run: "Run", folder: "WinnerFolder", record: "WinnerRecord", weig
     )
 
 
-def _load_network(architecture: "Architecture", folder: "WinnerFolder") -> "Network":
+def load_network(architecture: "Architecture", folder: "WinnerFolder") -> "Network":
+    """Return a winner's network in eval mode; raises ExportError where its weights are missing or do not fit."""
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file

@@ -12,6 +12,9 @@ from .curves import Look as Look
 from .curves import Progress as Progress
 from .curves import Watch as Watch
 from .curves import extrapolate as extrapolate
+from .distillation import KnownLogits as KnownLogits
+from .distillation import Teacher as Teacher
+from .distillation import TeacherNetwork as TeacherNetwork
 from .equalisation import equalise as equalise
 from .hardware import Hardware as Hardware
 from .hardware import keep_freed_memory as keep_freed_memory
@@ -22,11 +25,14 @@ from .mirroring import Mirrored as Mirrored
 from .mirroring import mirrored_classes as mirrored_classes
 from .module import Network as Network
 from .module import deployed_weights as deployed_weights
+from .reparameterised import Reparameterised as Reparameterised
 from .scoring import Scores as Scores
 from .scoring import accuracy as accuracy
 from .scoring import scores as scores
+from .settings import MOST_ALPHA as MOST_ALPHA
 from .settings import PRECISIONS as PRECISIONS
 from .settings import Flips as Flips
+from .settings import Optimizer as Optimizer
 from .settings import TrainingSettings as TrainingSettings
 from .settings import search_settings as search_settings
 from .weights import file_shapes as file_shapes

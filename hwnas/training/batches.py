@@ -1,4 +1,4 @@
-"""The images of each training step: their order, crops, flips and cutout, and the normalisation that all share.
+"""The images of each training step: their order, how they are augmented, and the normalisation that all share.
 
 Every choice comes from the seed and a number (of the pass or of the step), so that a resumed training makes the same.
 """
@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from hwnas.training.hardware import seeded
 
 if TYPE_CHECKING:
     from hwnas.datasets import Dataset
@@ -39,9 +41,10 @@ class Order:
         return torch.cat(parts)
 
     def _of_pass(self, index: int) -> Tensor:
-        if self._pass[0] != index:
-            self._pass = (index, stratified(self._labels, random_seed(self._seed, 0, index)))
-        return self._pass[1]
+        known = self._pass
+        if known[0] != index:
+            known = self._pass = (index, stratified(self._labels, random_seed(self._seed, 0, index)))
+        return known[1]
 
 
 def stratified(labels: Tensor, seed: int) -> Tensor:
@@ -64,8 +67,12 @@ def normalise(pixels: Tensor, dataset: "Dataset") -> Tensor:
     return pixels.float().sub_(mean).div_(std)
 
 
-def augmented(pixels: Tensor, dataset: "Dataset", *, crop: bool, cutout: int, seed: int) -> Tensor:
+def augmented(
+    pixels: Tensor, dataset: "Dataset", *, crop: bool, cutout: int, seed: int, trivial: bool = False
+) -> Tensor:
     """Return normalised images, each cropped and flipped at random (with `crop`), and cut out (`cutout` in pixels).
+
+    In between, with `trivial`, TrivialAugment changes images of 1 or 3 channels.
 
     Crops are shifts by up to an eighth of the side, black beyond the border; flips are made where they suit the data.
     The choices are made on the CPU, and so are the same on every device.
@@ -73,6 +80,8 @@ def augmented(pixels: Tensor, dataset: "Dataset", *, crop: bool, cutout: int, se
     generator = torch.Generator().manual_seed(seed)
     if crop:
         pixels = _cropped(pixels, generator, flips=dataset.flips)
+    if trivial:
+        pixels = _trivially_augmented(pixels, random_seed(seed))
     images = normalise(pixels, dataset)
     return _cut_out(images, cutout, generator) if cutout else images
 
@@ -91,6 +100,18 @@ def _cropped(pixels: Tensor, generator: torch.Generator, *, flips: bool) -> Tens
     padded = F.pad(pixels, (pad_x, pad_x, pad_y, pad_y))
     image = torch.arange(count, device=pixels.device)
     return padded[image[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def _trivially_augmented(pixels: Tensor, seed: int) -> Tensor:
+    """Change each image by one operation of a random strength, both drawn evenly (Müller and Hutter, 2021, section 3).
+
+    The operations and strengths are those of its wide space. In grey images colour is left as it is.
+    """
+    from torchvision.transforms.v2 import TrivialAugmentWide
+
+    transform = TrivialAugmentWide()
+    with seeded(seed):  # it draws from torch's random state
+        return torch.stack([transform(image) for image in pixels])
 
 
 def _cut_out(images: Tensor, side: int, generator: torch.Generator) -> Tensor:

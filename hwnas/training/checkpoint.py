@@ -21,7 +21,7 @@ from hwnas.errors import InputError, TrainingError, cut, short
 from hwnas.support import check_file, check_nesting, parse_json, write_atomically
 
 _VERSION = 2
-_NETWORK = "network."
+_NETWORK = "network."  # a prefix of tensors' names; a training may have others
 _NUMBER = re.compile(r"\(os error (\d+)\)")
 _OPTIMIZER = {"momentum_buffer": "momentum", "exp_avg": "mean", "exp_avg_sq": "square", "step": "steps"}
 """What SGD and Adam know of each parameter, and what its tensors are called in a file."""
@@ -83,12 +83,17 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def tensors_of(network: nn.Module, *optimizers: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Return a network's parameters and buffers, and what its optimizers know of each parameter, by name."""
-    tensors = {f"{_NETWORK}{name}": tensor for name, tensor in network.state_dict().items()}
+    tensors = tensors_of_network(network)
     for optimizer, (name, parameter) in product(optimizers, list(network.named_parameters())):
         for key, value in optimizer.state.get(parameter, {}).items():
             if value is not None:
                 tensors[f"{_OPTIMIZER[key]}.{name}"] = value
     return tensors
+
+
+def tensors_of_network(network: nn.Module, *, prefix: str = _NETWORK) -> dict[str, Tensor]:
+    """Return a network's parameters and buffers, by name."""
+    return {f"{prefix}{name}": tensor for name, tensor in network.state_dict().items()}
 
 
 def restore(network: nn.Module, tensors: Mapping[str, Tensor], *optimizers: torch.optim.Optimizer) -> None:
@@ -97,9 +102,9 @@ def restore(network: nn.Module, tensors: Mapping[str, Tensor], *optimizers: torc
     restore_optimizers(network, tensors, *optimizers)
 
 
-def restore_network(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Put what `tensors_of` has of a network back."""
-    saved = {name.removeprefix(_NETWORK): tensor for name, tensor in tensors.items() if name.startswith(_NETWORK)}
+def restore_network(network: nn.Module, tensors: Mapping[str, Tensor], *, prefix: str = _NETWORK) -> None:
+    """Put what `tensors_of_network` has of a network back."""
+    saved = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
     network.load_state_dict(saved)
 
 

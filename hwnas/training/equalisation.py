@@ -6,12 +6,12 @@ are the square roots of how much wider the widest channel is: half of what chann
 goes to the weights of the convolution that reads them (as in SmoothQuant: Xiao et al., 2023, section 4).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hwnas.network import Graph, Layer
 from hwnas.training.module import Network
@@ -87,7 +87,7 @@ class _Watched(Network):
         self._names = names
         self.widths: dict[str, Tensor] = {}
 
-    def _run(self, layer: Layer, module: nn.Module, inputs: list[Tensor]) -> Tensor:
+    def _run(self, layer: Layer, module: Callable[[Tensor], Tensor], inputs: list[Tensor]) -> Tensor:
         output = super()._run(layer, module, inputs)
         if layer.name in self._names:
             widths = output.abs().amax((0, 2, 3))

@@ -99,7 +99,7 @@ class _Rounded(Network):
     def forward(self, images: Tensor) -> Tensor:
         return super().forward(self._round(self.graph.layers[0], images))
 
-    def _run(self, layer: Layer, module: nn.Module, inputs: list[Tensor]) -> Tensor:
+    def _run(self, layer: Layer, module: Callable[[Tensor], Tensor], inputs: list[Tensor]) -> Tensor:
         return self._round(layer, super()._run(layer, module, inputs))
 
     def _round(self, layer: Layer, value: Tensor) -> Tensor:

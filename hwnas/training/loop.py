@@ -1,6 +1,6 @@
 """The one training loop: short, of a search's proxies (`hwnas search`), and long, of its winners (`hwnas train`).
 
-SGD with Nesterov momentum, a linear warm-up and cosine decay to 0 (PNAS, section 5.1; Loshchilov & Hutter, 2017).
+By default SGD with Nesterov momentum, a warm-up and cosine decay to 0 (PNAS, section 5.1; Loshchilov & Hutter, 2017).
 Every random choice comes from the seed and the step's number, so a training that was cut off at any step and taken up
 again ends with the very weights of one that was not (on the CPU with the same number of threads).
 """
@@ -23,13 +23,18 @@ from hwnas.errors import InputError, TrainingError
 from hwnas.support import held
 from hwnas.training import checkpoint as _checkpoint
 from hwnas.training import hardware as _hardware
+from hwnas.training.averaging import Average
 from hwnas.training.bank import Bank
 from hwnas.training.batches import Order, augmented, random_seed
 from hwnas.training.curves import Epoch, Look, Progress, Watch
+from hwnas.training.distillation import Teacher, distillation_loss
 from hwnas.training.hardware import keep_freed_memory, seeded
 from hwnas.training.module import Classifier, Network
-from hwnas.training.scoring import accuracy
+from hwnas.training.optimizer import learning_rate_at, make_optimizer
+from hwnas.training.reparameterised import Reparameterised
+from hwnas.training.scoring import accuracy, scores
 from hwnas.training.settings import TrainingSettings
+from hwnas.training.targets import Targets
 from hwnas.training.weights import inherit
 
 if TYPE_CHECKING:
@@ -38,15 +43,19 @@ if TYPE_CHECKING:
 
 AnyNetwork = TypeVar("AnyNetwork", bound=Classifier)
 _SMOOTHING = 0.95  # of the loss that is shown
-_NUMBERS = ("step", "seconds", "loss", "epoch_loss", "epoch_began", "look_loss", "looked_at")  # beside the tensors
+_AVERAGE, _BEST = "average.", "best."  # prefixes of a checkpoint's tensors, beside those of the network
+_NUMBERS = (  # beside the tensors
+    *("step", "seconds", "loss", "epoch_loss", "epoch_began", "look_loss", "looked_at"),
+    *("best_score", "best_epoch"),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Trained:
     """A trained network, in eval mode on the device that it was trained on.
 
-    `seconds` are those of training, over all the times it was taken up. Where it was `stopped`, the last look says at
-    which epoch.
+    `seconds` are those of training, over all the times it was taken up. Where it was `stopped` by a watch or for want
+    of patience, the last look or the history says at which epoch.
     """
 
     network: Network
@@ -67,6 +76,7 @@ def train_network(
     on_progress: Callable[[Progress], None] | None = None,
     watch: Watch | None = None,
     initial: Path | Bank | None = None,
+    teacher: Teacher | None = None,
     clock: Callable[[], float] = time.monotonic,
     save_every_s: float = 60.0,
 ) -> Trained:
@@ -75,15 +85,19 @@ def train_network(
     With `checkpoint`, training is saved there after each epoch, every `save_every_s` and on the first Ctrl-C, and goes
     on from there if the file exists. With `watch` it is looked at, and may be stopped then; the steps are the same
     ones. With `initial` it begins with the weights of another network, where they have the same names and shapes, or
-    with its slice of a bank.
+    with its slice of a bank. With a `teacher` it learns from that as well, as the settings say.
 
     Raises InputError where the architecture and the data do not fit, TrainingError where the loss is not finite and
     where the checkpoint is broken or of another training.
     """
-    training = network_training(architecture, images, dataset, settings, watch=watch, initial=initial, clock=clock)
+    training = network_training(
+        architecture, images, dataset, settings, watch=watch, initial=initial, teacher=teacher, clock=clock
+    )
     run_training(training, checkpoint=checkpoint, on_progress=on_progress, save_every_s=save_every_s)
     network = training.finished()
     network.auxiliary = None
+    if isinstance(network, Reparameterised):
+        network = network.folded().to(memory_format=training.hardware.memory_format)
     return Trained(
         network, training.seconds, training.images_seen, training.history, tuple(training.looks), training.stopped
     )
@@ -97,15 +111,22 @@ def network_training(
     *,
     watch: Watch | None = None,
     initial: Path | Bank | None = None,
+    teacher: Teacher | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> "Training[Network]":
     """Return the training of an architecture before its first step; see `train_network`."""
     _check_fits(architecture, images, dataset)
+    if settings.trivial_augment and dataset.channels not in (1, 3):
+        raise InputError(
+            f"TrivialAugment is for images of 1 or 3 channels; {dataset.name} has {dataset.channels}; leave it out"
+        )
+    settings = replace(settings, teacher_sha256=teacher.sha256 if teacher else None)
+    if teacher is not None:
+        teacher.check(dataset, settings)
 
     def begun() -> Network:
-        network = Network(
-            architecture.graph, dropout_rate=settings.dropout_rate, auxiliary=settings.auxiliary_weight > 0
-        )
+        kind = Reparameterised if settings.reparameterise else Network
+        network = kind(architecture.graph, dropout_rate=settings.dropout_rate, auxiliary=settings.auxiliary_weight > 0)
         if isinstance(initial, Bank):
             initial.fill(network)
         elif initial is not None:
@@ -113,7 +134,7 @@ def network_training(
         return network
 
     identity = {"architecture": architecture.to_json()}
-    return Training(begun, identity, images, dataset, settings, watch=watch, clock=clock)
+    return Training(begun, identity, images, dataset, settings, watch=watch, teacher=teacher, clock=clock)
 
 
 def run_training(
@@ -136,27 +157,6 @@ def run_training(
                 on_progress(progress)
             if stopping:
                 interrupted.stop()
-
-
-def learning_rate_at(step: int, steps: int, settings: TrainingSettings) -> float:
-    """Return the learning rate of a step: a linear rise over the warm-up, then a cosine to 0 after the last step."""
-    warm_up = round(settings.warm_up * steps)
-    if step < warm_up:
-        return settings.learning_rate * (step + 1) / (warm_up + 1)
-    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm_up) / (steps - warm_up)))
-
-
-def make_optimizer(network: nn.Module, settings: TrainingSettings) -> torch.optim.SGD:
-    """Return SGD whose weight decay leaves out what has one dimension: biases and BatchNorm's gamma and beta."""
-    decayed = [parameter for parameter in network.parameters() if parameter.dim() > 1]
-    others = [parameter for parameter in network.parameters() if parameter.dim() <= 1]
-    return torch.optim.SGD(
-        [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}],
-        lr=settings.learning_rate,
-        momentum=settings.momentum,
-        nesterov=settings.momentum > 0,
-        foreach=True,
-    )
 
 
 def _check_fits(architecture: "Architecture", images: "Images", dataset: "Dataset") -> None:
@@ -191,6 +191,8 @@ class _Saved:
     history: list[Epoch]
     looks: list[Look]
     scaler: dict[str, Any]
+    best_score: float = -1.0  # an older hwnas kept neither this
+    best_epoch: NonNegativeInt = 0  # nor this
 
 
 @cache
@@ -214,12 +216,14 @@ class Training(Generic[AnyNetwork]):
         settings: TrainingSettings,
         *,
         watch: Watch | None = None,
+        teacher: Teacher | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         hardware = _hardware.choose(settings.device, precision=settings.precision, channels_last=settings.channels_last)
         self._identity_of_network, self.images = identity, images
         self.dataset = replace(dataset, flips=settings.flips_of(dataset))
         self.settings, self.hardware, self.watch, self.clock = settings, hardware, watch, clock
+        self.teacher = teacher.to(hardware.device) if teacher else None
         self.batch_size = min(settings.batch_size, len(images.labels))
         self.epoch_images = settings.images_per_epoch or len(images.labels)
         self.steps = max(1, math.ceil(settings.epochs * self.epoch_images / self.batch_size - 1e-9))
@@ -228,8 +232,10 @@ class Training(Generic[AnyNetwork]):
         with seeded(random_seed(settings.seed, 1)):
             network = make().train()
         self.network: AnyNetwork = network.to(hardware.device).to(memory_format=hardware.memory_format)
+        self.average = Average(self.network, decay=settings.ema) if settings.ema else None
         self.model = torch.compile(self.network) if settings.compile else self.network
         self.optimizer = make_optimizer(self.network.learned, settings)
+        self.targets = Targets(images.labels, len(dataset.classes), settings)
         self.scaler = torch.amp.GradScaler(hardware.device.type, enabled=hardware.autocast is torch.float16)
         self.step = 0
         self.seconds = 0.0
@@ -240,6 +246,9 @@ class Training(Generic[AnyNetwork]):
         self.looks: list[Look] = []
         self.look_loss = 0.0  # the sum over the steps since the last look
         self.looked_at = 0  # at this step
+        self.best_score = -1.0  # on the validation part, where there is patience
+        self.best_epoch = 0  # finished epochs then
+        self.best: dict[str, Tensor] = {}  # the weights and statistics then
         self.stopped = False
         self._unread: list[Tensor] = []  # losses of the last steps, on the device
         self._saved = clock()
@@ -284,13 +293,18 @@ class Training(Generic[AnyNetwork]):
             return None
         labels = self.dataset.validation.labels
         some = Order(labels, seed=0).indices(0, min(self.watch.images, len(labels)))
-        return accuracy(self.network, self.dataset.validation, self.dataset, indices=some)
+        return accuracy(self._kept(), self.dataset.validation, self.dataset, indices=some)
 
     def _is_to_stop(self) -> bool:
-        """Say whether the look at the last step, if there was one, stops the training."""
+        """Say whether the look at the last step, if there was one, stops the training, or its patience is at an end."""
         looked = self.watch is not None and self.looks and self.looked_at == self.step
         self.stopped = bool(looked and self.watch and self.watch.stops(self.looks[-1]))
+        self.stopped |= 0 < self.settings.patience <= len(self.history) - self.best_epoch
         return self.stopped
+
+    def _kept(self) -> AnyNetwork:
+        """Return the network that is scored, and left at the end: the average where there is one."""
+        return self.average.network if self.average else self.network
 
     def progress(self) -> Progress | None:
         """Return how far this is, or nothing while losses are still being computed."""
@@ -308,11 +322,14 @@ class Training(Generic[AnyNetwork]):
         self.network.path_drop_rate = settings.path_drop_rate * (self.step + 1) / self.steps
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate_at(self.step, self.steps, settings)
-        inputs = self._inputs(pixels)
+        labels = labels.to(device, non_blocking=True)
+        inputs, wanted = self.targets.of(self._inputs(pixels), labels, step=self.step)
         autocast = self.hardware.autocast
         with torch.autocast(device.type, autocast, enabled=autocast is not None):
             outputs = self.model(inputs)
-        loss = self.network.loss(outputs.float(), labels.to(device, non_blocking=True), settings)
+        loss = self.network.loss(outputs.float(), wanted, settings)
+        if self.teacher:
+            loss = self._distilled(loss, outputs.float(), inputs)
         self.optimizer.zero_grad()
         torch.autograd.backward(self.scaler.scale(loss))
         if settings.clip_gradient_norm is not None:
@@ -320,6 +337,8 @@ class Training(Generic[AnyNetwork]):
             nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip_gradient_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        if self.average:
+            self.average.update(self.step)
         return loss.detach()
 
     def _inputs(self, pixels: Tensor) -> Tensor:
@@ -329,8 +348,18 @@ class Training(Generic[AnyNetwork]):
             self.dataset,
             crop=self.settings.augment,
             cutout=self.settings.cutout,
+            trivial=self.settings.trivial_augment,
             seed=random_seed(self.settings.seed, 3, self.step),
         ).contiguous(memory_format=self.hardware.memory_format)
+
+    def _distilled(self, loss: Tensor, outputs: Tensor, inputs: Tensor) -> Tensor:
+        """Return the loss with the teacher's share in it."""
+        assert self.teacher is not None  # else nobody asks
+        indices = self.order.indices(self.step * self.batch_size, self.batch_size)
+        said, settings = self.teacher.logits(inputs, indices, self.dataset), self.settings
+        logits = outputs if outputs.dim() == 2 else outputs[0]  # not the auxiliary head's
+        taught = distillation_loss(logits, said, temperature=settings.temperature)
+        return torch.lerp(loss, taught, settings.distillation_weight)
 
     def _take_in_new(self) -> None:
         """Bring weights that the network has made since to the device, and let the optimiser know of them.
@@ -401,6 +430,17 @@ class Training(Generic[AnyNetwork]):
             )
         )
         self.epoch_loss, self.epoch_began = 0.0, self.step
+        if self.settings.patience:
+            self._validate()
+
+    def _validate(self) -> None:
+        """Score the network on the validation part, and keep it if it is the best yet."""
+        network = self._kept()
+        scored = scores(network, self.dataset.validation, self.dataset)
+        score = scored.balanced if self.settings.class_weights else scored.accuracy
+        if score > self.best_score:
+            self.best_score, self.best_epoch = score, len(self.history)
+            self.best = {name: tensor.clone() for name, tensor in network.state_dict().items()}
 
     def _optimizers(self) -> Sequence[torch.optim.Optimizer]:
         """Return all whose state a checkpoint holds."""
@@ -432,7 +472,11 @@ class Training(Generic[AnyNetwork]):
             "scaler": self.scaler.state_dict(),
             **numbers,
         }
-        _checkpoint.save(path, _checkpoint.tensors_of(self.network, *self._optimizers()), state)
+        tensors = _checkpoint.tensors_of(self.network, *self._optimizers())
+        if self.average:
+            tensors |= _checkpoint.tensors_of_network(self.average.network, prefix=_AVERAGE)
+        tensors |= {f"{_BEST}{name}": tensor for name, tensor in self.best.items()}
+        _checkpoint.save(path, tensors, state)
         self._saved = self.clock()
 
     def resume(self, path: Path) -> None:
@@ -443,6 +487,8 @@ class Training(Generic[AnyNetwork]):
             saved = _saved_reader().validate_python(state)
             _checkpoint.restore_network(self.network, tensors)
             self._take_in_new()
+            if self.average:
+                _checkpoint.restore_network(self.average.network, tensors, prefix=_AVERAGE)
             _checkpoint.restore_optimizers(self.network, tensors, *self._optimizers())
             if saved.scaler:
                 self.scaler.load_state_dict(saved.scaler)
@@ -453,6 +499,7 @@ class Training(Generic[AnyNetwork]):
         for name in _NUMBERS:
             setattr(self, name, getattr(saved, name))
         self.history, self.looks = saved.history, saved.looks
+        self.best = {name.removeprefix(_BEST): value for name, value in tensors.items() if name.startswith(_BEST)}
 
     @property
     def images_seen(self) -> int:
@@ -461,6 +508,9 @@ class Training(Generic[AnyNetwork]):
 
     def finished(self) -> AnyNetwork:
         """Return the trained network, in eval mode; raises TrainingError where its weights are not finite."""
-        if not all(bool(parameter.isfinite().all()) for parameter in self.network.parameters()):
+        network = self._kept()
+        if self.best:
+            network.load_state_dict(self.best)
+        if not all(bool(parameter.isfinite().all()) for parameter in network.parameters()):
             raise self._not_finite("the last step made weights that are not")
-        return self.network.eval()
+        return network.eval()

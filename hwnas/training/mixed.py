@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from hwnas.network import Graph, Option, taken
 from hwnas.training.bank import Bank
 from hwnas.training.batches import Order, normalise, random_seed, stratified
-from hwnas.training.loop import Training, learning_rate_at
+from hwnas.training.loop import Training
 from hwnas.training.module import Classifier
+from hwnas.training.optimizer import learning_rate_at
 
 if TYPE_CHECKING:
     from hwnas.datasets import Dataset, Images

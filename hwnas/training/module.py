@@ -38,8 +38,12 @@ class Classifier(nn.Module):
         return self
 
     def loss(self, outputs: Tensor, labels: Tensor, settings: "TrainingSettings") -> Tensor:
-        """Return the loss of what `forward` returned, float32, for labels, int64 [n]."""
-        return F.cross_entropy(outputs, labels, label_smoothing=settings.label_smoothing)
+        """Return the loss of what `forward` returned, float32, for labels, int64 [n].
+
+        Or for soft labels, float32 [n, classes], which are smoothed already; see targets.py.
+        """
+        smoothing = 0.0 if labels.is_floating_point() else settings.label_smoothing
+        return F.cross_entropy(outputs, labels, label_smoothing=smoothing)
 
     def before_step(self, step: int, steps: int) -> bool:
         """Do what is to be done before a step of training; return whether weights were made, for the optimiser to know.
@@ -87,7 +91,7 @@ class Network(Classifier):
         logits, auxiliary = (super(Network, self).loss(each, labels, settings) for each in outputs)
         return logits + settings.auxiliary_weight * auxiliary
 
-    def _run(self, layer: Layer, module: nn.Module, inputs: list[Tensor]) -> Tensor:
+    def _run(self, layer: Layer, module: Callable[[Tensor], Tensor], inputs: list[Tensor]) -> Tensor:
         if layer.kind in JOINS:
             output = JOINS[layer.kind](inputs)
         elif layer.kind == "linear" and self.training and self.dropout_rate:
@@ -346,12 +350,13 @@ def deployed_weights(network: Network) -> "Weights":
     """
     weights: Weights = {}
     for _, layer, inner, norm in weighted(network):
-        weight, bias = _fold(inner, norm)
+        weight, bias = folded(inner, norm)
         weights[layer.name] = (weight.float().cpu().numpy(), bias.float().cpu().numpy())
     return weights
 
 
-def _fold(inner: nn.Conv2d | nn.Linear, norm: nn.BatchNorm2d | None) -> tuple[Tensor, Tensor]:
+def folded(inner: nn.Conv2d | nn.Linear, norm: nn.BatchNorm2d | None) -> tuple[Tensor, Tensor]:
+    """Return weight and bias, in double precision, of what a layer and its BatchNorm compute in eval mode."""
     weight = inner.weight.double()
     bias = inner.bias.double() if inner.bias is not None else torch.zeros(len(weight), dtype=torch.float64)
     if norm is not None:

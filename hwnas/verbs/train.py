@@ -11,8 +11,8 @@ from pydantic import Field, PlainValidator
 
 from hwnas.errors import InputError
 from hwnas.runs import RunFolder, number_wanted, winners_wanted
-from hwnas.support import Metavar, bar, plugins, remark, say
-from hwnas.training import Flips
+from hwnas.support import AnyPath, Metavar, bar, expanded, plugins, remark, say
+from hwnas.training import MOST_ALPHA, Flips, Optimizer
 from hwnas.verbs._finalists import best_finalists
 from hwnas.verbs._takes import takes
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from hwnas.datasets import Dataset
     from hwnas.network import Architecture
     from hwnas.runs import Candidate, Run, WinnerFolder, WinnerRecord
-    from hwnas.training import Trained, TrainingSettings
+    from hwnas.training import Teacher, Trained, TrainingSettings
     from hwnas.training.bank import Bank
 
 _VERSIONS = ("hwnas", "torch", "torchvision", "optuna")  # that a record states
@@ -61,6 +61,9 @@ class TrainOptions(RunFolder):
     trial: int | None = Field(default=None, ge=0, description="train this trial instead of winners of the front")
     epochs: float = Field(default=60.0, gt=0, description="epochs over the whole training set")
     batch_size: int = Field(default=128, ge=2, description="images a step")
+    optimizer: Optimizer = Field(
+        default="sgd", description="sgd (Nesterov momentum) or adamw, which takes a --learning-rate such as 0.002"
+    )
     learning_rate: float = Field(default=0.1, gt=0, le=1000, description="peak learning rate, decayed by a cosine")
     weight_decay: float = Field(default=5e-4, ge=0, description="weight decay, not on BatchNorm and biases")
     label_smoothing: float = Field(default=0.1, ge=0, lt=1, description="label smoothing")
@@ -78,6 +81,48 @@ class TrainOptions(RunFolder):
         ge=0,
         description="weight of the loss of an auxiliary head at two thirds of the cells; 0: none",
     )
+    ema: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="decay of an exponential average of the weights, such as 0.999, which is what is tested, kept and "
+        "exported; 0: none, the last weights are",
+    )
+    mixup: float = Field(
+        default=0.0, ge=0, le=MOST_ALPHA, description="mixup's alpha, such as 0.2: images mixed in pairs; 0: none"
+    )
+    cutmix: float = Field(
+        default=0.0,
+        ge=0,
+        le=MOST_ALPHA,
+        description="CutMix's alpha, such as 1: rectangles of other images pasted in; 0: none. With --mixup each batch "
+        "takes one of both by chance",
+    )
+    trivial_augment: bool = Field(
+        default=False,
+        description="change each image by one random operation (TrivialAugment): it is sheared, moved, turned by up to "
+        "135 degrees, or its brightness, contrast, colour or sharpness is changed; for 1 or 3 channels",
+    )
+    reparameterise: bool = Field(
+        default=False,
+        description="train each convolution larger than 1x1 with parallel branches, which fold into it at the end",
+    )
+    class_weights: bool = Field(
+        default=False, description="weigh classes in the loss by the inverse of how many images they have"
+    )
+    patience: int = Field(
+        default=0,
+        ge=0,
+        description="end after so many epochs without a better score on the validation part, which is then not trained "
+        "on, and keep the best epoch's weights; 0: train to the end",
+    )
+    teacher: AnyPath | None = Field(
+        default=None,
+        description="learn also what a trained network says: a winner's folder (RUN/winners/TRIAL), or an .npz file "
+        "whose `logits` are of each image of the whole training set, in the order of hwnas.datasets' whole_train",
+    )
+    temperature: float = Field(default=4.0, gt=0, description="by which the --teacher's logits are divided")
+    distillation_weight: float = Field(default=0.5, gt=0, le=1, description="the --teacher's share of the loss")
     accelerator: str = Field(default="auto", description="where to train: auto, cpu, cuda or mps")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(default="auto", description="auto, fp32, bf16 or fp16")
     compile: bool = Field(default=False, description="use torch.compile")
@@ -120,7 +165,8 @@ def train(options: TrainOptions) -> list[TrainedWinner]:
     from hwnas.runs import Run
 
     options.check()
-    settings = options.settings
+    teacher = _teacher(options.teacher) if options.teacher is not None else None
+    settings = replace(options.settings, teacher_sha256=teacher.sha256 if teacher else None)
     run = Run.open(str(options.run))
     if options.skip_broken:
         run.settings = run.settings.model_copy(update={"skip_broken": True})
@@ -129,14 +175,14 @@ def train(options: TrainOptions) -> list[TrainedWinner]:
 
         def accuracy(candidate: "Candidate", shorter: "TrainingSettings", checkpoint: Path) -> float:
             dataset = dataset_at(_resolution(candidate))
-            return _validated(run, candidate, shorter, dataset, checkpoint)
+            return _validated(run, candidate, shorter, dataset, checkpoint, teacher)
 
         if options.finalists:
             wanted = number_wanted(options.winners)
             chosen = best_finalists(run, settings, accuracy, count=options.finalists, wanted=wanted)
         else:
             chosen = run.choose(options.winners, trial=options.trial)
-        return [_train_one(run, candidate, settings, dataset_at) for candidate in chosen]
+        return [_train_one(run, candidate, settings, dataset_at, teacher) for candidate in chosen]
 
 
 def _train_one(
@@ -144,6 +190,7 @@ def _train_one(
     candidate: "Candidate",
     settings: "TrainingSettings",
     dataset_at: "Callable[[int], Dataset]",
+    teacher: "Teacher | None",
 ) -> TrainedWinner:
     from hwnas.runs import WinnerFolder
 
@@ -160,7 +207,7 @@ def _train_one(
             say(f"trial {candidate.trial} is trained already; its weights are in {folder.path}")
             return _result(record, folder)
         _say_anew(record, settings)
-    record = _train_to_the_end(run, candidate, settings, folder, dataset_at)
+    record = _train_to_the_end(run, candidate, settings, folder, dataset_at, teacher)
     return _result(record, folder)
 
 
@@ -192,6 +239,7 @@ def _train_to_the_end(
     settings: "TrainingSettings",
     folder: "WinnerFolder",
     dataset_at: "Callable[[int], Dataset]",
+    teacher: "Teacher | None",
 ) -> "WinnerRecord":
     """Train a candidate, test it once, and write its weights and its record."""
     from hwnas.runs import DataRecord, WinnerRecord
@@ -200,7 +248,7 @@ def _train_to_the_end(
 
     dataset = dataset_at(_resolution(candidate))
     say(f"training trial {candidate.trial}: {candidate.architecture.name}")
-    trained = _trained(run, candidate, settings, dataset, folder.checkpoint, is_whole=True)
+    trained = _trained(run, candidate, settings, dataset, folder.checkpoint, teacher, is_whole=True)
     record = WinnerRecord.of(
         candidate,
         trained,
@@ -218,12 +266,17 @@ def _train_to_the_end(
 
 
 def _validated(
-    run: "Run", candidate: "Candidate", settings: "TrainingSettings", dataset: "Dataset", checkpoint: Path
+    run: "Run",
+    candidate: "Candidate",
+    settings: "TrainingSettings",
+    dataset: "Dataset",
+    checkpoint: Path,
+    teacher: "Teacher | None",
 ) -> float:
     """Return a candidate's accuracy on the validation part after a training without it."""
     from hwnas.training import scores
 
-    trained = _trained(run, candidate, settings, dataset, checkpoint, is_whole=False)
+    trained = _trained(run, candidate, settings, dataset, checkpoint, teacher, is_whole=False)
     return scores(trained.network, dataset.validation, dataset).accuracy
 
 
@@ -233,23 +286,48 @@ def _trained(
     settings: "TrainingSettings",
     dataset: "Dataset",
     checkpoint: Path,
+    teacher: "Teacher | None",
     *,
     is_whole: bool,
 ) -> "Trained":
-    """Train a candidate at deployed scale on the whole training set, or without its validation part."""
+    """Train a candidate at deployed scale on the whole training set, or without its validation part.
+
+    Patience is by that part, and so leaves it out.
+    """
     from hwnas.training import train_network
 
     architecture, shared = _with_shared(run, candidate) if settings.from_supernet else (candidate.architecture, None)
     with bar(f"training trial {candidate.trial}", 1) as training_bar:
         return train_network(
             architecture,
-            dataset.whole_train if is_whole else dataset.train,
+            dataset.whole_train if is_whole and not settings.patience else dataset.train,
             dataset,
             settings,
             initial=shared,
+            teacher=teacher,
             checkpoint=checkpoint,
             on_progress=lambda progress: training_bar.at(progress.step, total=progress.steps),
         )
+
+
+def _teacher(path: "AnyPath") -> "Teacher":
+    """Return a winner in its folder, or the logits in a file; raises InputError and ExportError."""
+    from hwnas.artefacts import hash_weights, load_network
+    from hwnas.runs import WinnerFolder
+    from hwnas.training import KnownLogits, TeacherNetwork
+
+    place = expanded(str(path))
+    if place.suffix == ".npz":
+        return KnownLogits.read(place)
+    folder = WinnerFolder(place)
+    if not folder.record.exists():
+        raise InputError(
+            f"--teacher must be a winner's folder, such as runs/a/winners/0003, or an .npz file; {place} is neither"
+        )
+    record = folder.read()
+    network = load_network(record.architecture, folder)
+    data = record.data
+    return TeacherNetwork(network, classes=data.classes, mean=data.mean, std=data.std, sha256=hash_weights(folder))
 
 
 def _resolution(candidate: "Candidate") -> int:

@@ -613,7 +613,7 @@ def checkpoint() -> Kind:
 def weights() -> Kind:
     from safetensors.torch import load_file, save
 
-    from hwnas.artefacts.source import _load_network
+    from hwnas.artefacts.source import load_network
     from hwnas.runs import WinnerFolder
     from hwnas.training import weights as module
     from hwnas.training.module import Network
@@ -641,7 +641,7 @@ def weights() -> Kind:
             lambda: module.in_common(architecture, path),
             lambda: module.inherit(network, path),
             lambda: load_own(architecture, read_weights(path)),
-            lambda: _load_network(architecture, folder),
+            lambda: load_network(architecture, folder),
         ):
             try:
                 reads()

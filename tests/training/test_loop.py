@@ -33,6 +33,7 @@ from hwnas.training import checkpoint as _checkpoint
 from hwnas.training import hardware as _hardware
 from hwnas.training import loop as training
 from hwnas.training import scoring
+from hwnas.training.averaging import Average
 from hwnas.training.batches import normalise
 from hwnas.training.curves import Look, Progress, Watch
 from hwnas.training.loop import Trained
@@ -67,6 +68,13 @@ def images(count: int = 64, *, seed: int = 0) -> TensorImages:
     pixels[labels == 0, :, : SIDE // 2] += 100
     pixels[labels == 1, :, SIDE // 2 :] += 100
     return TensorImages(pixels.to(torch.uint8), labels, resolution=SIDE)
+
+
+def images_of(up: int, down: int) -> TensorImages:
+    """Return so many images of each class."""
+    both = images(2 * max(up, down))
+    chosen = torch.cat([torch.arange(up) * 2, torch.arange(down) * 2 + 1])
+    return TensorImages(both.read(chosen), both.labels[chosen], resolution=SIDE)
 
 
 def dataset(count: int = 64, **changes: Any) -> Dataset:
@@ -357,6 +365,31 @@ def test_cutout_sets_a_square_to_the_mean(side: int, size: int, seed: int) -> No
         for line in (rows, columns):  # a run of pixels, as long as the side unless it hangs over a border
             assert line.diff().sum() <= 2
             assert line.sum() == min(side, size) or line[0] or line[-1]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_trivial_augment_changes_each_image_by_itself_as_the_seed_says(channels: int) -> None:
+    pixels = torch.randint(256, (1, channels, 12, 12), dtype=torch.uint8).expand(64, -1, -1, -1)
+    plain = dataset(mean=(0.0,) * channels, std=(1 / 255,) * channels)
+    first, again, other = (
+        _batches.augmented(pixels, plain, crop=False, cutout=0, seed=seed, trivial=True) for seed in (1, 1, 2)
+    )
+    assert first.shape == pixels.shape
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert len({image.numpy().tobytes() for image in first}) > 30  # some operations leave it as it is
+    assert first.min() >= 0
+    assert first.max() <= 255.1
+
+
+def test_trivial_augment_is_refused_for_other_channels() -> None:
+    four = CellNetwork(CELL, Scale(1, 4, SIDE, 2, 4))
+    pixels = images().read(torch.arange(64)).expand(-1, 4, -1, -1).contiguous()
+    data = dataset(
+        channels=4, mean=(0.5,) * 4, std=(0.5,) * 4, train=TensorImages(pixels, images().labels, resolution=SIDE)
+    )
+    with pytest.raises(InputError, match="TrivialAugment is for images of 1 or 3 channels; toy has 4; leave it out"):
+        training.train_network(four, data.train, data, dataclasses.replace(PLAIN, trivial_augment=True))
 
 
 def test_nothing_is_augmented_unless_asked_for() -> None:
@@ -665,6 +698,146 @@ def test_kill_9_loses_no_checkpoint(name: str, saved: int, killed: Path, whole: 
     assert same_weights(resumed, whole)
 
 
+STRONGER = dataclasses.replace(EVERYTHING, ema=0.9, mixup=0.4, cutmix=1.0, trivial_augment=True, reparameterise=True)
+OTHERWISE = dataclasses.replace(EVERYTHING, optimizer="adamw", learning_rate=0.01, class_weights=True, patience=1)
+
+
+@pytest.fixture(scope="module")
+def whole_stronger() -> Trained:
+    return trained(STRONGER)
+
+
+@pytest.mark.parametrize("step", [1, 4, 5, 8, 10])
+def test_adamw_class_weights_and_patience_are_taken_up_exactly(step: int, tmp_path: Path) -> None:
+    settings = dataclasses.replace(OTHERWISE, patience=2)
+    expected = trained(settings)
+    assert expected.history[-1].step == 10
+    interrupted_at(step, settings, tmp_path / "c", save_every_s=0)
+    resumed = trained(settings, checkpoint=tmp_path / "c")
+    assert same_weights(resumed, expected)
+    assert resumed.stopped == expected.stopped
+
+
+@pytest.mark.parametrize("step", [1, 3, 4, 6, 9, 10])
+def test_what_makes_training_stronger_is_taken_up_exactly(step: int, tmp_path: Path, whole_stronger: Trained) -> None:
+    interrupted_at(step, STRONGER, tmp_path / "c", save_every_s=0)
+    resumed = trained(STRONGER, checkpoint=tmp_path / "c")
+    assert same_weights(resumed, whole_stronger)
+    assert [epoch.loss for epoch in resumed.history] == [epoch.loss for epoch in whole_stronger.history]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"ema": 0.9},
+        {"mixup": 0.4},
+        {"cutmix": 1.0},
+        {"mixup": 0.4, "cutmix": 1.0},
+        {"trivial_augment": True},
+        {"reparameterise": True},
+        {"optimizer": "adamw", "learning_rate": 0.05},
+        {"class_weights": True},
+    ],
+)
+def test_each_strength_changes_the_training_and_is_part_of_what_a_checkpoint_is_of(
+    change: dict[str, Any], tmp_path: Path
+) -> None:
+    few = dataclasses.replace(PLAIN, epochs=1)
+    data = dataset(train=images_of(48, 16))
+    plain, stronger = trained(few, data=data), trained(dataclasses.replace(few, **change), data=data)
+    assert not same_weights(plain, stronger)
+    assert type(stronger.network) is Network
+    assert stronger.network.state_dict().keys() == plain.network.state_dict().keys()
+    interrupted_at(2, few, tmp_path / "c", save_every_s=0, data=data)
+    with pytest.raises(TrainingError, match=r"settings\.\w+ = (nothing|0\.1), and now it is"):
+        trained(dataclasses.replace(few, **change), checkpoint=tmp_path / "c", data=data)
+
+
+def test_what_an_older_hwnas_did_not_know_is_written_only_where_it_differs() -> None:
+    known = {"epochs", "images_per_epoch", "batch_size", "learning_rate", "warm_up", "momentum", "weight_decay"}
+    known |= {"label_smoothing", "clip_gradient_norm", "augment", "cutout", "path_drop_rate", "dropout_rate", "seed"}
+    assert PLAIN.to_json().keys() == known | {"auxiliary_weight", "device", "precision", "channels_last", "compile"}
+    changed = {"ema": 0.9, "mixup": 0.4, "cutmix": 1.0, "trivial_augment": True, "reparameterise": True}
+    assert STRONGER.to_json() == EVERYTHING.to_json() | changed
+
+
+def test_an_auxiliary_head_and_a_compiled_network_go_with_every_strength(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "compile", lambda module: torch.nn.Sequential(module))
+    larger, data = CellNetwork(CELL, Scale(1, 4, 12, 2, 1)), enlarged()
+    settings = dataclasses.replace(STRONGER, epochs=0.5, auxiliary_weight=0.4, compile=True)
+    network = training.train_network(larger, data.train, data, settings).network
+    assert network.state_dict().keys() == Network(larger.graph).state_dict().keys()
+
+
+# Stopping early
+
+
+def test_patience_ends_a_training_and_keeps_the_best_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    states: list[dict[str, Tensor]] = []
+    made = [0.5, 0.8, 0.7, 0.8, 0.9]
+
+    def scores(network: Network, images: TensorImages, data: Dataset) -> scoring.Scores:
+        assert images is data.validation
+        states.append({name: tensor.clone() for name, tensor in network.state_dict().items()})
+        return scoring.Scores(made[len(states) - 1], 0.0)
+
+    monkeypatch.setattr(training, "scores", scores)
+    result = trained(dataclasses.replace(PLAIN, epochs=5, patience=2))
+    assert (result.stopped, len(result.history)) == (True, 4)
+    assert all(torch.equal(tensor, states[1][name]) for name, tensor in result.network.state_dict().items())
+
+
+def test_patience_counts_on_after_a_checkpoint(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    made = iter([0.8, 0.7, 0.6, 0.9])
+    monkeypatch.setattr(training, "scores", lambda *_: scoring.Scores(next(made), 0.0))
+    settings = dataclasses.replace(PLAIN, epochs=5, patience=2)
+    interrupted_at(9, settings, tmp_path / "c")
+    result = trained(settings, checkpoint=tmp_path / "c")
+    assert (result.stopped, len(result.history)) == (True, 3)
+
+
+def test_with_class_weights_the_best_epoch_is_by_balanced_accuracy(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = iter([scoring.Scores(0.9, 0.6), scoring.Scores(0.8, 0.7), scoring.Scores(0.7, 0.6)])
+    monkeypatch.setattr(training, "scores", lambda *_: next(made))
+    result = trained(dataclasses.replace(PLAIN, epochs=3, patience=1, class_weights=True))
+    assert (result.stopped, len(result.history)) == (False, 3)
+
+
+def test_patience_with_the_average_keeps_the_best_average() -> None:
+    result = trained(dataclasses.replace(EVERYTHING, ema=0.5, patience=1, reparameterise=True))
+    assert type(result.network) is Network
+    assert all(tensor.isfinite().all() for tensor in result.network.state_dict().values())
+
+
+# The average of weights
+
+
+def test_the_average_is_of_weights_and_statistics_and_its_decay_warms_up() -> None:
+    network = Network(ARCHITECTURE.graph)
+    average, expected = Average(network, decay=0.3), network.state_dict()
+    expected = {name: tensor.clone() for name, tensor in expected.items()}
+    for step in range(4):
+        with torch.no_grad():
+            for tensor in network.state_dict().values():
+                tensor.add_(step + 1)
+        average.update(step)
+        decay = min(0.3, (1 + step) / (10 + step))
+        for name, tensor in network.state_dict().items():
+            if tensor.is_floating_point():
+                expected[name] = decay * expected[name] + (1 - decay) * tensor
+    for name, tensor in average.network.state_dict().items():
+        if tensor.is_floating_point():
+            assert torch.allclose(tensor, expected[name], atol=1e-5)
+    assert not average.network.training
+
+
+def test_looks_see_the_average() -> None:
+    settings = dataclasses.replace(EVERYTHING, ema=0.9)
+    half = trained(settings, watch=noted([], stop_after=0.5))
+    assert half.looks[0].accuracy == scoring.accuracy(half.network, DATA.validation, DATA)
+    assert not same_weights(half, trained(EVERYTHING, watch=noted([], stop_after=0.5)))
+
+
 # What is refused
 
 
@@ -770,6 +943,16 @@ def test_weights_that_are_not_finite_are_refused(monkeypatch: pytest.MonkeyPatch
         ("label_smoothing", -0.1),
         ("path_drop_rate", 1),
         ("cutout", -1),
+        ("ema", 1),
+        ("ema", -0.1),
+        ("mixup", -1),
+        ("mixup", math.nan),
+        ("cutmix", 1e9),
+        ("patience", -1),
+        ("optimizer", "adam"),
+        ("temperature", 0),
+        ("distillation_weight", 0),
+        ("distillation_weight", 1.1),
         ("precision", "fp8"),
         ("seed", -1),
     ],
@@ -777,6 +960,11 @@ def test_weights_that_are_not_finite_are_refused(monkeypatch: pytest.MonkeyPatch
 def test_settings_out_of_range_are_refused(field: str, value: Any) -> None:
     with pytest.raises(InputError, match=rf"{field} must be .*; got {re.escape(str(value))}"):
         dataclasses.replace(PLAIN, **{field: value})
+
+
+def test_a_learning_rate_for_sgd_is_refused_with_adamw() -> None:
+    with pytest.raises(InputError, match=r"learning_rate must be above 0, and at most 0.05 with adamw; got 0.1"):
+        dataclasses.replace(PLAIN, optimizer="adamw")
 
 
 def test_an_architecture_for_other_data_is_refused() -> None:

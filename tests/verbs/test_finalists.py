@@ -25,7 +25,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, float]]:
     """Pretend accuracies of finalists: the later in the search's order the better; return who was trained how long."""
     asked: list[tuple[int, float]] = []
 
-    def validated(run: Run, candidate: Any, settings: Any, dataset: Any, checkpoint: Path) -> float:
+    def validated(run: Run, candidate: Any, settings: Any, dataset: Any, checkpoint: Path, teacher: Any) -> float:
         asked.append((candidate.trial, settings.epochs))
         return 0.9 - candidate.accuracy
 

@@ -1,17 +1,21 @@
 """`hwnas train` on a made-up run: what is done again, what is begun anew, and what is left in a winner's folder."""
 
+import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 from winners import searched_run
 
 import hwnas
+from hwnas.artefacts import hash_weights
 from hwnas.errors import InputError, TrainingError
 from hwnas.runs.run import Run
-from hwnas.runs.winner import WinnerFolder
+from hwnas.runs.winner import WinnerFolder, WinnerRecord
 from hwnas.training.curves import Progress
 from hwnas.training.loop import train_network
 from hwnas.training.settings import TrainingSettings
+from hwnas.training.weights import file_shapes
 
 
 @pytest.fixture
@@ -27,6 +31,11 @@ def settings(epochs: float) -> TrainingSettings:
 def train(run: Run, epochs: float) -> hwnas.TrainedWinner:
     (winner,) = hwnas.train(str(run.folder), epochs=epochs, batch_size=16, accelerator="cpu")
     return winner
+
+
+def trained_with(run: Run, **options: object) -> WinnerRecord:
+    (winner,) = hwnas.train(str(run.folder), epochs=2.0, batch_size=16, accelerator="cpu", **options)  # type: ignore[arg-type]
+    return WinnerFolder(Path(winner.folder)).read()
 
 
 def leave_checkpoint(run: Run, epochs: float, *, stop: bool = False) -> Path:
@@ -113,3 +122,83 @@ def test_a_record_that_cannot_be_read_is_named_with_what_to_type(run: Run, conte
     record.write_text(content)
     with pytest.raises(InputError, match=r"winner\.json.* type: hwnas train .*runs/a --trial 0"):
         train(run, 1)
+
+
+def test_options_that_make_training_stronger_are_in_the_record_and_leave_the_same_network(run: Run) -> None:
+    plain = trained_with(run)
+    weights = file_shapes(WinnerFolder(run.winner_folder(0)).weights)
+    options = {
+        "optimizer": "adamw",
+        "learning_rate": 0.002,
+        "ema": 0.9,
+        "mixup": 0.2,
+        "cutmix": 1.0,
+        "trivial_augment": True,
+        "reparameterise": True,
+        "class_weights": True,
+    }
+    record = trained_with(run, **options)
+    assert record.training == dataclasses.replace(plain.training, **options)
+    assert record.parameters == plain.parameters
+    assert file_shapes(WinnerFolder(run.winner_folder(0)).weights) == weights
+    assert record.test_balanced_accuracy is not None
+
+
+def test_patience_leaves_the_validation_part_out_of_the_training(run: Run) -> None:
+    dataset = run.settings.dataset(8)
+    (winner,) = hwnas.train(str(run.folder), epochs=2.0, batch_size=2, accelerator="cpu", patience=5)
+    record = WinnerFolder(Path(winner.folder)).read()
+    assert record.training.patience == 5
+    assert len(dataset.train.labels) < len(dataset.whole_train.labels)
+    assert record.images_seen == 2 * len(dataset.train.labels)
+
+
+def test_a_record_of_before_is_of_a_training_without_what_came_since(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained_with(run)
+    written = WinnerFolder(run.winner_folder(0)).record.read_text()
+    assert not any(name in written for name in ("ema", "mixup", "patience", "optimizer", "teacher"))
+    trained_with(run)
+    assert "trial 0 is trained already" in said(capsys)
+    trained_with(run, ema=0.9)
+    assert "trial 0 was trained with ema 0 (now 0.9): it is trained anew" in said(capsys)
+
+
+def test_a_winner_learns_from_another_runs_winner_and_from_logits_in_a_file(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "teacher").mkdir()
+    other = searched_run(tmp_path / "teacher", [0.5])
+    train(other, 1)
+    folder = other.winner_folder(0)
+    by_network = trained_with(run, teacher=folder, distillation_weight=0.9, temperature=2.0)
+    assert by_network.training.teacher_sha256 == hash_weights(WinnerFolder(folder))
+    assert str(folder) not in WinnerFolder(run.winner_folder(0)).record.read_text()
+    dataset = run.settings.dataset(8)
+    shape = (len(dataset.whole_train.labels), len(dataset.classes))
+    np.savez(tmp_path / "logits.npz", logits=np.zeros(shape, np.float32))
+    by_file = trained_with(run, teacher=tmp_path / "logits.npz")
+    assert by_file.training.teacher_sha256 not in (None, by_network.training.teacher_sha256)
+
+
+@pytest.mark.parametrize("name", ["nothing", "nothing.npz"])
+def test_a_teacher_that_is_none_is_said(run: Run, name: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=rf"{name}"):
+        trained_with(run, teacher=tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"ema": 1.0}, r"--ema must be below 1; got 1"),
+        ({"mixup": -0.1}, r"--mixup must be 0 or more; got -0.1"),
+        ({"cutmix": 1000.0}, r"--cutmix must be at most 100; got 1000"),
+        ({"patience": -1}, r"--patience must be 0 or more; got -1"),
+        ({"optimizer": "adam"}, r"--optimizer must be 'sgd' or 'adamw'; got 'adam'"),
+        ({"optimizer": "adamw"}, r"learning_rate must be above 0, and at most 0.05 with adamw; got 0.1"),
+        ({"temperature": 0.0}, r"--temperature must be above 0; got 0"),
+        ({"distillation_weight": 1.5}, r"--distillation-weight must be at most 1; got 1.5"),
+    ],
+)
+def test_options_out_of_range_are_refused(run: Run, options: dict[str, object], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        trained_with(run, **options)

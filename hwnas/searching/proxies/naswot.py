@@ -4,6 +4,7 @@ Each image has a binary code, which ReLUs let it through; the score is the logar
 that counts, for each two images, the ReLUs that treat them alike.
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,7 +13,7 @@ from hwnas.searching.proxies._untrained import untrained
 from hwnas.training import Network
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from hwnas.network import Architecture, Layer
 
@@ -24,7 +25,7 @@ class _Watched(Network):
 
     kernel: "Tensor | float" = 0.0
 
-    def _run(self, layer: "Layer", module: "nn.Module", inputs: "list[Tensor]") -> "Tensor":
+    def _run(self, layer: "Layer", module: "Callable[[Tensor], Tensor]", inputs: "list[Tensor]") -> "Tensor":
         output = super()._run(layer, module, inputs)
         if layer.activation or layer.kind in ("relu", "relu6"):
             passes = (output > 0).flatten(1).float()
