@@ -27,6 +27,7 @@ OPERATIONS = (
     "max_pool_3x3",
     "dilated_3x3",
 )
+OWN_SPACES = [name for name in plugins.names("spaces") if name != "auto"]  # whose networks are those of others
 TOLERANCE = 1e-5  # largest error of a file, relative to the largest output
 
 

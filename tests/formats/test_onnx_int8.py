@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from networks import images, network, torch_output
+from networks import OWN_SPACES, images, network, torch_output
 from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
@@ -161,7 +161,7 @@ def test_a_layer_by_itself_keeps_its_metadata_beside_its_scales() -> None:
     }
 
 
-@pytest.mark.parametrize("space", plugins.names("spaces"))
+@pytest.mark.parametrize("space", OWN_SPACES)
 def test_what_is_timed_runs_in_int8_alone(tmp_path: Path, space: str) -> None:
     """The layers of a table's entries, of made-up ranges, are loaded and have no float in them."""
     seen = {}
@@ -177,7 +177,7 @@ def test_what_is_timed_runs_in_int8_alone(tmp_path: Path, space: str) -> None:
         assert left <= IN_UINT8, layer
 
 
-@pytest.mark.parametrize("space", plugins.names("spaces"))
+@pytest.mark.parametrize("space", OWN_SPACES)
 def test_networks_of_every_space_are_near_fp32_and_convert_only_at_their_ends(tmp_path: Path, space: str) -> None:
     for architecture in some_of_covers(space):
         module, inputs = network(architecture.graph), images(architecture.graph, count=8)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
-from networks import images, network, torch_output
+from networks import OWN_SPACES, images, network, torch_output
 from numpy.typing import NDArray
 
 from hwnas import formats, spaces
@@ -141,7 +141,7 @@ def test_layers_of_two_inputs_run_by_themselves(
     np.testing.assert_allclose(tflite.load(path)(*inputs), computed(*inputs), atol=4 * 8 / 255)
 
 
-@pytest.mark.parametrize("space", plugins.names("spaces"))
+@pytest.mark.parametrize("space", OWN_SPACES)
 def test_whole_networks_of_every_space_are_near_fp32(tmp_path: Path, space: str) -> None:
     for architecture in random_networks(space, 3):
         module, inputs = network(architecture.graph), images(architecture.graph, count=16)
@@ -152,7 +152,7 @@ def test_whole_networks_of_every_space_are_near_fp32(tmp_path: Path, space: str)
         assert error <= 0.03 * expected.std(), architecture.name
 
 
-@pytest.mark.parametrize("space", plugins.names("spaces"))
+@pytest.mark.parametrize("space", OWN_SPACES)
 def test_xnnpack_takes_the_whole_network_in_one_piece(space: str) -> None:
     for architecture in random_networks(space, 3):
         graph = tflite.lower(architecture.graph)
@@ -164,7 +164,7 @@ def test_xnnpack_takes_the_whole_network_in_one_piece(space: str) -> None:
         assert list(delegate["outputs"]) == [interpreter.get_output_details()[0]["index"]]
 
 
-@pytest.mark.parametrize("space", plugins.names("spaces"))
+@pytest.mark.parametrize("space", OWN_SPACES)
 def test_what_is_timed_has_the_operators_of_what_is_shipped(space: str) -> None:
     """A table's entries are layers by themselves, of made-up ranges; a file's are calibrated."""
     for architecture in random_networks(space, 2):

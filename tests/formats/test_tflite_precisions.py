@@ -8,7 +8,7 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from hypothesis import given
-from networks import TOLERANCE, architectures, images, relative_error, repeatable
+from networks import OWN_SPACES, TOLERANCE, architectures, images, relative_error, repeatable
 from numpy.typing import NDArray
 
 from hwnas import formats
@@ -95,7 +95,7 @@ def window(channels: int, size: int, **fields: Any) -> Graph:
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("scale", SCALES, ids=str)
-@pytest.mark.parametrize("space", plugins.names("spaces"))
+@pytest.mark.parametrize("space", OWN_SPACES)
 def test_every_operator_of_a_space_computes_nearly_what_fp32_does(
     space: str, scale: Scale, precision: Literal["fp16", "dynamic"]
 ) -> None:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyBboxPatch
 from matplotlib.text import Annotation
 from matplotlib.transforms import Affine2D
-from networks import random_cells
+from networks import OWN_SPACES, random_cells
 
 from hwnas.errors import InputError
 from hwnas.network.architecture import Architecture
@@ -185,7 +185,7 @@ def random_architectures(name: str, count: int) -> list[Architecture]:
     return [space.architecture(chosen, Scale(1 + at % 4, 16, 32, 10)) for at, chosen in enumerate(parameters)]
 
 
-@pytest.mark.parametrize("space", plugins.names("spaces"))
+@pytest.mark.parametrize("space", OWN_SPACES)
 def test_networks_of_every_space_are_drawn_without_overlaps(space: str) -> None:
     for architecture in random_architectures(space, 20):
         check_nothing_overlaps(network_picture.network_figure(architecture))
