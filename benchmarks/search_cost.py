@@ -92,7 +92,8 @@ def searched(method: str, cap: float, seed: int, options: argparse.Namespace, sc
     trials = options.trials if estimator == "training" else options.looks
     arguments = [f"--{name}={','.join(map(str, values))}" for name, values in scales.items()]
     arguments += [f"--max-latency-ms={cap}", f"--space={options.space}", f"--seed={seed}", f"--trials={trials}"]
-    arguments += [f"--strategy={strategy}", f"--estimator={estimator}", f"--supernet={options.supernet}"]
+    arguments += [f"--strategy={strategy}", f"--estimator={estimator}"]
+    arguments += [f"--supernet={options.supernet}"] if estimator == "supernet" or derives(strategy) else []
     arguments += ["--images=256", "--epochs=1"] if options.quick else []
     took = timed(out / "took.json", ["search", *arguments, f"--out={out}"])
     hwnas.train(run=str(out), winners="best:1", epochs=options.epochs)

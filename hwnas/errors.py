@@ -8,6 +8,7 @@
     ├── TableError            a latency table that is broken, or lacks an entry
     ├── DeviceError           the device cannot be reached, or failed in a run
     ├── TrainingError         a non-finite loss, a checkpoint that does not fit
+    ├── SharedWeightsError    a run's shared weights cannot be read, or are another run's
     └── ExportError           an artefact that does not compute what it should, or is over its cap
 
 A message says the rule, what was got, and the next command to type.
@@ -84,6 +85,10 @@ class DeviceError(HwnasError):
 
 class TrainingError(HwnasError):
     """Training cannot go on."""
+
+
+class SharedWeightsError(HwnasError):
+    """A run's shared weights cannot be read, or are another run's: no candidate is at fault, and a search ends."""
 
 
 class ExportError(HwnasError):

@@ -134,7 +134,9 @@ class SearchRequest(DeviceOptions, SpaceOptions):
         default=20.0,
         gt=0,
         description="how long shared weights train before the first trial (the estimator supernet; the strategies "
-        "enas, darts, darts-second, fbnet and proxyless), in short trainings of one candidate",
+        "enas, darts, darts-second, fbnet and proxyless), in short trainings of one candidate; darts, darts-second, "
+        "fbnet and proxyless with --estimator supernet train for so long twice: what they derive from, then what it "
+        "is looked at with",
     )
     weights: FilePath | None = Field(
         default=None,

@@ -1,4 +1,5 @@
 from .checks import check_estimator as check_estimator
+from .checks import check_length as check_length
 from .checks import check_reachable as check_reachable
 from .checks import check_strategy as check_strategy
 from .checks import check_table as check_table

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from itertools import chain
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 from hwnas import spaces
 from hwnas.errors import ExportError, InputError, TableError
-from hwnas.searching import estimators
+from hwnas.searching import estimators, strategies
+from hwnas.searching.estimators import supernet
 from hwnas.support import plugins, say
 
 if TYPE_CHECKING:
@@ -41,8 +43,11 @@ def check_strategy(settings: "SearchSettings") -> None:
     )
 
 
-def check_weights(settings: "SearchSettings") -> None:
-    """Raise InputError for known weights that the run's shared ones cannot begin with."""
+def check_weights(settings: "SearchSettings", folder: Path) -> None:
+    """Raise InputError for known weights that the run's shared ones cannot begin with.
+
+    Their file is not needed any more where the run's folder has the shared ones.
+    """
     if settings.weights is None:
         return
     space = plugins.load("spaces", settings.space)
@@ -56,9 +61,21 @@ def check_weights(settings: "SearchSettings") -> None:
             f"--weights is for weights that are trained before a strategy begins; {settings.strategy} trains its own. "
             "Take --strategy evolution, or leave --weights out"
         )
-    from hwnas.searching.estimators.supernet import known_network
+    if not (folder / supernet.FILE).exists():
+        supernet.known_network(settings)
 
-    known_network(settings)
+
+def check_length(settings: "SearchSettings") -> None:
+    """Raise InputError for a length of shared weights' training where the run trains none."""
+    usual = type(settings).model_fields["supernet"].default
+    trains = estimators.prepared_file(settings.estimator) == supernet.FILE or strategies.derives(settings.strategy)
+    if settings.supernet == usual or trains:
+        return
+    raise InputError(
+        f"--supernet is how long shared weights train; got {settings.supernet:g}, and with --estimator "
+        f"{settings.estimator} and --strategy {settings.strategy} there are none. Leave --supernet out, or take "
+        "--estimator supernet"
+    )
 
 
 def check_writes(settings: "SearchSettings", setting: "Setting") -> None:

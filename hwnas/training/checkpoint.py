@@ -121,12 +121,17 @@ def restore_optimizers(network: nn.Module, tensors: Mapping[str, Tensor], *optim
 
 def settings_in(path: Path) -> Any:
     """Return the settings of the training that a checkpoint is of, as JSON values; None where it is broken."""
+    return identity_in(path).get("settings")
+
+
+def identity_in(path: Path) -> dict[str, Any]:
+    """Return what a checkpoint's training must be to go on, as JSON values; nothing where it is broken."""
     try:
         _, state = load(path)
     except TrainingError:
-        return None
+        return {}
     training = state.get("training")
-    return training.get("settings") if isinstance(training, dict) else None
+    return training if isinstance(training, dict) else {}
 
 
 def check_same(path: Path, saved: Any, wanted: Any, *, field: str = "") -> None:

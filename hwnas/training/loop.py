@@ -172,6 +172,12 @@ def _check_fits(architecture: "Architecture", images: "Images", dataset: "Datase
         raise InputError(f"training needs two images or more; {dataset.name} has {len(images.labels)}; add some")
 
 
+def steps_of(settings: TrainingSettings, images: int) -> int:
+    """Return how many steps a training on so many images has."""
+    epoch_images = settings.images_per_epoch or images
+    return max(1, math.ceil(settings.epochs * epoch_images / min(settings.batch_size, images) - 1e-9))
+
+
 def _check_every(device: torch.device) -> int:
     """Return after how many steps to look at the loss: a look makes the CPU wait for an accelerator."""
     return 1 if device.type == "cpu" else 20
@@ -226,7 +232,7 @@ class Training(Generic[AnyNetwork]):
         self.teacher = teacher.to(hardware.device) if teacher else None
         self.batch_size = min(settings.batch_size, len(images.labels))
         self.epoch_images = settings.images_per_epoch or len(images.labels)
-        self.steps = max(1, math.ceil(settings.epochs * self.epoch_images / self.batch_size - 1e-9))
+        self.steps = steps_of(settings, len(images.labels))
         self.look_steps = {self._step_of(epoch) for epoch in watch.epochs} if watch else set()
         self.order = Order(images.labels, seed=settings.seed)
         with seeded(random_seed(settings.seed, 1)):

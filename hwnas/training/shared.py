@@ -2,19 +2,23 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from pydantic import TypeAdapter
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hwnas.errors import InputError, TrainingError, quoted
-from hwnas.support import check_file
+from hwnas.errors import InputError, SharedWeightsError, quoted
+from hwnas.support import check_file, parse_json
 from hwnas.training.bank import Bank
 from hwnas.training.batches import Order, normalise
-from hwnas.training.checkpoint import checksum, write_tensors
+from hwnas.training.checkpoint import checksum, identity_in, write_tensors
 from hwnas.training.hardware import keep_freed_memory
 from hwnas.training.loop import Training, run_training
 from hwnas.training.module import Classifier, Network
@@ -30,6 +34,32 @@ _VERSION = 2  # of the file; in the first one blocks and sides of a cell had wei
 CALIBRATION = 128  # training images that BatchNorm's statistics are taken anew from: 512 rank 12 cells alike (0.99)
 LOOKED_AT = 1000  # validation images, the same ones for all: 2,000 rank 40 candidates alike (0.99)
 _BATCH = 64  # an image takes a fifth less than with 128: what it needs stays in the caches
+_UNREADABLE = (  # what reading a file that is none, or was cut short, raises
+    SafetensorError,
+    InputError,
+    OSError,
+    LookupError,
+    ArithmeticError,
+    ValueError,
+    TypeError,
+    RuntimeError,
+)
+_ANEW = "Delete it, and type the search again to train them anew"
+
+
+@dataclass(frozen=True, slots=True)
+class BankOrigin:
+    """What the weights in a file were trained for: those of another search say nothing of its candidates.
+
+    `learned_by` says what drew the paths; `known` is the checksum of the weights that they began with.
+    """
+
+    space: str
+    scales: tuple[str, ...]
+    proxy_filters: float
+    seed: int
+    learned_by: str
+    known: int | None = None
 
 
 class Shared(Classifier):
@@ -116,29 +146,74 @@ def train_shared(
     return training.finished().bank
 
 
-def write_bank(bank: Bank, path: Path) -> None:
+def begun_with(checkpoint: Path) -> int | None:
+    """Return the checksum of the known weights that a bank began with which was cut off; nothing where it had none."""
+    shared = identity_in(checkpoint).get("shared")
+    return shared.get("known") if isinstance(shared, dict) else None
+
+
+def write_bank(bank: Bank, path: Path, *, origin: BankOrigin | None = None) -> None:
     """Write a bank's weights to a safetensors file, atomically."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in bank.named_parameters()}
-    write_tensors(path, tensors, metadata={"bank": json.dumps({"version": _VERSION, "seed": bank.seed})})
+    header: dict[str, Any] = {"version": _VERSION, "seed": bank.seed}
+    if origin is not None:
+        header["origin"] = _origin_reader().dump_python(origin, mode="json")
+    write_tensors(path, tensors, metadata={"bank": json.dumps(header)})
 
 
 def read_bank(path: Path) -> Bank:
-    """Read what `write_bank` wrote; raises TrainingError for anything else."""
+    """Read what `write_bank` wrote; raises SharedWeightsError for anything else."""
+    with _opened(path) as (file, header):
+        bank = Bank(seed=int(header["seed"]))
+        for name in file.keys():  # noqa: SIM118  (it is no mapping)
+            tensor = file.get_tensor(name).clone()  # of its own: it is lost where the file is cut short later
+            bank.register_parameter(name, nn.Parameter(tensor))
+    return bank
+
+
+def read_origin(path: Path) -> BankOrigin | None:
+    """Read what the weights in a file were trained for, and no weights; nothing where an older hwnas wrote it.
+
+    Raises SharedWeightsError as `read_bank` does, also for a file that was cut short.
+    """
+    with _opened(path) as (_, header):
+        return _origin_reader().validate_python(header["origin"]) if "origin" in header else None
+
+
+def check_origin(path: Path, wanted: BankOrigin) -> BankOrigin | None:
+    """Return what `read_origin` does; raises SharedWeightsError where it is another search's, whatever was `known`."""
+    written = read_origin(path)
+    if written is None:
+        return None
+    names = [field.name for field in fields(wanted) if field.name != "known"]
+    if differing := [name for name in names if getattr(written, name) != getattr(wanted, name)]:
+        listed = ", ".join(name.replace("_", " ") for name in differing)
+        raise SharedWeightsError(
+            f"{path} must be the shared weights of its own run; got those of another one, which differs in: {listed}. "
+            f"{_ANEW}"
+        )
+    return written
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """Give a file of shared weights and its header; raises SharedWeightsError for what cannot be read of it."""
     try:
         check_file(path, what="shared weights")
-        with safe_open(path, framework="pt") as file:
-            written = json.loads((file.metadata() or {})["bank"])
-            if written["version"] != _VERSION:
-                raise ValueError(f"it is of version {written['version']}, and {_VERSION} is read")
-            bank = Bank(seed=int(written["seed"]))
-            for name in file.keys():  # noqa: SIM118  (it is no mapping)
-                bank.register_parameter(name, nn.Parameter(file.get_tensor(name)))
-    except (SafetensorError, OSError, InputError, KeyError, ValueError, TypeError) as error:
-        raise TrainingError(
-            f"{path} must be shared weights that hwnas wrote; it cannot be read: {quoted(error)}. Delete it to train "
-            "them anew"
+        with safe_open(path, framework="pt") as file:  # it compares the file's length with the header
+            header = parse_json((file.metadata() or {})["bank"])
+            if header["version"] != _VERSION:
+                raise ValueError(f"it is of version {header['version']}, and {_VERSION} is read")
+            yield file, header
+    except _UNREADABLE as error:
+        raise SharedWeightsError(
+            f"{path} must be shared weights that hwnas wrote; it cannot be read: {quoted(error)}. {_ANEW}"
         ) from None
-    return bank
+
+
+@cache
+def _origin_reader() -> TypeAdapter[BankOrigin]:
+    return TypeAdapter(BankOrigin)
 
 
 @torch.no_grad()
@@ -146,10 +221,17 @@ def look(bank: Bank, architecture: "Architecture", dataset: "Dataset") -> Scores
     """Return how often an architecture is right with a bank's weights, on some of the validation images.
 
     BatchNorm's statistics are taken anew, of training images. Weights that no path had are those that they begin with.
+    Raises SharedWeightsError where the bank's are of fewer channels: then it is another space's.
     """
     keep_freed_memory()
     graph = architecture.graph
-    lent = bank.hold(graph)
+    try:
+        lent = bank.hold(graph)
+    except ValueError as error:
+        raise SharedWeightsError(
+            f"shared weights must be as large as those of every candidate; got another run's ({error}). Delete the "
+            "run's file of them, and type the search again to train them anew"
+        ) from None
     statistics = bank.calibrated(graph, _batches(dataset.train, dataset, CALIBRATION))
     bank.eval()
     chosen = [bank(graph, images, statistics).argmax(1) for images in _batches(dataset.validation, dataset, LOOKED_AT)]

@@ -4,11 +4,14 @@ Before the first one all is checked that a search could fail of later: what the 
 anything fits the caps. What becomes of each trial is in hwnas/searching/loop.py, the options in hwnas/runs/settings.py.
 """
 
+from pathlib import Path
+
 from hwnas.runs import SearchOptions
 from hwnas.searching import (
     Search,
     Searched,
     check_estimator,
+    check_length,
     check_reachable,
     check_strategy,
     check_table,
@@ -48,7 +51,8 @@ def search(options: SearchOptions) -> Searched:
     )
     check_estimator(settings)
     check_strategy(settings)
-    check_weights(settings)
+    check_weights(settings, Path(options.out))
+    check_length(settings)
     check_writes(settings, setting)
     costs = costs_of_run(settings, machine, setting)
     check_table(costs, settings, machine, setting)

@@ -337,9 +337,10 @@ def _resolution(candidate: "Candidate") -> int:
 def _with_shared(run: "Run", candidate: "Candidate") -> "tuple[Architecture, Bank]":
     """Return a candidate's architecture as its space makes it, and the run's shared weights, of which it has a slice.
 
-    Raises InputError where the run has none, and where they are of fewer channels.
+    Raises InputError where the run has none, and where they are of fewer channels; SharedWeightsError where they cannot
+    be read, or are another run's.
     """
-    from hwnas.searching.estimators import prepared_file
+    from hwnas.searching.estimators import prepared_file, supernet
     from hwnas.training.shared import read_bank
 
     settings, record = run.settings, run.trials().records[candidate.trial]
@@ -348,6 +349,7 @@ def _with_shared(run: "Run", candidate: "Candidate") -> "tuple[Architecture, Ban
             f"--from-supernet is for runs whose candidates shared their weights; {run.folder} was searched with "
             f"--estimator {settings.estimator}. Leave it out, or search with --estimator supernet"
         )
+    supernet.check_bank(run)
     bank = read_bank(run.folder / name)
     architecture: Architecture = plugins.load("spaces", settings.space).architecture(
         record.choices, settings.scales[record.scale]

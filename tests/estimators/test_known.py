@@ -88,10 +88,33 @@ def test_a_bank_that_was_cut_off_goes_on_with_the_same_checkpoint_only(
         with pytest.raises(KeyboardInterrupt):
             searched()
     write_checkpoint(seed=1)
-    with pytest.raises(TrainingError, match=r"must be the same.*was begun with shared.known"):
+    with pytest.raises(TrainingError, match=r"file of --weights must stay the same.*known.pth has changed"):
+        searched()
+    Path("known.pth").unlink()
+    with pytest.raises(InputError, match=r"known.pth must be a network's weights.*No such file"):
         searched()
     write_checkpoint(seed=0)
     assert searched().trials().trained == 2
+
+
+def test_once_the_bank_is_trained_its_checkpoint_may_go_and_another_one_is_said(
+    colours: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = "known.pth has changed since the shared weights were trained: they stay those of the old file"
+    searched(trials=1)
+    begun = bank(searched(trials=2))
+    assert said not in " ".join(capsys.readouterr().err.split())
+    write_checkpoint(seed=1)
+    searched(trials=3)
+    assert said in " ".join(capsys.readouterr().err.split())
+    Path("known.pth").write_bytes(b"something else")
+    searched(trials=4)
+    assert said in " ".join(capsys.readouterr().err.split())
+    Path("known.pth").unlink()
+    run = searched(trials=5)
+    assert run.trials().trained == 5
+    assert said not in " ".join(capsys.readouterr().err.split())
+    assert all(torch.equal(weights, begun[name]) for name, weights in bank(run).items())
 
 
 @pytest.mark.parametrize(

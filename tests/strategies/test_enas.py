@@ -12,6 +12,7 @@ from cutting import PREDICTED, cut_off
 import hwnas
 from hwnas import datasets
 from hwnas.device import load_device
+from hwnas.errors import SharedWeightsError
 from hwnas.runs import SearchOptions, SearchSettings
 from hwnas.runs.run import Run
 from hwnas.searching.candidates import SpaceCandidates
@@ -120,6 +121,32 @@ def test_the_bank_is_left_to_the_estimator_that_looks_with_it_alone(workplace: P
     assert (workplace / "run" / supernet.FILE).stat().st_mtime_ns == trained
     searched(workplace / "other", estimator="size")
     assert not list((workplace / "other").glob("*.safetensors"))
+
+
+def test_a_bank_that_was_deleted_is_trained_again_by_the_same_steps(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searched(workplace / "run")
+    whole, derived = bank(workplace / "run"), Run.open(workplace / "run").trials().study.user_attrs["hwnas:derived"]
+    (workplace / "run" / supernet.FILE).unlink()
+    with monkeypatch.context() as patch:
+        cut_off(patch, enas, at=(2,))
+        with pytest.raises(KeyboardInterrupt):
+            searched(workplace / "run", trials=3)
+    searched(workplace / "run", trials=3)
+    again = bank(workplace / "run")
+    assert whole.keys() == again.keys()
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
+    assert Run.open(workplace / "run").trials().study.user_attrs["hwnas:derived"] == derived
+    assert sorted(path.name for path in (workplace / "run").glob("*.safetensors")) == [supernet.FILE]
+
+
+def test_a_bank_that_others_trained_is_refused(workplace: Path) -> None:
+    searched(workplace / "run", trials=1)
+    searched(workplace / "other", strategy="random", trials=1)
+    (workplace / "other" / supernet.FILE).replace(workplace / "run" / supernet.FILE)
+    with pytest.raises(SharedWeightsError, match="differs in: learned by"):
+        searched(workplace / "run", trials=3)
 
 
 def test_the_targets_take_turns(workplace: Path) -> None:

@@ -94,6 +94,12 @@ def prepared_file(name: str) -> str:
     return getattr(get(name), "FILE", "")
 
 
+def lacks_prepared(run: "Run") -> bool:
+    """Say whether the run's estimator prepares a file that is not there."""
+    name = prepared_file(run.settings.estimator)
+    return bool(name) and not (run.folder / name).exists()
+
+
 def prepare(run: "Run", candidates: "SpaceCandidates", dataset_of: "Callable[[int], Dataset]") -> None:
     """Do what the run's estimator has to do once, before the first trial."""
     if prepared_file(run.settings.estimator):

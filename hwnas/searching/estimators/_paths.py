@@ -6,6 +6,7 @@ swaps choices with another of its round until both fit, so that a round, as long
 keeps its choices; if that does not help it is left out.
 """
 
+from collections.abc import Callable
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -22,8 +23,10 @@ _MORE = 4  # rounds for each that is wanted: where the caps leave few, fewer can
 _EMPTY = 5  # rounds in a row after which nothing is taken to fit
 
 
-def fair_choices(candidates: "SpaceCandidates", count: int, *, seed: int) -> list[Parameters]:
-    """Return up to `count` choices that fit the caps, and their targets."""
+def fair_choices(
+    candidates: "SpaceCandidates", count: int, *, seed: int, on_drawn: Callable[[int], None] = lambda drawn: None
+) -> list[Parameters]:
+    """Return up to `count` choices that fit the caps, and their targets; `on_drawn` is told how many there are."""
     choices = {name: known.choices for name, known in candidates.distributions().items()}
     drawn, random = fair_parameters(choices, seed=seed), np.random.default_rng((seed, 1))
     round_length = max(map(len, choices.values()))
@@ -33,6 +36,7 @@ def fair_choices(candidates: "SpaceCandidates", count: int, *, seed: int) -> lis
         fitting = _fitting(list(islice(drawn, round_length)), candidates, random)
         empty = 0 if fitting else empty + 1
         fair += fitting
+        on_drawn(min(len(fair), count))
         if len(fair) >= count or empty == _EMPTY:
             break
     return fair[:count]

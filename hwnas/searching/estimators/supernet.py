@@ -14,11 +14,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple
 
-from hwnas.errors import BudgetError
+from hwnas.errors import BudgetError, InputError, SharedWeightsError, TrainingError
 from hwnas.searching.estimators import Estimate, Job
 from hwnas.searching.estimators._paths import fair_choices
 from hwnas.spaces import random_parameters
-from hwnas.support import bar, say
+from hwnas.support import bar, plugins, say
 from hwnas.training import TrainingSettings, search_settings
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from hwnas.searching.strategies import Parameters
     from hwnas.training import Network
     from hwnas.training.bank import Bank
+    from hwnas.training.shared import BankOrigin
 
 OF = "shared weights"
 CAVEAT = "accuracies are of shared weights: they rank candidates, and are below what each comes to when it is trained"
@@ -40,6 +41,7 @@ _SIZES = ("cells", "filters", "resolution")  # of a scale
 _BESIDE = 2  # paths a step beside the largest and the smallest
 _WEIGHED = 100  # paths whose mean Mult-Adds stand for those of all
 _RATE = 0.5  # the learning rate; as far as 0.05 with a momentum of 0.9, with which cells are ranked worse
+_USUAL_FILTERS = 8  # of those that were asked for, the nearest to these are the advice where one scale is
 _KNOWN_RATE, _KNOWN_MOMENTUM = 0.02, 0.9  # that known weights are tuned with: at a rate of 0.1 they are unlearned
 
 
@@ -52,27 +54,67 @@ class DrawnPath(NamedTuple):
 
 
 def prepare(run: "Run", candidates: "SpaceCandidates", dataset_of: "Callable[[int], Dataset]") -> None:
-    """Train the run's bank, unless that is done; from where it was cut off, if it was.
+    """Train the run's bank, from where it was cut off; where that is done, look whether it can be used.
 
-    Raises BudgetError where chance finds nothing that fits the caps, and TrainingError.
+    Raises BudgetError where chance finds nothing that fits the caps, TrainingError, and SharedWeightsError for a bank
+    that cannot be read or is another run's.
     """
+    if (run.folder / FILE).exists():
+        known = check_bank(run)
+        if known is not None:
+            _say_changed(run.settings, known)
+        return
+    _train(run, candidates, dataset_of(max(run.settings.resolution)))
+
+
+def check_bank(run: "Run") -> int | None:
+    """Return the checksum of the known weights that the run's bank began with, if any; it is not read.
+
+    Raises SharedWeightsError where it cannot be, and where it is another run's.
+    """
+    from hwnas.training.shared import check_origin
+
+    written = check_origin(run.folder / FILE, origin_of(run.settings))
+    return written.known if written else None
+
+
+def origin_of(settings: "SearchSettings", *, known: "Network | None" = None) -> "BankOrigin":
+    """Return what a run's bank is trained for, and the `known` weights that it begins with."""
+    from hwnas.training.checkpoint import checksum
+    from hwnas.training.shared import BankOrigin
+
+    learns = getattr(plugins.load("strategies", settings.strategy), "SHARES", False)
+    return BankOrigin(
+        space=settings.space,
+        scales=tuple(map(str, settings.scales)),
+        proxy_filters=settings.proxy_filters,
+        seed=settings.seed,
+        learned_by=settings.strategy if learns else "turns",
+        known=None if known is None else checksum(known.state_dict()),
+    )
+
+
+def _train(run: "Run", candidates: "SpaceCandidates", dataset: "Dataset") -> None:
+    from hwnas.training.loop import steps_of
     from hwnas.training.shared import train_shared, write_bank
 
-    if (run.folder / FILE).exists():
-        return
-    settings = run.settings
-    dataset = dataset_of(max(settings.resolution))
+    settings, checkpoint = run.settings, run.folder / _CHECKPOINT
     training = bank_settings(settings.epochs, settings.images, settings.supernet, seed=settings.seed)
-    if settings.weights is not None:
+    known = known_network(settings)
+    origin = origin_of(settings, known=known)
+    if known is not None:
         training = replace(training, learning_rate=_KNOWN_RATE, momentum=_KNOWN_MOMENTUM)
+        _check_unchanged(settings, origin, checkpoint)
     images = training.epochs * (training.images_per_epoch or len(dataset.train.labels))
+    say(f"shared weights: they are trained before the first trial, {as_long_as(settings.supernet)}")
     paths = drawn_paths(settings, candidates, count=min(_MOST_PATHS, max(1, round(images / training.batch_size))))
     ends = _ends(candidates.space, [path.scale for path in paths])
     if ends:
         training = replace(training, epochs=training.epochs / _paths_a_step(ends, paths[:_WEIGHED]))
     else:
-        _say_scales([path.scale for path in paths])
-    say(f"shared weights: {len(paths)} candidates take turns, as long as {settings.supernet:g} trainings of one take")
+        say_scales(settings)
+    turns = f"{len(paths)} candidates take turns" if len(paths) > 1 else "one candidate learns"
+    say(f"shared weights: {turns} in {in_steps(steps_of(training, len(dataset.train.labels)))}")
     with bar("training shared weights", 1) as steps:
         bank = train_shared(
             [path.architecture for path in paths],
@@ -81,25 +123,64 @@ def prepare(run: "Run", candidates: "SpaceCandidates", dataset_of: "Callable[[in
             training,
             ends=ends,
             identity={"space": settings.space, "scales": [str(scale) for scale in settings.scales]},
-            known=known_network(settings),
-            checkpoint=run.folder / _CHECKPOINT,
+            known=known,
+            checkpoint=checkpoint,
             on_progress=lambda progress: steps.at(progress.step, total=progress.steps),
         )
-    write_bank(bank, run.folder / FILE)
-    (run.folder / _CHECKPOINT).unlink(missing_ok=True)
+    write_bank(bank, run.folder / FILE, origin=origin)
+    checkpoint.unlink(missing_ok=True)
 
 
-def _say_scales(scales: "Sequence[Scale]") -> None:
+def as_long_as(trainings: float) -> str:
+    """Say how long shared weights are trained."""
+    return f"as long as {'one training' if trainings == 1 else f'{trainings:g} trainings'} of one candidate"
+
+
+def in_steps(steps: int) -> str:
+    """Say how many steps there are."""
+    return "one step" if steps == 1 else f"{steps:,} steps"
+
+
+def say_scales(settings: "SearchSettings") -> None:
     """Say what is against shared weights where candidates are of several widths or depths, each of which has to learn.
 
     On 40 trained candidates of 15 scales they ranked by -0.2, their parameters by 0.75 (docs/log.md).
     """
-    count = len({(scale.cells, scale.filters) for scale in scales})
-    if count > 1:
-        say(
-            f"shared weights rank candidates of one scale; these are of {count}, of which few learn enough: take "
-            "--estimator training-speed, or one scale, as by --cells 1 --filters 8"
+    count = len({(scale.cells, scale.filters) for scale in map(settings.proxy_scale, settings.scales)})
+    if count == 1:
+        return
+    options = []
+    if len(set(settings.cells)) > 1:
+        options.append(f"--cells {min(settings.cells)}")
+    if len(set(settings.filters)) > 1:
+        options.append(f"--filters {min(settings.filters, key=lambda filters: abs(filters - _USUAL_FILTERS))}")
+    say(
+        f"shared weights rank candidates of one scale; these are of {count}, of which few learn enough: take "
+        f"--estimator training-speed, or one scale, as by {' '.join(options)}"
+    )
+
+
+def _check_unchanged(settings: "SearchSettings", origin: "BankOrigin", checkpoint: Path) -> None:
+    """Raise TrainingError where a bank that was cut off began with other weights than the file has now."""
+    from hwnas.training.shared import begun_with
+
+    if checkpoint.exists() and begun_with(checkpoint) not in (None, origin.known):
+        raise TrainingError(
+            f"the file of --weights must stay the same until the shared weights are trained; {settings.weights} has "
+            f"changed since they were begun. Put the old file back, or delete {checkpoint} to train them anew"
         )
+
+
+def _say_changed(settings: "SearchSettings", known: int) -> None:
+    """Say where the file of known weights is no more what a trained bank began with; nothing needs it any more."""
+    if settings.weights is None or not Path(settings.weights).exists():
+        return
+    try:
+        changed = origin_of(settings, known=known_network(settings)).known != known
+    except InputError:
+        changed = True
+    if changed:
+        say(f"{settings.weights} has changed since the shared weights were trained: they stay those of the old file")
 
 
 def _ends(space: ModuleType, scales: "Sequence[Scale]") -> "list[Architecture]":
@@ -144,11 +225,14 @@ def drawn_paths(settings: "SearchSettings", candidates: "SpaceCandidates", *, co
 
     Raises BudgetError where none is found that fits the caps.
     """
-    paths = [
-        networks_of(settings, candidates.space, choices, deployed[0])
-        for choices in fair_choices(candidates, count, seed=settings.seed)
-        if (deployed := candidates.largest(choices))
-    ]
+    with bar("drawing candidates that share weights", count) as drawn:
+        chosen = fair_choices(candidates, count, seed=settings.seed, on_drawn=drawn.at)
+    paths = []
+    with bar("building their networks", len(chosen)) as built:
+        for choices in chosen:
+            if deployed := candidates.largest(choices):
+                paths.append(networks_of(settings, candidates.space, choices, deployed[0]))
+            built.advance()
     if not paths:
         raise BudgetError(
             "of the candidates drawn by chance none fits the caps: raise --max-latency-ms, or take --estimator training"
@@ -176,7 +260,8 @@ def bank_settings(epochs: float, images: int | None, trainings: float, *, seed: 
 def estimate(architecture: "Architecture", dataset: "Dataset", job: Job) -> Estimate:
     """Look at an architecture with the weights of the bank in the job's `initial`; without one, of its own.
 
-    Its epochs and images are those of the bank where it has none; nothing is watched, and nothing kept.
+    Its epochs and images are those of the bank where it has none; nothing is watched, and nothing kept. Raises
+    SharedWeightsError for a bank that cannot be read, or is another run's.
     """
     from hwnas.training.shared import look, train_shared
 
@@ -185,9 +270,19 @@ def estimate(architecture: "Architecture", dataset: "Dataset", job: Job) -> Esti
         settings = bank_settings(job.epochs, job.images, 1, seed=job.seed)
         bank = train_shared([architecture], [architecture], dataset, settings, identity={}, on_progress=job.on_progress)
     else:
-        bank = _bank(job.initial, job.initial.stat().st_mtime_ns)
+        bank = _bank(job.initial, _modified_ns(job.initial))
     scores = look(bank, architecture, dataset)
     return Estimate(scores.accuracy, time.monotonic() - begun, images_seen=0, balanced=scores.balanced)
+
+
+def _modified_ns(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError as error:
+        raise SharedWeightsError(
+            f"the run's shared weights must stay where they are; got {path}: {error.strerror}. Type the search again "
+            "to train them anew"
+        ) from None
 
 
 @lru_cache(maxsize=1)

@@ -8,6 +8,7 @@ A strategy that has to learn before the first trial, from images and by shared w
     derive(run, candidates, dataset_of) -> Sequence[Parameters]     the best first, some more than there are trials
     MIXED = True                                   where it learns on all of a space in one, which needs its `mixed`
     SHARES = True                                  where it trains the weights that the estimator supernet looks with
+    share(run, candidates, dataset_of, derived) -> None      then: trains these again, where their file is lost
 
 derive is called once for a run, and goes on from the file _derived.CHECKPOINT in the run's folder where it was cut
 off. What it derives is kept in the study, and its sampler is that of _derived.py.
@@ -92,14 +93,17 @@ def derives(name: str) -> bool:
 
 def prepare(run: "Run", candidates: "SpaceCandidates", dataset_of: "Callable[[int], Dataset]", study: "Study") -> None:
     """Let the run's strategy learn what it has to before the first trial, unless that is done."""
-    from hwnas.searching.strategies._derived import CHECKPOINT, is_derived, keep_derived
+    from hwnas.searching.estimators import lacks_prepared
+    from hwnas.searching.strategies._derived import CHECKPOINT, derived_in, is_derived, keep_derived
 
     name = run.settings.strategy
     if not derives(name):
         return
+    strategy, choices = plugins.load("strategies", name), candidates.distributions()
     if not is_derived(study):
-        derived = plugins.load("strategies", name).derive(run, candidates, dataset_of)
-        keep_derived(study, derived, candidates.distributions())
+        keep_derived(study, strategy.derive(run, candidates, dataset_of), choices)
+    elif getattr(strategy, "SHARES", False) and lacks_prepared(run):
+        strategy.share(run, candidates, dataset_of, derived_in(study, choices))
     (run.folder / CHECKPOINT).unlink(missing_ok=True)  # not before: what was derived would be lost
 
 

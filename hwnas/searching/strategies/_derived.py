@@ -28,6 +28,15 @@ def keep_derived(study: Study, derived: Sequence[Parameters], choices: dict[str,
     study.set_user_attr(_KEY, [[choices[name].choices.index(one[name]) for name in sorted(choices)] for one in derived])
 
 
+def derived_in(study: Study, choices: dict[str, CategoricalDistribution]) -> list[Parameters]:
+    """Return what `keep_derived` kept in a study."""
+    names = sorted(choices)
+    return [
+        {name: choices[name].choices[place] for name, place in zip(names, places, strict=True)}
+        for places in study.user_attrs.get(_KEY, [])
+    ]
+
+
 def sampler(context: Context, *, seed: int) -> "DerivedSampler":
     """Return the sampler."""
     return DerivedSampler(context, seed=seed)

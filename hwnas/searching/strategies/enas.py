@@ -212,9 +212,41 @@ def derive(run: "Run", candidates: "SpaceCandidates", dataset_of: "Callable[[int
     The bank is left to the estimator supernet, if that is the run's. Raises BudgetError where chance finds nothing that
     fits the caps, and TrainingError.
     """
+    network = _learned(run, candidates, dataset_of)
+    derived = network.ranked(3 * run.settings.trials + 10)
+    if prepared_file(run.settings.estimator) == supernet.FILE:
+        _leave(network.bank, run)
+    return derived
+
+
+def share(
+    run: "Run",
+    candidates: "SpaceCandidates",
+    dataset_of: "Callable[[int], Dataset]",
+    derived: Sequence[Parameters],
+) -> None:
+    """Train the bank again that the estimator supernet looks with, by the same steps; what was `derived` stays."""
+    say("enas: its shared weights are no more in the run's folder, so they are trained again by the same steps")
+    bank = _learned(run, candidates, dataset_of).bank
+    for chosen in derived:
+        if found := candidates.largest(chosen):
+            networks = supernet.networks_of(run.settings, candidates.space, chosen, found[0])
+            bank.hold(networks.largest.graph)
+            bank.hold(networks.architecture.graph)
+    _leave(bank, run)
+
+
+def _leave(bank: Bank, run: "Run") -> None:
+    write_bank(bank, run.folder / supernet.FILE, origin=supernet.origin_of(run.settings))
+
+
+def _learned(run: "Run", candidates: "SpaceCandidates", dataset_of: "Callable[[int], Dataset]") -> Turns:
+    """Return bank and policy after their training, which goes on from where it was cut off."""
     settings = run.settings
     dataset, drawing = dataset_of(max(settings.resolution)), Drawing(settings, candidates)
     drawing.begin()
+    if prepared_file(settings.estimator) == supernet.FILE:
+        supernet.say_scales(settings)
     training = Training(
         lambda: Turns(drawing, dataset, seed=settings.seed),
         {"enas": {"space": settings.space, "scales": [str(scale) for scale in settings.scales]}},
@@ -222,18 +254,15 @@ def derive(run: "Run", candidates: "SpaceCandidates", dataset_of: "Callable[[int
         dataset,
         _settings_of(settings, rewarded_by=_minibatch(dataset)),
     )
-    say(f"enas: shared weights and a policy learn in turns, as long as {settings.supernet:g} trainings of one take")
+    length = f"in {supernet.in_steps(training.steps)}, {supernet.as_long_as(settings.supernet)}"
+    say(f"enas: shared weights and a policy learn in turns {length}")
     with bar("training shared weights and policy", training.steps) as steps:
 
         def show(progress: "Progress") -> None:
             steps.at(progress.step)
 
         run_training(training, checkpoint=run.folder / CHECKPOINT, on_progress=show)
-    network = training.finished()
-    derived = network.ranked(3 * settings.trials + 10)
-    if prepared_file(settings.estimator) == supernet.FILE:
-        write_bank(network.bank, run.folder / supernet.FILE)
-    return derived
+    return training.finished()
 
 
 def _minibatch(dataset: "Dataset") -> int:
