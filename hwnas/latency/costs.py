@@ -71,6 +71,13 @@ class Costs:
         best = np.where(fits, self.mult_adds, -1.0).argmax(axis=1)
         return np.where(np.any(fits, axis=1), best, -1)
 
+    def excess(self, budget: Budget, *, target_ms: float) -> "Array":
+        """Return by what share costs [n, scales] are over the caps and target, summed over these; 0 inside them."""
+        over = replace(budget, max_latency_ms=target_ms).excesses(
+            latency_ms=self.upper_ms, mult_adds=self.mult_adds, parameters=self.parameters
+        )
+        return np.asarray(sum(np.maximum(share, 0.0) for share in over.values()))
+
     def calibrated(self, measured: Mapping[int, Measurement], *, canary_ms: float | None) -> "Costs":
         """Return one cell's costs, given what was measured of it at some scales: other scales are off by as much.
 
