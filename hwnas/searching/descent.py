@@ -6,7 +6,7 @@ candidates that fit any change is kept that fits as well: from the first one on 
 latency target is raised only where it comes to no candidate that fits it: each target is to have its share.
 """
 
-from collections.abc import Container, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Hashable, Iterator, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -27,8 +27,17 @@ def descended(
     candidates: "Candidates", random: np.random.Generator, *, descents: int = _DESCENTS
 ) -> "Iterator[Parameters]":
     """Yield candidates that fit, some more than once: up to ten of each descent, and nothing where none is found."""
+    known: dict[Hashable, float] = {}
+
+    def excess_of(chosen: "Parameters") -> float:
+        """Return the excess, looked up once: many a change is ignored."""
+        identity = candidates.identity(chosen)
+        if identity not in known:
+            known[identity] = candidates.excess(chosen)
+        return known[identity]
+
     for _ in range(descents):
-        yield from islice(_descent(candidates, random), _FROM_EACH)
+        yield from islice(_descent(candidates, excess_of, random), _FROM_EACH)
 
 
 def new_descended(
@@ -39,17 +48,19 @@ def new_descended(
     return next((chosen for chosen in found if candidates.identity(chosen) not in known), None)
 
 
-def _descent(candidates: "Candidates", random: np.random.Generator) -> "Iterator[Parameters]":
+def _descent(
+    candidates: "Candidates", excess_of: "Callable[[Parameters], float]", random: np.random.Generator
+) -> "Iterator[Parameters]":
     """Yield what fits at the ends of the rounds of one descent."""
-    choices = {name: known.choices for name, known in candidates.distributions().items()}
+    choices: dict[str, Any] = {name: known.choices for name, known in candidates.distributions().items()}
     names = [name for name, known in choices.items() if len(known) > 1 and name != TARGET]
     chosen: Parameters = {name: known[random.integers(len(known))] for name, known in choices.items()}
-    excess, stuck = candidates.excess(chosen), 0
+    excess, stuck = excess_of(chosen), 0
     for _ in range(_ROUNDS):
         before = excess
         for place in random.permutation(len(names)):
             changed = candidates.without_ignored(_changed(chosen, names[place], choices, random))
-            if (changed_excess := candidates.excess(changed)) <= excess:
+            if (changed_excess := excess_of(changed)) <= excess:
                 chosen, excess = changed, changed_excess
         if excess <= 0:
             yield chosen
@@ -60,12 +71,10 @@ def _descent(candidates: "Candidates", random: np.random.Generator) -> "Iterator
             if not larger:
                 return
             chosen = {**chosen, TARGET: min(larger)}
-            excess, stuck = candidates.excess(chosen), 0
+            excess, stuck = excess_of(chosen), 0
 
 
-def _changed(
-    chosen: "Parameters", name: str, choices: Mapping[str, Sequence[Any]], random: np.random.Generator
-) -> "Parameters":
+def _changed(chosen: "Parameters", name: str, choices: Mapping[str, Any], random: np.random.Generator) -> "Parameters":
     """Return a candidate with another choice of one parameter."""
     others = [choice for choice in choices[name] if choice != chosen[name]]
     return {**chosen, name: others[random.integers(len(others))]}

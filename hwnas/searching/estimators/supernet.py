@@ -54,7 +54,7 @@ class DrawnPath(NamedTuple):
 def prepare(run: "Run", candidates: "SpaceCandidates", dataset_of: "Callable[[int], Dataset]") -> None:
     """Train the run's bank, unless that is done; from where it was cut off, if it was.
 
-    Raises BudgetError where chance finds nothing that fits the caps, and TrainingError.
+    Raises BudgetError where nothing is found that fits the caps, and TrainingError.
     """
     from hwnas.training.shared import train_shared, write_bank
 
@@ -150,9 +150,7 @@ def drawn_paths(settings: "SearchSettings", candidates: "SpaceCandidates", *, co
         if (deployed := candidates.largest(choices))
     ]
     if not paths:
-        raise BudgetError(
-            "of the candidates drawn by chance none fits the caps: raise --max-latency-ms, or take --estimator training"
-        )
+        raise BudgetError(f"no candidate was found that fits the caps: raise {settings.budget.options()}")
     return paths
 
 
