@@ -43,6 +43,9 @@ class Weighed:
     def excess(self, chosen: Any) -> float:
         return max(0.0, weight(chosen) - chosen["target"] * self.limit)
 
+    def identity(self, chosen: Any) -> Any:
+        return tuple(chosen.values())
+
     def without_ignored(self, chosen: Any) -> Any:
         return chosen
 

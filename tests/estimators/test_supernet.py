@@ -105,6 +105,9 @@ def test_a_cap_that_leaves_no_candidate_says_so(workplace: Path) -> None:
         def excess(self, chosen: Any) -> float:
             return 1.0
 
+        def identity(self, chosen: Any) -> Any:
+            return tuple(chosen.values())
+
         def without_ignored(self, chosen: Any) -> Any:
             return chosen
 
