@@ -1,6 +1,7 @@
 """The search: what is trained, what is left out, and that stopping it changes nothing."""
 
 import math
+import re
 import threading
 import zlib
 from collections.abc import Callable
@@ -29,6 +30,7 @@ from hwnas.runs.run import Run
 from hwnas.runs.study import repair_journal
 from hwnas.runs.trial import Deployed, OpenTrial, TrialRecord
 from hwnas.searching import proxies, pruners
+from hwnas.searching.candidates import SpaceCandidates
 from hwnas.searching.estimators import Estimate, size, training
 from hwnas.searching.loop import Searched
 from hwnas.searching.strategies import _choosing, _rejecting, derives
@@ -40,6 +42,7 @@ from hwnas.training.module import Network
 from hwnas.training.weights import save_weights
 from hwnas.verbs.report import report
 from hwnas.verbs.search import search
+from hwnas.verbs.train import train
 
 MANY_FILTERS = (4, 5, 6, 7, 8, 10, 12)
 # gp takes seconds an ask, enas learns first, and both controllers are one class: tests/strategies has them all
@@ -239,6 +242,37 @@ def test_a_cap_that_almost_nothing_meets_still_ends(
     result = tiny_search(workplace / "run", strategy=strategy, max_latency_ms=smallest * 1.02)
     assert result.trained < 12
     assert "candidate" in result.ended
+
+
+def test_a_search_in_which_nothing_fits_says_which_caps_to_raise_and_so_does_its_run(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_choosing, "_DRAWS", 5)
+    monkeypatch.setattr("hwnas.latency.Costs.excess", lambda *_, **__: np.array([[1.0]]))
+    monkeypatch.setattr(SpaceCandidates, "fits", lambda _, chosen: np.zeros(len(chosen), dtype=bool))
+    result = tiny_search(workplace / "run", strategy="random", max_parameters=1e6)
+    assert result.trained == 0
+    raised = r"Raise --max-latency-ms \(got 2\) or --max-parameters \(got 1000000\), in another folder"
+    assert re.search(rf"none of 5 candidates that were drawn fits the caps.*{raised}", result.ended)
+    typed = r"Type: hwnas search --max-latency-ms MS --out RUN .*--max-parameters NUMBER"
+    for use in (train, report):
+        with pytest.raises(
+            InputError, match=rf"no trained trial, and its search has ended: none of .*{raised}.*{typed}"
+        ):
+            use(str(workplace / "run"))
+
+
+def test_a_search_of_which_all_measures_over_its_target_names_that_cap(
+    device: PretendedDevice, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device.change(factor=40.0)
+    monkeypatch.setattr(_choosing, "_DRAWS", 9)
+    result = measured_search(workplace / "run", strategy="random", max_parameters=1e6)
+    assert (result.trained, result.left_out) == (0, 1)  # what was measured corrects all predictions
+    raised = r"9 were drawn, 1 are known\. Raise --max-latency-ms \(got 0.4\), in another folder"
+    assert re.search(raised, result.ended)
+    with pytest.raises(InputError, match=rf"{raised}.* --max-parameters 1000000"):
+        train(str(workplace / "run"))
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

@@ -5,6 +5,7 @@ A row of a CSV file is a network: its choices, the accuracy that a search sees, 
 
 import csv
 import gzip
+import math
 import zlib
 from bisect import bisect_right
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -191,6 +192,11 @@ class ResultsCandidates:
         rows = self.results.rows(chosen)
         fitting: Flags = (rows != _ABSENT) & (self.results.latency[rows] <= self.cap)
         return fitting
+
+    def excess(self, chosen: Parameters) -> float:
+        """Return by what share of the cap a network is over it; of what is not in the table, infinity."""
+        row = int(self.results.rows([chosen])[0])
+        return max(0.0, float(self.results.latency[row]) / self.cap - 1.0) if row != _ABSENT else math.inf
 
     def identity(self, chosen: Parameters) -> Hashable:
         """Return the network's row; of what is not in the table, its choices."""

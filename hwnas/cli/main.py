@@ -31,7 +31,7 @@ _tables = typer.Typer(help="Show, check, merge and compare latency tables.", no_
 _devices = typer.Typer()
 app.add_typer(_tables, name="tables")
 app.add_typer(_devices, name="devices")
-_BROKEN = 1  # exit status of a check that found something broken
+_BROKEN = 1  # exit status of a check that found something broken, and of a search that trained nothing
 _STOPPED, _TERMINATED = 130, 143  # as shells count a Ctrl-C and SIGTERM
 _CONTEXT = inspect.Parameter("context", inspect.Parameter.POSITIONAL_ONLY, annotation=typer.Context)
 _JSON = inspect.Parameter(
@@ -179,6 +179,7 @@ _command(
     "search",
     "Search for the most accurate networks inside the caps; a search that was stopped goes on from its folder.",
     show_runs.show_searched,
+    broken=lambda searched: not searched.trained,
 )
 _command(
     "train",

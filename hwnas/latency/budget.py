@@ -1,6 +1,6 @@
 """Caps on what a network may cost: whether costs are inside them, and how far they are above each. Nobody else asks."""
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
     Flags = NDArray[np.bool_]
 
+_OPTIONS = {"latency": "--max-latency-ms", "mult_adds": "--max-mult-adds", "parameters": "--max-parameters"}
 _Cost = TypeVar("_Cost", float, "Array")  # one network's, or those of many
 
 
@@ -28,6 +29,12 @@ class Budget:
         for name, cap in asdict(self).items():
             if cap is not None and not cap > 0:
                 raise InputError(f"{name.replace('_', '-')} must be above 0; got {cap:g}")
+
+    def options(self, names: Container[str] = _OPTIONS, *, joined_by: str = " or ") -> str:
+        """Return the options of the caps that there are, or of some by the names of `excesses`, with what was got."""
+        caps = {"latency": self.max_latency_ms, "mult_adds": self.max_mult_adds, "parameters": self.max_parameters}
+        got = [f"{_OPTIONS[name]} (got {cap:.10g})" for name, cap in caps.items() if name in names and cap is not None]
+        return joined_by.join(got)
 
     def excesses(self, *, latency_ms: _Cost, mult_adds: _Cost, parameters: _Cost) -> dict[str, _Cost]:
         """Return for each cap by what share of it the cost is above; at most 0 is feasible, as for Optuna."""

@@ -71,6 +71,13 @@ class Costs:
         best = np.where(fits, self.mult_adds, -1.0).argmax(axis=1)
         return np.where(np.any(fits, axis=1), best, -1)
 
+    def excess(self, budget: Budget, *, target_ms: float) -> "Array":
+        """Return by what share costs [n, scales] are over the caps and target, summed over these; 0 inside them."""
+        over = replace(budget, max_latency_ms=target_ms).excesses(
+            latency_ms=self.upper_ms, mult_adds=self.mult_adds, parameters=self.parameters
+        )
+        return np.asarray(sum(np.maximum(share, 0.0) for share in over.values()))
+
     def calibrated(self, measured: Mapping[int, Measurement], *, canary_ms: float | None) -> "Costs":
         """Return one cell's costs, given what was measured of it at some scales: other scales are off by as much.
 
@@ -194,7 +201,10 @@ class CostModel:
         return Costs(ms, ms * (1 + self.correction.error), projected[..., 2], projected[..., 3])
 
     def check_reachable(self, costs: Costs, budget: Budget) -> None:
-        """Raise BudgetError, naming the smallest figures, where not one of a space's small networks fits the caps."""
+        """Raise BudgetError where not one of a space's small networks fits the caps.
+
+        It names the smallest figures, and the caps that all of them are over, or all caps where there is none such.
+        """
         if (costs.largest(budget, target_ms=budget.max_latency_ms) >= 0).any():
             return
         at = np.unravel_index(costs.upper_ms.argmin(), costs.upper_ms.shape)
@@ -202,7 +212,7 @@ class CostModel:
             f"nothing in the space fits the caps: the fastest network is predicted at {costs.ms[at]:.3g} ms, "
             f"{costs.upper_ms[at]:.3g} ms with its error ({self.scales[at[1]]}), and the smallest has "
             f"{costs.mult_adds.min():,.0f} Mult-Adds and {costs.parameters.min():,.0f} parameters. "
-            f"Raise --max-latency-ms (got {budget.max_latency_ms:g}) or allow fewer --filters"
+            f"{_raise(costs, budget)} or allow fewer --filters"
         )
 
     def _layer_costs(self, architecture: Architecture) -> "tuple[list[tuple[Step, ...]], Array]":
@@ -236,6 +246,14 @@ class CostModel:
         if architecture not in self._totals:
             self._totals[architecture] = self._layer_costs(architecture)[1].sum(axis=0)
         return self._totals[architecture]
+
+
+def _raise(costs: Costs, budget: Budget) -> str:
+    """Return which caps are to be raised, where no costs are inside all of them."""
+    over = budget.excesses(latency_ms=costs.upper_ms, mult_adds=costs.mult_adds, parameters=costs.parameters)
+    if too_low := [name for name, share in over.items() if (share > 0).all()]:
+        return f"Raise {budget.options(too_low, joined_by=' and ')}"
+    return f"Some network is inside each cap, but none inside all: raise {budget.options()}"
 
 
 def _kind(layer: Layer) -> str:

@@ -32,7 +32,6 @@ class View:
     """Everything that the page shows."""
 
     def __init__(self, run: "Run", export_folder: Path) -> None:
-        from hwnas.errors import InputError
         from hwnas.runs import front_of
 
         self.run, self.settings, self.name = run, run.settings, run.name
@@ -40,7 +39,7 @@ class View:
         self.trials = run.trials()
         self.candidates = [record.candidate for record in self.trials.in_state("trained")]
         if not self.candidates:
-            raise InputError(f"{run.folder} has no trained trial yet. Type: {run.again}")
+            raise run.untrained()
         self.front = front_of(self.candidates)
         self.winners = read_winners(run, self.candidates, self.trials, export_folder)
         self.published, self.unreadable_published = read_published(run.settings, export_folder)

@@ -68,6 +68,21 @@ class Run:
         """The command by which its search goes on."""
         return self.settings.search_command(self.folder)
 
+    def untrained(self) -> InputError:
+        """Return the error for a run without a trained trial: its search goes on, or has ended and needs other caps."""
+        trials = self.trials().refresh()
+        in_a_row = trials.too_many_untrained()
+        ended = trials.ended_since(0) or (
+            f"{len(in_a_row)} candidates in a row came to no training" if in_a_row else ""
+        )
+        caps = trials.caps_to_raise(in_a_row or trials.records) if ended else []
+        if not caps:
+            return InputError(f"{self.folder} has no trained trial yet. Type: {self.again}")
+        return InputError(
+            f"{self.folder} has no trained trial, and its search has ended: {ended}. Raise "
+            f"{self.settings.budget.options(caps)}, in another folder. Type: {self.settings.raised_command(caps)}"
+        )
+
     @classmethod
     def open(cls, folder: str | Path) -> "Run":
         """Open a run that `hwnas search` made; raises InputError where there is none."""
@@ -211,7 +226,7 @@ class Run:
             return chosen
         front = front_of(candidates)
         if not front:
-            raise InputError(f"{self.folder} has no trained trial yet. Type: {self.again}")
+            raise self.untrained()
         return winners_of(front, winners)
 
     def winner_folder(self, trial: int) -> Path:

@@ -3,7 +3,7 @@
 An option is one field below (hwnas/support/options.py says what comes of it).
 """
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -246,19 +246,31 @@ class SearchSettings(SearchRequest):
         """Return the scale of short training for one of deployment."""
         return scale.with_filters(max(1, round(scale.filters * self.proxy_filters)))
 
+    def raised_command(self, caps: Container[str]) -> commands.Command:
+        """Return the command that asks for this in another folder; caps, as a `Budget` names them, are to be raised."""
+        in_words = {"mult_adds": "NUMBER", "parameters": "NUMBER"}
+        options = {
+            f"max_{name}": word for name, word in in_words.items() if name in caps and getattr(self, f"max_{name}")
+        }
+        latency_ms: float | str = "MS" if "latency" in caps else self.max_latency_ms
+        return commands.search(max_latency_ms=latency_ms, options={**self._options(), **options})
+
     def search_command(self, out: AnyPath) -> commands.Command:
         """Return the command that asks for just this: in the run's own folder it goes on.
 
         What only Python can give, such as None for `images`, is not in it.
         """
+        return commands.search(out, max_latency_ms=self.max_latency_ms, options=self._options())
+
+    def _options(self) -> dict[str, object]:
+        """Return the options of a command, all but the latency's cap, that are not as they would be anyway."""
         usual = SpaceOptions(space=self.space).sizes
         defaults = dict(zip(("cells", "filters"), usual, strict=True))
-        options = {
+        return {
             name: getattr(self, name)
             for name, field in SearchRequest.model_fields.items()
             if name != "max_latency_ms" and getattr(self, name) != defaults.get(name, field.default)
         }
-        return commands.search(out, max_latency_ms=self.max_latency_ms, options=options)
 
     def profile_command(self, *, fresh: bool = False) -> commands.Command:
         """Return the command that measures all that the search needs."""

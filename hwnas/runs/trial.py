@@ -124,6 +124,13 @@ class TrialRecord:
         return float(self.choices[TARGET])
 
     @property
+    def over(self) -> list[str]:
+        """The caps, as a `Budget` names them, for which it was left out; none where that was for another reason."""
+        counts = {"mult_adds": "--max-mult-adds", "parameters": "--max-parameters"}
+        over = [name for name, option in counts.items() if option in self.left_out]
+        return over or (["latency"] if "its target" in self.left_out else [])
+
+    @property
     def claimed(self) -> Architecture | None:
         """The network that it trains, or has trained, and no other trial is to train."""
         return self.deployed.architecture if self.deployed and self.scale is not None and not self.left_out else None

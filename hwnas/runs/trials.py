@@ -7,6 +7,7 @@ hundredth did.
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from hwnas.latency import Measurement, TimedNetwork
@@ -18,6 +19,9 @@ from hwnas.training import Curve
 if TYPE_CHECKING:
     import optuna
     from optuna.trial import FrozenTrial
+
+
+_MOST_UNTRAINED = 100  # in a row: then a search ends
 
 
 class Trials:
@@ -70,6 +74,19 @@ class Trials:
     def ended_since(self, number: int) -> str:
         """Return why the search ended with a trial of this number or a higher one, if one did."""
         return next((why for ending, why in self._ends.items() if ending >= number), "")
+
+    def too_many_untrained(self, since: int = 0) -> list[TrialRecord]:
+        """Return the latest trials from a number on, where so many in a row were not trained that the search ends."""
+        latest = (self.records[number] for number in range(len(self.records) - 1, since - 1, -1))
+        finished = (record for record in latest if record.state not in ("running", "waiting"))
+        in_a_row = list(takewhile(lambda record: record.state != "trained", finished))
+        return in_a_row if len(in_a_row) >= _MOST_UNTRAINED else []
+
+    def caps_to_raise(self, records: Sequence[TrialRecord]) -> list[str]:
+        """Return the caps, as a `Budget` names them, for which these were left out; all, where none was left out."""
+        left_out = [record for record in records if record.left_out]
+        over = {name for record in left_out for name in record.over}
+        return [name for name in ("latency", "mult_adds", "parameters") if name in over or not left_out]
 
     def measurement(self, network: Architecture) -> Measurement | None:
         """Return what any trial measured of a network."""

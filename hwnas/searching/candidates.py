@@ -43,6 +43,14 @@ class SpaceCandidates:
         """
         return np.array([self._fits(parameters) for parameters in chosen], dtype=bool)
 
+    def excess(self, chosen: Parameters) -> float:
+        """Return by what share a choice is over its target and the caps, summed, at the scale where that is least.
+
+        As in `fits`, networks that have to be walked are walked at the smallest scale.
+        """
+        costs = self._costs_at(chosen, self.costs.scales[:1])
+        return float(costs.excess(self.budget, target_ms=chosen["target"] * self.budget.max_latency_ms).min())
+
     def fitting_targets(self, chosen: Parameters) -> list[float]:
         """Return the targets that a choice fits at some scale, and the caps; as `fits`, whichever its own target is."""
         costs = self._costs_at(chosen, self.costs.scales[:1])

@@ -254,9 +254,3 @@ def _why_predicted(costs: "Costs", budget: "Budget", target_ms: float) -> str:
 
 def _option(name: str) -> str:
     return f"--{name.replace('_', '-')}"
-
-
-def remedy(record: "TrialRecord") -> str:
-    """Return the option that would have to be raised for a trial that was left out for a cap; nothing for others."""
-    caps = [option for option in ("--max-mult-adds", "--max-parameters") if option in record.left_out]
-    return " and ".join(caps) or ("--max-latency-ms" if "its target" in record.left_out else "")

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import takewhile
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
     from hwnas.searching.strategies import Array, Parameters
     from hwnas.searching.truth import LevelTruth
 
-_MAX_PROPOSALS = 100  # in a row without one that is trained: then the search ends
 _POLL_S = 0.2  # between two looks at what others have finished
 
 
@@ -147,21 +145,22 @@ class Search:
     def _ended(self) -> str:
         """Say why no more candidates are asked for, where it is so before enough are trained."""
         if said := self.trials.ended_since(self.since):
-            return said
-        latest = (self.trials.records[number] for number in range(len(self.trials) - 1, self.since - 1, -1))
-        finished = (record for record in latest if record.state not in ("running", "waiting"))
-        in_a_row = list(takewhile(lambda record: record.state != "trained", finished))
-        return self._why_none(in_a_row) if len(in_a_row) >= _MAX_PROPOSALS else ""
+            return said if self.trials.trained else f"{said}{self._raise(self.trials.records)}"
+        in_a_row = self.trials.too_many_untrained(self.since)
+        return self._why_none(in_a_row) if in_a_row else ""
 
     def _why_none(self, in_a_row: "Sequence[TrialRecord]") -> str:
         """Say what kept so many proposals from being trained, and what helps."""
-        from hwnas.searching.evaluation import remedy
-
-        remedies = " or ".join(sorted({option for record in in_a_row if (option := remedy(record))}))
+        reason = next((f", as one was {record.left_out}" for record in in_a_row if record.left_out), "")
         return (
-            f"{self.settings.strategy} proposed {len(in_a_row)} candidates in a row that are over the caps or known; "
-            f"{f'raise {remedies}, or ' if remedies else ''}take --strategy progressive"
+            f"{len(in_a_row)} candidates in a row that {self.settings.strategy} proposed are not trained{reason}"
+            f"{self._raise(in_a_row)}"
         )
+
+    def _raise(self, untrained: "Sequence[TrialRecord]") -> str:
+        """Say which caps are to be raised for what was not trained; nothing where that was for other reasons."""
+        caps = self.trials.caps_to_raise(untrained)
+        return f". Raise {self.settings.budget.options(caps)}, in another folder" if caps else ""
 
     def _cut_off(self) -> "Evaluation | None":
         """Take the lease of a trial that was begun and that nobody evaluates, the first one, and take it up."""

@@ -66,7 +66,7 @@ def most_accurate(run: "Run", count: int) -> "list[Candidate]":
     """
     known = [one for one in run.candidates() if one.stopped_after is None and (one.measured or run.settings.predicted)]
     if not known:
-        raise InputError(f"{run.folder} has no trained trial yet. Type: {run.again}")
+        raise run.untrained()
     return sorted(known, key=lambda candidate: (-candidate.accuracy, candidate.latency_ms))[:count]
 
 

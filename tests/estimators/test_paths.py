@@ -38,8 +38,20 @@ class Weighed:
         return {**each, "target": CategoricalDistribution(self.targets)}
 
     def fitting_targets(self, chosen: Any) -> list[float]:
-        weight = sum(value for name, value in chosen.items() if name != "target")
-        return [target for target in self.targets if weight <= target * self.limit]
+        return [target for target in self.targets if weight(chosen) <= target * self.limit]
+
+    def excess(self, chosen: Any) -> float:
+        return max(0.0, weight(chosen) - chosen["target"] * self.limit)
+
+    def identity(self, chosen: Any) -> Any:
+        return tuple(chosen.values())
+
+    def without_ignored(self, chosen: Any) -> Any:
+        return chosen
+
+
+def weight(chosen: Any) -> int:
+    return sum(value for name, value in chosen.items() if name != "target")
 
 
 def drawn(limit: float, count: int) -> list[Any]:

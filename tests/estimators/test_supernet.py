@@ -105,7 +105,16 @@ def test_a_cap_that_leaves_no_candidate_says_so(workplace: Path) -> None:
         def fitting_targets(self, chosen: Any) -> list[float]:
             return []
 
-    with pytest.raises(BudgetError, match="none fits the caps: raise --max-latency-ms, or take --estimator training"):
+        def excess(self, chosen: Any) -> float:
+            return 1.0
+
+        def identity(self, chosen: Any) -> Any:
+            return tuple(chosen.values())
+
+        def without_ignored(self, chosen: Any) -> Any:
+            return chosen
+
+    with pytest.raises(BudgetError, match=r"no candidate was found that fits the caps: raise --max-latency-ms \(got"):
         supernet.drawn_paths(settings, Nothing(), count=4)  # type: ignore[arg-type]
 
 

@@ -215,6 +215,28 @@ def test_an_impossible_cap_ends_with_the_smallest_latency_that_the_space_can_rea
     model.check_reachable(model.of(pnas.first_level()), Budget(float(costs.upper_ms.min())))
 
 
+@pytest.mark.parametrize(
+    ("caps", "remedy"),
+    [
+        ({"max_parameters": 10.0}, r"Raise --max-parameters \(got 10\) or allow"),
+        ({"max_mult_adds": 10.0}, r"Raise --max-mult-adds \(got 10\) or allow"),
+        (
+            {"max_latency_ms": 1e-9, "max_parameters": 10.0},
+            r"Raise --max-latency-ms \(got 1e-09\) and --max-parameters",
+        ),
+    ],
+)
+def test_an_impossible_cap_is_named(model: CellCosts, caps: dict[str, float], remedy: str) -> None:
+    with pytest.raises(BudgetError, match=remedy):
+        model.check_reachable(model.of(pnas.first_level()), Budget(**{"max_latency_ms": 1e6, **caps}))
+
+
+def test_caps_that_only_different_networks_meet_are_all_named(model: CellCosts) -> None:
+    fast_or_small = Costs(*(np.array([[[1.0, 9.0]], [[1.0, 9.0]], [[1.0, 1.0]], [[9.0, 1.0]]])))
+    with pytest.raises(BudgetError, match=r"none inside all: raise --max-latency-ms \(got 5\) or --max-parameters"):
+        model.check_reachable(fast_or_small, Budget(5.0, None, 5.0))
+
+
 def test_a_missing_entry_is_an_error_that_names_it_and_the_command(model: CellCosts) -> None:
     table = LatencyTable(Path("empty.json"), "host", model.table.setting, Conditions())
     empty = CellCosts(table, SCALES, operations=pnas.OPERATIONS)

@@ -42,6 +42,28 @@ def begin(study: optuna.Study) -> OpenTrial:
     return OpenTrial(study.ask({"target": CategoricalDistribution((0.6,))}))
 
 
+def test_a_search_ends_when_a_hundred_in_a_row_are_not_trained_and_the_caps_that_they_were_over_are_known() -> None:
+    study = new_study()
+    trials = Trials(study)
+    for number in range(101):
+        assert trials.refresh().too_many_untrained() == []
+        trial = begin(study)
+        if number == 0:
+            trial.deploy(deployed(1), excesses={}, measured_ms=1.1)
+            trial.claim(0)
+            trial.trained(ShortlyTrained(3.0, 100, 0.7, 0), None)
+            trial.tell(0.7, 1.1)
+        else:
+            trial.leave_out("over --max-parameters at every scale" if number % 2 else "the same network as trial 0")
+            trial.tell_left_out()
+    in_a_row = trials.refresh().too_many_untrained()
+    assert [record.number for record in in_a_row] == list(range(100, 0, -1))
+    assert trials.too_many_untrained(since=2) == []
+    assert trials.caps_to_raise(in_a_row) == ["parameters"]
+    assert trials.caps_to_raise(in_a_row[::2]) == []  # others were left out, none of them for a cap
+    assert trials.caps_to_raise([]) == ["latency", "mult_adds", "parameters"]
+
+
 def test_a_record_says_what_was_written() -> None:
     trial = begin(new_study())
     measurement = Measurement(((1.0, 1.1), (1.2,)), canary_ms=(0.1, 0.2))

@@ -59,6 +59,9 @@ class Known:
     def fits(self, chosen: Sequence[Parameters]) -> Any:
         return np.array([bool(self.targets) or self.latency_ms(one) <= self.cap_ms for one in chosen], dtype=bool)
 
+    def excess(self, chosen: Parameters) -> float:
+        return 0.0 if self.targets else max(0.0, self.latency_ms(chosen) - self.cap_ms)
+
     def identity(self, chosen: Parameters) -> Any:
         return (*(chosen[name] for name in self.names), chosen.get("target"))
 

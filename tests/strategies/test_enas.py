@@ -172,6 +172,18 @@ def test_what_does_not_fit_is_drawn_again(workplace: Path) -> None:
     )
 
 
+def test_where_no_draw_fits_candidates_are_changed_until_they_do(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(enas.Drawing, "_found", lambda *_, **__: [])
+    run = begun(workplace)
+    drawing = enas.Drawing(run.settings, candidates_of(run))
+    drawing.begin()
+    drawn = drawing.some(Learner(drawing.setup).policy, 40, 1)
+    assert len(drawn) == 40
+    assert candidates_of(run).fits([drawing.coding.parameters(one.positions) for one in drawn]).all()
+
+
 def test_a_policy_learns_what_is_rewarded(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Cells of more blocks are worth more here; it is rewarded at each second step."""
     monkeypatch.setattr(

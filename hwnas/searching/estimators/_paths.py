@@ -3,7 +3,7 @@
 Strictly fair (FairNAS; Chu et al., 2021, section 3.2): of a parameter with n choices each is taken once in every n
 candidates. A candidate that does not fit its latency target takes the next target that it fits. One that fits none
 swaps choices with another of its round until both fit, so that a round, as long as the most choices of a parameter,
-keeps its choices; if that does not help it is left out.
+keeps its choices; if that does not help it is left out. Where the caps leave few, others are changed until they fit.
 """
 
 from collections.abc import Callable
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hwnas.searching.descent import descended
 from hwnas.searching.strategies import Parameters
 from hwnas.spaces import fair_parameters
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 _SWAPS = 10  # tries for a candidate that does not fit
 _MORE = 4  # rounds for each that is wanted: where the caps leave few, fewer candidates are found
+_FEW = 200  # with fewer, some are added that are changed until they fit
 _EMPTY = 5  # rounds in a row after which nothing is taken to fit
 
 
@@ -39,6 +41,8 @@ def fair_choices(
         on_drawn(min(len(fair), count))
         if len(fair) >= count or empty == _EMPTY:
             break
+    if missing := max(0, min(count, _FEW) - len(fair)):
+        fair += islice(descended(candidates, np.random.default_rng((seed, 2))), missing)
     return fair[:count]
 
 

@@ -56,8 +56,8 @@ class DrawnPath(NamedTuple):
 def prepare(run: "Run", candidates: "SpaceCandidates", dataset_of: "Callable[[int], Dataset]") -> None:
     """Train the run's bank, from where it was cut off; where that is done, look whether it can be used.
 
-    Raises BudgetError where chance finds nothing that fits the caps, TrainingError, and SharedWeightsError for a bank
-    that cannot be read or is another run's.
+    Raises BudgetError where nothing is found that fits the caps, TrainingError, and SharedWeightsError for a bank that
+    cannot be read or is another run's.
     """
     if (run.folder / FILE).exists():
         known = check_bank(run)
@@ -234,9 +234,7 @@ def drawn_paths(settings: "SearchSettings", candidates: "SpaceCandidates", *, co
                 paths.append(networks_of(settings, candidates.space, choices, deployed[0]))
             built.advance()
     if not paths:
-        raise BudgetError(
-            "of the candidates drawn by chance none fits the caps: raise --max-latency-ms, or take --estimator training"
-        )
+        raise BudgetError(f"no candidate was found that fits the caps: raise {settings.budget.options()}")
     return paths
 
 

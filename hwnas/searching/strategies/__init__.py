@@ -48,6 +48,10 @@ class Candidates(Protocol):
         """Say of each [n] whether it is predicted to fit the caps."""
         ...
 
+    def excess(self, chosen: Parameters) -> float:
+        """Return by what share a choice is predicted to be over the caps, all of them summed; 0 where it fits."""
+        ...
+
     def identity(self, chosen: Parameters) -> Hashable:
         """Return what is equal for choices that are the same candidate."""
         ...
@@ -80,6 +84,13 @@ class Context:
 
 class ExhaustedError(Exception):
     """A strategy has no candidate left; `search` ends and says so."""
+
+    @classmethod
+    def after(cls, draws: int, *, known: int) -> "ExhaustedError":
+        """Return the error of a strategy that has drawn so many, where so many candidates are known."""
+        if not known:
+            return cls(f"none of {draws} candidates that were drawn fits the caps, nor what was looked for beside them")
+        return cls(f"no candidate inside the caps is new: {draws} were drawn, {known} are known")
 
 
 class NotYetError(Exception):

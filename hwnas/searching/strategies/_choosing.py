@@ -1,7 +1,8 @@
 """What strategies that propose whole candidates share: what does not fit the caps, or is known, is not proposed.
 
 Rejecting costs no evaluation, so it is done before proposing: of up to 1,000 drawn candidates the first one is taken
-that is predicted to fit and that no trial of the study had.
+that is predicted to fit and that no trial of the study had. Where there is none, as under a tight cap, they are changed
+until they fit: see hwnas/searching/descent.py.
 """
 
 from abc import abstractmethod
@@ -15,6 +16,7 @@ from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
+from hwnas.searching.descent import new_descended
 from hwnas.searching.strategies import Context, ExhaustedError, Parameters
 from hwnas.searching.strategies._seen import Seen
 
@@ -82,12 +84,13 @@ class Proposer(BaseSampler):
         return None
 
     def _left_over(self, seen: Seen) -> Parameters:
-        """Return one of the few new candidates that drawing did not come upon, where they can be listed."""
-        every = self._candidates.every() or ()
-        left = [choice for choice in every if self._candidates.identity(choice) not in seen.identities]
-        if not left:
-            raise ExhaustedError(
-                f"no candidate inside the caps is new: {_DRAWS} were drawn, {len(seen.identities)} are known"
-            )
-        chosen: Parameters = self.one_of(left)
+        """Return one of the few new candidates that drawing did not come upon: of all, where they can be listed."""
+        every = self._candidates.every()
+        if every is None:
+            chosen = new_descended(self._candidates, seen.identities, self._random)
+        else:
+            left = [choice for choice in every if self._candidates.identity(choice) not in seen.identities]
+            chosen = self.one_of(left) if left else None
+        if chosen is None:
+            raise ExhaustedError.after(_DRAWS, known=len(seen.identities))
         return chosen

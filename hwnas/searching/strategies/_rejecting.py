@@ -1,6 +1,7 @@
 """Optuna's samplers among candidates of which many are over a cap: what does not fit is drawn again, not told.
 
-Their models grow slower with every trial of the study, so that thousands of rejected ones would stall them.
+Their models grow slower with every trial of the study, so that thousands of rejected ones would stall them. Where
+nothing that is drawn fits, it is changed until it does: see hwnas/searching/descent.py.
 """
 
 from typing import Any
@@ -11,6 +12,7 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from hwnas.searching.descent import new_descended
 from hwnas.searching.strategies import Candidates, ExhaustedError
 from hwnas.searching.strategies._seen import Seen
 
@@ -25,6 +27,7 @@ class RejectingSampler(BaseSampler):
         other = int(np.random.SeedSequence((seed, 1)).generate_state(1)[0])  # than that of the sampler
         self._sampler, self._uniform = sampler, RandomSampler(seed=other)
         self._candidates = candidates
+        self._random = np.random.default_rng((seed, 2))
         self.rejected = 0
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
@@ -50,7 +53,10 @@ class RejectingSampler(BaseSampler):
             if self._candidates.fits([chosen])[0] and self._candidates.identity(chosen) not in known:
                 return chosen
             self.rejected += 1
-        raise ExhaustedError(f"{_MOST} candidates in a row were over the cap or known")
+        left = new_descended(self._candidates, known, self._random)
+        if left is None:
+            raise ExhaustedError.after(_MOST, known=len(known))
+        return dict(left)
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution

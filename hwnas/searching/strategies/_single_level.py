@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from optuna.study import Study
 
+from hwnas.searching.descent import descended
 from hwnas.searching.strategies import Candidates, Parameters
 from hwnas.searching.strategies._seen import Seen
 from hwnas.searching.surrogates._gaussian_process import Points, expected_improvement, posterior
@@ -30,6 +31,8 @@ _BATCH = 0.05  # of what is evaluated
 _FOR_THE_FRONT = 8  # every eighth
 _POOL = 200  # candidates that are looked at where not all can be listed
 _MOST_DRAWN = 2000  # to come to that many
+_FEW = 50  # with fewer, some are added that are changed until they fit
+_DESCENTS = 10  # to come to these
 _PARENTS = 10  # the best, whose neighbours are half of what is drawn
 
 
@@ -42,7 +45,7 @@ def next_batch(study: Study, candidates: Candidates, *, seed: int) -> list[tuple
     seen = Seen.of(study, candidates)
     complete = seen.complete
     running = [seen.running[number].params for number in sorted(seen.running)]
-    pool = _listed(study, candidates) or _Pool.of(candidates, _drawn(seen, candidates, random))
+    pool = _listed(study, candidates) or _Pool.of(candidates, _drawn(seen, candidates, random, seed=seed))
     pool = pool.without(seen.identities)
     if not pool.parameters:
         return []
@@ -73,7 +76,7 @@ class _Pool:
         return cls(
             list(parameters),
             [candidates.identity(one) for one in parameters],
-            np.array(chosen, dtype=np.int64).reshape(len(chosen), -1),
+            np.array(chosen, dtype=np.int64).reshape(len(chosen), len(known)),
             candidates.known_costs(parameters),
             tuple(map(len, known.values())),
         )
@@ -110,8 +113,11 @@ def _listed(study: Study, candidates: Candidates) -> _Pool | None:
     return _pools[study]
 
 
-def _drawn(seen: Seen, candidates: Candidates, random: "Random") -> list[Parameters]:
-    """Return some candidates that fit, by chance and among the neighbours of the best."""
+def _drawn(seen: Seen, candidates: Candidates, random: "Random", *, seed: int) -> list[Parameters]:
+    """Return some new candidates that fit, by chance and among the neighbours of the best.
+
+    Where these are few, as under a tight cap, what chance draws is changed until it fits.
+    """
     best = sorted(seen.complete, key=lambda trial: -trial.values[0])[:_PARENTS]
     choices = {name: known.choices for name, known in candidates.distributions().items()}
     drawn: set[Hashable] = set()
@@ -128,6 +134,10 @@ def _drawn(seen: Seen, candidates: Candidates, random: "Random") -> list[Paramet
             found.append(one)
         if len(found) == _POOL:
             break
+    if len(found) < _FEW:
+        more = descended(candidates, np.random.default_rng((seed, 1)), descents=_DESCENTS)
+        distinct = {identity: one for one in more if (identity := candidates.identity(one)) not in seen.identities}
+        found += [one for identity, one in distinct.items() if identity not in drawn]
     return found
 
 

@@ -11,13 +11,15 @@ baseline, rewards for fitting would change the policy's gradient by nothing on a
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import cycle, islice
+from itertools import chain, cycle, islice
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from hwnas.errors import BudgetError
+from hwnas.searching.descent import descended
 from hwnas.searching.estimators import prepared_file, supernet
 from hwnas.searching.strategies import Parameters
 from hwnas.searching.strategies._derived import CHECKPOINT
@@ -73,25 +75,29 @@ class Drawing:
         self._first: list[Drawn] = []
 
     def begin(self) -> None:
-        """Look for candidates that fit, for when a policy comes to draw none; raises BudgetError where none does."""
+        """Look for candidates that fit, for when a policy draws few or none; raises BudgetError where none does."""
         generator = torch.Generator().manual_seed(random_seed(self._settings.seed, 6))
         self._first = self._found(Learner(self.setup).policy, _FIRST, generator, draws=_FIRST_DRAWS)
+        if missing := _FIRST - len(self._first):
+            self._first += self._descended(missing)
         if not self._first:
-            raise BudgetError(
-                f"of {_FIRST_DRAWS * _FIRST} candidates drawn by chance none fits the caps: raise --max-latency-ms, or "
-                "take --strategy progressive"
-            )
+            raise BudgetError(f"no candidate was found that fits the caps: raise {self._settings.budget.options()}")
 
     def some(self, policy: Policy, count: int, *seed: int) -> list[Drawn]:
         """Return so many candidates that a policy draws, some of them more than once where it draws few that fit."""
         found = self._found(policy, count, torch.Generator().manual_seed(random_seed(self._settings.seed, *seed)))
-        return list(islice(cycle(found or self._first), count))
+        enough = found if len(found) >= min(count, _FIRST) else found + self._first
+        return list(islice(cycle(enough), count))
 
     def distinct(self, policy: Policy, count: int, *seed: int) -> list[Drawn]:
-        """Return up to so many candidates, no two the same, that a policy draws at rising temperatures."""
+        """Return up to so many candidates, no two the same, that a policy draws at rising temperatures.
+
+        Where it draws few that fit, those of the beginning are among them.
+        """
         generator = torch.Generator().manual_seed(random_seed(self._settings.seed, *seed))
         found: dict[Any, Drawn] = {}
-        for positions in islice(policy.drawn(generator), 2 * _DRAWS * count):
+        draws = islice(policy.drawn(generator), 2 * _DRAWS * count)
+        for positions in chain(draws, (drawn.positions for drawn in self._first)):
             if drawn := self._fitting(positions):
                 found.setdefault(self._candidates.identity(self.coding.parameters(positions)), drawn)
             if len(found) == count:
@@ -107,6 +113,12 @@ class Drawing:
             if len(found) >= count:
                 break
         return found[:count]
+
+    def _descended(self, count: int) -> list[Drawn]:
+        """Return up to so many candidates that chance hardly draws, each changed until it fits."""
+        random = np.random.default_rng((self._settings.seed, 10))
+        positions = map(self.coding.positions, descended(self._candidates, random))
+        return list(islice(filter(None, map(self._fitting, positions)), count))
 
     def _fitted(self, positions: tuple[int, ...]) -> Drawn | None:
         chosen = self.coding.parameters(positions)
@@ -209,7 +221,7 @@ class Turns(Classifier):
 def derive(run: "Run", candidates: "SpaceCandidates", dataset_of: "Callable[[int], Dataset]") -> Sequence[Parameters]:
     """Train weights and policy, from where they were cut off, and return what the policy draws, the best first.
 
-    The bank is left to the estimator supernet, if that is the run's. Raises BudgetError where chance finds nothing that
+    The bank is left to the estimator supernet, if that is the run's. Raises BudgetError where nothing is found that
     fits the caps, and TrainingError.
     """
     network = _learned(run, candidates, dataset_of)
