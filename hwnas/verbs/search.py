@@ -33,8 +33,6 @@ def search(options: SearchOptions) -> Searched:
 
     machine = named_device(options.device)
     setting = machine.setting(options.setting, threads=options.threads)
-    if caveat := get(options.estimator).CAVEAT:
-        say(caveat)
     resolution = options.resolution[0] if options.resolution else None
     dataset = datasets.load(
         options.data,
@@ -46,6 +44,7 @@ def search(options: SearchOptions) -> Searched:
     settings = SearchSettings.of(
         options, device=machine.name, setting=setting.name, threads=setting.threads, dataset=dataset
     )
+    run = Run.start(str(options.out), settings)  # first: what a run was not begun with is no matter of the table
     check_estimator(settings)
     check_strategy(settings)
     check_weights(settings)
@@ -53,7 +52,6 @@ def search(options: SearchOptions) -> Searched:
     costs = costs_of_run(settings, machine, setting)
     check_table(costs, settings, machine, setting)
     check_reachable(costs, settings)
-    run = Run.start(str(options.out), settings)
     if options.storage:
         with trusting():  # whoever types it has agreed
             trust_storage(options.storage, named_by="--storage")
@@ -61,6 +59,8 @@ def search(options: SearchOptions) -> Searched:
     if dataset.imbalance:
         remark(dataset.imbalance)
     with run.locked(), run.leases() as leases:
+        if caveat := get(options.estimator).CAVEAT:
+            say(caveat)  # once nothing is left to refuse
         searching = Search(run, machine, costs, leases)
         with bar("searching", options.trials) as progress:
             searching.run(options.workers, progress.at)

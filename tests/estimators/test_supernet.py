@@ -124,6 +124,6 @@ def test_weights_that_an_older_hwnas_shared_otherwise_are_not_read(tmp_path: Pat
 def test_options_of_trainings_that_there_are_not_are_refused(
     workplace: Path, options: dict[str, Any], named: str, estimator: str
 ) -> None:
-    with pytest.raises(InputError, match=f"{named} is for candidates that go through a short training one by one"):
+    with pytest.raises(InputError, match=f"{named} is for candidates that each go through a whole short training"):
         searched(workplace / "run", **{**options, "estimator": estimator})
     assert not (workplace / "run").exists()

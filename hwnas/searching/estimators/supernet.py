@@ -18,7 +18,7 @@ from hwnas.errors import BudgetError
 from hwnas.searching.estimators import Estimate, Job
 from hwnas.searching.estimators._paths import fair_choices
 from hwnas.spaces import random_parameters
-from hwnas.support import bar, say
+from hwnas.support import bar, counted, say
 from hwnas.training import TrainingSettings, search_settings
 
 if TYPE_CHECKING:
@@ -72,7 +72,8 @@ def prepare(run: "Run", candidates: "SpaceCandidates", dataset_of: "Callable[[in
         training = replace(training, epochs=training.epochs / _paths_a_step(ends, paths[:_WEIGHED]))
     else:
         _say_scales([path.scale for path in paths])
-    say(f"shared weights: {len(paths)} candidates take turns, as long as {settings.supernet:g} trainings of one take")
+    turns = counted(len(paths), "candidate")
+    say(f"shared weights: trained with {turns} in turn, as long as {settings.supernet:g} trainings of one take")
     with bar("training shared weights", 1) as steps:
         bank = train_shared(
             [path.architecture for path in paths],
