@@ -29,7 +29,7 @@ from hwnas.verbs._takes import apply, takes
 from hwnas.verbs.export import ExportOptions, export
 from hwnas.verbs.profile import ProfileOptions, profile
 from hwnas.verbs.report import Reported, report
-from hwnas.verbs.search import search
+from hwnas.verbs.search import search, start_run
 from hwnas.verbs.train import TrainedWinner, TrainOptions, check_shares, train
 
 if TYPE_CHECKING:
@@ -149,6 +149,8 @@ def read_plan(path: Path) -> Plan:
     device = dict(_checked(DeviceOptions, path, "device", sections["device"]))
     searching = _checked(SearchOptions, path, "search", {"out": out, **device, **sections["search"]})
     dataset = _found(searching, path)
+    with named_in(f"{path}: [search]"):
+        start_run(searching, dataset)
     images = {
         "resolution": searching.resolution or (dataset.resolution,),
         "channels": dataset.channels,

@@ -182,9 +182,11 @@ def train(options: TrainOptions) -> list[TrainedWinner]:
             chosen = finalists_of(run, options.finalists)
         else:
             chosen = run.choose(options.winners, trial=options.trial)
-        if settings.from_supernet:
-            for candidate in chosen:  # before any is trained
+        for candidate in chosen:  # before any is trained
+            if settings.from_supernet:
                 _with_shared(run, candidate)
+            if teacher is not None:
+                teacher.check(dataset_at(_resolution(candidate)), settings)
         if options.finalists:
             chosen = best_finalists(run, chosen, settings, accuracy, wanted=number_wanted(options.winners))
         return [_train_one(run, candidate, settings, dataset_at, teacher) for candidate in chosen]

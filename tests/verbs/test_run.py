@@ -66,6 +66,11 @@ def test_each_step_gets_what_the_file_says(workplace: Path) -> None:
         ({"out": "out = 3"}, r"must say where the run goes: out = \"runs/NAME\"; got 3$"),
         ({"out": "out = 'images.npz'"}, r"a.toml: out must be a folder, or a new one's path, and no file; got"),
         (
+            {"search": "estimator = 'supernet'\npruner = 'halving'"},
+            r"\[search\]: --pruner is for candidates that each go through a whole short training",
+        ),
+        ({"search": "strategy = 'darts'\nspace = 'nasnet'"}, r"\[search\]: --strategy darts trains all networks of"),
+        (
             {"search": "estimator = 'size'", "more": "[train]\nfrom_supernet = true"},
             r"\[train\]: --from-supernet is for runs whose candidates shared .* the run's estimator is size. Leave",
         ),
