@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from hwnas.cli.show import print_table
 from hwnas.cli.show_tables import print_profiled
-from hwnas.support import commands
+from hwnas.support import commands, counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,15 +44,27 @@ def show_searched(searched: "Searched") -> None:
         "params k",
         "network",
     ]
-    print_table(columns, rows, title=f"{searched.run}: the front of {searched.trained} trained candidates")
+    print_table(columns, rows, title=f"{searched.run}: the front of {counted(searched.trained, 'trained candidate')}")
     stopped = f" ({searched.stopped} of them stopped early)" if searched.stopped else ""
     print(f"{searched.trained} trained{stopped}, {searched.left_out} left out (over a cap, or known)")
+    if searched.predicted:
+        print(_untimed(searched))
     for line in (*searched.spaces, *searched.surrogate):
         print(line)
     if searched.ended:
         print(f"ended early: {searched.ended}")
     if searched.front:
         print(f"next: {commands.train(searched.run)}")
+
+
+def _untimed(searched: "Searched") -> str:
+    """Say of how many the latency is a prediction, which stands behind `about`, and why."""
+    if searched.predicted == searched.trained:
+        return "none was timed on the device: latencies (about so many ms) are predictions"
+    return (
+        f"{searched.predicted} of them not timed on the device, as one that was is as accurate and no slower: theirs "
+        "(about so many ms) are predictions"
+    )
 
 
 def show_winners(winners: "list[TrainedWinner]") -> None:
@@ -104,17 +116,19 @@ def show_exported(exported: "Sequence[Exported]") -> None:
             for rewrite, entry in file.rewrites.items():
                 times = f": {entry.with_ms:.3f} ms instead of {entry.without_ms:.3f} ms" if entry.is_timed else ""
                 ratio = f" ({entry.ratio:.2f})" if entry.is_timed else ""
-                print(f"  {rewrite} in {entry.layers} layers{times}{ratio}")
+                print(f"  {rewrite} in {counted(entry.layers, 'layer')}{times}{ratio}")
         print(f"next: {_verify(artefact)}")
 
 
-def _verify(artefact: "Exported") -> commands.Command:
-    """Return the command that checks an artefact: on its device, or here where that one does not compute."""
+def _verify(artefact: "Exported") -> str:
+    """Return the command that checks an artefact: on its device, or here where that one does not compute, and why."""
     from hwnas.device import load_device
     from hwnas.device.transports import runs_python
 
-    is_there = runs_python(load_device(artefact.card.device))
-    return commands.verify(artefact.folder, device=None if is_there else "host")
+    device = artefact.card.device
+    if runs_python(load_device(device)):
+        return str(commands.verify(artefact.folder, device=device))
+    return f"{commands.verify(artefact.folder, device='host')}; {device} has no Python to check the files on"
 
 
 def _accuracy(card: "Card", file: "FileEntry") -> str:
@@ -142,9 +156,8 @@ def show_ran(ran: "Ran") -> None:
 def show_benched(benched: "Benched") -> None:
     """Print how strategies compare, cap by cap."""
     for under in benched.caps:
-        title = (
-            f"cap {under.cap:g}: {under.candidates} networks, the one that looks best has a regret of {under.floor:.2f}"
-        )
+        networks = counted(under.candidates, "network")
+        title = f"cap {under.cap:g}: {networks}, the one that looks best has a regret of {under.floor:.2f}"
         rows = [
             [compared.strategy, str(compared.runs), evaluations]
             + [
@@ -160,5 +173,5 @@ def show_benched(benched: "Benched") -> None:
         print_table(columns, rows, title=title)
     ended = sum(sum(compared.ended.values()) for compared in benched.compared)
     if ended:
-        print(f"{ended} runs ended before all evaluations: comparison.csv says why")
+        print(f"{counted(ended, 'run')} ended before all evaluations: comparison.csv says why")
     print(f"{benched.out}: comparison.csv, summary.json, comparison.png, comparison.svg")

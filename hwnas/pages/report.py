@@ -3,12 +3,13 @@
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hwnas.pages.finalists import FinalistOnPage, read_finalists
 from hwnas.pages.winners import read_published, read_winners
-from hwnas.support import commands
+from hwnas.support import commands, counted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -72,7 +73,7 @@ class View:
         best = max(self.front, key=lambda candidate: candidate.accuracy)
         if not self.winners:
             return (
-                f"{_count(len(self.candidates), 'candidate')} trained under {cap}; the best has "
+                f"{counted(len(self.candidates), 'candidate')} trained under {cap}; the best has "
                 f"{_percent(best.accuracy)} % ({self.accuracy_of}) on {self.seen_on} at {best.latency_ms:.3f} ms"
                 f"{'' if best.measured else ' (predicted)'}. No winner is trained yet."
             )
@@ -89,6 +90,39 @@ class View:
     def stopped(self) -> "list[Candidate]":
         """The candidates whose training was stopped before its end."""
         return [candidate for candidate in self.candidates if candidate.stopped_after is not None]
+
+    @property
+    def untimed(self) -> int:
+        """How many candidates were not timed on the device, though others were: one of those is better in both."""
+        return 0 if self.settings.predicted else sum(not candidate.measured for candidate in self.candidates)
+
+    @property
+    def timing(self) -> str:
+        """Which candidates were timed on the device, in a sentence."""
+        if self.settings.predicted:
+            return "No candidate was timed on the device (--predicted): latencies are predictions."
+        if not self.untimed:
+            return "Each candidate was timed whole on the device."
+        are, theirs = ("was", "its") if self.untimed == 1 else ("were", "their")
+        return (
+            f"{counted(self.untimed, 'candidate')} {are} not timed on the device, as one that was timed is as accurate "
+            f"and no slower; {theirs} latency is a prediction."
+        )
+
+    @property
+    def finalists(self) -> "list[FinalistOnPage]":
+        """What finalists came to, round by round."""
+        return read_finalists(self.run.folder, self.candidates)
+
+    @property
+    def are_finalists_alike(self) -> bool:
+        """Say whether finalists were trained with the same settings, but for the epochs."""
+        return len({replace(finalist.record.training, epochs=1.0) for finalist in self.finalists}) <= 1
+
+    @property
+    def known_weights(self) -> str:
+        """The name of the checkpoint that shared weights began with, if one was taken."""
+        return Path(self.settings.weights).name if self.settings.weights is not None else ""
 
     @property
     def raced(self) -> "list[Raced]":
@@ -270,7 +304,7 @@ def render_page(view: View) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(number=_number, percent=_percent, setting=_setting_text, label=_label)
+    environment.filters.update(number=_number, percent=_percent, setting=_setting_text, label=_label, count=counted)
     return environment.get_template("report.html.jinja").render(
         view=view,
         picture=picture,
@@ -304,7 +338,3 @@ def _setting_text(value: object) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(_setting_text, value))
     return str(value)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"

@@ -1,3 +1,6 @@
+from .finalist import FinalistLatency as FinalistLatency
+from .finalist import FinalistRecord as FinalistRecord
+from .finalist import FinalistsFolder as FinalistsFolder
 from .front import front_of as front_of
 from .front import kendall as kendall
 from .front import number_wanted as number_wanted

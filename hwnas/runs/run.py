@@ -8,7 +8,7 @@ runs/RUN/winners/ID/       a winner's weights and JSON, by train
 
 import fcntl
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import ClassVar
@@ -28,6 +28,7 @@ from hwnas.support import FileRecord, check_trusted, commands, locked, read_json
 _SETTINGS, _IDENTITY = "settings.json", "run.json"
 # Of the storage it is compared what it stands for, of the fingerprint all but the test set.
 _MAY_CHANGE = ("trials", "storage", "skip_broken", "fingerprint")
+_OF_IMAGES = ("resolution", "channels", "classes")  # other images may have others: that they are others is said first
 
 
 def trust_storage(storage: str, *, named_by: str) -> None:
@@ -141,17 +142,24 @@ class Run:
         if not (self.folder / _SETTINGS).exists():
             return
         before = Run.open(self.folder).settings
-        before.refuse_other_data(self.settings.fingerprint)
         again = before.model_copy(update={"trials": self.settings.trials}).search_command(self.folder)
         if not is_same_storage(before.storage, self.settings.storage):
             raise InputError(
                 f"{self.folder} was begun with another storage, {_storage_in_words(before.storage)}; got "
                 f"{_storage_in_words(self.settings.storage)}. Give that again to go on, or another --out to begin anew"
             )
-        for name, value in self.settings:
-            if name not in _MAY_CHANGE and getattr(before, name) != value:
+        asked = [name for name, _ in self.settings if name not in (*_MAY_CHANGE, *_OF_IMAGES)]
+        self._refuse_others(before, asked, again)
+        before.refuse_other_data(self.settings.fingerprint)
+        self._refuse_others(before, _OF_IMAGES, again)
+
+    def _refuse_others(self, before: SearchSettings, names: Iterable[str], again: commands.Command) -> None:
+        """Raise InputError for the first of these settings that the folder's run has otherwise."""
+        for name in names:
+            then, now = getattr(before, name), getattr(self.settings, name)
+            if then != now:
                 raise InputError(
-                    f"{self.folder} was begun with {name} = {short(getattr(before, name))}; got {short(value)}. "
+                    f"{self.folder} was begun with {name} = {short(then)}; got {short(now)}. "
                     f"To begin anew, give another --out. To go on with it, type: {again}"
                 )
 

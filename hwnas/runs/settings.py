@@ -102,7 +102,9 @@ class SearchRequest(DeviceOptions, SpaceOptions):
     max_parameters: float | None = Field(default=None, gt=0, description="cap on the parameters")
     data: str = Field(
         default="fashion-mnist",
-        description="data set: fashion-mnist, cifar10, cifar100, folder:PATH or npz:PATH (NAME:PATH for a copy)",
+        description="data set: fashion-mnist, cifar10, cifar100 (NAME:PATH for a copy), folder:PATH (one folder a "
+        "class) or npz:PATH, a NumPy archive of x_train and x_test (uint8 [n, height, width] or [n, height, width, "
+        "channels]), y_train and y_test (integers [n], from 0), and, if you like, classes (their names)",
     )
     resolution: Sides | None = Field(
         default=None, description="choices of the side of the images in pixels; without it the data set's"

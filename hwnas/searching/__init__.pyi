@@ -10,5 +10,6 @@ from .loop import Search as Search
 from .loop import Searched as Searched
 from .races import Raced as Raced
 from .races import raced as raced
+from .timing import Stopwatch as Stopwatch
 from .truth import LevelTruth as LevelTruth
 from .truth import surrogate_truth as surrogate_truth

@@ -26,7 +26,7 @@ def check_estimator(settings: "SearchSettings") -> None:
     for option, is_given in (("--pruner", settings.pruner != "none"), ("--inherit", settings.inherit)):
         if is_given:
             raise InputError(
-                f"{option} is for candidates that go through a short training one by one; with --estimator "
+                f"{option} is for candidates that each go through a whole short training; with --estimator "
                 f"{settings.estimator} none does. Leave {option} out, or take --estimator training"
             )
 

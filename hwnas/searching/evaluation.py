@@ -16,7 +16,8 @@ from hwnas.errors import TrainingError
 from hwnas.searching import estimators
 from hwnas.searching.candidates import SpaceCandidates
 from hwnas.searching.short_training import ShortTraining
-from hwnas.support import locked, plugins, private_folder, say
+from hwnas.searching.timing import device_lock
+from hwnas.support import locked, plugins, say
 
 if TYPE_CHECKING:
     from hwnas.datasets import Dataset
@@ -57,8 +58,8 @@ class Evaluator:
 
     @property
     def device_lock(self) -> Path:
-        """The lock of whoever measures on the device: of all runs of a user, and of no other user."""
-        return private_folder() / f"{self.device.name}.lock"
+        """The lock of whoever measures on the device."""
+        return device_lock(self.device)
 
     def wait_while_timed(self) -> None:
         """Wait while another worker times something on this machine: training beside it would make it slower."""

@@ -48,6 +48,7 @@ class Searched:
     surrogate: "list[LevelTruth]"
     spaces: "list[Raced]"
     ended: str  # why, where it was before the wanted number of trials
+    predicted: int = 0  # of the trained: their latencies are predictions
 
 
 class Search:
@@ -135,6 +136,7 @@ class Search:
             left_out=self.trials.left_out,
             surrogate=truth,
             spaces=raced(self.trials),
+            predicted=sum(not candidate.measured for candidate in candidates),
             ended=self._ended() if len(candidates) < self.settings.trials else "",
         )
 

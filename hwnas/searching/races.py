@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hwnas.spaces.auto import SPACE
+from hwnas.support import counted
 
 if TYPE_CHECKING:
     from hwnas.runs import TrialRecord, Trials
@@ -21,8 +22,8 @@ class Raced:
 
     def __str__(self) -> str:
         return (
-            f"{self.space}: {self.candidates} candidates, the best {self.accuracy:.4f} at {self.latency_ms:.3f} ms "
-            f"(trial {self.trial})"
+            f"{self.space}: {counted(self.candidates, 'candidate')}, the best {self.accuracy:.4f} at "
+            f"{self.latency_ms:.3f} ms (trial {self.trial})"
         )
 
 

@@ -56,3 +56,4 @@ from .temporary import temporary_folder as temporary_folder
 from .trust import check_trusted as check_trusted
 from .trust import keep_trusted as keep_trusted
 from .trust import trusting as trusting
+from .words import counted as counted

@@ -34,6 +34,10 @@ _BROKEN = (  # what reading a file that is none, or has been cut off, raises
     AttributeError,
     AssertionError,
 )
+_MORE = (
+    "it holds more than tensors, as what torch.save(network, PATH) writes does, and is not read, as that could run any "
+    "code. Where you have the network, save it by torch.save(network.state_dict(), PATH)"
+)
 _ROLES = ("weight", "bias", "running_mean", "running_var")  # in the order of a state dict
 _COUNTER = "num_batches_tracked"  # of a BatchNorm: of no use in a trained network, and older checkpoints have none
 
@@ -47,8 +51,12 @@ def read(path: Path) -> dict[str, Tensor]:
         content: Any = load_file(path) if path.suffix == OWN else torch.load(path, "cpu", weights_only=True)
     except OSError as error:
         raise unreadable(path, error.strerror or str(error)) from None
-    except _BROKEN:
-        raise unreadable(path, "it is broken, or holds something else") from None
+    except _BROKEN as error:
+        is_more = any(
+            word in str(error) for word in ("Unsupported", "TorchScript")
+        )  # torch's words for what it refuses
+        why = _MORE if is_more else "it is broken, or holds something else"
+        raise unreadable(path, why) from None
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
         found = cut(", ".join(map(str, list(content)[:3]))) if isinstance(content, Mapping) else type(content).__name__
         raise unreadable(path, f"it holds {found}, and not tensors alone")

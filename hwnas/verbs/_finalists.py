@@ -3,80 +3,143 @@
 A search's order is that of a short training, which two seeds agree on by 0.78. Each round trains anew, longer and at
 deployed scale, without the validation part, on which it then compares (successive halving; Jamieson and Talwalkar,
 2016). What is done is kept in the run's folder `finalists`.
+
+Where a search measured those alone that could be on its front, a finalist that was only predicted is measured first.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from hwnas.errors import InputError, TrainingError
-from hwnas.support import say
-from hwnas.support.files import read_json, write_json
+from hwnas.errors import HwnasError, TrainingError
+from hwnas.support import counted, say
 
 if TYPE_CHECKING:
-    from hwnas.runs import Candidate, Run
+    from hwnas.runs import Candidate, FinalistLatency, FinalistsFolder, Run
     from hwnas.training import TrainingSettings
 
 _SHARES = (0.1, 1 / 3)  # of the epochs of a winner's training, round by round
 
 
+def finalists_of(run: "Run", count: int) -> "list[Candidate]":
+    """Return the `count` most accurate candidates inside the cap, be they on the front or not; say so if it is fewer.
+
+    Those that the search only predicted are measured, unless all of the run is predicted. Where they cannot be, they
+    take part by their prediction. Raises InputError where there is no candidate.
+    """
+    trained = [candidate for candidate in run.candidates() if candidate.stopped_after is None]
+    if not trained:
+        raise run.untrained()
+    timing = _Timing(run)
+    chosen: list[Candidate] = []
+    for candidate in sorted(trained, key=lambda candidate: (-candidate.accuracy, candidate.latency_ms)):
+        if len(chosen) < count and timing.is_inside(candidate):
+            chosen.append(candidate)
+    if len(chosen) < count:
+        but = f", but for {timing.over} over the cap" if timing.over else ""
+        say(f"finalists: {len(chosen)} and not {count}: all that the search trained to the end{but}")
+    return chosen
+
+
+class _Timing:
+    """Measures finalists that a search only predicted; `over` counts those that are over the cap."""
+
+    def __init__(self, run: "Run") -> None:
+        from hwnas.runs import FinalistsFolder
+        from hwnas.searching import Stopwatch
+
+        self._settings, self._folder = run.settings, FinalistsFolder.of(run.folder)
+        self._stopwatch = Stopwatch(run.settings)
+        self._is_away = run.settings.predicted
+        self.over = 0
+
+    def is_inside(self, candidate: "Candidate") -> bool:
+        """Say whether a candidate is inside the cap: as measured, or as predicted where that cannot be."""
+        if candidate.measured or not (latency := self._latency(candidate)):
+            return True
+        is_over = latency.upper_ms > self._settings.max_latency_ms
+        self.over += is_over
+        verdict = f"over the cap of {self._settings.max_latency_ms:g} ms, no finalist" if is_over else "inside the cap"
+        say(f"trial {candidate.trial} was only predicted; measured: {latency.measured_ms:.3f} ms, {verdict}")
+        return not is_over
+
+    def _latency(self, candidate: "Candidate") -> "FinalistLatency | None":
+        from hwnas.runs import FinalistLatency
+
+        if (known := self._folder.latency(candidate.trial)) or self._is_away:
+            return known
+        try:
+            measured_ms, upper_ms = self._stopwatch.time(candidate.architecture)
+        except HwnasError as error:
+            self._is_away = True  # others are not tried: each would wait for it anew
+            say(
+                "finalists that were only predicted cannot be measured now; they take part by their predictions, and "
+                f"`hwnas export` measures the winners: {error}"
+            )
+            return None
+        latency = FinalistLatency(
+            version=FinalistLatency.VERSION, trial=candidate.trial, measured_ms=measured_ms, upper_ms=upper_ms
+        )
+        latency.write(self._folder.latency_path(candidate.trial))
+        return latency
+
+
 def best_finalists(
     run: "Run",
+    finalists: "Sequence[Candidate]",
     settings: "TrainingSettings",
     accuracy: "Callable[[Candidate, TrainingSettings, Path], float]",
     *,
-    count: int,
     wanted: int,
 ) -> "list[Candidate]":
-    """Return as many as are wanted of the `count` most accurate candidates, the best of the last round first.
+    """Return as many as are wanted of the finalists, the best of the last round first.
 
     `accuracy` is that on the validation part after a training, which goes on from the checkpoint if it exists.
     """
-    left = most_accurate(run, count)
+    from hwnas.runs import FinalistsFolder
+
+    folder, left = FinalistsFolder.of(run.folder), list(finalists)
+    if len(left) <= wanted:
+        say(f"finalists: no more than the winners that are wanted, {wanted}; all of them are")
     for number, share in enumerate(_SHARES, start=1):
         if len(left) <= wanted:
             break
         shorter = replace(settings, epochs=settings.epochs * share)
-        say(f"round {number} of {len(_SHARES)}: {len(left)} finalists are trained for {shorter.epochs:g} epochs")
+        epochs = counted(shorter.epochs, "epoch")
+        say(f"round {number} of {len(_SHARES)}: {counted(len(left), 'finalist')} trained for {epochs}")
         accuracies = {}
         for candidate in left:
-            place = run.folder / "finalists" / f"{candidate.trial:04d}-{shorter.epochs:g}.json"
-            if (known := _known(place, shorter)) is None:
-                checkpoint = place.with_suffix(".safetensors")
-                try:
-                    known = accuracy(candidate, shorter, checkpoint)
-                except TrainingError as error:  # its loss is not finite: the others may learn
-                    say(f"finalist trial {candidate.trial} comes last: {error}")
-                    known = 0.0
-                write_json(place, {"settings": shorter.to_json(), "accuracy": known})
-                checkpoint.unlink(missing_ok=True)
-            accuracies[candidate.trial] = known
-            say(f"finalist trial {candidate.trial}: {known:.4f}, {candidate.architecture.name}")
+            accuracies[candidate.trial] = _accuracy(folder, candidate, shorter, accuracy)
+            say(
+                f"finalist trial {candidate.trial}: {accuracies[candidate.trial]:.4f} of the validation images right "
+                f"after {epochs} at deployed scale, {candidate.architecture.name}"
+            )
         left = sorted(left, key=lambda candidate: -accuracies[candidate.trial])
         left = left[: wanted if number == len(_SHARES) else max(wanted, math.ceil(len(left) / 2))]
     return left[:wanted]
 
 
-def most_accurate(run: "Run", count: int) -> "list[Candidate]":
-    """Return the most accurate candidates whose latency is measured, be they on the front or not; raises InputError.
+def _accuracy(
+    folder: "FinalistsFolder",
+    candidate: "Candidate",
+    shorter: "TrainingSettings",
+    accuracy: "Callable[[Candidate, TrainingSettings, Path], float]",
+) -> float:
+    """Return a finalist's accuracy after a round, as it was kept, or after its training."""
+    from hwnas.runs import FinalistRecord
 
-    In a run of predictions those whose latency is predicted.
-    """
-    known = [one for one in run.candidates() if one.stopped_after is None and (one.measured or run.settings.predicted)]
-    if not known:
-        raise run.untrained()
-    return sorted(known, key=lambda candidate: (-candidate.accuracy, candidate.latency_ms))[:count]
-
-
-def _known(place: Path, settings: "TrainingSettings") -> float | None:
-    """Return the accuracy that was kept of such a training, if it was; what is damaged is done again."""
-    if not place.exists():
-        return None
+    known = folder.accuracy(candidate.trial, shorter.epochs)
+    if known is not None and known.training == shorter:
+        return known.accuracy
+    place = folder.accuracy_path(candidate.trial, shorter.epochs)
+    checkpoint = place.with_suffix(".safetensors")
     try:
-        kept: Any = read_json(place, what="a finalist's accuracy")
-        accuracy = float(kept["accuracy"])
-        return accuracy if kept["settings"] == settings.to_json() and 0 <= accuracy <= 1 else None
-    except (InputError, KeyError, TypeError, ValueError):
-        return None
+        share = accuracy(candidate, shorter, checkpoint)
+    except TrainingError as error:  # its loss is not finite: the others may learn
+        say(f"finalist trial {candidate.trial} comes last: {error}")
+        share = 0.0
+    FinalistRecord(version=FinalistRecord.VERSION, trial=candidate.trial, training=shorter, accuracy=share).write(place)
+    checkpoint.unlink(missing_ok=True)
+    return share

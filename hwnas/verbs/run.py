@@ -29,8 +29,8 @@ from hwnas.verbs._takes import apply, takes
 from hwnas.verbs.export import ExportOptions, export
 from hwnas.verbs.profile import ProfileOptions, profile
 from hwnas.verbs.report import Reported, report
-from hwnas.verbs.search import search
-from hwnas.verbs.train import TrainedWinner, TrainOptions, train
+from hwnas.verbs.search import search, start_run
+from hwnas.verbs.train import TrainedWinner, TrainOptions, check_shares, train
 
 if TYPE_CHECKING:
     from hwnas.datasets import Dataset
@@ -149,6 +149,8 @@ def read_plan(path: Path) -> Plan:
     device = dict(_checked(DeviceOptions, path, "device", sections["device"]))
     searching = _checked(SearchOptions, path, "search", {"out": out, **device, **sections["search"]})
     dataset = _found(searching, path)
+    with named_in(f"{path}: [search]"):
+        start_run(searching, dataset)
     images = {
         "resolution": searching.resolution or (dataset.resolution,),
         "channels": dataset.channels,
@@ -158,6 +160,9 @@ def read_plan(path: Path) -> Plan:
     training = _checked(TrainOptions, path, "train", {"run": out, **sections["train"]})
     with named_in(f"{path}: [train]"):
         training.check()
+        if training.from_supernet:
+            check_shares(searching.estimator)
+            _check_widths(searching)
     return Plan(
         _checked(ProfileOptions, path, "profile", {**device, **space, **images, **sections["profile"]}),
         searching,
@@ -165,6 +170,16 @@ def read_plan(path: Path) -> Plan:
         _checked(ExportOptions, path, "export", {"run": out, **sections["export"]}),
         dataset,
     )
+
+
+def _check_widths(searching: SearchOptions) -> None:
+    """Raise InputError where winners may have more channels than the weights that they are to begin with."""
+    widest = max(searching.sizes[1])
+    if round(widest * searching.proxy_filters) < widest:
+        raise InputError(
+            "from_supernet needs shared weights of as many channels as the widest winner; with proxy_filters = "
+            f"{searching.proxy_filters:g} they have fewer. Leave it out, or write proxy_filters = 1 in [search]"
+        )
 
 
 def _read(path: Path) -> tuple[str, dict[str, dict[str, Any]]]:

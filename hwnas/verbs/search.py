@@ -4,7 +4,7 @@ Before the first one all is checked that a search could fail of later: what the 
 anything fits the caps. What becomes of each trial is in hwnas/searching/loop.py, the options in hwnas/runs/settings.py.
 """
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hwnas.runs import SearchOptions
 from hwnas.searching import (
@@ -22,6 +22,10 @@ from hwnas.searching import (
 from hwnas.support import bar, remark, say, trusting
 from hwnas.verbs._takes import takes
 
+if TYPE_CHECKING:
+    from hwnas.datasets import Dataset
+    from hwnas.runs import Run
+
 
 @takes(SearchOptions)
 def search(options: SearchOptions) -> Searched:
@@ -31,13 +35,11 @@ def search(options: SearchOptions) -> Searched:
     """
     from hwnas import datasets
     from hwnas.device import named_device
-    from hwnas.runs import Run, SearchSettings, trust_storage
+    from hwnas.runs import trust_storage
     from hwnas.searching.estimators import get
 
     machine = named_device(options.device)
     setting = machine.setting(options.setting, threads=options.threads)
-    if caveat := get(options.estimator).CAVEAT:
-        say(caveat)
     resolution = options.resolution[0] if options.resolution else None
     dataset = datasets.load(
         options.data,
@@ -46,18 +48,12 @@ def search(options: SearchOptions) -> Searched:
         background=options.transparent,
         skip_broken=options.skip_broken,
     )
-    settings = SearchSettings.of(
-        options, device=machine.name, setting=setting.name, threads=setting.threads, dataset=dataset
-    )
-    check_estimator(settings)
-    check_strategy(settings)
-    check_weights(settings, Path(options.out))
-    check_length(settings)
+    run = start_run(options, dataset)
+    settings = run.settings
     check_writes(settings, setting)
     costs = costs_of_run(settings, machine, setting)
     check_table(costs, settings, machine, setting)
     check_reachable(costs, settings)
-    run = Run.start(str(options.out), settings)
     if options.storage:
         with trusting():  # whoever types it has agreed
             trust_storage(options.storage, named_by="--storage")
@@ -65,7 +61,30 @@ def search(options: SearchOptions) -> Searched:
     if dataset.imbalance:
         remark(dataset.imbalance)
     with run.locked(), run.leases() as leases:
+        if caveat := get(options.estimator).CAVEAT:
+            say(caveat)  # once nothing is left to refuse
         searching = Search(run, machine, costs, leases)
         with bar("searching", options.trials) as progress:
             searching.run(options.workers, progress.at)
         return searching.result()
+
+
+def start_run(options: SearchOptions, dataset: "Dataset") -> "Run":
+    """Return the run of a search, of which nothing is written yet; raises InputError for what does not go together.
+
+    A run that is taken up must have been begun with the same. All that can be known without a latency table is checked.
+    """
+    from hwnas.device import named_device
+    from hwnas.runs import Run, SearchSettings
+
+    machine = named_device(options.device)
+    setting = machine.setting(options.setting, threads=options.threads)
+    settings = SearchSettings.of(
+        options, device=machine.name, setting=setting.name, threads=setting.threads, dataset=dataset
+    )
+    run = Run.start(str(options.out), settings)
+    check_estimator(settings)
+    check_strategy(settings)
+    check_weights(settings, run.folder)
+    check_length(settings)
+    return run

@@ -13,7 +13,7 @@ from hwnas.errors import InputError
 from hwnas.runs import RunFolder, number_wanted, winners_wanted
 from hwnas.support import AnyPath, Metavar, bar, expanded, plugins, remark, say
 from hwnas.training import MOST_ALPHA, Flips, Optimizer
-from hwnas.verbs._finalists import best_finalists
+from hwnas.verbs._finalists import best_finalists, finalists_of
 from hwnas.verbs._takes import takes
 
 if TYPE_CHECKING:
@@ -56,7 +56,8 @@ class TrainOptions(RunFolder):
         default=0,
         ge=0,
         description="so many of the most accurate candidates are trained for a tenth of the epochs, the better half "
-        "for a third; the best of these, on the validation part, are the winners; 0: the search's order counts",
+        "for a third; the best of these, on the validation images, are the winners; those whose latency was only "
+        "predicted are measured first; 0: the search's order counts",
     )
     trial: int | None = Field(default=None, ge=0, description="train this trial instead of winners of the front")
     epochs: float = Field(default=60.0, gt=0, description="epochs over the whole training set")
@@ -178,10 +179,16 @@ def train(options: TrainOptions) -> list[TrainedWinner]:
             return _validated(run, candidate, shorter, dataset, checkpoint, teacher)
 
         if options.finalists:
-            wanted = number_wanted(options.winners)
-            chosen = best_finalists(run, settings, accuracy, count=options.finalists, wanted=wanted)
+            chosen = finalists_of(run, options.finalists)
         else:
             chosen = run.choose(options.winners, trial=options.trial)
+        for candidate in chosen:  # before any is trained
+            if settings.from_supernet:
+                _with_shared(run, candidate)
+            if teacher is not None:
+                teacher.check(dataset_at(_resolution(candidate)), settings)
+        if options.finalists:
+            chosen = best_finalists(run, chosen, settings, accuracy, wanted=number_wanted(options.winners))
         return [_train_one(run, candidate, settings, dataset_at, teacher) for candidate in chosen]
 
 
@@ -344,13 +351,14 @@ def _with_shared(run: "Run", candidate: "Candidate") -> "tuple[Architecture, Ban
     from hwnas.training.shared import read_bank
 
     settings, record = run.settings, run.trials().records[candidate.trial]
-    if not (name := prepared_file(settings.estimator)) or record.scale is None:
+    check_shares(settings.estimator)
+    if record.scale is None:
         raise InputError(
-            f"--from-supernet is for runs whose candidates shared their weights; {run.folder} was searched with "
-            f"--estimator {settings.estimator}. Leave it out, or search with --estimator supernet"
+            f"--from-supernet needs the scale of each winner; an older hwnas has kept none of trial {candidate.trial}. "
+            "Leave it out"
         )
     supernet.check_bank(run)
-    bank = read_bank(run.folder / name)
+    bank = read_bank(run.folder / prepared_file(settings.estimator))
     architecture: Architecture = plugins.load("spaces", settings.space).architecture(
         record.choices, settings.scales[record.scale]
     )
@@ -363,6 +371,17 @@ def _with_shared(run: "Run", candidate: "Candidate") -> "tuple[Architecture, Ban
             "out, or search with --proxy-filters 1"
         ) from None
     return architecture, bank
+
+
+def check_shares(estimator: str) -> None:
+    """Raise InputError for --from-supernet in a run whose estimator trains no weights that candidates share."""
+    from hwnas.searching.estimators import prepared_file
+
+    if not prepared_file(estimator):
+        raise InputError(
+            "--from-supernet is for runs whose candidates shared their weights, which they do with --estimator "
+            f"supernet; the run's estimator is {estimator}. Leave it out, or search with --estimator supernet"
+        )
 
 
 def _dataset(run: "Run", resolution: int, settings: "TrainingSettings") -> "Dataset":

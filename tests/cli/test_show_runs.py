@@ -47,3 +47,31 @@ def test_winners_and_artefacts_say_which_accuracy_is_the_networks_and_which_a_fi
     published = card.model_copy(update={"trial": None})
     show_exported([Exported("export/mobilenet-v2/224", published)])
     assert "accuracy (given weights)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("predicted", "said"),
+    [(0, ""), (3, "3 of them not timed on the device, as one that was is as"), (9, "none was timed on the device")],
+)
+def test_a_search_says_of_how_many_the_latency_is_a_prediction(
+    predicted: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show_searched(Searched("runs/a", "shared weights", [], 9, 0, 0, [], [], "", predicted))
+    shown = capsys.readouterr().out
+    assert said in shown
+    assert ("about" in shown) == bool(predicted)
+
+
+def test_the_next_command_names_the_runs_device_or_says_why_it_is_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(BEFORE / "devices", tmp_path / "devices")
+    (tmp_path / "devices" / "phone.toml").write_text(
+        'name = "phone"\ntransport = "adb"\n[[settings]]\nruntime = "tflite"\n'
+    )
+    monkeypatch.chdir(tmp_path)
+    card = Card.read(BEFORE / "export" / "a" / "0000" / "card.json", again="hwnas export runs/a")
+    show_exported([Exported("export/a/0000", card.model_copy(update={"device": "host"}))])
+    assert "next: hwnas verify export/a/0000 --device host\n" in capsys.readouterr().out
+    show_exported([Exported("export/a/0000", card.model_copy(update={"device": "phone"}))])
+    assert "--device host; phone has no Python to check the files on" in capsys.readouterr().out

@@ -259,6 +259,6 @@ def test_a_length_of_shared_weights_that_there_are_not_is_refused(workplace: Pat
 def test_options_of_trainings_that_there_are_not_are_refused(
     workplace: Path, options: dict[str, Any], named: str, estimator: str
 ) -> None:
-    with pytest.raises(InputError, match=f"{named} is for candidates that go through a short training one by one"):
+    with pytest.raises(InputError, match=f"{named} is for candidates that each go through a whole short training"):
         searched(workplace / "run", **{**options, "estimator": estimator})
     assert not (workplace / "run").exists()

@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from html.parser import HTMLParser
@@ -38,11 +38,13 @@ from hwnas.network.published import PUBLISHED, published_network
 from hwnas.network.scale import Scale
 from hwnas.pages.report import View, agreement_of
 from hwnas.pages.winners import compare_prediction, wilson_interval
+from hwnas.runs.finalist import FinalistRecord, FinalistsFolder
 from hwnas.runs.front import front_of
 from hwnas.runs.run import Run
 from hwnas.runs.settings import make_settings
 from hwnas.runs.trial import Candidate
 from hwnas.spaces import pnas
+from hwnas.training.settings import TrainingSettings
 from hwnas.verbs.report import report
 
 SETTING = "tflite-fp32-1t"
@@ -187,17 +189,21 @@ def make_run(
     folder: Path,
     *,
     measured: bool = True,
+    untimed: Collection[int] = (),
     timed: Mapping[int, float] = MappingProxyType({}),
     predicted: Mapping[int, float] = MappingProxyType({}),
     **changes: Any,
 ) -> Run:
-    """Write a run of seven trials; those `timed` measured so many ms, and others than the usual ms were `predicted`."""
+    """Write a run of seven trials; those `timed` measured so many ms, and others than the usual ms were `predicted`.
+
+    Of those `untimed` nothing was measured.
+    """
     run = Run.start(folder, make_settings(**settings_of(predicted=not measured, **changes)))
     with run.locked():  # which keeps its settings
         study = run.trials().study
     for number in range(7):
         other = {"predicted_ms": predicted[number]} if number in predicted else {}
-        add_trial(study, number, measured=measured, timed_ms=timed.get(number), **other)
+        add_trial(study, number, measured=measured and number not in untimed, timed_ms=timed.get(number), **other)
     return run
 
 
@@ -565,7 +571,51 @@ def test_predicted_latencies_are_labelled_as_such(home: Path) -> None:
 
 def test_figures_that_are_no_accuracies_are_said_to_be_none(home: Path) -> None:
     page, _ = page_of(make_run(home / "runs" / "stand-in", estimator="size"))
-    assert "No accuracies: the estimator `size` trains nothing" in page.text
+    assert "What the search saw: the estimator `size` trains nothing" in page.text
+
+
+def test_what_winners_came_to_is_an_accuracy_beside_figures_of_shared_weights(home: Path) -> None:
+    (home / "known.pth").touch()
+    run = make_run(home / "runs" / "a", estimator="supernet", weights="known.pth")
+    write_winner(run, 1)
+    page, text = page_of(run)
+    assert "No accuracies" not in page.text
+    assert 'class="bad"' not in text
+    assert "What the search saw: accuracies are of shared weights" in page.text
+    assert "Those after long training are accuracies of the winners themselves." in page.text
+    assert page.text.count("The shared weights began with those of known.pth.") == 2
+
+
+def test_candidates_that_were_not_timed_are_counted_and_none_is_said_to_have_been(home: Path) -> None:
+    page, _ = page_of(make_run(home / "runs" / "a", untimed=[3], estimator="supernet"))
+    said = "1 candidate was not timed on the device, as one that was timed is as accurate and no slower"
+    assert page.text.count(said) == 2
+    assert "Each candidate was timed" not in page.text
+
+
+def test_one_network_of_a_front_is_one(home: Path) -> None:
+    run = Run.start(home / "runs" / "a", make_settings(**settings_of()))
+    with run.locked():
+        add_trial(run.trials().study, 0)
+    page, _ = page_of(run)
+    assert "The network of the front" in page.text
+    assert "1 trained candidate, at" in page.text
+    assert "Of 1 network that was timed whole" in page.text
+    assert "Each candidate was timed whole on the device." in page.text
+    assert "finalists" not in page.text
+
+
+def test_finalists_are_listed_round_by_round(home: Path) -> None:
+    run = make_run(home / "runs" / "a")
+    folder = FinalistsFolder.of(run.folder)
+    for trial, epochs, accuracy in ((0, 6.0, 0.7), (1, 6.0, 0.75), (1, 20.0, 0.8)):
+        training = TrainingSettings(epochs=epochs)
+        record = FinalistRecord(version=1, trial=trial, training=training, accuracy=accuracy)
+        record.write(folder.accuracy_path(trial, epochs))
+    page, _ = page_of(run)
+    rows = [cells for cells in page.rows if len(cells) == 4 and cells[0] in ("6", "20")]
+    assert rows == [["6", "1", "75.00", "0.900"], ["6", "0", "70.00", "0.500"], ["20", "1", "80.00", "0.900"]]
+    assert "not all trained with the same settings" not in page.text
 
 
 def test_a_network_over_the_cap_is_not_praised(home: Path) -> None:

@@ -188,6 +188,17 @@ def test_what_is_no_such_checkpoint_is_refused_in_words(checkpoints: Path, tmp_p
         torchvisions_network(path, channels=3)
 
 
+def test_a_whole_network_is_not_read_and_it_is_said_how_to_save_its_weights(tmp_path: Path) -> None:
+    network = nn.Sequential(nn.Linear(2, 2))
+    torch.save(network, tmp_path / "whole.pth")
+    torch.save({"network": network}, tmp_path / "inside.pth")
+    for name in ("whole.pth", "inside.pth"):
+        with pytest.raises(
+            InputError, match=rf"{name} must be .*, a state dict; it holds more .* torch.save\(network.st"
+        ):
+            torchvisions_network(tmp_path / name, channels=3)
+
+
 def test_values_that_are_concatenated_are_not_sorted() -> None:
     (cell,) = random_cells(1, seed=0)
     network = Network(CellNetwork(replace(cell, concat="all"), Scale(1, 4, 8, 3, 1)).graph)

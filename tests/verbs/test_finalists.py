@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pretended import PretendedDevice
 from winners import searched_run
 
 import hwnas
 from hwnas.errors import InputError, TrainingError
 from hwnas.runs.run import Run
+from hwnas.searching import Stopwatch
+from hwnas.support import write_json
 from hwnas.verbs import train as train_verb
 
 
@@ -114,3 +117,79 @@ def test_finalists_are_trained_without_the_validation_part_and_leave_no_checkpoi
 def test_what_does_not_go_together_is_refused(run: Run, options: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said):
         train(run, **options)
+
+
+def test_fewer_than_are_asked_for_are_said(
+    run: Run, trained: list[tuple[int, float]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(run, finalists=100, winners="best:1") == [0]
+    assert len(trained) == 7 + 4
+    assert "finalists: 7 and not 100: all that the search trained to the end" in capsys.readouterr().err
+    train(run, finalists=100, winners=8)
+    assert "finalists: no more than the winners that are wanted, 8; all of them are" in capsys.readouterr().err
+
+
+def test_it_is_said_what_a_finalists_figure_is_of(
+    run: Run, trained: list[tuple[int, float]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(run, finalists=2, winners="best:1")
+    said = r"finalist trial 5: 0.3500 of the validation images right after 0.3 epochs at deployed scale, N=1 F=4"
+    assert said in capsys.readouterr().err
+
+
+class TestOnlyPredicted:
+    """Finalists of a run that measured those alone that could be on its front: here none is measured."""
+
+    @pytest.fixture
+    def run(self, run: Run) -> Run:
+        write_json(run.folder / "settings.json", run.settings.model_copy(update={"predicted": False}).model_dump())
+        return Run.open(run.folder)
+
+    def test_they_are_measured_first_and_once_and_those_over_the_cap_are_none(
+        self,
+        run: Run,
+        trained: list[tuple[int, float]],
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        best, networks = run.candidates()[5].architecture, []
+
+        def time(stopwatch: Any, network: Any) -> tuple[float, float]:
+            assert not trained
+            networks.append(network)
+            return 4.9, 5.1 if network == best else 5.0  # with the spread; the cap is 5 ms
+
+        monkeypatch.setattr("hwnas.searching.Stopwatch.time", time)
+        train(run, finalists=3, winners="best:1")
+        assert {trial for trial, _ in trained} == {4, 3, 2}
+        assert len(networks) == 4
+        said = capsys.readouterr().err
+        assert "trial 5 was only predicted; measured: 4.900 ms, over the cap of 5 ms, no finalist" in said
+        assert "trial 4 was only predicted; measured: 4.900 ms, inside the cap" in said
+        train(run, finalists=3, winners="best:1")
+        assert len(networks) == 4
+        trained.clear()
+        train(run, finalists=9, winners="best:1")
+        assert "finalists: 6 and not 9: all that the search trained to the end, but for 1 over the cap" in (
+            capsys.readouterr().err
+        )
+
+    def test_where_the_device_is_away_they_take_part_by_their_predictions_which_is_said_once(
+        self, run: Run, trained: list[tuple[int, float]], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        train(run, finalists=3, winners="best:1")
+        assert {trial for trial, _ in trained} == {5, 4, 3}
+        said = capsys.readouterr().err
+        assert said.count("finalists that were only predicted cannot be measured now; they take part by") == 1
+
+
+def test_a_stopwatch_times_as_the_search_did(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    device = PretendedDevice(workplace, monkeypatch, filters=(4, 6), factor=1.25)
+    options = {"max_latency_ms": 2.0, "data": "npz:images.npz", "cells": (1,), "filters": (4, 6), "trials": 1}
+    hwnas.search(out="run", device="pretend", estimator="size", strategy="random", **options)  # type: ignore[arg-type]
+    (candidate,) = Run.open("run").candidates()
+    count = len(device.timed)
+    measured_ms, upper_ms = Stopwatch(Run.open("run").settings).time(candidate.architecture)
+    assert measured_ms == pytest.approx(candidate.latency_ms)
+    assert measured_ms <= upper_ms
+    assert len(device.timed) > count

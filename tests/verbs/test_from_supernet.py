@@ -31,8 +31,15 @@ def searched(space: str, **options: Any) -> Run:
         filters=FILTERS,
         predicted=True,
         strategy="random",
-        trials=1,
-        **{"estimator": "supernet", "supernet": 1.0, "images": 32, "epochs": 1.0, "proxy_filters": 1.0, **options},
+        **{
+            "trials": 1,
+            "estimator": "supernet",
+            "supernet": 1.0,
+            "images": 32,
+            "epochs": 1.0,
+            "proxy_filters": 1.0,
+            **options,
+        },
     )
     return Run.open("run")
 
@@ -85,13 +92,24 @@ def test_a_training_that_was_cut_off_goes_on_from_the_same_beginning_only(
     assert WinnerFolder(Path(winner.folder)).read().training.from_supernet
 
 
-def test_a_run_that_shared_no_weights_and_one_of_fewer_channels_are_refused(workplace: Path) -> None:
+def test_a_run_that_shared_no_weights_and_one_of_fewer_channels_are_refused(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     searched("pnas", estimator="size", supernet=20.0)
-    with pytest.raises(InputError, match=r"run was searched with --estimator size. Leave it out, or search with"):
+    capsys.readouterr()
+    with pytest.raises(InputError, match=r"the run's estimator is size. Leave it out, or search with"):
         hwnas.train("run", from_supernet=True, **SHORT)
+    assert "training trial" not in capsys.readouterr().err  # nothing was begun
     (workplace / "run").rename(workplace / "other")
     searched("pnas", proxy_filters=0.5)
     with pytest.raises(
         InputError, match=r"trained with --proxy-filters 0.5. Leave it out, or search with --proxy-filters 1"
     ):
         hwnas.train("run", from_supernet=True, **SHORT)
+
+
+def test_finalists_are_refused_before_the_first_round(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    searched("pnas", proxy_filters=0.5, trials=3)
+    with pytest.raises(InputError, match=r"trained with --proxy-filters 0.5"):
+        hwnas.train("run", from_supernet=True, finalists=3, **SHORT)
+    assert "round 1" not in capsys.readouterr().err

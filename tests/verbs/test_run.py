@@ -65,6 +65,19 @@ def test_each_step_gets_what_the_file_says(workplace: Path) -> None:
         ({"more": "[serch]\n"}, r"may have the sections device, profile, search, train, export; got 'serch'$"),
         ({"out": "out = 3"}, r"must say where the run goes: out = \"runs/NAME\"; got 3$"),
         ({"out": "out = 'images.npz'"}, r"a.toml: out must be a folder, or a new one's path, and no file; got"),
+        (
+            {"search": "estimator = 'supernet'\npruner = 'halving'"},
+            r"\[search\]: --pruner is for candidates that each go through a whole short training",
+        ),
+        ({"search": "strategy = 'darts'\nspace = 'nasnet'"}, r"\[search\]: --strategy darts trains all networks of"),
+        (
+            {"search": "estimator = 'size'", "more": "[train]\nfrom_supernet = true"},
+            r"\[train\]: --from-supernet is for runs whose candidates shared .* the run's estimator is size. Leave",
+        ),
+        (
+            {"search": "estimator = 'supernet'", "more": "[train]\nfrom_supernet = true"},
+            r"\[train\]: from_supernet needs .* with proxy_filters = 0.5 they have fewer. Leave it out, or write",
+        ),
         ({"search": "data_ = 1"}, r"\[search\] has no 'data_'"),
     ],
 )
@@ -93,3 +106,9 @@ def test_data_that_are_not_there_are_named_with_their_section(workplace: Path) -
 def test_a_file_that_is_none_is_named(workplace: Path, name: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         hwnas.run(workplace / name)
+
+
+def test_winners_that_begin_with_shared_weights_are_planned_where_these_are_wide_enough(workplace: Path) -> None:
+    search = "estimator = 'supernet'\nproxy_filters = 1\n"
+    plan = read_plan(config(workplace, search=search, more="[train]\nfrom_supernet = true"))
+    assert plan.train.from_supernet

@@ -4,17 +4,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import FILTERS, pretend_table
+from conftest import FILTERS, pretend_table, write_images
 from typer.testing import CliRunner
 
 import hwnas
 from hwnas.cli.main import app
-from hwnas.errors import InputError, TableError
+from hwnas.errors import BudgetError, InputError, TableError
 from hwnas.latency.profiling import Profiled, Task
 from hwnas.latency.steadiness import Steadiness
 from hwnas.network.scale import ladder
 from hwnas.runs.front import front_of
 from hwnas.runs.run import Run
+from hwnas.runs.settings import SearchOptions
+from hwnas.support import each_option
 from hwnas.verbs.search import search
 
 TINY: dict[str, Any] = {
@@ -95,3 +97,27 @@ def test_train_takes_the_best_winners_that_are_asked_for(workplace: Path, monkey
         (3, {"trial": None}),
         ("best:1", {"trial": None}),
     ]
+
+
+def test_other_data_by_another_name_are_said_to_be_so_though_the_run_s_own_are_untouched(workplace: Path) -> None:
+    search(out="run", **{**TINY, "trials": 1})
+    write_images(workplace / "b.npz", channels=3)
+    with pytest.raises(InputError, match=r"begun with data = 'npz:images.npz'; got 'npz:b.npz'"):
+        search(out="run", **{**TINY, "data": "npz:b.npz"})
+    write_images(workplace / "images.npz", train=90)
+    with pytest.raises(InputError, match=r"npz:images.npz must be as it was when the search was begun"):
+        search(out="run", **TINY)
+
+
+def test_what_figures_are_is_said_once_the_search_begins(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(BudgetError):
+        search(out="run", **{**TINY, "max_latency_ms": 1e-6})
+    assert "stand in for accuracies" not in capsys.readouterr().err
+    search(out="run", **{**TINY, "trials": 1})
+    assert "stand in for accuracies" in capsys.readouterr().err
+
+
+def test_help_says_which_arrays_a_data_set_of_arrays_has() -> None:
+    (said,) = (option.description for option in each_option(SearchOptions) if option.name == "data")
+    for name in ("x_train", "x_test", "y_train", "y_test", "uint8", "integers"):
+        assert name in said

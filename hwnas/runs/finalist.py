@@ -1,0 +1,76 @@
+"""Finalists of a run: what `hwnas train --finalists` keeps of each round, in the run's folder.
+
+RUN/finalists/TRIAL-EPOCHS.json    a finalist's accuracy after so many epochs
+RUN/finalists/TRIAL-latency.json   the latency of one that the search had only predicted
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, TypeVar
+
+from hwnas.errors import InputError
+from hwnas.runs.winner import Milliseconds, Share, TrainingField
+from hwnas.support import FileRecord, commands
+
+AnyRecord = TypeVar("AnyRecord", bound=FileRecord)
+
+
+class FinalistRecord(FileRecord):
+    """What a finalist came to in a round: its accuracy on the validation images, a share."""
+
+    WHAT: ClassVar[str] = "a finalist's accuracy"
+
+    trial: int
+    training: TrainingField
+    accuracy: Share
+
+
+class FinalistLatency(FileRecord):
+    """The measured latency of a finalist that the search did not measure; `upper_ms` is held against the cap."""
+
+    WHAT: ClassVar[str] = "a finalist's latency"
+
+    trial: int
+    measured_ms: Milliseconds
+    upper_ms: Milliseconds
+
+
+@dataclass(frozen=True, slots=True)
+class FinalistsFolder:
+    """The finalists of a run: what is damaged, or an older hwnas wrote, is none, and is made again."""
+
+    path: Path
+
+    @staticmethod
+    def of(run: Path) -> "FinalistsFolder":
+        """Return that of the run in a folder."""
+        return FinalistsFolder(run / "finalists")
+
+    def accuracy_path(self, trial: int, epochs: float) -> Path:
+        """Return the file of a finalist's accuracy after so many epochs."""
+        return self.path / f"{trial:04d}-{epochs:g}.json"
+
+    def latency_path(self, trial: int) -> Path:
+        """Return the file of a finalist's latency."""
+        return self.path / f"{trial:04d}-latency.json"
+
+    def latency(self, trial: int) -> FinalistLatency | None:
+        """Return the latency that was kept of a finalist, if there is one."""
+        return _read(FinalistLatency, self.latency_path(trial))
+
+    def accuracy(self, trial: int, epochs: float) -> FinalistRecord | None:
+        """Return what was kept of a finalist's round, if that is done."""
+        return _read(FinalistRecord, self.accuracy_path(trial, epochs))
+
+    def records(self) -> list[FinalistRecord]:
+        """Return what was kept of all rounds: round by round, in each the most accurate first."""
+        paths = [path for path in sorted(self.path.glob("*.json")) if not path.stem.endswith("-latency")]
+        kept = [record for path in paths if (record := _read(FinalistRecord, path))]
+        return sorted(kept, key=lambda record: (record.training.epochs, -record.accuracy))
+
+
+def _read(kind: type[AnyRecord], path: Path) -> AnyRecord | None:
+    try:
+        return kind.read(path, again=commands.train()) if path.exists() else None
+    except InputError:
+        return None
