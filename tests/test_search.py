@@ -341,7 +341,7 @@ def test_a_pruner_stops_trainings_which_count_and_are_not_on_the_front(
     whole = [c for c in candidates if c.stopped_after is None]
     assert [c.trial for c in front_of(whole)] == [c.trial for c in result.front]
     page = Path(report(str(workplace / "run")).page).read_text()
-    assert f"{len(stopped)} of them were stopped before their end by the pruner {pruner}" in page
+    assert f"{len(stopped)} of them were stopped by the pruner {pruner} before the end" in page
 
 
 def test_a_search_with_a_pruner_that_was_killed_at_any_look_goes_on_as_if_it_had_not_been(

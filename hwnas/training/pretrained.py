@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import is_zipfile
 
 import torch
 from safetensors import SafetensorError
@@ -52,10 +53,8 @@ def read(path: Path) -> dict[str, Tensor]:
     except OSError as error:
         raise unreadable(path, error.strerror or str(error)) from None
     except _BROKEN as error:
-        is_more = any(
-            word in str(error) for word in ("Unsupported", "TorchScript")
-        )  # torch's words for what it refuses
-        why = _MORE if is_more else "it is broken, or holds something else"
+        refused = any(word in str(error) for word in ("Unsupported", "TorchScript"))  # torch's words for what it is not
+        why = _MORE if refused and is_zipfile(path) else "it is broken, or holds something else"
         raise unreadable(path, why) from None
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
         found = cut(", ".join(map(str, list(content)[:3]))) if isinstance(content, Mapping) else type(content).__name__

@@ -186,7 +186,7 @@ def of_another_network(path: Path) -> None:
         (lambda path: None, "a state dict; No such file or directory. Give torchvision's checkpoint"),
         (lambda path: path.write_text("<html>"), "a state dict; it is broken, or holds something else. Give"),
         (cut_off, "a state dict; it is broken, or holds something else"),
-        (whole_module, "a state dict; it is broken, or holds something else"),
+        (whole_module, "a state dict; it holds more than tensors, .* save it by torch.save"),
         (training_checkpoint, "it holds model, epoch, and not tensors alone"),
         (with_nan, r"classifier.3.bias has numbers that are not finite"),
         (of_other_classes, r"for the 3 classes and 3 channels of npz:.* got classifier.3.weight \(5, 1024\)"),
