@@ -6,6 +6,7 @@ from .errors import DeviceError as DeviceError
 from .errors import ExportError as ExportError
 from .errors import HwnasError as HwnasError
 from .errors import InputError as InputError
+from .errors import SharedWeightsError as SharedWeightsError
 from .errors import TableError as TableError
 from .errors import TrainingError as TrainingError
 from .errors import UnknownNameError as UnknownNameError

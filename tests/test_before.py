@@ -80,7 +80,7 @@ def test_a_run_is_reported_with_its_winner_and_what_was_left_out() -> None:
     page = Path(hwnas.report(str(RUN)).page).read_text()
     assert "1 winner under the cap of 0.15 ms; the best has 100.0 % on the test set" in page
     assert "predicted over its target at the smallest scale" in page
-    assert "stopped before their end by the pruner halving" in page
+    assert "stopped by the pruner halving before the end" in page
     assert "latency, exported file measured" in page
     assert page.count("<svg") >= 4
 
