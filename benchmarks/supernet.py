@@ -3,14 +3,16 @@
 A bank of `pnas` cells of one to three blocks, at the table's scale (N = 1, F = 8, 28x28), is trained on the same images
 for as long as --trainings of a cell alone, each step one cell, drawn as the estimator draws or (--drawing chance) each
 choice by chance; then every cell of the table, or --cells of them, is looked at. Rank
-correlations with the accuracies of training alone, at one, two and three blocks, beside those of Mult-Adds; the mean
-accuracy of the 20 that are ranked highest, and of all. What is done is kept in --folder; called again, it goes on.
+correlations with the accuracies of training alone, at one, two and three blocks, beside those of Mult-Adds and of
+zero-cost proxies; the mean accuracy of the 20 that are ranked highest, and of all. What is done is kept in --folder;
+called again, it goes on.
 
     python benchmarks/supernet.py [--quick] [--trainings 20] [--drawing fair] [--cells 586] [--seed 0]
         [--learning-rate R] [--batch N] [--folder F] [--table F]
 
-The last line is one JSON object: {"1": {"cells", "spearman", "kendall", "mult_adds_spearman", "top_20", "mean"}, "2",
-"3", "training_s", "training_cpu_s", "look_s", "look_cpu_s", "trainings", "drawing", "seed", "learning_rate", "batch"}.
+The last line is one JSON object: {"1": {"cells", "spearman", "kendall", "mult_adds_spearman", "synflow_spearman" and
+those of the other proxies, "top_20", "mean"}, "2", "3", "training_s", "training_cpu_s", "look_s", "look_cpu_s",
+"trainings", "drawing", "seed", "learning_rate", "batch"}.
 The processor's seconds are those that other programs leave alone.
 """
 
@@ -29,15 +31,17 @@ import numpy as np
 from hwnas import datasets
 from hwnas.network import Architecture, Scale
 from hwnas.runs.front import kendall, spearman
+from hwnas.searching import proxies
 from hwnas.searching.estimators.supernet import bank_settings
 from hwnas.spaces import fair_parameters, pnas, random_parameters
-from hwnas.support import bar
+from hwnas.support import bar, plugins
 from hwnas.support.files import write_json
 from hwnas.training.shared import look, read_bank, train_shared, write_bank
 
 SCALE = Scale(1, 8, 28, 10, 1)
 EPOCHS, IMAGES = 2.0, 6000  # of a cell that is trained alone
 PATHS, TOP, BLOCKS = 4000, 20, (1, 2, 3)
+PROXIES = tuple(plugins.names("proxies"))
 
 
 def main() -> None:
@@ -70,6 +74,8 @@ def main() -> None:
     training_s, training_cpu_s = train(folder, dataset, settings, paths, [cell["architecture"] for cell in cells])
     cells = cells[::every]
     accuracies, look_s, look_cpu_s = looks(folder, dataset, cells)
+    for cell, scores in zip(cells, proxy_scores(folder, dataset, cells), strict=True):
+        cell |= scores
     result: dict[str, Any] = {str(blocks): figures(cells, accuracies, blocks) for blocks in (1, 2, 3)}
     result |= {"training_s": training_s, "training_cpu_s": training_cpu_s, "look_s": look_s, "look_cpu_s": look_cpu_s}
     result |= {"trainings": trainings, "drawing": options.drawing, "seed": options.seed}
@@ -163,16 +169,27 @@ def looks(folder: Path, dataset: datasets.Dataset, cells: list[dict[str, Any]]) 
     return list(found), float(np.median(seconds)), float(np.median(of_processor))
 
 
+def proxy_scores(folder: Path, dataset: datasets.Dataset, cells: list[dict[str, Any]]) -> list[dict[str, float]]:
+    """Return the zero-cost proxies' scores of each cell."""
+    kept = folder / f"proxies-{len(cells)}.json"
+    if not kept.exists():
+        scores = proxies.scores(PROXIES, [cell["architecture"] for cell in cells], dataset, seed=0)
+        write_json(kept, [dict(zip(PROXIES, row, strict=True)) for row in scores.tolist()])
+    found: list[dict[str, float]] = json.loads(kept.read_text())
+    return found
+
+
 def figures(cells: list[dict[str, Any]], accuracies: list[float], blocks: int) -> dict[str, Any]:
     """Return how the bank ranks the cells of so many blocks."""
     chosen = [(seen, cell) for seen, cell in zip(accuracies, cells, strict=True) if cell["blocks"] == blocks]
     seen = np.array([seen for seen, _ in chosen])
-    alone, mult_adds = (np.array([cell[name] for _, cell in chosen]) for name in ("accuracy", "mult_adds"))
+    alone = np.array([cell["accuracy"] for _, cell in chosen])
+    others = {name: np.array([cell[name] for _, cell in chosen]) for name in ("mult_adds", *PROXIES)}
     return {
         "cells": len(chosen),
         "spearman": round(spearman(seen, alone), 3),
         "kendall": round(kendall(seen, alone), 3),
-        "mult_adds_spearman": round(spearman(mult_adds, alone), 3),
+        **{f"{name}_spearman": round(spearman(scores, alone), 3) for name, scores in others.items()},
         "top_20": round(float(alone[np.argsort(-seen)[:TOP]].mean()), 4),
         "mean": round(float(alone.mean()), 4),
         "shared": round(float(seen.mean()), 4),
