@@ -3,6 +3,7 @@ from .benching.cases import Benched as Benched
 from .errors import BudgetError as BudgetError
 from .errors import DataError as DataError
 from .errors import DeviceError as DeviceError
+from .errors import DivergedError as DivergedError
 from .errors import ExportError as ExportError
 from .errors import HwnasError as HwnasError
 from .errors import InputError as InputError

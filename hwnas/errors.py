@@ -7,7 +7,8 @@
     ├── BudgetError           nothing in the space fits the caps
     ├── TableError            a latency table that is broken, or lacks an entry
     ├── DeviceError           the device cannot be reached, or failed in a run
-    ├── TrainingError         a non-finite loss, a checkpoint that does not fit
+    ├── TrainingError         a checkpoint that does not fit
+    │   └── DivergedError     a loss that is not finite
     ├── SharedWeightsError    a run's shared weights cannot be read, or are another run's
     └── ExportError           an artefact that does not compute what it should, or is over its cap
 
@@ -85,6 +86,10 @@ class DeviceError(HwnasError):
 
 class TrainingError(HwnasError):
     """Training cannot go on."""
+
+
+class DivergedError(TrainingError):
+    """A training's loss or weights are not finite: it cannot go on, and another network's may."""
 
 
 class SharedWeightsError(HwnasError):

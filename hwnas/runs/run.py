@@ -117,6 +117,11 @@ class Run:
         run._check_same()
         return run
 
+    @property
+    def is_new(self) -> bool:
+        """Whether nothing of it is written yet."""
+        return not (self.folder / _SETTINGS).exists()
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep other processes from working in this folder; raises InputError where one does."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from optuna.distributions import CategoricalDistribution
 
-    from hwnas.network import Scale
+    from hwnas.network import Architecture, Scale
 
     Array = NDArray[np.float64]
     Flags = NDArray[np.bool_]
@@ -76,7 +76,10 @@ class SpaceCandidates:
         def exceeds(scale: "Scale") -> bool:
             return self._largest(self._costs_at(chosen, [scale]), chosen["target"]) < 0
 
-        scales = sorted(self.costs.scales, key=lambda scale: scale.cells * (scale.filters * scale.resolution) ** 2)
+        networks: dict[Architecture, Scale] = {}  # each once: of some N does not matter
+        for scale in sorted(self.costs.scales, key=lambda scale: scale.cells * (scale.filters * scale.resolution) ** 2):
+            networks.setdefault(self.space.architecture(chosen, scale), scale)
+        scales = list(networks.values())
         if not (fitting := bisect_left(scales, True, key=exceeds)):
             return None
         scale = scales[fitting - 1]
@@ -93,8 +96,12 @@ class SpaceCandidates:
         return self.costs.walked([[self.space.architecture(chosen, scale) for scale in scales]])
 
     def identity(self, chosen: Parameters) -> Hashable:
-        """Return the network at one scale, and the target: two choices may stand for one network."""
-        return self.space.architecture(chosen, self.costs.scales[0]), chosen["target"]
+        """Return the network at one scale, and the target: two choices may stand for one network.
+
+        It is one of the most cells: fewer may leave out what was chosen.
+        """
+        scale = max(self.costs.scales, key=lambda scale: (scale.cells, -scale.filters, -scale.resolution))
+        return self.space.architecture(chosen, scale), chosen["target"]
 
     def without_ignored(self, chosen: Parameters) -> Parameters:
         """Return the same candidate with the first choice of all that is ignored, where the space knows it."""

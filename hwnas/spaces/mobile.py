@@ -66,7 +66,9 @@ _MAKE: dict[str, _Make] = {
     **{f"ffn_e{e}": _inverted(e) for e in EXPANSIONS},
 }
 OPERATIONS = tuple(_MAKE)
-_UNIVERSAL = "universal"  # no choice: an inverted residual of which all others are parts
+_PROJECTED = "basic_3x3_projected"  # no choice, as the next: its shortcut has weights also where none is needed
+_MAKE[_PROJECTED] = lambda channels, filters, stride: BasicBlock(filters, 3, stride, projects=True)
+_UNIVERSAL = "universal"  # an inverted residual of which all others are parts
 _MAKE[_UNIVERSAL] = _inverted(max(EXPANSIONS), kernel=5, start=7, squeeze=True)
 CHOICES = (len(OPERATIONS) * len(DEPTHS) * len(WIDTHS),) * STAGES  # of each stage
 
@@ -106,7 +108,7 @@ def largest(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 def _largest_block(name: str) -> str:
     form = name.partition("_")[0]
-    return {"plain": name, "basic": name, "fused": f"fused_3x3_e{max(EXPANSIONS)}"}.get(form, _UNIVERSAL)
+    return {"plain": name, "basic": _PROJECTED, "fused": f"fused_3x3_e{max(EXPANSIONS)}"}.get(form, _UNIVERSAL)
 
 
 def cover(scale: Scale) -> Iterator[Chain]:

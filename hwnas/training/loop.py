@@ -19,7 +19,7 @@ import torch
 from pydantic import NonNegativeInt, TypeAdapter
 from torch import Tensor, nn
 
-from hwnas.errors import InputError, TrainingError
+from hwnas.errors import DivergedError, InputError
 from hwnas.support import held
 from hwnas.training import checkpoint as _checkpoint
 from hwnas.training import hardware as _hardware
@@ -127,6 +127,8 @@ def network_training(
     def begun() -> Network:
         kind = Reparameterised if settings.reparameterise else Network
         network = kind(architecture.graph, dropout_rate=settings.dropout_rate, auxiliary=settings.auxiliary_weight > 0)
+        if isinstance(network, Reparameterised) and initial is not None:
+            network.silence()
         if isinstance(initial, Bank):
             initial.fill(network)
         elif initial is not None:
@@ -408,10 +410,10 @@ class Training(Generic[AnyNetwork]):
             self.look_loss += loss
         self._unread.clear()
 
-    def _not_finite(self, got: str) -> TrainingError:
+    def _not_finite(self, got: str) -> DivergedError:
         remedies = ["lower the learning rate", "raise the warm-up", "clip the gradient's norm"]
         remedies += ["take fp32"] * (self.hardware.autocast is not None)
-        return TrainingError(
+        return DivergedError(
             f"the loss must stay finite; {got}, with a learning rate of {self.settings.learning_rate:g}; "
             f"{', or '.join(remedies)}"
         )

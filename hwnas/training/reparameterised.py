@@ -35,6 +35,13 @@ class Reparameterised(Network):
             }
         )
 
+    @torch.no_grad()
+    def silence(self) -> None:
+        """Let the branches begin with zeros, so that the network computes what its convolutions do."""
+        for norm in self.branches.modules():
+            if isinstance(norm, nn.BatchNorm2d):
+                norm.weight.zero_()
+
     def folded(self) -> Network:
         """Return the network in eval mode without branches, of the same graph, on the same device.
 

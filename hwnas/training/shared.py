@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from hwnas.training.curves import Progress
     from hwnas.training.settings import TrainingSettings
 
-_VERSION = 2  # of the file; in the first one blocks and sides of a cell had weights of their own
+_VERSION = 3  # of the file; before 2 sides of a cell had weights of their own, before 3 chains had other names
 CALIBRATION = 128  # training images that BatchNorm's statistics are taken anew from: 512 rank 12 cells alike (0.99)
 LOOKED_AT = 1000  # validation images, the same ones for all: 2,000 rank 40 candidates alike (0.99)
 _BATCH = 64  # an image takes a fifth less than with 128: what it needs stays in the caches

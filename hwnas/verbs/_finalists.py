@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hwnas.errors import HwnasError, TrainingError
+from hwnas.errors import DivergedError, HwnasError
 from hwnas.support import counted, say
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def _accuracy(
     checkpoint = place.with_suffix(".safetensors")
     try:
         share = accuracy(candidate, shorter, checkpoint)
-    except TrainingError as error:  # its loss is not finite: the others may learn
+    except DivergedError as error:  # the others may learn
         say(f"finalist trial {candidate.trial} comes last: {error}")
         share = 0.0
     FinalistRecord(version=FinalistRecord.VERSION, trial=candidate.trial, training=shorter, accuracy=share).write(place)

@@ -148,6 +148,9 @@ class TrainOptions(RunFolder):
         settings = self.settings
         hardware.choose(settings.device, precision=settings.precision, channels_last=settings.channels_last)
         wanted = number_wanted(self.winners)
+        for name in ("temperature", "distillation_weight"):
+            if self.teacher is None and getattr(self, name) != TrainOptions.model_fields[name].default:
+                raise InputError(f"--{name.replace('_', '-')} is of a --teacher, and none is given: leave it out")
         if self.finalists and self.trial is not None:
             raise InputError("--finalists is for winners, and --trial names one: leave one of them out")
         if 0 < self.finalists <= wanted:

@@ -127,7 +127,7 @@ def test_a_file_that_is_none_says_what_to_do(tmp_path: Path) -> None:
 def test_weights_that_an_older_hwnas_shared_otherwise_are_not_read(tmp_path: Path) -> None:
     metadata = {"bank": json.dumps({"version": 1, "seed": 0})}
     write_tensors(tmp_path / "x", {"stem:weight:": torch.zeros(1)}, metadata=metadata)
-    with pytest.raises(SharedWeightsError, match=r"it is of version 1, and 2 is read.*Delete it, and type the"):
+    with pytest.raises(SharedWeightsError, match=r"it is of version 1, and 3 is read.*Delete it, and type the"):
         shared.read_bank(tmp_path / "x")
 
 

@@ -50,15 +50,26 @@ def test_the_other_forms_of_the_universal_inverted_bottleneck() -> None:
     assert convnext[2:4] == (InvertedResidual(32, 0, 2, 32, start=7), InvertedResidual(32, 0, 1, 64, start=7))
 
 
-@given(seeds=st.lists(st.integers(0, 999), min_size=2, max_size=4))
-@repeatable(20)
-def test_shared_weights_of_the_largest_hold_every_choice(seeds: list[int]) -> None:
+@given(seeds=st.lists(st.integers(0, 999), min_size=2, max_size=4), widest=st.sampled_from([10, 11, 16]))
+@repeatable(30)
+def test_shared_weights_of_the_largest_hold_every_choice(seeds: list[int], widest: int) -> None:
     """In whichever order paths come, as the largest of each are held before."""
     bank = Bank(seed=0)
-    for seed in seeds:
-        (parameters,) = random_parameters(mobile, 1, seed=seed)
-        bank.hold(mobile.architecture(mobile.largest(parameters), SCALE).graph)
-        bank.hold(mobile.architecture(parameters, SCALE.with_filters(8)).graph)
+    chosen = [random_parameters(mobile, 1, seed=seed)[0] for seed in seeds]
+    for parameters in chosen:
+        bank.hold(mobile.architecture(mobile.largest(parameters), SCALE.with_filters(widest)).graph)
+    for parameters in chosen:
+        for filters in (6, 8, widest):
+            bank.hold(mobile.architecture(parameters, SCALE.with_filters(filters)).graph)
+
+
+def test_the_largest_basic_block_has_a_shortcut_where_narrower_ones_need_it() -> None:
+    """At F = 10 stage 1 has the stem's 16 filters at width 1.5, and at width 0.75 eight of them."""
+    bank = Bank(seed=0)
+    largest = mobile.largest(chosen("basic_3x3"))
+    bank.hold(mobile.architecture(largest, SCALE.with_filters(10)).graph)
+    for width, filters in ((0.75, 10), (1.5, 8), (1.5, 10)):
+        bank.hold(mobile.architecture(chosen("basic_3x3", width=width), SCALE.with_filters(filters)).graph)
 
 
 @pytest.mark.parametrize("filters", [4, 6, 16, 31])

@@ -10,7 +10,7 @@ from pretended import PretendedDevice
 from winners import searched_run
 
 import hwnas
-from hwnas.errors import InputError, TrainingError
+from hwnas.errors import DivergedError, InputError, TrainingError
 from hwnas.runs.run import Run
 from hwnas.searching import Stopwatch
 from hwnas.support import write_json
@@ -79,12 +79,24 @@ def test_one_whose_loss_is_not_finite_comes_last(
 
     def diverges(run: Run, candidate: Any, *rest: Any) -> float:
         if candidate.trial == 3:  # the best, had it learned
-            raise TrainingError("the loss must stay finite")
+            raise DivergedError("the loss must stay finite")
         return validated(run, candidate, *rest)
 
     monkeypatch.setattr(train_verb, "_validated", diverges)
     assert train(run, finalists=3, winners="best:1") == [4]
     assert "finalist trial 3 comes last: the loss must stay finite" in capsys.readouterr().err
+
+
+def test_a_checkpoint_of_other_settings_is_no_finalists_fault(
+    run: Run, trained: list[tuple[int, float]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*arguments: Any) -> float:
+        raise TrainingError("the checkpoint is of another training")
+
+    monkeypatch.setattr(train_verb, "_validated", refused)
+    with pytest.raises(TrainingError, match="of another training"):
+        train(run, finalists=3, winners="best:1")
+    assert not list((run.folder / "finalists").glob("*-0.3.json"))
 
 
 @pytest.mark.parametrize("damage", [lambda path: path.write_text("{"), lambda path: path.write_text('{"accuracy": 2}')])

@@ -137,8 +137,8 @@ class FusedInvertedResidual:
 class BasicBlock:
     """Two KxK convolutions, and what goes by them: ResNet's (He et al., 2016, section 3.3).
 
-    What goes by is the input, or a 1x1 convolution of it where the output has another shape (option B); the activation
-    comes after the sum.
+    What goes by is the input, or a 1x1 convolution of it where the output has another shape (option B), or always with
+    `projects` (option C); the activation comes after the sum.
     """
 
     __pydantic_config__: ClassVar = STRICT
@@ -148,13 +148,14 @@ class BasicBlock:
     kernel: int
     stride: int
     activation: Activation = "relu"
+    projects: bool = False
     form: Literal["basic"] = "basic"
 
     def __post_init__(self) -> None:
         _check(self, "filters", "kernel", "stride")
 
     def __str__(self) -> str:
-        return f"basic {_window(self.kernel, self.stride)} {self.filters}"
+        return f"basic {_window(self.kernel, self.stride)}{' projected' * self.projects} {self.filters}"
 
     def walk(self, b: Builder, convolve: Convolve, value: int, place: Place) -> int:
         """Add the block's layers, and return its output."""
@@ -167,7 +168,7 @@ class BasicBlock:
             activation=self.activation,
         )
         branch = convolve(branch, self.filters, place.then("second"), kernel=self.kernel)
-        if b.shape(value) != b.shape(branch):
+        if self.projects or b.shape(value) != b.shape(branch):
             value = convolve(value, self.filters, place.then("shortcut"), stride=self.stride)
         return b.activation(b.add(branch, value, name=place), self.activation)
 
@@ -243,8 +244,9 @@ class MixedResidual(NamedTuple):
 
 
 def block_to_json(block: AnyBlock) -> dict[str, Any]:
-    """Return a block as JSON values; a start only where there is one, as older records have none."""
-    return {name: value for name, value in asdict(block).items() if (name, value) != ("start", 0)}
+    """Return a block as JSON values; a start and a projection only where there are, as older records have none."""
+    usual = (("start", 0), ("projects", False))
+    return {name: value for name, value in asdict(block).items() if (name, value) not in usual}
 
 
 def _projected(
