@@ -100,7 +100,8 @@ class SpaceCandidates:
 
         It is one of the most cells: fewer may leave out what was chosen.
         """
-        scale = max(self.costs.scales, key=lambda scale: (scale.cells, -scale.filters, -scale.resolution))
+        most = self.costs.scales[-1].cells  # they rise
+        scale = next(scale for scale in self.costs.scales if scale.cells == most)
         return self.space.architecture(chosen, scale), chosen["target"]
 
     def without_ignored(self, chosen: Parameters) -> Parameters:

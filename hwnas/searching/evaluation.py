@@ -9,7 +9,6 @@ a measurement, what is behind a candidate that was measured is not measured.
 import math
 from collections.abc import Callable
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hwnas.errors import TrainingError
@@ -56,15 +55,10 @@ class Evaluator:
         settings = self.run.settings
         return SpaceCandidates(plugins.load("spaces", settings.space), costs, settings.budget, tuple(settings.targets))
 
-    @property
-    def device_lock(self) -> Path:
-        """The lock of whoever measures on the device."""
-        return device_lock(self.device)
-
     def wait_while_timed(self) -> None:
         """Wait while another worker times something on this machine: training beside it would make it slower."""
         if self.device.transport == "local":
-            with locked(self.device_lock, shared=True):
+            with locked(device_lock(self.device), shared=True):
                 pass
 
 
@@ -202,7 +196,7 @@ class Evaluation:
         """Time a network whole on the device now, once nobody else does that, and keep it in the trial."""
         from hwnas.latency import TimedNetwork, time_network
 
-        with locked(self._evaluator.device_lock):
+        with locked(device_lock(self._evaluator.device)):
             if known := self._trials.refresh().measurement(network):  # by another worker, meanwhile
                 return known
             table = self._evaluator.table_costs.table

@@ -53,7 +53,7 @@ def _fused(expansion: int) -> _Make:
     return lambda channels, filters, stride: FusedInvertedResidual(filters, 3, stride, expansion * channels)
 
 
-_MAKE: dict[str, _Make] = {
+_CHOSEN: dict[str, _Make] = {
     "plain_3x3": lambda channels, filters, stride: Convolution(filters, 3, stride),
     "basic_3x3": lambda channels, filters, stride: BasicBlock(filters, 3, stride),
     **{f"fused_3x3_e{e}": _fused(e) for e in EXPANSIONS},
@@ -65,11 +65,13 @@ _MAKE: dict[str, _Make] = {
     **{f"convnext_{k}x{k}_e{e}": _inverted(e, start=k) for k, e in product((5, 7), EXPANSIONS)},
     **{f"ffn_e{e}": _inverted(e) for e in EXPANSIONS},
 }
-OPERATIONS = tuple(_MAKE)
-_PROJECTED = "basic_3x3_projected"  # no choice, as the next: its shortcut has weights also where none is needed
-_MAKE[_PROJECTED] = lambda channels, filters, stride: BasicBlock(filters, 3, stride, projects=True)
-_UNIVERSAL = "universal"  # an inverted residual of which all others are parts
-_MAKE[_UNIVERSAL] = _inverted(max(EXPANSIONS), kernel=5, start=7, squeeze=True)
+OPERATIONS = tuple(_CHOSEN)
+_PROJECTED, _UNIVERSAL = "basic_3x3_projected", "universal"  # no choices, but what holds the weights of some
+_MAKE: dict[str, _Make] = {
+    **_CHOSEN,
+    _PROJECTED: lambda channels, filters, stride: BasicBlock(filters, 3, stride, projects=True),
+    _UNIVERSAL: _inverted(max(EXPANSIONS), kernel=5, start=7, squeeze=True),
+}
 CHOICES = (len(OPERATIONS) * len(DEPTHS) * len(WIDTHS),) * STAGES  # of each stage
 
 

@@ -239,8 +239,8 @@ def test_few_paths_and_a_strategy_that_trains_the_bank_keep_nothing_back(
 def test_how_long_it_takes_is_said_before_in_words(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     searched(workplace / "run", trials=1, supernet=1.0)
     said = text_of(capsys)
-    assert "shared weights: they are trained before the first trial, as long as one training of one candidate" in said
-    assert "shared weights: one candidate learns in one step" in said
+    assert "shared weights: they are trained before the first trial, as long as 1 training of one candidate" in said
+    assert "shared weights: one candidate learns in 1 step" in said
     searched(workplace / "other", trials=1)
     said = text_of(capsys)
     assert "before the first trial, as long as 4 trainings of one candidate" in said

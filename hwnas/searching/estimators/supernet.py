@@ -18,7 +18,7 @@ from hwnas.errors import BudgetError, InputError, SharedWeightsError, TrainingEr
 from hwnas.searching.estimators import Estimate, Job
 from hwnas.searching.estimators._paths import fair_choices
 from hwnas.spaces import random_parameters
-from hwnas.support import bar, plugins, say
+from hwnas.support import bar, counted, plugins, say
 from hwnas.training import TrainingSettings, search_settings
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def _train(run: "Run", candidates: "SpaceCandidates", dataset: "Dataset") -> Non
     else:
         say_scales(settings)
     turns = f"{len(paths)} candidates take turns" if len(paths) > 1 else "one candidate learns"
-    say(f"shared weights: {turns} in {in_steps(steps_of(training, len(dataset.train.labels)))}")
+    say(f"shared weights: {turns} in {counted(steps_of(training, len(dataset.train.labels)), 'step')}")
     with bar("training shared weights", 1) as steps:
         bank = train_shared(
             [path.architecture for path in paths],
@@ -133,12 +133,7 @@ def _train(run: "Run", candidates: "SpaceCandidates", dataset: "Dataset") -> Non
 
 def as_long_as(trainings: float) -> str:
     """Say how long shared weights are trained."""
-    return f"as long as {'one training' if trainings == 1 else f'{trainings:g} trainings'} of one candidate"
-
-
-def in_steps(steps: int) -> str:
-    """Say how many steps there are."""
-    return "one step" if steps == 1 else f"{steps:,} steps"
+    return f"as long as {counted(trainings, 'training')} of one candidate"
 
 
 def say_scales(settings: "SearchSettings") -> None:

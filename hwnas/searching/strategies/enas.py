@@ -26,7 +26,7 @@ from hwnas.searching.strategies._derived import CHECKPOINT
 from hwnas.searching.strategies._derived import sampler as sampler
 from hwnas.searching.strategies._policy import BATCH, Coding, Episode, Learner, Learning, Policy
 from hwnas.searching.surrogates._one_thread import one_thread
-from hwnas.support import bar, say
+from hwnas.support import bar, counted, say
 from hwnas.training.bank import Bank
 from hwnas.training.batches import Order, normalise, random_seed
 from hwnas.training.loop import Training, run_training
@@ -266,7 +266,7 @@ def _learned(run: "Run", candidates: "SpaceCandidates", dataset_of: "Callable[[i
         dataset,
         _settings_of(settings, rewarded_by=_minibatch(dataset)),
     )
-    length = f"in {supernet.in_steps(training.steps)}, {supernet.as_long_as(settings.supernet)}"
+    length = f"in {counted(training.steps, 'step')}, {supernet.as_long_as(settings.supernet)}"
     say(f"enas: shared weights and a policy learn in turns {length}")
     with bar("training shared weights and policy", training.steps) as steps:
 
