@@ -48,10 +48,14 @@ def _make() -> tuple[Path, int]:
     remove_left_behind(Path(tempfile.gettempdir()))
     while True:
         folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
-        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        # Until it is locked, another process may take it for one that was left, and remove it: then make another.
+        try:
+            lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:
+            continue
         with suppress(OSError):  # a file system without locks: nothing is removed there
             fcntl.flock(lock, fcntl.LOCK_EX)
-        if folder.is_dir():  # another process may have taken it for one that was left, before it was locked
+        if folder.is_dir():
             return folder, lock
         os.close(lock)
 

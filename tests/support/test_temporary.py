@@ -95,6 +95,31 @@ def test_a_folder_of_a_killed_process_goes_with_the_next_one_and_no_other(place:
         assert (place / "hwnas-keeper1").exists()
 
 
+@pytest.mark.parametrize("when", ["before it is opened", "before it is locked"])
+def test_a_folder_that_another_process_takes_for_one_that_was_left_is_made_again(
+    when: str, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = os.open
+    taken: list[Path] = []
+
+    def taken_by_another(path: Path, flags: int, **more: int | None) -> int:
+        if taken:
+            return opened(path, flags, **more)
+        taken.append(path)
+        if when == "before it is opened":
+            path.rmdir()
+            return opened(path, flags)
+        lock = opened(path, flags)
+        path.rmdir()
+        return lock
+
+    monkeypatch.setattr("hwnas.support.temporary.os.open", taken_by_another)
+    with temporary_folder() as folder:
+        (folder / "model").write_text("whole")
+        assert [folder] != taken
+    assert not list(place.iterdir())
+
+
 def test_a_folder_of_a_thread_is_gone_when_its_process_ends(place: Path) -> None:
     with working(IN_A_THREAD, place) as (process, _):
         assert process.wait(30) == 0
