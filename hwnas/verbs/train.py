@@ -126,7 +126,11 @@ class TrainOptions(RunFolder):
     distillation_weight: float = Field(default=0.5, gt=0, le=1, description="the --teacher's share of the loss")
     accelerator: str = Field(default="auto", description="where to train: auto, cpu, cuda or mps")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(default="auto", description="auto, fp32, bf16 or fp16")
-    compile: bool = Field(default=False, description="use torch.compile")
+    compile: bool = Field(
+        default=False,
+        description="use torch.compile: for a GPU; on a CPU it takes a minute or two first, and torch 2.14's then trained "
+        "0.6 to 0.8 times as fast as without",
+    )
     from_supernet: bool = Field(
         default=False,
         description="begin with a winner's slice of the weights that the candidates of --estimator supernet shared",
