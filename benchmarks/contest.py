@@ -112,6 +112,7 @@ def asked() -> argparse.Namespace:
     parser.add_argument("--searches", type=names, default=[], help="space:strategy:estimator,...")
     parser.add_argument("--search-seeds", type=int, default=1)
     parser.add_argument("--trials", type=int, default=24)
+    parser.add_argument("--finalists", type=int, default=0, help="of a search, as of `hwnas train`; 0: none")
     parser.add_argument("--runs", type=names, default=[], help="folders of runs of the same data and device")
     parser.add_argument("--seeds", type=int, default=3, help="of the trainings")
     parser.add_argument("--epochs", type=float, default=5.0)
@@ -292,7 +293,12 @@ class Contest:
             took = folder / "took.json"
             seconds = read_json(took, what="seconds")["searched"] if took.exists() else None
             front = [candidate for candidate in front_of(Run.open(folder).candidates()) if candidate.latency_ms <= cap]
-            for candidate in sorted(front, key=lambda candidate: -candidate.accuracy):
+            ranked = sorted(front, key=lambda candidate: -candidate.accuracy)
+            if self.options.finalists:
+                trial, more = self._final(folder)
+                seconds = None if seconds is None else seconds + more
+                ranked = [candidate for candidate in Run.open(folder).candidates() if candidate.trial == trial]
+            for candidate in ranked:
                 ms = self.clock.ms(candidate.architecture, self.options.processes)
                 if ms <= cap:
                     yield Contestant(f"{name} ({candidate.trial})", FOUND, candidate.architecture, ms, seconds)
@@ -315,6 +321,18 @@ class Contest:
         timed(out / "took.json", ["search", *arguments, f"--out={out}"])
         write_json(done, options.trials)
         return out
+
+    def _final(self, folder: Path) -> tuple[int, float]:
+        """Return the trial that is the best of a run's finalists, and the seconds that this took, its training too."""
+        options, kept = self.options, folder / f"finalists-{self.options.finalists}.json"
+        recipe = {"epochs": options.epochs, "batch_size": options.batch_size, "learning_rate": options.learning_rate}
+        asked = {"winners": "best:1", "finalists": options.finalists, **recipe}
+        if not kept.exists() or "trial" not in read_json(kept, what="seconds"):
+            took = timed(kept, ["train", str(folder), *(f"--{name.replace('_', '-')}={asked[name]}" for name in asked)])
+            (winner,) = hwnas.train(run=str(folder), **asked)  # which is there
+            write_json(kept, {**took, "trial": winner.trial})
+        done = read_json(kept, what="seconds")
+        return done["trial"], done["searched"]
 
     def trained(self, contestant: Contestant, seed: int) -> None:
         """Train and test a network with a seed, unless that is done already."""

@@ -29,7 +29,7 @@ from hwnas.runs.front import front_of
 from hwnas.runs.run import Run
 from hwnas.runs.study import repair_journal
 from hwnas.runs.trial import Deployed, OpenTrial, TrialRecord
-from hwnas.searching import proxies, pruners
+from hwnas.searching import filling, proxies, pruners
 from hwnas.searching.candidates import SpaceCandidates
 from hwnas.searching.estimators import Estimate, size, training
 from hwnas.searching.loop import Searched
@@ -224,7 +224,7 @@ def test_a_cap_below_a_space_is_refused_with_its_smallest_figures(workplace: Pat
 
 def test_progressive_search_is_one_level_where_no_cells_grow(workplace: Path) -> None:
     pretend_table(workplace, "darts")
-    assert tiny_search(workplace / "run", space="darts", trials=7).trained == 7
+    assert tiny_search(workplace / "run", space="darts", trials=7, fill=0.0).trained == 7
     study = Run.open(workplace / "run").trials().study
     assert study.user_attrs["progressive:plan:0"]["quota"] == 5  # by chance; then one after the other
     assert study.user_attrs["progressive:plan:1"]["quota"] == 1
@@ -414,7 +414,7 @@ def test_proxies_inherit_from_the_trained_one_with_most_in_common(
 def test_how_true_the_surrogate_was_is_said_of_every_level_that_it_ranked(
     workplace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    result = tiny_search(workplace / "run", trials=25, max_latency_ms=5.0)
+    result = tiny_search(workplace / "run", trials=25, max_latency_ms=5.0, fill=0.0)
     assert [level.blocks for level in result.surrogate] == [2, 3, 4, 5]
     study = Run.open(workplace / "run").trials().study
     for level in result.surrogate:
@@ -444,7 +444,7 @@ def test_the_surrogate_reads_zero_cost_proxies_of_the_best_few_of_a_level(
         return np.array([[network.graph.mult_adds, 1.0] for network in architectures])  # the second tells nothing
 
     monkeypatch.setattr(proxies, "scores", pretend_scores)
-    tiny_search(workplace / "run", trials=10, max_latency_ms=5.0, proxies=("naswot", "synflow"))
+    tiny_search(workplace / "run", trials=10, max_latency_ms=5.0, proxies=("naswot", "synflow"), fill=0.0)
     assert scored == [2 + 24, 4 + 24, 6 + 24, 8 + 24]  # what is trained, and three times what is listed
     monkeypatch.undo()
     with pytest.raises(UnknownNameError, match=r"zero-cost proxy .*jacob-cov, naswot, synflow"):
@@ -458,7 +458,7 @@ def test_zero_cost_proxies_score_networks_as_they_are_trained(workplace: Path) -
 
 def test_where_nothing_grows_all_is_one_level(workplace: Path) -> None:
     pretend_table(workplace, "mbconv")
-    (level,) = tiny_search(workplace / "run", space="mbconv", trials=12).surrogate
+    (level,) = tiny_search(workplace / "run", space="mbconv", trials=12, fill=0.0).surrogate
     assert level.blocks is None
     assert level.candidates == 7  # the first five were drawn
     assert tiny_search(workplace / "chance", space="mbconv", trials=3, strategy="random").surrogate == []
@@ -470,7 +470,7 @@ def test_more_trials_may_be_asked_for_later(workplace: Path) -> None:
 
 
 def test_progressive_grows_cells_level_by_level_from_the_best_and_never_repeats_one(workplace: Path) -> None:
-    tiny_search(workplace / "run", trials=25, max_latency_ms=5.0)
+    tiny_search(workplace / "run", trials=25, max_latency_ms=5.0, fill=0.0)
     trials = trials_of(workplace / "run")
     levels = [t.params["blocks"] for t in trials if t.state == TrialState.COMPLETE]
     assert levels == sorted(levels)
@@ -781,3 +781,26 @@ def test_the_stand_in_of_an_estimator_trains_nothing_and_says_so(
     tiny_search(workplace / "run", estimator="size", trials=3)
     assert size.CAVEAT in " ".join(capsys.readouterr().err.split())  # lines are broken anywhere
     assert Run.open(workplace / "run").settings.estimator == "size"
+
+
+@pytest.mark.parametrize("strategy", ["evolution", "progressive"])
+def test_the_last_trials_are_like_the_best_and_use_the_whole_cap(
+    device: PretendedDevice, workplace: Path, strategy: str
+) -> None:
+    measured_search(workplace / "run", strategy=strategy, trials=16, fill=0.25)
+    records = [record for record in records_of(workplace / "run") if record.state == "trained"]
+    for at, record in enumerate(records[12:], start=12):
+        best = sorted(records[:at], key=lambda one: -one.candidate.accuracy)[:4]
+        unlike = [sum(record.choices[name] != one.choices[name] for name in one.choices) for one in best]
+        assert min(unlike) <= 4  # the target among them
+        assert record.target == 1.0
+        assert 0.94 <= record.candidate.latency_ms / 0.4 <= 1.0
+    assert min(record.candidate.latency_ms / 0.4 / record.target for record in records[:12]) < 0.9
+
+
+def test_no_trials_are_like_the_best_where_none_are_asked_for_or_all_were_derived(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(filling.FillingSampler, "draw", lambda self, complete: pytest.fail("it drew"))
+    assert tiny_search(workplace / "none", strategy="evolution", fill=0.0).trained == 12
+    assert tiny_search(workplace / "derived", strategy="fbnet", trials=4, supernet=0.1).trained == 4

@@ -147,6 +147,13 @@ class SearchRequest(DeviceOptions, SpaceOptions):
     )
     trials: int = Field(default=40, gt=0, description="candidates to train")
     targets: Shares = Field(default=(0.4, 0.6, 0.8, 1.0), description="latency targets, as shares of the cap")
+    fill: float = Field(
+        default=0.25,
+        ge=0,
+        lt=1,
+        description="share of the trials, the last ones, that are like the most accurate so far at sizes that use the "
+        "whole of the largest target; 0: the strategy proposes all; what darts and others derive uses it anyway",
+    )
     proxy_filters: float = Field(
         default=0.5, gt=0, le=1, description="filters in short training, as a share of the deployed"
     )

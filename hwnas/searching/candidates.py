@@ -85,6 +85,13 @@ class SpaceCandidates:
         scale = scales[fitting - 1]
         return scale, float(self._costs_at(chosen, [scale]).ms[0, 0])
 
+    def use(self, chosen: Parameters) -> float:
+        """Return the share of its target that a choice is predicted to use, at the scale that uses most and fits."""
+        costs = self.costs_of(chosen)
+        inside = self.budget.inside(mult_adds=costs.mult_adds, parameters=costs.parameters)
+        shares = costs.ms / (chosen["target"] * self.budget.max_latency_ms)
+        return float(np.where(inside & (shares <= 1.0), shares, 0.0).max())
+
     def costs_of(self, chosen: Parameters) -> Costs:
         """Return what a choice is predicted to cost at every scale: arrays [1, scales]."""
         return self._costs_at(chosen, self.costs.scales)

@@ -238,16 +238,18 @@ class Search:
         """Return a sampler whose random state comes from the run's seed and the trial's number alone."""
         import numpy as np
 
-        from hwnas.searching.strategies import Context, make_sampler
+        from hwnas.searching.filling import FillingSampler
+        from hwnas.searching.strategies import Context, derives, make_sampler
 
-        settings = self.settings
-        context = Context(
-            self.evaluator.candidates(self._costs[1]),
-            settings.trials,
-            settings.surrogate,
-            self._scores if settings.proxies else None,
-        )
+        settings, candidates = self.settings, self.evaluator.candidates(self._costs[1])
         seed = int(np.random.SeedSequence((settings.seed, number)).generate_state(1)[0])
+        filling = 0 if derives(settings.strategy) else round(settings.fill * settings.trials)
+        begun = self.trials.trained + sum(other < number for other in self.trials.running)
+        if filling and begun >= settings.trials - filling:
+            return FillingSampler(candidates, settings.trials, seed=seed)
+        context = Context(
+            candidates, settings.trials - filling, settings.surrogate, self._scores if settings.proxies else None
+        )
         return make_sampler(settings.strategy, context, seed=seed)
 
     def _scores(self, chosen: "Sequence[Parameters]") -> "Array":

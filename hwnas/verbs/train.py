@@ -128,8 +128,8 @@ class TrainOptions(RunFolder):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(default="auto", description="auto, fp32, bf16 or fp16")
     compile: bool = Field(
         default=False,
-        description="use torch.compile: for a GPU; on a CPU it takes a minute or two first, and torch 2.14's then trained "
-        "0.6 to 0.8 times as fast as without",
+        description="use torch.compile: for a GPU; on a CPU it takes a minute or two first, and torch 2.14's then "
+        "trained 0.6 to 0.8 times as fast as without",
     )
     from_supernet: bool = Field(
         default=False,

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from networks import random_cells
 
 from hwnas import datasets
@@ -37,7 +38,7 @@ def test_it_takes_a_tenth_of_a_short_training(dataset: Dataset) -> None:
     assert training_speed.estimate(NETWORK, dataset, JOB).images_seen == pytest.approx(1200, abs=16)
 
 
-def test_it_is_the_probability_of_the_right_class_in_the_last_third(
+def test_it_is_of_the_loss_in_the_last_third_by_a_power_of_the_parameters(
     dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     losses: list[float] = []
@@ -51,8 +52,17 @@ def test_it_is_the_probability_of_the_right_class_in_the_last_third(
     accuracy = training_speed.estimate(NETWORK, dataset, JOB).accuracy
     third = losses[50:]  # of 75 steps; an epoch of 400 images ends with the step that comes to them
     assert len(losses) == 75
-    assert accuracy == pytest.approx(math.exp(-sum(third) / len(third)))
-    assert accuracy > math.exp(-sum(losses) / len(losses))
+    counts = (1e5 / NETWORK.graph.parameters) ** 0.07
+    assert counts > 1.1  # it is small
+    assert accuracy == pytest.approx(math.exp(-counts * sum(third) / len(third)))
+    assert accuracy > math.exp(-counts * sum(losses) / len(losses))
+
+
+def test_of_two_that_learn_alike_the_larger_is_before(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop.Training, "_train_step", lambda self, pixels, labels: torch.tensor(0.7))
+    wide = replace(NETWORK, scale=replace(NETWORK.scale, filters=8))
+    figures = [training_speed.estimate(network, dataset, JOB).accuracy for network in (NETWORK, wide)]
+    assert figures[0] < figures[1] < 1
 
 
 def test_what_learns_is_before_what_does_not(dataset: Dataset) -> None:
