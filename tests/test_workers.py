@@ -37,7 +37,7 @@ def tiny_search(out: Path, **options: Any) -> Searched:
 
 
 def command(out: Path, *, workers: int, trials: int, more: tuple[str, ...] = ()) -> list[str]:
-    """Return the command line of `tiny_search` with the strategy random."""
+    """Return the command line of `tiny_search` with the strategy random, and it alone."""
     options = {
         "out": str(out),
         "max-latency-ms": "2",
@@ -46,6 +46,7 @@ def command(out: Path, *, workers: int, trials: int, more: tuple[str, ...] = ())
         "filters": ",".join(map(str, FILTERS)),
         "estimator": "size",
         "strategy": "random",
+        "fill": "0",
         "trials": str(trials),
         "workers": str(workers),
     }
@@ -118,7 +119,7 @@ def test_workers_that_are_killed_ten_times_leave_the_trials_and_the_front_of_a_s
     assert {trial.state for trial in trials} <= {TrialState.COMPLETE, TrialState.PRUNED}
     assert [trial.number for trial in trials] == list(range(len(trials)))
     assert any(len(processes) > 1 for processes in owners(journal).values())  # some were killed in a trial
-    alone = tiny_search(workplace / "alone", strategy="random", trials=40)
+    alone = tiny_search(workplace / "alone", strategy="random", trials=40, fill=0.0)
     candidates = Run.open(run).candidates()
     assert len(candidates) == alone.trained == 40
     assert networks_of(candidates) == networks_of(Run.open(workplace / "alone").candidates())
@@ -126,14 +127,17 @@ def test_workers_that_are_killed_ten_times_leave_the_trials_and_the_front_of_a_s
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("strategy", "storage"), [("progressive", None), ("tpe", "sqlite:///study.db")])
-def test_workers_share_a_study(workplace: Path, strategy: str, storage: str | None) -> None:
-    shared = tiny_search(workplace / "shared", strategy=strategy, workers=2, storage=storage)
+@pytest.mark.parametrize(
+    ("strategy", "storage", "fill"),
+    [("progressive", None, 0.0), ("progressive", None, 0.25), ("tpe", "sqlite:///study.db", 0.25)],
+)
+def test_workers_share_a_study(workplace: Path, strategy: str, storage: str | None, fill: float) -> None:
+    shared = tiny_search(workplace / "shared", strategy=strategy, workers=2, storage=storage, fill=fill)
     assert shared.trained == 10
     candidates = Run.open(workplace / "shared").candidates()
     assert len(set(networks_of(candidates))) == len(candidates) == 10
-    if strategy == "progressive":  # a level is planned from all trials of the one before
-        tiny_search(workplace / "alone")
+    if strategy == "progressive" and not fill:  # a level is planned from all trials of the one before
+        tiny_search(workplace / "alone", fill=fill)
         assert candidates == Run.open(workplace / "alone").candidates()
 
 
@@ -166,7 +170,7 @@ def test_workers_end_with_the_search_that_started_them_and_nothing_is_lost(
     wait_until(lambda: all(map(is_gone, workers)), seconds=20)
     trained = len(Run.open(run).candidates())
     assert trained >= 1
-    assert tiny_search(run, strategy="random", trials=trained + 3).trained == trained + 3
+    assert tiny_search(run, strategy="random", trials=trained + 3, fill=0.0).trained == trained + 3
 
 
 def test_what_a_worker_fails_with_is_raised_and_stops_the_others() -> None:

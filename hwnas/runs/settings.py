@@ -152,7 +152,7 @@ class SearchRequest(DeviceOptions, SpaceOptions):
         ge=0,
         lt=1,
         description="share of the trials, the last ones, that are like the most accurate so far at sizes that use the "
-        "whole of the largest target; 0: the strategy proposes all; what darts and others derive uses it anyway",
+        "whole of the largest target; 0: the strategy proposes all; what enas, darts and the like derive takes no part",
     )
     proxy_filters: float = Field(
         default=0.5, gt=0, le=1, description="filters in short training, as a share of the deployed"
