@@ -7,14 +7,16 @@ here, and of runs that there are: of a front the most accurate network that is m
 trained by one recipe, on the same images, with each of the seeds, and tested once.
 
     python benchmarks/contest.py [--quick] [--folder F] [--caps 0.6,2] [--setting tflite-int8-1t] [--data folder:PATH]
-        [--searches mbconv:progressive:training-speed,...] [--runs DIR,...] [--families resnet-20,...] [--seeds 3] ...
+        [--searches mbconv:progressive:training-speed,...] [--finalists 6] [--runs DIR,...] [--families resnet-20,...]
+        [--seeds 3] ...
 
 In int8 the accuracy is that of the exported file, calibrated and where need be fine-tuned as by `hwnas export`. What is
 done is kept in --folder; called again, it goes on, and seeds, caps, families, searches and runs may be added.
 contest.md there is the table that is printed, contest.png shows accuracy against latency. The last line is one JSON
 object: {"caps": {"0.6": [{"network", "kind", "name", "ms", "share": of the cap, "mult_adds", "parameters", "accuracy":
 mean, "interval": half of it, 95 %, by Student's t (null of one seed), "accuracies", "searched": seconds of the search,
-null where they are not known, "trained": seconds of the processor, median}, ...]}, "options"}, by falling accuracy.
+with --finalists also of these and of the winner's training, null where they are not known, "trained": seconds of the
+processor, median}, ...]}, "options"}, by falling accuracy.
 """
 
 import argparse
@@ -127,6 +129,8 @@ def asked() -> argparse.Namespace:
         raise InputError(f"--families must be some of {', '.join(FAMILIES)}; got {', '.join(unknown)}")
     if wrong := [search for search in options.searches if search.count(":") != 2]:
         raise InputError(f"--searches must be space:strategy:estimator, as in mbconv:random:training; got {wrong[0]}")
+    if options.finalists == 1:
+        raise InputError("--finalists must be 0, or more than the one winner; got 1; take 6")
     if options.quick:
         options.caps, options.families, options.depths, options.resolutions = (
             [0.5],
@@ -297,7 +301,7 @@ class Contest:
             if self.options.finalists:
                 trial, more = self._final(folder)
                 seconds = None if seconds is None else seconds + more
-                ranked = [candidate for candidate in Run.open(folder).candidates() if candidate.trial == trial]
+                ranked = [one for one in Run.open(folder).candidates() if one.trial == trial] + ranked
             for candidate in ranked:
                 ms = self.clock.ms(candidate.architecture, self.options.processes)
                 if ms <= cap:
@@ -324,7 +328,8 @@ class Contest:
 
     def _final(self, folder: Path) -> tuple[int, float]:
         """Return the trial that is the best of a run's finalists, and the seconds that this took, its training too."""
-        options, kept = self.options, folder / f"finalists-{self.options.finalists}.json"
+        options, trials = self.options, len(Run.open(folder).candidates())
+        kept = folder / f"finalists-{options.finalists}-of-{trials}.json"
         recipe = {"epochs": options.epochs, "batch_size": options.batch_size, "learning_rate": options.learning_rate}
         asked = {"winners": "best:1", "finalists": options.finalists, **recipe}
         if not kept.exists() or "trial" not in read_json(kept, what="seconds"):

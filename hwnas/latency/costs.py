@@ -78,6 +78,10 @@ class Costs:
         )
         return np.asarray(sum(np.maximum(share, 0.0) for share in over.values()))
 
+    def expected(self) -> "Costs":
+        """Return the costs without the predictions' error: where scales are measured, one that may fit is tried."""
+        return replace(self, upper_ms=self.ms)
+
     def calibrated(self, measured: Mapping[int, Measurement], *, canary_ms: float | None) -> "Costs":
         """Return one cell's costs, given what was measured of it at some scales: other scales are off by as much.
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from hwnas.datasets import Background, Fingerprint
 from hwnas.errors import InputError
@@ -210,6 +210,12 @@ class SearchSettings(SearchRequest):
     classes: int
     validation: float
     fingerprint: Fingerprint | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _older(cls, content: Any) -> Any:
+        """Read what an older hwnas wrote, which filled nothing."""
+        return {"fill": 0.0, **content} if isinstance(content, dict) else content
 
     @classmethod
     def of(

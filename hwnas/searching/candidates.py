@@ -2,7 +2,7 @@
 
 from bisect import bisect_left
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -85,12 +85,20 @@ class SpaceCandidates:
         scale = scales[fitting - 1]
         return scale, float(self._costs_at(chosen, [scale]).ms[0, 0])
 
-    def use(self, chosen: Parameters) -> float:
-        """Return the share of its target that a choice is predicted to use, at the scale that uses most and fits."""
+    def share_used(self, chosen: Parameters, *, is_measured: bool) -> float:
+        """Return the largest share of its target and of the caps that a choice is predicted to use; 0 where none fits.
+
+        That is at the scale that is measured first, or, where nothing is measured, at the one that is deployed.
+        """
         costs = self.costs_of(chosen)
-        inside = self.budget.inside(mult_adds=costs.mult_adds, parameters=costs.parameters)
-        shares = costs.ms / (chosen["target"] * self.budget.max_latency_ms)
-        return float(np.where(inside & (shares <= 1.0), shares, 0.0).max())
+        costs = costs.expected() if is_measured else costs
+        if (at := self._largest(costs, chosen["target"])) < 0:
+            return 0.0
+        target = replace(self.budget, max_latency_ms=chosen["target"] * self.budget.max_latency_ms)
+        over = target.excesses(
+            latency_ms=costs.upper_ms[0, at], mult_adds=costs.mult_adds[0, at], parameters=costs.parameters[0, at]
+        )
+        return 1.0 + float(max(over.values()))
 
     def costs_of(self, chosen: Parameters) -> Costs:
         """Return what a choice is predicted to cost at every scale: arrays [1, scales]."""

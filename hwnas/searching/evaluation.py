@@ -132,8 +132,7 @@ class Evaluation:
             self._note(costs, at, excess=excess, left_out=_why_predicted(costs, self._settings.budget, target_ms))
             return None
         if not self._settings.predicted:
-            expected = costs.calibrated({}, canary_ms=None)  # what is measured first, its error not included
-            at = int(expected.largest(self._settings.budget, target_ms=target_ms)[0])
+            at = int(costs.expected().largest(self._settings.budget, target_ms=target_ms)[0])  # is measured first
             if not self._is_behind(costs, at):
                 return self._measured(costs, target_ms)
         latency_ms = float(costs.ms[0, at])

@@ -243,12 +243,12 @@ class Search:
 
         settings, candidates = self.settings, self.evaluator.candidates(self._costs[1])
         seed = int(np.random.SeedSequence((settings.seed, number)).generate_state(1)[0])
-        filling = 0 if derives(settings.strategy) else round(settings.fill * settings.trials)
+        to_fill = 0 if derives(settings.strategy) else int(settings.fill * settings.trials)
         begun = self.trials.trained + sum(other < number for other in self.trials.running)
-        if filling and begun >= settings.trials - filling:
-            return FillingSampler(candidates, settings.trials, seed=seed)
+        if to_fill and begun >= settings.trials - to_fill:
+            return FillingSampler(candidates, is_measured=not settings.predicted, seed=seed)
         context = Context(
-            candidates, settings.trials - filling, settings.surrogate, self._scores if settings.proxies else None
+            candidates, settings.trials - to_fill, settings.surrogate, self._scores if settings.proxies else None
         )
         return make_sampler(settings.strategy, context, seed=seed)
 

@@ -21,7 +21,8 @@ OF = "training speed"
 ON = "training images"
 CAVEAT = (
     "accuracies are of training speed: the probability of the right class after a tenth of a short training, as a "
-    "geometric mean; they rank candidates, and are below what each comes to when it is trained"
+    "geometric mean, raised for large networks and lowered for small ones; they rank candidates, and are below what "
+    "each comes to when it is trained"
 )
 QUICK = True
 _SHARE = 0.1  # of the images of a short training
