@@ -815,14 +815,17 @@ def test_what_fills_uses_the_cap_that_binds(device: PretendedDevice, workplace: 
 
 
 def test_a_run_of_before_fills_nothing(workplace: Path) -> None:
-    tiny_search(workplace / "run", trials=4, fill=0.0)
+    tiny_search(workplace / "run", strategy="random", trials=4, fill=0.0)
     path = workplace / "run" / "settings.json"
     content = json.loads(path.read_text())
     del content["fill"]
     path.write_text(json.dumps(content))
-    with pytest.raises(InputError, match=r"was begun with fill = 0\.0; got 0\.25.*--fill 0"):
-        tiny_search(workplace / "run", trials=5)
-    assert tiny_search(workplace / "run", trials=5, fill=0.0).trained == 5
+    for trials in (6, 8):
+        assert tiny_search(workplace / "run", strategy="random", trials=trials).trained == trials
+        assert Run.open(workplace / "run").settings.fill == 0
+    alone = tiny_search(workplace / "alone", strategy="random", trials=8, fill=0.0)
+    again = tiny_search(workplace / "run", strategy="random", trials=8)
+    assert [one.architecture for one in again.front] == [one.architecture for one in alone.front]
 
 
 def test_no_trials_are_like_the_best_where_none_are_asked_for_or_all_were_derived(

@@ -114,6 +114,8 @@ class Run:
         Raises InputError where the folder's run was asked for other things.
         """
         run = cls(Path(folder), settings, begins=True)
+        if run._fills_nothing():
+            run.settings = settings.model_copy(update={"fill": 0.0})
         run._check_same()
         return run
 
@@ -140,7 +142,14 @@ class Run:
         self._check_same()
         if not (self.folder / _SETTINGS).exists():
             self._identify(f"{self.name}-{uuid.uuid4().hex[:12]}")
-        write_json(self.folder / _SETTINGS, self.settings.model_dump())
+        older = {"fill"} if self._fills_nothing() else None  # as it was, for the next time that it is taken up
+        write_json(self.folder / _SETTINGS, self.settings.model_dump(exclude=older))
+
+    def _fills_nothing(self) -> bool:
+        """Say whether an older hwnas began this, which had no trials that fill the cap, nor a setting for them."""
+        path = self.folder / _SETTINGS
+        content = read_json(path, what="a run's settings") if path.exists() else None
+        return isinstance(content, dict) and "fill" not in content
 
     def _check_same(self) -> None:
         """Raise InputError where the folder's run was asked for other things than this one."""
