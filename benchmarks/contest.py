@@ -8,11 +8,12 @@ trained by one recipe, on the same images, with each of the seeds, and tested on
 
     python benchmarks/contest.py [--quick] [--folder F] [--caps 0.6,2] [--setting tflite-int8-1t] [--data folder:PATH]
         [--searches mbconv:progressive:training-speed,...] [--finalists 6] [--runs DIR,...] [--families resnet-20,...]
-        [--seeds 3] ...
+        [--seeds 3] [--within 2] ...
 
-In int8 the accuracy is that of the exported file, calibrated and where need be fine-tuned as by `hwnas export`. What is
-done is kept in --folder; called again, it goes on, and seeds, caps, families, searches and runs may be added.
-contest.md there is the table that is printed, contest.png shows accuracy against latency. The last line is one JSON
+In int8 the accuracy is that of the exported file, calibrated and where need be fine-tuned as by `hwnas export`. With
+--within 2 a network that is more than two points behind the best so far is trained with no further seed. What is done
+is kept in --folder; called again, it goes on, and seeds, caps, families, searches and runs may be added. contest.md
+there is the table that is printed, contest.png shows accuracy against latency. The last line is one JSON
 object: {"caps": {"0.6": [{"network", "kind", "name", "ms", "share": of the cap, "mult_adds", "parameters", "accuracy":
 mean, "interval": half of it, 95 %, by Student's t (null of one seed), "accuracies", "searched": seconds of the search,
 with --finalists also of these and of the winner's training, null where they are not known, "trained": seconds of the
@@ -81,7 +82,8 @@ def main() -> None:
             contest.profile(space)  # first, as what is stated of all networks is at the table's canary
         contestants = {cap: [*contest.hand_made(cap), *contest.winners(cap)] for cap in options.caps}
         for seed in range(options.seeds):  # so that a table can be had after each
-            for each in {key_of(one.architecture): one for group in contestants.values() for one in group}.values():
+            near = [each for group in contestants.values() for each in contest.in_reach(group)]
+            for each in {key_of(one.architecture): one for one in near}.values():
                 contest.trained(each, seed)
             result = {f"{cap:g}": summary(cap, group, contest.records) for cap, group in contestants.items()}
             write_text(Path("contest.md"), table(result, contest.setting))
@@ -117,6 +119,12 @@ def asked() -> argparse.Namespace:
     parser.add_argument("--finalists", type=int, default=0, help="of a search, as of `hwnas train`; 0: none")
     parser.add_argument("--runs", type=names, default=[], help="folders of runs of the same data and device")
     parser.add_argument("--seeds", type=int, default=3, help="of the trainings")
+    parser.add_argument(
+        "--within",
+        type=lambda value: float(value) / 100,
+        default=1.0,
+        help="points behind the best so far, from where a network has no further seed; without it all have",
+    )
     parser.add_argument("--epochs", type=float, default=5.0)
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--learning-rate", type=float, default=0.1)
@@ -339,6 +347,13 @@ class Contest:
         done = read_json(kept, what="seconds")
         return done["trial"], done["searched"]
 
+    def in_reach(self, contestants: Sequence[Contestant]) -> Sequence[Contestant]:
+        """Return those under a cap that are not further behind its best than `--within`; before the first seed all."""
+        if not self.records:
+            return contestants
+        means = [accuracy_of(each.architecture, self.records) for each in contestants]
+        return [each for each, mean in zip(contestants, means, strict=True) if mean >= max(means) - self.options.within]
+
     def trained(self, contestant: Contestant, seed: int) -> None:
         """Train and test a network with a seed, unless that is done already."""
         key = key_of(contestant.architecture)
@@ -409,8 +424,7 @@ def summary(
     """Return the figures of the networks under a cap, the most accurate first."""
     rows = []
     for each in contestants:
-        key, graph = key_of(each.architecture), each.architecture.graph
-        trainings = [record for (of, _), record in sorted(records.items()) if of == key]
+        graph, trainings = each.architecture.graph, trainings_of(each.architecture, records)
         accuracies = [record["accuracy"] for record in trainings]
         rows.append(
             {
@@ -429,6 +443,17 @@ def summary(
             }
         )
     return sorted(rows, key=lambda row: -row["accuracy"])
+
+
+def trainings_of(architecture: Architecture, records: dict[tuple[str, int], dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return what is known of the trainings of a network, by rising seeds."""
+    key = key_of(architecture)
+    return [record for (of, _), record in sorted(records.items()) if of == key]
+
+
+def accuracy_of(architecture: Architecture, records: dict[tuple[str, int], dict[str, Any]]) -> float:
+    """Return the mean test accuracy of a network over its seeds."""
+    return statistics.mean(record["accuracy"] for record in trainings_of(architecture, records))
 
 
 def half_interval(values: Sequence[float]) -> float | None:

@@ -124,6 +124,20 @@ def test_the_table_is_sorted_by_accuracy_and_states_what_it_is_of(contest: Modul
     assert len(contest.picture({"0.5": rows, "1": rows}).axes) == 2
 
 
+@pytest.mark.parametrize(("points", "left"), [("2", 1), ("3.5", 2), ("20", 3)])
+def test_what_is_far_behind_has_no_further_seed(
+    contest: ModuleType, monkeypatch: pytest.MonkeyPatch, points: str, left: int
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["contest.py", "--within", points])
+    group = [contest.Contestant(f"{width}", contest.MADE, small(width=width), 0.4) for width in (1, 2, 3)]
+    race = contest.Contest(contest.asked())
+    assert race.in_reach(group) == group
+    for each, accuracies in zip(group, ([0.9, 0.91], [0.89, 0.86], [0.8]), strict=True):
+        for seed, accuracy in enumerate(accuracies):
+            race.records[contest.key_of(each.architecture), seed] = {"accuracy": accuracy}
+    assert race.in_reach(group) == group[:left]
+
+
 def test_a_contest_goes_on_where_it_was_and_states_the_accuracy_of_int8_files(
     contest: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
