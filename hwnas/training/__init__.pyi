@@ -30,6 +30,7 @@ from .scoring import Scores as Scores
 from .scoring import accuracy as accuracy
 from .scoring import scores as scores
 from .settings import MOST_ALPHA as MOST_ALPHA
+from .settings import MOST_BRANCHES as MOST_BRANCHES
 from .settings import PRECISIONS as PRECISIONS
 from .settings import Flips as Flips
 from .settings import Optimizer as Optimizer

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -125,7 +125,7 @@ def network_training(
         teacher.check(dataset, settings)
 
     def begun() -> Network:
-        kind = Reparameterised if settings.reparameterise else Network
+        kind = partial(Reparameterised, convolutions=settings.branches) if settings.reparameterise else Network
         network = kind(architecture.graph, dropout_rate=settings.dropout_rate, auxiliary=settings.auxiliary_weight > 0)
         if isinstance(network, Reparameterised) and initial is not None:
             network.silence()

@@ -258,7 +258,7 @@ def _auxiliary_head(graph: Graph) -> nn.Sequential:
 def _module(layer: Layer, graph: Graph) -> nn.Module:
     input_shapes = graph.input_shapes(layer)
     if layer.kind == "conv":
-        return _convolution(layer, input_shapes[0], graph.norm_epsilon)
+        return convolution_of(layer, input_shapes[0], graph.norm_epsilon)
     if layer.kind == "linear":
         return nn.Sequential(nn.Flatten(), nn.Linear(prod(input_shapes[0]), layer.shape[0]))
     return without_weights(layer, input_shapes, overwrites=may_overwrite(graph, layer))
@@ -291,7 +291,8 @@ def may_overwrite(graph: Graph, layer: Layer) -> bool:
     return unused and not producer.activation and len(graph.consumers[source]) == 1
 
 
-def _convolution(layer: Layer, input_shape: Shape, norm_epsilon: float) -> nn.Module:
+def convolution_of(layer: Layer, input_shape: Shape, norm_epsilon: float) -> nn.Module:
+    """Return a convolution, with its BatchNorm if it has one, of which `parts_of` returns both."""
     sides, padding = padding_of(layer, input_shape)
     convolution = _Conv2d(
         input_shape[0],
@@ -336,10 +337,15 @@ def weighted(network: Network) -> Iterator[Weighted]:
     """Yield the convolutions and linear layers of a network, in the order of execution."""
     for position, (layer, module) in enumerate(zip(network.graph.layers, network.layers, strict=True)):
         if layer.kind in ("conv", "linear"):
-            assert isinstance(module, nn.Sequential)  # what _module makes of both kinds
-            inner = next(part for part in module if isinstance(part, nn.Conv2d | nn.Linear))
-            norm = module[-1]
-            yield Weighted(position, layer, inner, norm if isinstance(norm, nn.BatchNorm2d) else None)
+            yield Weighted(position, layer, *parts_of(module))
+
+
+def parts_of(module: nn.Module) -> tuple[nn.Conv2d | nn.Linear, nn.BatchNorm2d | None]:
+    """Return the modules with weights of a convolution or a linear layer."""
+    assert isinstance(module, nn.Sequential)  # what _module makes of both kinds
+    inner = next(part for part in module if isinstance(part, nn.Conv2d | nn.Linear))
+    norm = module[-1]
+    return inner, norm if isinstance(norm, nn.BatchNorm2d) else None
 
 
 @torch.no_grad()

@@ -14,9 +14,10 @@ Flips = Literal["auto", "on", "off"]
 Optimizer = Literal["sgd", "adamw"]
 _MOST_ADAM = 0.05  # learning rate of AdamW: 0.001 is usual, and what suits SGD is far too much
 MOST_ALPHA = 100.0  # of mixup and cutmix: beyond that every share is nearly a half
+MOST_BRANCHES = 16  # MobileOne-S0 has 4
 _ADDED = {  # an older hwnas knew none of them
     *("flips", "from_supernet", "optimizer", "ema", "mixup", "cutmix", "trivial_augment", "reparameterise"),
-    *("class_weights", "patience", "teacher_sha256", "temperature", "distillation_weight"),
+    *("class_weights", "patience", "teacher_sha256", "temperature", "distillation_weight", "branches"),
 }
 
 
@@ -28,12 +29,13 @@ class TrainingSettings:
     until the set is used up. `flips` go with `augment`, auto if they suit the data; `warm_up` is a share of the steps;
     `cutout` a side in pixels, `path_drop_rate` the rate at the end, `auxiliary_weight` that of an auxiliary head's loss
     (NASNet: 0.4). `ema` is the decay of the average of weights that is kept at the end, `mixup` and `cutmix` are the
-    alpha of their shares' distribution, each 0 for none; `reparameterise` trains with branches that are folded away.
-    With `class_weights` classes count alike in the loss; `patience` is for so many epochs without a better score on the
-    validation part (balanced accuracy with `class_weights`, else accuracy), 0 for all, and keeps the best epoch's
-    weights. With a teacher, of which this is the hash, `distillation_weight` is its share of the loss.
-    `channels_last` is chosen by the device where it is None. `from_supernet` says that a winner began with its slice of
-    the weights that its run's candidates shared. Raises InputError for values out of range.
+    alpha of their shares' distribution, each 0 for none; `reparameterise` trains with branches that are folded away,
+    with `branches` convolutions in parallel in place of each. With `class_weights` classes count alike in the loss;
+    `patience` is for so many epochs without a better score on the validation part (balanced accuracy with
+    `class_weights`, else accuracy), 0 for all, and keeps the best epoch's weights. With a teacher, of which this is the
+    hash, `distillation_weight` is its share of the loss. `channels_last` is chosen by the device where it is None.
+    `from_supernet` says that a winner began with its slice of the weights that its run's candidates shared. Raises
+    InputError for values out of range.
     """
 
     __pydantic_config__: ClassVar[Any] = {"extra": "ignore"}  # what a newer hwnas writes in a record
@@ -59,6 +61,7 @@ class TrainingSettings:
     cutmix: float = 0.0
     trivial_augment: bool = False
     reparameterise: bool = False
+    branches: int = 1
     class_weights: bool = False
     patience: int = 0
     teacher_sha256: str | None = None
@@ -82,6 +85,7 @@ class TrainingSettings:
             "clip_gradient_norm": (self.clip_gradient_norm is None or self.clip_gradient_norm > 0, "above 0"),
             "auxiliary_weight": (0 <= self.auxiliary_weight < math.inf, "0 or above"),
             "cutout": (self.cutout >= 0, "0 or above"),
+            "branches": (1 <= self.branches <= MOST_BRANCHES, f"from 1 to {MOST_BRANCHES}"),
             "temperature": (0 < self.temperature < math.inf, "above 0"),
             "distillation_weight": (0 < self.distillation_weight <= 1, "above 0 and up to 1"),
             "patience": (self.patience >= 0, "0 or above"),

@@ -12,7 +12,7 @@ from pydantic import Field, PlainValidator
 from hwnas.errors import InputError
 from hwnas.runs import RunFolder, number_wanted, winners_wanted
 from hwnas.support import AnyPath, Metavar, bar, expanded, plugins, remark, say
-from hwnas.training import MOST_ALPHA, Flips, Optimizer
+from hwnas.training import MOST_ALPHA, MOST_BRANCHES, Flips, Optimizer
 from hwnas.verbs._finalists import best_finalists, finalists_of
 from hwnas.verbs._takes import takes
 
@@ -108,6 +108,13 @@ class TrainOptions(RunFolder):
         default=False,
         description="train each convolution larger than 1x1 with parallel branches, which fold into it at the end",
     )
+    branches: int = Field(
+        default=1,
+        ge=1,
+        le=MOST_BRANCHES,
+        description="convolutions that --reparameterise trains in parallel in place of each; above 1 (MobileOne-S0: 4) "
+        "1x1 ones have branches, too",
+    )
     class_weights: bool = Field(
         default=False, description="weigh classes in the loss by the inverse of how many images they have"
     )
@@ -155,6 +162,8 @@ class TrainOptions(RunFolder):
         for name in ("temperature", "distillation_weight"):
             if self.teacher is None and getattr(self, name) != TrainOptions.model_fields[name].default:
                 raise InputError(f"--{name.replace('_', '-')} is of a --teacher, and none is given: leave it out")
+        if self.branches > 1 and not self.reparameterise:
+            raise InputError("--branches is of --reparameterise, which is not given: add it, or leave --branches out")
         if self.finalists and self.trial is not None:
             raise InputError("--finalists is for winners, and --trial names one: leave one of them out")
         if 0 < self.finalists <= wanted:

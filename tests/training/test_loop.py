@@ -726,6 +726,23 @@ def test_what_makes_training_stronger_is_taken_up_exactly(step: int, tmp_path: P
     assert [epoch.loss for epoch in resumed.history] == [epoch.loss for epoch in whole_stronger.history]
 
 
+@pytest.mark.parametrize("step", [1, 4, 9])
+def test_convolutions_in_parallel_are_taken_up_exactly(step: int, tmp_path: Path) -> None:
+    settings = dataclasses.replace(STRONGER, branches=3)
+    interrupted_at(step, settings, tmp_path / "c", save_every_s=0)
+    resumed = trained(settings, checkpoint=tmp_path / "c")
+    assert same_weights(resumed, trained(settings))
+
+
+def test_other_branches_are_another_training(tmp_path: Path, whole_stronger: Trained) -> None:
+    settings = dataclasses.replace(STRONGER, branches=2)
+    interrupted_at(4, settings, tmp_path / "c")
+    assert settings.to_json() == STRONGER.to_json() | {"branches": 2}
+    with pytest.raises(TrainingError, match=r"settings.branches = 2, and now it is 3"):
+        trained(dataclasses.replace(STRONGER, branches=3), checkpoint=tmp_path / "c")
+    assert not same_weights(trained(settings, checkpoint=tmp_path / "c"), whole_stronger)
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -950,6 +967,8 @@ def test_weights_that_are_not_finite_are_refused(monkeypatch: pytest.MonkeyPatch
         ("cutmix", 1e9),
         ("patience", -1),
         ("optimizer", "adam"),
+        ("branches", 0),
+        ("branches", 1000),
         ("temperature", 0),
         ("distillation_weight", 0),
         ("distillation_weight", 1.1),

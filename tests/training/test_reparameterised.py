@@ -10,7 +10,7 @@ from torch import nn
 
 from hwnas.network.architecture import Architecture
 from hwnas.network.graph import Builder, Graph, Padding
-from hwnas.training.module import Network, deployed_weights
+from hwnas.training.module import Network, deployed_weights, weighted
 from hwnas.training.reparameterised import Reparameterised
 
 TOLERANCE = 1e-5  # relative to the largest output
@@ -32,9 +32,9 @@ def unlike(network: Network) -> Network:
     return network.eval()
 
 
-def assert_folds(graph: Graph) -> None:
+def assert_folds(graph: Graph, count: int) -> None:
     torch.manual_seed(0)
-    network = unlike(Reparameterised(graph))
+    network = unlike(Reparameterised(graph, convolutions=count))
     assert isinstance(network, Reparameterised)
     inputs = torch.from_numpy(images(graph))
     with torch.no_grad():
@@ -65,16 +65,26 @@ def convolutions(draw: st.DrawFn) -> Graph:
     return b.finish(value)
 
 
-@given(graph=convolutions())
+@given(graph=convolutions(), count=st.integers(1, 4))
 @repeatable(150)
-def test_branches_fold_into_the_one_convolution(graph: Graph) -> None:
-    assert_folds(graph)
+def test_branches_fold_into_the_one_convolution(graph: Graph, count: int) -> None:
+    assert_folds(graph, count)
 
 
-@given(architecture=architectures())
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize(("side", "groups"), [(3, 1), (5, 6), (1, 1)], ids=["dense", "depthwise", "pointwise"])
+def test_each_kind_of_convolution_folds(side: int, groups: int, stride: int, count: int) -> None:
+    b = Builder((6, 9, 9))
+    kernel, strides = (side, side), (stride, stride)
+    value = b.window("conv", 0, name="conv", filters=6, kernel=kernel, stride=strides, groups=groups, norm=True)
+    assert_folds(b.finish(value), count)
+
+
+@given(architecture=architectures(), count=st.integers(1, 4))
 @repeatable(10)
-def test_whole_networks_fold(architecture: Architecture) -> None:
-    assert_folds(architecture.graph)
+def test_whole_networks_fold(architecture: Architecture, count: int) -> None:
+    assert_folds(architecture.graph, count)
 
 
 def of_three() -> Graph:
@@ -93,8 +103,43 @@ def test_windows_larger_than_1x1_have_branches_and_a_batchnorm_alone_where_shape
     assert [branches.identity is not None for branches in network.branches.values()] == [False, True, False]
 
 
-def test_in_training_every_branch_learns_and_the_folded_network_has_none() -> None:
-    network = Reparameterised(of_three()).train()
+@pytest.mark.parametrize("count", [2, 4])
+def test_with_convolutions_in_parallel_all_have_branches_and_as_many_windows_alike(count: int) -> None:
+    network = Reparameterised(of_three(), convolutions=count)
+    alike = {"wide": 0, "depthwise": 0, "pointwise": 0, "smaller": 0}
+    for position, layer, inner, _ in weighted(network):
+        if layer.kind == "conv":
+            branches = network.branches[str(position)]
+            parts = [inner, *(part for part in branches.modules() if isinstance(part, nn.Conv2d))]
+            alike[layer.name] = sum(part.weight.shape == inner.weight.shape for part in parts)
+            assert len(parts) - alike[layer.name] == (layer.name != "pointwise")  # beside larger ones one of 1x1
+            assert (branches.identity is not None) == (layer.name in ("depthwise", "pointwise"))
+    assert set(alike.values()) == {count}
+
+
+def test_one_convolution_in_parallel_has_the_weights_of_which_checkpoints_of_before_are() -> None:
+    branches = Reparameterised(of_three()).branches
+    norm = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+    names = {"pointwise.weight", *(f"norm.{part}" for part in norm)}
+    wide, depthwise, smaller = (each.state_dict().keys() for each in branches.values())
+    assert wide == smaller == names
+    assert depthwise == names | {f"identity.{part}" for part in norm}
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_silent_branches_leave_what_the_convolutions_compute(count: int) -> None:
+    network = Reparameterised(of_three(), convolutions=count)
+    network.silence()
+    plain = Network(of_three())
+    plain.load_state_dict({name: network.state_dict()[name] for name in plain.state_dict()})
+    inputs = torch.randn(2, 4, 8, 8)
+    with torch.no_grad():
+        assert torch.equal(network.eval()(inputs), plain.eval()(inputs))
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_in_training_every_branch_learns_and_the_folded_network_has_none(count: int) -> None:
+    network = Reparameterised(of_three(), convolutions=count).train()
     network(torch.randn(4, 4, 8, 8)).square().sum().backward()
     assert all(parameter.grad is not None for parameter in network.parameters())
     plain = network.folded()

@@ -135,6 +135,7 @@ def test_options_that_make_training_stronger_are_in_the_record_and_leave_the_sam
         "cutmix": 1.0,
         "trivial_augment": True,
         "reparameterise": True,
+        "branches": 2,
         "class_weights": True,
     }
     record = trained_with(run, **options)
@@ -158,7 +159,7 @@ def test_a_record_of_before_is_of_a_training_without_what_came_since(
 ) -> None:
     trained_with(run)
     written = WinnerFolder(run.winner_folder(0)).record.read_text()
-    assert not any(name in written for name in ("ema", "mixup", "patience", "optimizer", "teacher"))
+    assert not any(name in written for name in ("ema", "mixup", "patience", "optimizer", "teacher", "branches"))
     trained_with(run)
     assert "trial 0 is trained already" in said(capsys)
     trained_with(run, ema=0.9)
@@ -195,6 +196,9 @@ def test_a_teacher_that_is_none_is_said(run: Run, name: str, tmp_path: Path) -> 
         ({"patience": -1}, r"--patience must be 0 or more; got -1"),
         ({"optimizer": "adam"}, r"--optimizer must be 'sgd' or 'adamw'; got 'adam'"),
         ({"optimizer": "adamw"}, r"learning_rate must be above 0, and at most 0.05 with adamw; got 0.1"),
+        ({"reparameterise": True, "branches": 0}, r"--branches must be 1 or more; got 0"),
+        ({"reparameterise": True, "branches": 10**9}, r"--branches must be at most 16; got 1000000000"),
+        ({"branches": 4}, r"--branches is of --reparameterise, which is not given: add it, or leave --branches out"),
         ({"temperature": 0.0}, r"--temperature must be above 0; got 0"),
         ({"distillation_weight": 1.5}, r"--distillation-weight must be at most 1; got 1.5"),
     ],
