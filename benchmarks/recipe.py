@@ -36,6 +36,7 @@ PARTS: dict[str, dict[str, Any]] = {
     "mixup+cutmix": {"mixup": 0.2, "cutmix": 1.0},
     "trivial-augment": {"trivial_augment": True},
     "reparameterise": {"reparameterise": True},
+    "branches": {"reparameterise": True, "branches": 4},
     "class-weights": {"class_weights": True},
     "cutout": {"cutout": 8},
     "no-augment": {"augment": False},

@@ -241,6 +241,11 @@ class SearchSettings(SearchRequest):
         return make_settings(**{**asked, **decided})
 
     @property
+    def training_images(self) -> int | None:
+        """How many images the whole training set had; an older hwnas did not keep that."""
+        return sum(self.fingerprint.training.counts) if self.fingerprint else None
+
+    @property
     def budget(self) -> Budget:
         """The caps."""
         return Budget(self.max_latency_ms, self.max_mult_adds, self.max_parameters)

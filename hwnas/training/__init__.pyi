@@ -35,6 +35,7 @@ from .settings import PRECISIONS as PRECISIONS
 from .settings import Flips as Flips
 from .settings import Optimizer as Optimizer
 from .settings import TrainingSettings as TrainingSettings
+from .settings import batch_size_for as batch_size_for
 from .settings import search_settings as search_settings
 from .weights import file_shapes as file_shapes
 from .weights import in_common as in_common

@@ -61,7 +61,12 @@ class TrainOptions(RunFolder):
     )
     trial: int | None = Field(default=None, ge=0, description="train this trial instead of winners of the front")
     epochs: float = Field(default=60.0, gt=0, description="epochs over the whole training set")
-    batch_size: int = Field(default=128, ge=2, description="images a step")
+    batch_size: int | None = Field(
+        default=None,
+        ge=2,
+        description="images a step; without it 128, and of fewer than 1,500 training images 64, 32 or 16, so that a "
+        "pass over them has some 16 steps",
+    )
     optimizer: Optimizer = Field(
         default="sgd", description="sgd (Nesterov momentum) or adamw, which takes a --learning-rate such as 0.002"
     )
@@ -144,19 +149,20 @@ class TrainOptions(RunFolder):
     )
     skip_broken: bool = Field(default=False, description="leave out image files that cannot be read")
 
-    @property
-    def settings(self) -> "TrainingSettings":
-        """How a winner is trained."""
-        from hwnas.training import TrainingSettings
+    def settings(self, images: int | None = None) -> "TrainingSettings":
+        """Return how a winner is trained on so many images; where their number is not known as on many."""
+        from hwnas.training import TrainingSettings, batch_size_for
 
         values = {name: getattr(self, name) for name in TrainingSettings.__dataclass_fields__ if hasattr(self, name)}
+        if self.batch_size is None:
+            values["batch_size"] = batch_size_for(images)
         return TrainingSettings(**values, device=self.accelerator)
 
     def check(self) -> None:
         """Raise InputError for settings that do not go together, and for an accelerator that is not there."""
         from hwnas.training import hardware
 
-        settings = self.settings
+        settings = self.settings()
         hardware.choose(settings.device, precision=settings.precision, channels_last=settings.channels_last)
         wanted = number_wanted(self.winners)
         for name in ("temperature", "distillation_weight"):
@@ -183,8 +189,10 @@ def train(options: TrainOptions) -> list[TrainedWinner]:
 
     options.check()
     teacher = _teacher(options.teacher) if options.teacher is not None else None
-    settings = replace(options.settings, teacher_sha256=teacher.sha256 if teacher else None)
     run = Run.open(str(options.run))
+    settings = replace(
+        options.settings(run.settings.training_images), teacher_sha256=teacher.sha256 if teacher else None
+    )
     if options.skip_broken:
         run.settings = run.settings.model_copy(update={"skip_broken": True})
     with run.locked():

@@ -1,6 +1,7 @@
 """`hwnas train` on a made-up run: what is done again, what is begun anew, and what is left in a winner's folder."""
 
 import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,9 @@ from hwnas.runs.run import Run
 from hwnas.runs.winner import WinnerFolder, WinnerRecord
 from hwnas.training.curves import Progress
 from hwnas.training.loop import train_network
-from hwnas.training.settings import TrainingSettings
+from hwnas.training.settings import TrainingSettings, batch_size_for
 from hwnas.training.weights import file_shapes
+from hwnas.verbs.train import TrainOptions
 
 
 @pytest.fixture
@@ -36,6 +38,27 @@ def train(run: Run, epochs: float) -> hwnas.TrainedWinner:
 def trained_with(run: Run, **options: object) -> WinnerRecord:
     (winner,) = hwnas.train(str(run.folder), epochs=2.0, batch_size=16, accelerator="cpu", **options)  # type: ignore[arg-type]
     return WinnerFolder(Path(winner.folder)).read()
+
+
+@pytest.mark.parametrize(
+    ("images", "batch"), [(2, 16), (64, 16), (300, 16), (500, 32), (1400, 64), (1500, 128), (60_000, 128), (None, 128)]
+)
+def test_a_step_takes_fewer_images_of_a_small_set(images: int | None, batch: int) -> None:
+    assert batch_size_for(images) == batch
+    assert TrainOptions(run="runs/a").settings(images).batch_size == batch
+    assert TrainOptions(run="runs/a", batch_size=50).settings(images).batch_size == 50
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_the_batch_is_chosen_by_the_runs_data_and_recorded(run: Run, known: bool) -> None:
+    path, print_now = run.folder / "settings.json", run.settings.dataset(8).fingerprint
+    assert print_now is not None
+    kept = print_now.model_dump(mode="json") if known else None  # an older hwnas kept none
+    path.write_text(json.dumps({**json.loads(path.read_text()), "fingerprint": kept}))
+    (winner,) = hwnas.train(str(run.folder), epochs=1.0, accelerator="cpu")
+    record = WinnerFolder(Path(winner.folder)).read()
+    assert record.training.batch_size == (16 if known else 128)
+    assert record.history[-1].step == (4 if known else 1)
 
 
 def leave_checkpoint(run: Run, epochs: float, *, stop: bool = False) -> Path:
