@@ -837,9 +837,7 @@ def test_a_run_of_before_its_space_had_more_choices_is_shown_and_takes_no_more_t
         patch.setattr(mobile, "OPERATIONS", mobile.OPERATIONS[:-1])
         before = tiny_search(workplace / "run", trials=3, **options)
     assert tiny_search(workplace / "run", trials=3, **options) == before
-    with pytest.raises(
-        InputError, match=r"run was begun by another .* mobile .* stage1_block: its trial"
-    ):
+    with pytest.raises(InputError, match=r"run was begun by another .* mobile .* stage1_block: its trial"):
         tiny_search(workplace / "run", trials=4, **options)
     assert len(trials_of(workplace / "run")) == 3
 
