@@ -150,8 +150,19 @@ def _concat(draw: st.DrawFn, b: Builder, value: int, values: list[int], name: st
     return b.concat([value, *draw(st.lists(st.sampled_from(alike), min_size=1, max_size=2))], name=name)
 
 
+def _slice(draw: st.DrawFn, b: Builder, value: int, values: list[int], name: str) -> int:
+    start = draw(st.integers(0, b.shape(value)[0] - 1))
+    return b.slice(value, start, draw(st.integers(1, b.shape(value)[0] - start)), name=name)
+
+
+def _shuffle(draw: st.DrawFn, b: Builder, value: int, values: list[int], name: str) -> int:
+    channels = b.shape(value)[0]
+    groups = draw(st.sampled_from([groups for groups in range(1, channels + 1) if channels % groups == 0]))
+    return b.shuffle(value, groups, name=name)
+
+
 def _shift(draw: st.DrawFn, b: Builder, value: int, values: list[int], name: str) -> int:
     return b.shift(value, name=name)
 
 
-_OPERATIONS = (_conv, _conv, _depthwise, _pool, _activation, _squeeze_excite, _add, _concat, _shift)
+_OPERATIONS = (_conv, _conv, _depthwise, _pool, _activation, _squeeze_excite, _add, _concat, _slice, _shuffle, _shift)

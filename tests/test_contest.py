@@ -187,7 +187,7 @@ def test_what_is_not_there_is_named(
 
 
 def test_every_family_can_be_scaled(contest: ModuleType) -> None:
-    assert len(contest.FAMILIES) == 11
+    assert len(contest.FAMILIES) == 12
     for make in contest.FAMILIES.values():
         assert (
             len(contest.ladder(lambda width, make=make: adapted(make(), resolution=28, classes=10, width=width))) > 20

@@ -35,7 +35,7 @@ from hwnas.searching.candidates import SpaceCandidates
 from hwnas.searching.estimators import Estimate, size, training
 from hwnas.searching.loop import Searched
 from hwnas.searching.strategies import _choosing, _rejecting, derives
-from hwnas.spaces import pnas
+from hwnas.spaces import mobile, pnas
 from hwnas.support import plugins, private_folder
 from hwnas.support.files import locked
 from hwnas.training.curves import Curve, Look, Progress, Watch
@@ -826,6 +826,20 @@ def test_a_run_of_before_fills_nothing(workplace: Path) -> None:
     alone = tiny_search(workplace / "alone", strategy="random", trials=8, fill=0.0)
     again = tiny_search(workplace / "run", strategy="random", trials=8)
     assert [one.architecture for one in again.front] == [one.architecture for one in alone.front]
+
+
+def test_a_run_of_before_its_space_had_more_choices_is_shown_and_takes_no_more_trials(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend_table(workplace, "mobile")
+    options = {"space": "mobile", "strategy": "random", "max_latency_ms": 5.0}
+    with monkeypatch.context() as patch:
+        patch.setattr(mobile, "OPERATIONS", mobile.OPERATIONS[:-1])
+        before = tiny_search(workplace / "run", trials=3, **options)
+    assert tiny_search(workplace / "run", trials=3, **options) == before
+    with pytest.raises(InputError, match=r"run was begun by another .* mobile .* stage1_block: its trial"):
+        tiny_search(workplace / "run", trials=4, **options)
+    assert len(trials_of(workplace / "run")) == 3
 
 
 def test_no_trials_are_like_the_best_where_none_are_asked_for_or_all_were_derived(

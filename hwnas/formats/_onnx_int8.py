@@ -2,8 +2,8 @@
 
 Activations are uint8 with a scale and a zero point each, weights int8 with a scale per output channel (u8s8: s8s8 runs
 half as fast on x86), biases int32. Weights have 7 bits: on x86 without VNNI two products are added in 16 bits, which
-2 x 255 x 127 overflows; it is clipped, and networks came out wrong by two thirds of their largest output. Max pooling
-and shifts copy numbers, so they write in the scale that they read.
+2 x 255 x 127 overflows; it is clipped, and networks came out wrong by two thirds of their largest output. Max pooling,
+shifts, slices and shuffles copy numbers, so they write in the scale that they read.
 
 onnxruntime's `QDQQuantizer` would take ranges as well, but takes 2 s for 94 layers, and more than in proportion. And
 ONNX Runtime has no int8 kernel for HardSigmoid and for a ReLU by itself, and a slow one for AveragePool: what is
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 SCALES = "scales"  # in the metadata of a layer by itself: scale and zero point of its inputs and output, by name
 _HIGHEST = 255
 HIGHEST_WEIGHT = 64  # where there are no instructions for it, ONNX Runtime adds two products of u8 x s8 in 16 bits
+_MOVES = frozenset({"shift", "slice", "shuffle"})  # whose operators are those of fp32
 _CLIPS = frozenset({"conv", "linear", "add", "mul", "mean", "concat", "avg_pool"})  # what rescales may clip as well
 _MOST_BIAS = 2**30  # half of what int32 holds, as the accumulator adds to it
 
@@ -49,7 +50,7 @@ class Int8Writer(Writer):
         self.numbers: dict[str, str] = {}  # by the value that dequantises them
         self.scales: list[Quantisation] = []
         for layer in self.graph.layers:
-            copies = layer.kind == "shift" or (layer.kind == "max_pool" and not layer.activation)
+            copies = layer.kind in _MOVES or (layer.kind == "max_pool" and not layer.activation)
             self.scales.append(self.scales[layer.inputs[0]] if copies else _scale(layer, ranges))
 
     def add_layer(self, position: int) -> None:
@@ -69,7 +70,7 @@ class Int8Writer(Writer):
         if layer.kind == "zero":
             point = helper.make_tensor("value", TensorProto.UINT8, [1], [self.scale.zero_point])
             self.fill(layer, [input_name(self.graph.layers[layer.inputs[0]])], numbers, point)
-        elif layer.kind == "shift":
+        elif layer.kind in _MOVES:
             self.emitter(layer, layer.kind)(self, layer, [self.numbers[inputs[0]]], numbers)
         else:
             computed = f"{output}.computed"

@@ -192,6 +192,21 @@ def _concat(writer: Writer, layer: Layer, inputs: list[str], output: str) -> Non
     writer.node("Concat", inputs, output, axis=1)
 
 
+def _slice(writer: Writer, layer: Layer, inputs: list[str], output: str) -> None:
+    values = {"starts": layer.start, "ends": layer.start + layer.shape[0], "axes": 1}
+    ends = [writer.integers(f"{layer.name}.{key}", [value]) for key, value in values.items()]
+    writer.node("Slice", [*inputs, *ends], output)
+
+
+def _shuffle(writer: Writer, layer: Layer, inputs: list[str], output: str) -> None:
+    name, (channels, height, width) = layer.name, layer.shape
+    apart = writer.integers(f"{name}.apart", [0, layer.groups, channels // layer.groups, height * width])
+    joined = writer.integers(f"{name}.joined", [0, channels, height, width])  # 0: the batch, as it is
+    writer.node("Reshape", [*inputs, apart], f"{name}.groups")
+    writer.node("Transpose", [f"{name}.groups"], f"{name}.turned", perm=[0, 2, 1, 3])
+    writer.node("Reshape", [f"{name}.turned", joined], output)
+
+
 def _shift(writer: Writer, layer: Layer, inputs: list[str], output: str) -> None:
     """Slice, then Pad odd sizes: in this order ONNX Runtime merges the Pad into the convolution that follows.
 
@@ -233,6 +248,8 @@ _EMITTERS: dict[str, Emitter] = {
     "avg_pool": _avg_pool,
     "add": _add,
     "concat": _concat,
+    "slice": _slice,
+    "shuffle": _shuffle,
     "shift": _shift,
     "mean": _mean,
     "linear": _linear,

@@ -1,8 +1,9 @@
 """Full int8 for .tflite files, by TFLite's 8-bit specification.
 
 Activations have a scale and a zero point each, weights of convolutions and classifier a scale per output channel and
-the numbers -127 to 127, biases int32. Max pooling, shifts and concatenations copy numbers, so what they read and write
-shares one scale: that of the union of the ranges. Whatever computes what they read rescales anyway, at no cost.
+the numbers -127 to 127, biases int32. Max pooling, shifts, slices, shuffles and concatenations copy numbers, so what
+they read and write shares one scale: that of the union of the ranges. Whatever computes what they read rescales anyway,
+at no cost.
 
 XNNPACK takes no RELU, HARD_SWISH or AVERAGE_POOL_2D by itself in int8; TFLite's own kernels are 5 to 45 times slower
 than the operators that are written in their place: REWRITES.
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from hwnas.formats import Array, Ranges, Weights
 
 _LOWEST, _HIGHEST = -128, 127
-_COPIES = frozenset({"max_pool", "shift", "concat"})  # whose inputs must have the output's scale
+_COPIES = frozenset({"max_pool", "shift", "slice", "shuffle", "concat"})  # whose inputs must have the output's scale
 _MOST_BIAS = 2**30  # half of what int32 holds, as the accumulator adds to it
 _SMALLEST = 1e-9  # scale of a weight: that of a channel of zeros, too
 _AT_ONCE = 2**22  # weights
@@ -44,6 +45,7 @@ _VERSIONS = {  # the first ones with int8, of LiteRT's op_version.cc
     Op.CONCATENATION: 2,
     Op.MEAN: 2,
     Op.SLICE: 2,
+    Op.TRANSPOSE: 2,
     Op.PAD: 2,
     Op.PADV2: 2,
     Op.RELU: 2,

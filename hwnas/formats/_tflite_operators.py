@@ -114,6 +114,22 @@ def _concat(writer: Writer, layer: Layer, inputs: list[int], output: int) -> Non
     writer.operator(Op.CONCATENATION, inputs, output, schema.ConcatenationOptionsT(axis=3))
 
 
+def _slice(writer: Writer, layer: Layer, inputs: list[int], output: int) -> None:
+    writer.slice(inputs[0], layer.shape, output, begin=(0, 0, 0, layer.start))
+
+
+def _shuffle(writer: Writer, layer: Layer, inputs: list[int], output: int) -> None:
+    """RESHAPE, TRANSPOSE, RESHAPE, of four dimensions as not every delegate has five."""
+    channels, height, width = layer.shape
+    groups, pixels = layer.groups, height * width
+    apart = writer.alike(f"{layer.name}.groups", (channels // groups, pixels, groups), inputs[0])
+    turned = writer.alike(f"{layer.name}.turned", (groups, pixels, channels // groups), inputs[0])
+    writer.reshape(inputs[0], apart)
+    order = writer.integers([0, 1, 3, 2])
+    writer.operator(Op.TRANSPOSE, [apart, order], turned, schema.TransposeOptionsT())
+    writer.reshape(turned, output)
+
+
 def _shift(writer: Writer, layer: Layer, inputs: list[int], output: int) -> None:
     """SLICE, then PAD odd sizes.
 
@@ -154,6 +170,8 @@ _EMITTERS: dict[str, Callable[[Writer, Layer, list[int], int], None]] = {
     "avg_pool": _pool,
     "add": _add,
     "concat": _concat,
+    "slice": _slice,
+    "shuffle": _shuffle,
     "shift": _shift,
     "mean": _mean,
     "linear": _linear,

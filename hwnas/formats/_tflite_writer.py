@@ -225,9 +225,7 @@ class Writer:
         if (height, width) == shape[1:]:
             return value
         output = self.alike(f"{layer.name}.read", (shape[0], height, width), value)
-        inputs = [value, self.integers([0, 0, 0, 0]), self.integers(self.nhwc((shape[0], height, width)))]
-        self.operator(Op.SLICE, inputs, output, schema.SliceOptionsT())
-        return output
+        return self.slice(value, (shape[0], height, width), output)
 
     def pad(self, name: str, value: int, shape: Shape, *, sides: Sides, lowest: bool = False) -> int:
         """Add a PAD, or a PADV2 of the lowest number, and return its output."""
@@ -252,9 +250,18 @@ class Writer:
 
     def crop(self, value: int, shape: Shape, output: int) -> int:
         """Drop the first row and column, and what is beyond `shape`."""
-        inputs = [value, self.integers([0, 1, 1, 0]), self.integers(self.nhwc(shape))]
+        return self.slice(value, shape, output, begin=(0, 1, 1, 0))
+
+    def slice(self, value: int, shape: Shape, output: int, *, begin: tuple[int, int, int, int] = (0, 0, 0, 0)) -> int:
+        """Keep what is within `shape` from `begin` on, which is in the order of the file's dimensions."""
+        inputs = [value, self.integers([*begin]), self.integers(self.nhwc(shape))]
         self.operator(Op.SLICE, inputs, output, schema.SliceOptionsT())
         return output
+
+    def reshape(self, value: int, output: int) -> None:
+        """Add a RESHAPE to the shape that the output has."""
+        shape = self.tensors[output].shape
+        self.operator(Op.RESHAPE, [value, self.integers(shape)], output, schema.ReshapeOptionsT(newShape=shape))
 
     def give_floats(self) -> None:
         """Let what comes out of the file be float32, as it is."""

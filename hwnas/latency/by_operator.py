@@ -16,7 +16,14 @@ if TYPE_CHECKING:
 
 _OPERATORS = 12  # that are listed by themselves; the others are one line
 _PATHS = {"path1", "path2"}  # of a factorised reduction
-_NAMES = {"relu": "ReLU", "mean": "global average pooling", "linear": "classifier", "add": "add", "concat": "concat"}
+_NAMES = {
+    "relu": "ReLU",
+    "mean": "global average pooling",
+    "max_pool": "max pooling",
+    "linear": "classifier",
+    "slice": "channel split",
+    "shuffle": "channel shuffle",
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,9 @@ from .kinds._blocks import BasicBlock as BasicBlock
 from .kinds._blocks import Convolution as Convolution
 from .kinds._blocks import FusedInvertedResidual as FusedInvertedResidual
 from .kinds._blocks import InvertedResidual as InvertedResidual
+from .kinds._blocks import MaxPool as MaxPool
 from .kinds._blocks import MixedResidual as MixedResidual
+from .kinds._blocks import ShuffleUnit as ShuffleUnit
 from .kinds.cells import CellNetwork as CellNetwork
 from .kinds.cells import mixed_cells as mixed_cells
 from .kinds.chain import Chain as Chain

@@ -15,11 +15,15 @@ from hwnas.errors import InputError
 Shape = tuple[int, int, int]
 Activation = Literal["relu", "relu6", "hard_swish", "hard_sigmoid"]
 Window = Literal["conv", "max_pool", "avg_pool"]
-Kind = Literal["input", "add", "mul", "concat", "shift", "mean", "linear", "zero", "mix"] | Activation | Window
+Kind = (
+    Literal["input", "add", "mul", "concat", "slice", "shuffle", "shift", "mean", "linear", "zero", "mix"]
+    | Activation
+    | Window
+)
 Padding = Literal["same", "valid", "symmetric"]
 _WITHOUT_WEIGHTS: dict[Kind, int] = dict.fromkeys(  # a kind that is not here must be counted
     (
-        *("input", "add", "mul", "concat", "shift", "mean", "zero", "mix"),
+        *("input", "add", "mul", "concat", "slice", "shuffle", "shift", "mean", "zero", "mix"),
         *get_args(Activation),
         *("max_pool", "avg_pool"),
     ),
@@ -82,10 +86,12 @@ class Layer(NamedTuple):
     A tuple because the walk makes many, and `_replace` is ten times faster than that of dataclasses.
 
     `shift` drops the first row and column; where the size is odd it appends a row and a column of zeros (the second
-    path of a factorised reduction). `zero` is zeros; what it reads only says how many images there are. `mul`
-    multiplies a value by (channels, 1, 1). `mix`, of what is trained and never deployed, is the sum of what it reads,
-    each weighed by how probable its option is; it may read a value twice. `padding` "same" is TensorFlow's: the odd row
-    goes to the bottom and the right.
+    path of a factorised reduction). `slice` keeps channels from `start` on, as many as it has; `shuffle` takes the
+    first channel of each of its `groups` of channels, then the second of each, and so on (ShuffleNet, Zhang et al.,
+    2018, section 3.1). `zero` is zeros; what it reads only says how many images there are. `mul` multiplies a value by
+    (channels, 1, 1). `mix`, of what is trained and never deployed, is the sum of what it reads, each weighed by how
+    probable its option is; it may read a value twice. `padding` "same" is TensorFlow's: the odd row goes to the bottom
+    and the right.
     """
 
     kind: Kind
@@ -96,6 +102,7 @@ class Layer(NamedTuple):
     stride: tuple[int, int] = (1, 1)
     dilation: tuple[int, int] = (1, 1)
     groups: int = 1
+    start: int = 0  # of a slice: its first channel
     padding: Padding = "same"
     norm: bool = False  # a BatchNorm follows the convolution
     bias: bool = False
@@ -193,8 +200,8 @@ def key(layer: Layer, input_shapes: Iterable[Shape]) -> str:
         stride = "" if layer.stride == (1, 1) else f"/{each_way(layer.stride)}"
         parts.append(f"{layer.kernel[0]}x{layer.kernel[1]}{stride}")
         parts += [f"d{each_way(layer.dilation)}"] * (layer.dilation != (1, 1))
-        parts += [f"g{layer.groups}"] * (layer.groups > 1)
-        parts += [layer.padding] * (layer.padding != "same")
+    parts += [f"g{layer.groups}"] * (layer.groups > 1)
+    parts += [layer.padding] * (layer.padding != "same")
     parts += [" + ".join("x".join(map(str, shape)) for shape in input_shapes), ">", "x".join(map(str, layer.shape))]
     parts += [layer.activation] * bool(layer.activation)
     return " ".join(parts)
@@ -421,6 +428,17 @@ class Builder:
             for part in self.parts(joined)
         )
         return value
+
+    def slice(self, value: int, start: int, channels: int, *, name: str) -> int:
+        """Keep so many channels of a value, from `start` on."""
+        shape = (channels, *self.shape(value)[1:])
+        return self._append(Layer("slice", (value,), shape, str(name), start=start, origin=_origin(name)))
+
+    def shuffle(self, value: int, groups: int, *, name: str) -> int:
+        """Take the first channel of each group of channels, then the second of each, and so on."""
+        return self._append(
+            Layer("shuffle", (value,), self.shape(value), str(name), groups=groups, origin=_origin(name))
+        )
 
     def shift(self, value: int, *, name: str) -> int:
         """Drop the first row and column; odd sizes get a row and a column of zeros at the end."""

@@ -2,11 +2,11 @@
 
 Each is as its paper has it, of 224x224 pixels and ImageNet's classes, or of CIFAR-10's 32x32 and ten; scaling.py makes
 them for other images. A chain's factors of squeeze-and-excite are by the hard sigmoid, also where a paper has the
-sigmoid, which costs as much. ShuffleNet's split and shuffle, and ResNet's 7x7 stem with max-pooling, no chain can say.
+sigmoid, which costs as much. ResNet's 7x7 stem no chain can say.
 """
 
 from hwnas.network.graph import Activation
-from hwnas.network.kinds._blocks import AnyBlock, BasicBlock, Convolution, InvertedResidual
+from hwnas.network.kinds._blocks import AnyBlock, BasicBlock, Convolution, InvertedResidual, MaxPool, ShuffleUnit
 from hwnas.network.kinds.chain import Chain
 
 _Row = tuple[int, int, int, int, int, bool]  # expansion, kernel, filters, depth, stride, squeeze-and-excite
@@ -91,6 +91,14 @@ def repvgg_a0() -> Chain:
     return _imagenet(48, blocks, head=0, activation="relu")
 
 
+def shufflenet_v2() -> Chain:
+    """Return ShuffleNetV2 of width 1 (Ma et al., 2018, table 5)."""
+    blocks: list[AnyBlock] = [MaxPool(24, 3, 2)]
+    for filters, depth in ((116, 4), (232, 8), (464, 4)):
+        blocks += [ShuffleUnit(filters, 3, 2 if position == 0 else 1) for position in range(depth)]
+    return _imagenet(24, blocks, head=1024, activation="relu")
+
+
 def resnet_8() -> Chain:
     """Return the ResNet of 8 layers for CIFAR-10 (He et al., 2016, section 4.2), that of MLPerf Tiny."""
     return _resnet(1)
@@ -125,6 +133,7 @@ HAND_MADE = {
     "repvgg-a0": repvgg_a0,
     "resnet-20": resnet_20,
     "resnet-8": resnet_8,
+    "shufflenet-v2": shufflenet_v2,
 }
 
 

@@ -6,7 +6,7 @@ from itertools import groupby
 from math import ceil, prod
 
 from hwnas.errors import InputError
-from hwnas.network.kinds._blocks import AnyBlock, BasicBlock, Convolution
+from hwnas.network.kinds._blocks import AnyBlock, BasicBlock, Convolution, MaxPool, ShuffleUnit
 from hwnas.network.kinds.chain import Chain
 from hwnas.network.published import divisible_by_8
 
@@ -28,13 +28,20 @@ def adapted(
 
 
 def with_total_stride(chain: Chain, most: int) -> Chain:
-    """Return a chain with strides of 1 in place of its first ones, until their product is at most `most`."""
+    """Return a chain with strides of 1 in place of its first ones, until their product is at most `most`.
+
+    A max-pooling goes with its stride.
+    """
     strides = [chain.stem_stride, *(block.stride for block in chain.blocks)]
     for at, stride in enumerate(strides):
         if prod(strides) <= most:
             break
         strides[at] = min(stride, 1)
-    blocks = tuple(replace(block, stride=stride) for block, stride in zip(chain.blocks, strides[1:], strict=True))
+    blocks = tuple(
+        replace(block, stride=stride)
+        for block, stride in zip(chain.blocks, strides[1:], strict=True)
+        if not (isinstance(block, MaxPool) and stride < block.stride)
+    )
     return replace(chain, stem_stride=strides[0], blocks=blocks)
 
 
@@ -68,29 +75,36 @@ def _deepened(blocks: Sequence[_Reading], depth: float) -> list[_Reading]:
     for _, stage in groupby(_units(blocks), key=lambda unit: unit[-1][0].filters):
         units = list(stage)
         count = ceil(len(units) * depth - 1e-9)
-        repeated = tuple((replace(block, stride=1), read) for block, read in units[-1])
+        repeated = tuple(
+            (replace(block, stride=1), read) for block, read in units[-1] if not isinstance(block, MaxPool)
+        )
         units += [repeated] * (count - len(units))
         deep += [each for unit in units[:count] for each in unit]
     return deep
 
 
 def _units(blocks: Sequence[_Reading]) -> list[tuple[_Reading, ...]]:
-    """Return what is repeated for depth: blocks, and convolutions with the 1x1 that follows them."""
+    """Return what is repeated for depth: blocks, convolutions with the 1x1 that follows, and a pooling with a block."""
     units: list[tuple[_Reading, ...]] = []
     for block, read in blocks:
-        if isinstance(block, Convolution) and block.kernel == 1 and units and isinstance(units[-1][-1][0], Convolution):
+        if units and _are_one(units[-1][-1][0], block):
             units[-1] = (*units[-1], (block, read))
         else:
             units.append(((block, read),))
     return units
 
 
+def _are_one(before: AnyBlock, block: AnyBlock) -> bool:
+    pointwise = isinstance(block, Convolution) and block.kernel == 1 and isinstance(before, Convolution)
+    return pointwise or isinstance(before, MaxPool)
+
+
 def _fitted(block: AnyBlock, read: int, channels: int, width: float) -> AnyBlock:
     """Return a block that read so many channels as it is where it reads `channels`."""
-    if isinstance(block, Convolution) and block.depthwise:
+    if isinstance(block, MaxPool) or (isinstance(block, Convolution) and block.depthwise):
         return replace(block, filters=channels)
     filters = _wider(block.filters, width)
-    if isinstance(block, Convolution | BasicBlock):
+    if isinstance(block, Convolution | BasicBlock | ShuffleUnit):
         return replace(block, filters=filters)
     expansion, rest = divmod(block.expanded, read)
     expanded = _wider(block.expanded, width) if rest else expansion * channels

@@ -174,7 +174,7 @@ def _part(block: AnyBlock, channels: int, shape: "Shape", added: bool) -> _Part:
     elif isinstance(block, FusedInvertedResidual):
         label = f"fused {kernel}×{kernel}{_stride(block.stride)}\n{_expansion(block, channels)}"
     else:
-        form = "depthwise" if getattr(block, "depthwise", False) else block.form
+        form = "depthwise" if getattr(block, "depthwise", False) else block.form.replace("_", " ")
         label = f"{form}\n{kernel}×{kernel}{_stride(block.stride)}"
     return _Part(label, _KERNELS.get(kernel, "identity"), shape[1], block.filters, added)
 

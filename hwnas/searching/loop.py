@@ -12,6 +12,7 @@ from functools import cache
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from hwnas.errors import InputError
 from hwnas.searching.workers import supervise
 from hwnas.support import plugins, say
 
@@ -80,6 +81,7 @@ class Search:
         from hwnas.searching import estimators, strategies
 
         candidates = self.evaluator.candidates(self._table_costs)
+        self._check_choices(candidates.distributions())
         strategies.prepare(self.run_folder, candidates, self.dataset_of, self.trials.study)
         estimators.prepare(self.run_folder, candidates, self.dataset_of)
         if workers == 1:
@@ -87,6 +89,19 @@ class Search:
             return
         options = {"folder": str(self.run_folder.folder), "since": self.since}
         supervise(options, count=workers, on_look=lambda: on_trained(self.trials.refresh().trained))
+
+    def _check_choices(self, now: "Mapping[str, CategoricalDistribution]") -> None:
+        """Raise InputError where more trials are wanted of a space that had other choices in the first trial."""
+        if self.trials.trained >= self.settings.trials:
+            return
+        first = next(iter(self.trials.study.get_trials(deepcopy=False)), None)
+        for name, then in (first.distributions if first else {}).items():
+            if name in now and then != now[name]:
+                raise InputError(
+                    f"{self.run_folder.folder} was begun by another version of hwnas, in which the space "
+                    f"{self.settings.space} had other choices of {name}: its trials can be reported, trained and "
+                    "exported, but no more be added. Give another --out to begin anew"
+                )
 
     def evaluate(self, on_trained: Callable[[int], None] = lambda trained: None) -> None:
         """Take up trials that were cut off, then ask for new ones until enough are trained or none can be found."""

@@ -3,11 +3,11 @@
 Each of four stages has its block (its form, window, expansion and, or not, squeeze-and-excite), how many of them there
 are, and its width. The forms are plain 3x3 convolutions (VGG; RepVGG, Ding et al., 2021), ResNet's basic block (He et
 al., 2016, section 3.3), the fused inverted residual (EfficientNetV2, Tan and Le, 2021, section 3.2), the inverted
-residual (MobileNetV2, Sandler et al., 2018, section 3.3) and the other forms of MobileNetV4's universal inverted
-bottleneck (Qin et al., 2024, section 4). Dense convolutions are cheap on wide vector units and in int8, depthwise ones
-elsewhere; the latency table of the device knows. At scale (N, F) a stage has N blocks at most; F is the first stage's
-filters at width 1, which each stage after it doubles. The skeleton "imagenet" divides the resolution by 32; "cifar",
-for small images, by 8.
+residual (MobileNetV2, Sandler et al., 2018, section 3.3), the other forms of MobileNetV4's universal inverted
+bottleneck (Qin et al., 2024, section 4) and ShuffleNetV2's unit (Ma et al., 2018, section 3). Dense convolutions are
+cheap on wide vector units and in int8, depthwise ones elsewhere; the latency table of the device knows. At scale (N, F)
+a stage has N blocks at most; F is the first stage's filters at width 1, which each stage after it doubles. The skeleton
+"imagenet" divides the resolution by 32; "cifar", for small images, by 8.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -22,6 +22,7 @@ from hwnas.network import (
     FusedInvertedResidual,
     InvertedResidual,
     Scale,
+    ShuffleUnit,
     divisible_by_8,
 )
 
@@ -64,12 +65,20 @@ _CHOSEN: dict[str, _Make] = {
     **{f"extra_dw_{k}x{k}_e{e}": _inverted(e, k, k) for k, e in product((3, 5), EXPANSIONS)},
     **{f"convnext_{k}x{k}_e{e}": _inverted(e, start=k) for k, e in product((5, 7), EXPANSIONS)},
     **{f"ffn_e{e}": _inverted(e) for e in EXPANSIONS},
+    "shuffle_3x3": lambda channels, filters, stride: ShuffleUnit(filters, 3, stride),
 }
 OPERATIONS = tuple(_CHOSEN)
-_PROJECTED, _UNIVERSAL = "basic_3x3_projected", "universal"  # no choices, but what holds the weights of some
+_UNIVERSAL = "universal"
+_HOLDING = {  # by form, what holds the weights of all its blocks, also where that is no choice; _UNIVERSAL of others
+    "plain": "plain_3x3",
+    "basic": "basic_3x3_projected",
+    "fused": f"fused_3x3_e{max(EXPANSIONS)}",
+    "shuffle": "shuffle_3x3_projected",
+}
 _MAKE: dict[str, _Make] = {
     **_CHOSEN,
-    _PROJECTED: lambda channels, filters, stride: BasicBlock(filters, 3, stride, projects=True),
+    _HOLDING["basic"]: lambda channels, filters, stride: BasicBlock(filters, 3, stride, projects=True),
+    _HOLDING["shuffle"]: lambda channels, filters, stride: ShuffleUnit(filters, 3, stride, projects=True),
     _UNIVERSAL: _inverted(max(EXPANSIONS), kernel=5, start=7, squeeze=True),
 }
 CHOICES = (len(OPERATIONS) * len(DEPTHS) * len(WIDTHS),) * STAGES  # of each stage
@@ -109,8 +118,7 @@ def largest(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _largest_block(name: str) -> str:
-    form = name.partition("_")[0]
-    return {"plain": name, "basic": _PROJECTED, "fused": f"fused_3x3_e{max(EXPANSIONS)}"}.get(form, _UNIVERSAL)
+    return _HOLDING.get(name.partition("_")[0], _UNIVERSAL)
 
 
 def cover(scale: Scale) -> Iterator[Chain]:

@@ -12,7 +12,8 @@ def sort_channels(network: Network) -> None:
     """Bring the most important channels of every value first; the network computes what it did.
 
     A channel is as important as the weights that read it are large: the sum of their absolute values (Cai et al., 2020,
-    section 3.3). Values that are added or multiplied have one order. Raises ValueError where values are concatenated.
+    section 3.3). Values that are added or multiplied have one order. Raises ValueError where channels are
+    concatenated, cut or shuffled.
     """
     groups = _groups(network.graph)
     orders = {
@@ -49,8 +50,8 @@ def _groups(graph: Graph) -> list[int]:
     """Return a number for each value, the same for those whose channels must be in one order."""
     groups: list[int] = []
     for position, layer in enumerate(graph.layers):
-        if layer.kind == "concat":
-            raise ValueError("the channels of a concatenation are those of several values: they have no order")
+        if layer.kind in ("concat", "slice", "shuffle"):
+            raise ValueError(f"the channels of a {layer.kind} are not those of one value: they have no order")
         mixes = layer.kind in ("input", "linear") or (layer.kind == "conv" and not layer.depthwise)
         groups.append(position if mixes else groups[layer.inputs[0]])
         if layer.kind in ("add", "mul"):

@@ -161,6 +161,17 @@ class _Shift(nn.Module):
         return F.pad(rest, (0, self.odd[1], 0, self.odd[0])) if any(self.odd) else rest
 
 
+class _Slice(nn.Module):
+    """Keep some channels, one after another."""
+
+    def __init__(self, start: int, channels: int) -> None:
+        super().__init__()
+        self.channels = (start, channels)
+
+    def forward(self, value: Tensor) -> Tensor:
+        return value.narrow(1, *self.channels)
+
+
 class _Conv2d(nn.Conv2d):
     """A convolution by the fastest way that there is for it."""
 
@@ -274,6 +285,10 @@ def without_weights(layer: Layer, input_shapes: tuple[Shape, ...], *, overwrites
         return _ACTIVATIONS[layer.kind]()
     if layer.kind == "zero":
         return _Zeros(layer.shape)
+    if layer.kind == "slice":
+        return _Slice(layer.start, layer.shape[0])
+    if layer.kind == "shuffle":
+        return nn.ChannelShuffle(layer.groups)
     if layer.kind == "shift":
         return _Shift(input_shapes[0][1:])
     if layer.kind == "mean":

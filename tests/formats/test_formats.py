@@ -1,5 +1,6 @@
 """What every format must do; a new file in hwnas/formats is tested here by its name alone."""
 
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -25,7 +26,8 @@ from hwnas.errors import ExportError, UnknownNameError
 from hwnas.formats import Format
 from hwnas.network import published
 from hwnas.network.architecture import Architecture
-from hwnas.network.graph import Activation, Builder, Graph, Kind, Layer, Shape, Window, one_layer
+from hwnas.network.graph import Activation, Builder, Graph, Kind, Layer, Padding, Shape, Window, one_layer
+from hwnas.network.kinds.chain import Chain
 from hwnas.support import plugins
 from hwnas.training.module import deployed_weights
 
@@ -154,6 +156,19 @@ def test_concat_runs_by_itself(runtime: Format, folder: Path) -> None:
     np.testing.assert_array_equal(output, np.concatenate(inputs, axis=1))
 
 
+def test_a_slice_keeps_its_channels(runtime: Format, folder: Path) -> None:
+    output, (value,) = run_alone(runtime, Layer("slice", (0,), (3, 4, 5), "it", start=2), [(6, 4, 5)], folder)
+    np.testing.assert_array_equal(output, value[:, 2:5])
+
+
+@pytest.mark.parametrize(("groups", "order"), [(2, [0, 3, 1, 4, 2, 5]), (3, [0, 2, 4, 1, 3, 5])])
+def test_a_shuffle_takes_a_channel_of_each_group_in_turn(
+    runtime: Format, folder: Path, groups: int, order: list[int]
+) -> None:
+    output, (value,) = run_alone(runtime, Layer("shuffle", (0,), (6, 4, 5), "it", groups=groups), [(6, 4, 5)], folder)
+    np.testing.assert_array_equal(output, value[:, order])
+
+
 @pytest.mark.parametrize("activation", ["", "relu"])
 def test_factors_of_channels_run_by_themselves(runtime: Format, folder: Path, activation: Literal["", "relu"]) -> None:
     shapes = [(3, 4, 5), (3, 1, 1)]
@@ -179,10 +194,13 @@ def test_zeros_are_of_as_many_images_as_there_are(runtime: Format, folder: Path)
     assert error(runtime, graph, folder) <= TOLERANCE
 
 
-@pytest.mark.parametrize("name", ["mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small"])
-def test_the_mobilenets_are_written(runtime: Format, folder: Path, name: str) -> None:
-    for padding in ("same", "symmetric"):
-        assert error(runtime, getattr(published, name)(resolution=65, padding=padding).graph, folder) <= TOLERANCE
+@pytest.mark.parametrize("name", [*published.TORCHVISIONS, "shufflenet-v2"])
+def test_networks_that_torchvision_has_are_written(runtime: Format, folder: Path, name: str) -> None:
+    paddings: tuple[Padding, ...] = ("same", "symmetric")
+    for padding in paddings:
+        chain = published.published_network(name, resolution=65)
+        assert isinstance(chain, Chain)
+        assert error(runtime, replace(chain, padding=padding).graph, folder) <= TOLERANCE
 
 
 def run_alone(runtime: Format, layer: Layer, shapes: list[Shape], folder: Path) -> tuple[Any, list[Any]]:
@@ -262,7 +280,8 @@ def with_every_kind(channels: int, size: tuple[int, int]) -> Graph:
         b.window("conv", value, name="dilated", kernel=(3, 3), stride=(2, 2), dilation=2, groups=6, norm=True),
     ]
     halves.append(b.zero(b.shape(halves[0]), name="none"))
-    hidden = b.relu(b.linear(b.concat(halves, name="all"), 9, name="hidden"))
+    shuffled = b.shuffle(b.concat(halves, name="all"), 2, name="shuffled")
+    hidden = b.relu(b.linear(b.slice(shuffled, 5, 20, name="some"), 9, name="hidden"))
     return b.finish(b.linear(hidden, 5, name="classifier"))
 
 

@@ -105,6 +105,19 @@ def test_a_shift_copies_numbers(tmp_path: Path, size: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize(
+    "layer",
+    [Layer("slice", (0,), (3, 6, 7), "it", start=2), Layer("shuffle", (0,), (6, 6, 7), "it", groups=2)],
+    ids=lambda layer: layer.kind,
+)
+def test_slices_and_shuffles_copy_numbers(tmp_path: Path, layer: Layer) -> None:
+    b = Builder((6, 6, 7))
+    module = Graph((*b.finish(0).layers, layer))
+    assert steps_off(module, tmp_path) <= 1.1
+    left = executed(in_int8(module, {}, images(module)), tmp_path)
+    assert set(left) <= {"QuantizeLinear", "DequantizeLinear", *IN_UINT8}
+
+
+@pytest.mark.parametrize(
     ("layer", "most"),
     [
         (Layer("relu", (0,), (5, 6, 7), "it"), 1.6),

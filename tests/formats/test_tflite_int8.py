@@ -17,7 +17,7 @@ from hwnas.errors import ExportError
 from hwnas.formats import made_up_ranges, random_weights, tflite
 from hwnas.network.architecture import Architecture
 from hwnas.network.graph import Builder, Graph, Layer, one_layer
-from hwnas.network.published import mobilenet_v2
+from hwnas.network.published import mobilenet_v2, published_network
 from hwnas.network.scale import Scale
 from hwnas.support import plugins
 from hwnas.training.module import deployed_weights
@@ -101,6 +101,15 @@ def test_a_shift_copies_numbers(tmp_path: Path, size: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize(
+    "layer",
+    [Layer("slice", (0,), (3, 6, 7), "it", start=2), Layer("shuffle", (0,), (6, 6, 7), "it", groups=2)],
+    ids=lambda layer: layer.kind,
+)
+def test_slices_and_shuffles_copy_numbers(tmp_path: Path, layer: Layer) -> None:
+    assert steps_off(one_layer(layer, [(6, 6, 7)]), tmp_path) <= 0.51
+
+
+@pytest.mark.parametrize(
     ("layer", "most"),
     [
         (Layer("relu", (0,), (5, 6, 7), "it"), 1.6),
@@ -152,9 +161,10 @@ def test_whole_networks_of_every_space_are_near_fp32(tmp_path: Path, space: str)
         assert error <= 0.03 * expected.std(), architecture.name
 
 
-@pytest.mark.parametrize("space", OWN_SPACES)
-def test_xnnpack_takes_the_whole_network_in_one_piece(space: str) -> None:
-    for architecture in random_networks(space, 3):
+@pytest.mark.parametrize("name", [*OWN_SPACES, "shufflenet-v2"])
+def test_xnnpack_takes_the_whole_network_in_one_piece(name: str) -> None:
+    in_space = name in OWN_SPACES
+    for architecture in random_networks(name, 3) if in_space else [published_network(name, resolution=64)]:
         graph = tflite.lower(architecture.graph)
         data = tflite.write(graph, random_weights(graph), ranges=made_up_ranges(graph))
         interpreter = Interpreter(model_content=data, num_threads=1)

@@ -14,6 +14,8 @@ from hwnas.network import (
     Convolution,
     FusedInvertedResidual,
     InvertedResidual,
+    MaxPool,
+    ShuffleUnit,
 )
 from hwnas.training.module import Network
 
@@ -30,6 +32,11 @@ BLOCKS: dict[str, AnyBlock] = {
     "basic, half": BasicBlock(16, 3, 2),
     "plain": Convolution(16, 3, 2),
     "depthwise": Convolution(8, 5, 1, "relu6", depthwise=True),
+    "shuffle": ShuffleUnit(8, 3, 1),
+    "shuffle, half": ShuffleUnit(12, 5, 2, "hard_swish"),
+    "shuffle, wider": ShuffleUnit(10, 3, 1),
+    "shuffle, projected": ShuffleUnit(8, 3, 1, projects=True),
+    "max_pool": MaxPool(8, 3, 2),
 }
 
 
@@ -54,12 +61,20 @@ def trained(block: AnyBlock) -> Network:
 
 def in_words_of_torch(block: AnyBlock, parts: dict[str, nn.Module], value: Tensor) -> Tensor:
     """Return what a block computes, as its paper says it, of the modules of its convolutions by name."""
+    if isinstance(block, MaxPool):
+        return F.max_pool2d(value, block.kernel, block.stride, padding=block.kernel // 2)
     activate = {"relu": F.relu, "relu6": F.relu6, "hard_swish": F.hardswish}[block.activation]
     if isinstance(block, Convolution):
         return activate(parts["depthwise" if block.depthwise else "plain"](value))
     if isinstance(block, BasicBlock):
         branch = parts["second"](activate(parts["first"](value)))
         return activate(branch + (parts["shortcut"](value) if "shortcut" in parts else value))
+    if isinstance(block, ShuffleUnit):
+        kept, passed = value.chunk(2, dim=1) if block == BLOCKS["shuffle"] else (value, value)
+        if block != BLOCKS["shuffle"]:
+            kept = activate(parts["shortcut.last"](parts["shortcut.depthwise"](kept)))
+        branch = parts["branch.depthwise"](activate(parts["branch.first"](passed)))
+        return F.channel_shuffle(torch.cat([kept, activate(parts["branch.last"](branch))], dim=1), 2)
     branch = value
     if isinstance(block, FusedInvertedResidual):
         branch = activate(parts["fused"](branch))
@@ -109,13 +124,21 @@ def test_a_block_is_named_by_what_it_is() -> None:
         "basic 3x3/2 16",
         "plain 3x3/2 16",
         "depthwise 5x5 8",
+        "shuffle 3x3 8",
+        "shuffle 5x5/2 12",
+        "shuffle 3x3 10",
+        "shuffle 3x3 projected 8",
+        "max_pool 3x3/2",
     ]
 
 
 @pytest.mark.parametrize(
     ("block", "message"),
     [
-        ({"form": "dense"}, "blocks.0 must be a table of fields, whose form is fused, basic, plain or not given"),
+        (
+            {"form": "dense"},
+            "blocks.0 must be a table of fields, whose form is fused, basic, plain, shuffle, max_pool or not given",
+        ),
         (3, "blocks.0 must be a table of fields"),
         ({"form": "basic", "filters": 3}, "blocks.0.kernel is missing; blocks.0.stride is missing"),
         ({"form": "plain", "filters": 8, "kernel": 0, "stride": 1}, "a block's kernel must be at least 1; got 0"),
@@ -123,6 +146,14 @@ def test_a_block_is_named_by_what_it_is() -> None:
         (
             {"form": "plain", "filters": 9, "kernel": 3, "stride": 1, "depthwise": True},
             "block0: a depthwise convolution must have the 8 filters that it reads; got 9",
+        ),
+        (
+            {"form": "max_pool", "filters": 16, "kernel": 3, "stride": 2},
+            "block0: max-pooling must have the 8 filters that it reads; got 16",
+        ),
+        (
+            {"form": "shuffle", "filters": 9, "kernel": 3, "stride": 1},
+            "a shuffle block's filters must be even, for two halves; got 9",
         ),
     ],
 )

@@ -10,13 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from networks import repeatable
 from torch.utils.flop_counter import FlopCounterMode
+from torchvision.models import shufflenet_v2_x1_0
 
 from hwnas.errors import InputError
 from hwnas.network import (
     HAND_MADE,
     TORCHVISIONS,
     Architecture,
+    BasicBlock,
     Chain,
+    MaxPool,
     adapted,
     mobilenet_v2,
     mobilenet_v3_small,
@@ -34,10 +37,12 @@ COSTS = {  # M parameters and M Mult-Adds as printed, to half a unit of the last
     "mobilenet-v4-conv-small": (3.8, 200),  # Qin et al., 2024, table 5: 0.2 G
     "resnet-20": (0.27, 40.8),  # He et al., 2016, table 6; its Mult-Adds in later papers, with option B
     "resnet-8": (0.078, 12.5),  # Banbury et al., 2021 (MLPerf Tiny)
+    "shufflenet-v2": (2.28, 146),  # Ma et al., 2018, table 8; parameters as later papers and torchvision have them
     "repvgg-a0": (8.30, 1400),  # Ding et al., 2021, table 4: 1.4 B
 }
 HALF = {"mobilenet-v1": (0.05, 0.5), "mnasnet-a1": (0.05, 0.5), "mobilenet-v4-conv-small": (0.05, 50)}
 HALF |= {"resnet-20": (0.005, 0.05), "resnet-8": (0.0005, 0.05), "repvgg-a0": (0.015, 50)}  # its biases are norms here
+HALF |= {"shufflenet-v2": (0.005, 1.5)}  # theirs are 1.1 M more than those of its layers, as of torchvision's
 TIMMS = {
     "mobilenet-v1": "mobilenetv1_100",
     "mnasnet-a1": "semnasnet_100",
@@ -93,6 +98,36 @@ def test_with_timms_weights_the_outputs_are_timms(name: str) -> None:
     with torch.no_grad():
         expected, outputs = theirs.eval()(images), ours.eval()(images)
     assert (outputs - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
+def test_shufflenet_v2_is_torchvisions() -> None:
+    torch.manual_seed(0)
+    theirs = shufflenet_v2_x1_0()
+    theirs.train()(torch.randn(8, 3, 64, 64))  # for statistics that are worth comparing
+    chain = HAND_MADE["shufflenet-v2"]()
+    assert chain.graph.parameters == sum(p.numel() for p in theirs.parameters()) == 2_278_604
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        theirs.eval()(torch.zeros(1, 3, 224, 224))
+    assert chain.graph.mult_adds == counter.get_total_flops() // 2
+    ours = Network(replace(chain, resolution=75, padding="symmetric", norm_epsilon=1e-5).graph)
+    load_in_order(ours, theirs.state_dict())
+    images = torch.randn(2, 3, 75, 75)
+    with torch.no_grad():
+        expected, outputs = theirs.eval()(images), ours.eval()(images)
+    assert (outputs - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
+def test_of_small_images_shufflenet_v2_has_no_pooling_and_of_any_depth_one() -> None:
+    chain = HAND_MADE["shufflenet-v2"]()
+    assert adapted(chain, resolution=32, classes=10).blocks == chain.blocks[1:]
+    for depth, units in ((0.25, 1 + 2 + 1), (0.5, 2 + 4 + 2), (2, 8 + 16 + 8)):
+        blocks = scaled(chain, depth=depth).blocks
+        assert [isinstance(block, MaxPool) for block in blocks] == [True] + [False] * units
+
+
+def test_a_stage_of_one_block_after_a_pooling_is_made_deeper_without_another_pooling() -> None:
+    chain = Chain(8, (MaxPool(8, 3, 2), BasicBlock(8, 3, 1)), 0, 32, 3)
+    assert scaled(chain, depth=3).blocks == (MaxPool(8, 3, 2), *[BasicBlock(8, 3, 1)] * 3)
 
 
 @pytest.mark.parametrize("name", CHAINS)

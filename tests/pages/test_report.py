@@ -477,6 +477,15 @@ def test_operators_are_named_by_what_they_are_for() -> None:
     assert sum(counts.values()) == len(formats.get("onnx").lower(architecture.graph).layers) - 1
 
 
+def test_a_shuffle_unit_is_named_by_its_parts() -> None:
+    counts = counts_of(published_network("shufflenet-v2", resolution=64))
+    units, halving = 16, 3
+    assert counts["channel shuffle"] == counts["concat"] == units
+    assert counts["channel split"] == 2 * (units - halving)
+    assert counts["depthwise 3×3"] == units + halving
+    assert counts["max pooling"] == 1
+
+
 def test_zeros_take_no_time_and_what_joins_a_reduction_is_a_part_of_it() -> None:
     cell = Cell((Block(("zero", 0), ("zero", 1), "concat"), Block(("separable_7x7", 0), ("identity", 2))))
     counts = counts_of(CellNetwork(cell, SCALE))

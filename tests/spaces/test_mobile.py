@@ -50,6 +50,14 @@ def test_the_other_forms_of_the_universal_inverted_bottleneck() -> None:
     assert convnext[2:4] == (InvertedResidual(32, 0, 2, 32, start=7), InvertedResidual(32, 0, 1, 64, start=7))
 
 
+def test_a_shuffle_unit_splits_what_has_its_shape_already() -> None:
+    """At width 1 stage 1 has the stem's filters; the others halve first."""
+    for width, splits in ((1.0, 5), (1.5, 4)):
+        network = mobile.architecture(chosen("shuffle_3x3", depth=2, width=width), SCALE)
+        assert sum(layer.kind == "slice" for layer in network.graph.layers) == 2 * splits
+        assert sum(layer.kind == "shuffle" for layer in network.graph.layers) == 8
+
+
 @given(seeds=st.lists(st.integers(0, 999), min_size=2, max_size=4), widest=st.sampled_from([10, 11, 16]))
 @repeatable(30)
 def test_shared_weights_of_the_largest_hold_every_choice(seeds: list[int], widest: int) -> None:
@@ -63,13 +71,15 @@ def test_shared_weights_of_the_largest_hold_every_choice(seeds: list[int], wides
             bank.hold(mobile.architecture(parameters, SCALE.with_filters(filters)).graph)
 
 
-def test_the_largest_basic_block_has_a_shortcut_where_narrower_ones_need_it() -> None:
+@pytest.mark.parametrize("block", ["basic_3x3", "shuffle_3x3"])
+def test_the_largest_block_has_a_shortcut_where_narrower_ones_need_it(block: str) -> None:
     """At F = 10 stage 1 has the stem's 16 filters at width 1.5, and at width 0.75 eight of them."""
     bank = Bank(seed=0)
-    largest = mobile.largest(chosen("basic_3x3"))
+    largest = mobile.largest(chosen(block))
     bank.hold(mobile.architecture(largest, SCALE.with_filters(10)).graph)
     for width, filters in ((0.75, 10), (1.5, 8), (1.5, 10)):
-        bank.hold(mobile.architecture(chosen("basic_3x3", width=width), SCALE.with_filters(filters)).graph)
+        added = bank.hold(mobile.architecture(chosen(block, width=width), SCALE.with_filters(filters)).graph)
+        assert added == []
 
 
 @pytest.mark.parametrize("filters", [4, 6, 16, 31])

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from hwnas.network import Architecture, Block, Branch, Cell, CellNetwork, Graph, Layer, Scale
 from hwnas.network.graph import Apart, Step
-from hwnas.spaces import random_parameters
+from hwnas.spaces import mobile, random_parameters
 from hwnas.support import plugins
 from hwnas.training.bank import Bank
 from hwnas.training.module import Network
@@ -130,6 +130,19 @@ def test_with_statistics_taken_anew_it_computes_what_its_network_does(space: str
         expected = network.eval()(batches[0])
         assert torch.equal(bank.eval()(graph, batches[0], statistics), expected)
         assert torch.equal(filled.eval()(batches[0]), expected)
+
+
+@pytest.mark.parametrize("width", mobile.WIDTHS)
+def test_shuffle_units_take_their_part_of_the_largest(width: float) -> None:
+    """Of width 1 the first one splits its input; the largest, which has a shortcut everywhere, holds that too."""
+    parameters = {name: known.choices[0] for name, known in mobile.distributions().items()}
+    each = {"block": "shuffle_3x3", "depth": 2, "width": width}
+    parameters |= {f"stage{stage}_{name}": value for stage in range(1, 5) for name, value in each.items()}
+    graph = mobile.architecture(parameters, LARGEST).graph
+    bank = bank_of(mobile.architecture(mobile.largest(parameters), LARGEST).graph)
+    assert bank.hold(graph) == []
+    value = torch.from_numpy(images(graph, count=4)).contiguous(memory_format=torch.channels_last)
+    assert torch.equal(bank.train()(graph, value), copied(bank, graph).train()(value))
 
 
 def test_what_a_weight_begins_with_depends_on_no_order() -> None:

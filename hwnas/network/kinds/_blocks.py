@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, get_args
 
 from hwnas.errors import InputError, short
-from hwnas.network.graph import Activation, Builder, Option, Place
+from hwnas.network.graph import Activation, Builder, Option, Place, Window
 from hwnas.network.ops import MOST_KERNEL
 from hwnas.network.reading import STRICT, check_between
 from hwnas.network.scale import MOST_FILTERS
@@ -22,7 +22,7 @@ _MOST = {"filters": MOST_FILTERS, "kernel": MOST_KERNEL, "stride": MOST_KERNEL, 
 
 
 class Convolve(Protocol):
-    """Adds a convolution with BatchNorm and, where one is given, an activation, with the chain's padding."""
+    """Adds a convolution with BatchNorm, or a pooling, and an activation if one is given, with the chain's padding."""
 
     def __call__(
         self,
@@ -30,6 +30,7 @@ class Convolve(Protocol):
         filters: int,
         place: Place,
         *,
+        kind: Window = "conv",
         kernel: int = 1,
         stride: int = 1,
         groups: int = 1,
@@ -199,10 +200,8 @@ class Convolution:
     def walk(self, b: Builder, convolve: Convolve, value: int, place: Place) -> int:
         """Add the convolution, and return its output; raises InputError for other filters of a depthwise one."""
         channels = b.shape(value)[0]
-        if self.depthwise and channels != self.filters:
-            raise InputError(
-                f"{place}: a depthwise convolution must have the {channels} filters that it reads; got {self.filters}"
-            )
+        if self.depthwise:
+            _check_kept(channels, self.filters, place, what="a depthwise convolution")
         return convolve(
             value,
             self.filters,
@@ -212,6 +211,78 @@ class Convolution:
             groups=channels if self.depthwise else 1,
             activation=self.activation,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class ShuffleUnit:
+    """ShuffleNetV2's unit (Ma et al., 2018, figure 3 (c), (d)): two halves of the filters, which are shuffled.
+
+    One half is 1x1, depthwise, 1x1. The other is the first half of the input's channels, of which the branch reads the
+    second half then; or where the output has another shape, or always with `projects`, depthwise and 1x1, both halves
+    of all channels.
+    """
+
+    __pydantic_config__: ClassVar = STRICT
+    FORM: ClassVar = "shuffle"
+
+    filters: int
+    kernel: int
+    stride: int
+    activation: Activation = "relu"
+    projects: bool = False
+    form: Literal["shuffle"] = "shuffle"
+
+    def __post_init__(self) -> None:
+        _check(self, "filters", "kernel", "stride")
+        if self.filters % 2:
+            raise InputError(f"a shuffle block's filters must be even, for two halves; got {self.filters}")
+
+    def __str__(self) -> str:
+        return f"shuffle {_window(self.kernel, self.stride)}{' projected' * self.projects} {self.filters}"
+
+    def walk(self, b: Builder, convolve: Convolve, value: int, place: Place) -> int:
+        """Add the block's layers, and return its output."""
+        half = self.filters // 2
+        if self.projects or self.stride > 1 or b.shape(value)[0] != self.filters:
+            other = self._filtered(b, convolve, value, place.then("shortcut"))
+        else:
+            other = b.slice(value, 0, half, name=place.then("kept"))
+            value = b.slice(value, half, half, name=place.then("passed"))
+        branch = place.then("branch")
+        value = convolve(value, half, branch.then("first"), activation=self.activation)
+        value = self._filtered(b, convolve, value, branch)
+        return b.shuffle(b.concat([other, value], name=place.then("concat")), 2, name=place.then("shuffle"))
+
+    def _filtered(self, b: Builder, convolve: Convolve, value: int, place: Place) -> int:
+        """Add the depthwise convolution and the 1x1 to half of the filters, and return their output."""
+        channels, depthwise = b.shape(value)[0], place.then("depthwise")
+        value = convolve(value, channels, depthwise, kernel=self.kernel, stride=self.stride, groups=channels)
+        return convolve(value, self.filters // 2, place.then("last"), activation=self.activation)
+
+
+@dataclass(frozen=True, slots=True)
+class MaxPool:
+    """Max-pooling, as after a stem: it must have as many filters as it reads channels."""
+
+    __pydantic_config__: ClassVar = STRICT
+    FORM: ClassVar = "max_pool"
+
+    filters: int
+    kernel: int
+    stride: int
+    form: Literal["max_pool"] = "max_pool"
+
+    def __post_init__(self) -> None:
+        _check(self, "filters", "kernel", "stride")
+
+    def __str__(self) -> str:
+        return f"max_pool {_window(self.kernel, self.stride)}"
+
+    def walk(self, b: Builder, convolve: Convolve, value: int, place: Place) -> int:
+        """Add the pooling, and return its output; raises InputError for other filters than it reads."""
+        _check_kept(b.shape(value)[0], self.filters, place, what="max-pooling")
+        pool = place.then("pool")
+        return convolve(value, self.filters, pool, kind="max_pool", kernel=self.kernel, stride=self.stride)
 
 
 class _ByForm:
@@ -231,7 +302,7 @@ class _ByForm:
         )
 
 
-AnyBlock = InvertedResidual | FusedInvertedResidual | BasicBlock | Convolution
+AnyBlock = InvertedResidual | FusedInvertedResidual | BasicBlock | Convolution | ShuffleUnit | MaxPool
 FORMS = tuple(kind.FORM for kind in get_args(AnyBlock))  # the first is not written down
 BY_FORM = _ByForm()
 
@@ -276,7 +347,13 @@ def _squeeze_and_excite(b: Builder, value: int, squeezed: int, place: Place) -> 
 def _check(block: AnyBlock, *names: str) -> None:
     for name in names:
         check_between(f"a block's {name}", getattr(block, name), 1, _MOST[name])
-    check_named("a block's activation", block.activation, Activation)
+    if not isinstance(block, MaxPool):
+        check_named("a block's activation", block.activation, Activation)
+
+
+def _check_kept(channels: int, filters: int, place: Place, *, what: str) -> None:
+    if channels != filters:
+        raise InputError(f"{place}: {what} must have the {channels} filters that it reads; got {filters}")
 
 
 def _check_squeezed(squeezed: int) -> None:

@@ -1,6 +1,7 @@
-"""Chains of blocks: MobileNets, MnasNet, ProxylessNAS, FBNet, Once-for-all, and the plain ones, ResNet and RepVGG.
+"""Chains of blocks: MobileNets, MnasNet, ProxylessNAS, FBNet, Once-for-all, ShuffleNetV2, and the plain ones.
 
-_blocks.py has the blocks. The layers come in the order in which torchvision's MobileNets list their weights.
+Those are ResNet and RepVGG. _blocks.py has the blocks. The layers come in the order in which torchvision's MobileNets
+and ShuffleNetV2 list their weights.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,7 @@ from typing import Annotated, Any, ClassVar
 
 from hwnas.errors import InputError
 from hwnas.network.architecture import Architecture
-from hwnas.network.graph import Activation, Builder, Graph, Padding, Place
+from hwnas.network.graph import Activation, Builder, Graph, Padding, Place, Window
 from hwnas.network.kinds._blocks import BY_FORM, AnyBlock, MixedResidual, block_to_json, check_named
 from hwnas.network.ops import MOST_KERNEL
 from hwnas.network.reading import STRICT, check_between, read_as
@@ -123,13 +124,14 @@ class Chain(Architecture):
         filters: int,
         place: Place,
         *,
+        kind: Window = "conv",
         kernel: int = 1,
         stride: int = 1,
         groups: int = 1,
         activation: Activation | None = None,
     ) -> int:
         value = b.window(
-            "conv",
+            kind,
             value,
             name=place,
             filters=filters,
@@ -137,7 +139,7 @@ class Chain(Architecture):
             stride=(stride, stride),
             groups=groups,
             padding=self.padding,
-            norm=True,
+            norm=kind == "conv",
         )
         return b.activation(value, activation) if activation else value
 
