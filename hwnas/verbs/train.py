@@ -64,8 +64,8 @@ class TrainOptions(RunFolder):
     batch_size: int | None = Field(
         default=None,
         ge=2,
-        description="images a step; without it 128, and of fewer than 1,500 training images 64, 32 or 16, so that a "
-        "pass over them has some 16 steps",
+        description="images a step; without it 128, and of fewer than 2,900 training images 64, 32 or 16, so that a "
+        "pass over them has some 32 steps",
     )
     optimizer: Optimizer = Field(
         default="sgd", description="sgd (Nesterov momentum) or adamw, which takes a --learning-rate such as 0.002"

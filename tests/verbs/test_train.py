@@ -41,7 +41,7 @@ def trained_with(run: Run, **options: object) -> WinnerRecord:
 
 
 @pytest.mark.parametrize(
-    ("images", "batch"), [(2, 16), (64, 16), (300, 16), (500, 32), (1400, 64), (1500, 128), (60_000, 128), (None, 128)]
+    ("images", "batch"), [(2, 16), (64, 16), (500, 16), (1000, 32), (2000, 64), (2900, 128), (60_000, 128), (None, 128)]
 )
 def test_a_step_takes_fewer_images_of_a_small_set(images: int | None, batch: int) -> None:
     assert batch_size_for(images) == batch
