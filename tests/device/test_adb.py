@@ -411,9 +411,18 @@ def test_the_output_of_many_versions_is_read(output: str, report: Report) -> Non
         (1, "ERROR: no model\n", "must end with status 0; got 1: ERROR: no model"),
         (137, "", "must end with status 0; got 137 (SIGKILL): nothing"),
         (0, "", "must write two lines"),
-        (0, TIMED[: TIMED.index("Inference timings")], "must write two lines"),
+        (0, "\x00\x7fELF\x02", "must write two lines"),
+        (0, '{"init_ms": 18.7, "warmup": 5, "avg": 55.0}\n', "as TFLite's does; got {"),  # litert-benchmark's
+        (0, "Average latency: 55.04 ms (50 runs)\n", "as TFLite's does; got Average latency"),
+        (0, TIMED[: TIMED.index("Running")], "must time calls after its warm-up; it ended with that: count=7"),
+        (0, TIMED[: TIMED.index("Inference timings")], "at its end; its output is cut short"),
+        (0, TIMED[: TIMED.index(" max=60727")], "at its end; its output is cut short"),
+        (0, TIMED.replace("timings in us", "timings in ms"), "must tell times in us; got ms. Take TFLite's own tool"),
+        (0, TIMED + TIMED, "must time one model a run; got 2 in one output"),
+        (0, f"INFO: Loaded model a.tflite\nINFO: Loaded model b.tflite\n{TIMED}", "must time one model a run; got 2"),
         (0, TIMED[TIMED.index("Running") :], "must write two lines"),
         (0, TIMED.replace("avg=55043.2", "avg=-nan"), "must write two lines"),
+        (0, TIMED.replace("avg=55043.2", "avg=-5"), "must write two lines"),
         (0, TIMED.replace("avg=55043.2", "avg=five"), "must write two lines"),
         (0, TIMED.replace("curr=53809", "count=0").replace("avg=55043.2", ""), "must write two lines"),
     ],
@@ -421,6 +430,107 @@ def test_the_output_of_many_versions_is_read(output: str, report: Report) -> Non
 def test_other_output_is_an_error(status: int, output: str, words: str) -> None:
     with pytest.raises(ToolError) as error:
         read(status, output)
+    assert words in str(error.value)
+
+
+def on(delegate: str, takes: str, *lines: str, flags: str = "") -> str:
+    """Return what the tool prints where this delegate was asked for; `takes` is how much, in the tool's words."""
+    said = (
+        f"Though {delegate} delegate is explicitly applied, the model graph will not be executed by the delegate."
+        if takes == "not"
+        else f"Explicitly applied {delegate} delegate, and the model graph will be {takes} executed by the delegate"
+    )
+    log = [
+        "STARTING!",
+        "Log parameter values verbosely: [0]",
+        "Num threads: [2]",
+        "Graph: [m.tflite]",
+        *flags.split("|"),
+    ]
+    head = [*log, "Loaded model m.tflite", "Initialized TensorFlow Lite runtime."]
+    told = "\n".join(f"INFO: {line}" for line in [*head, f"{delegate} delegate created."])
+    return "\n".join([told, *lines, f"INFO: {said}", TIMED])
+
+
+def replaced(taken: int, of: int, delegate: str, partitions: int, where: str = "subgraph 0") -> str:
+    """Return the runtime's own line on a delegate."""
+    parts = f"yielding {partitions} partitions for {where}."
+    return f"VERBOSE: Replacing {taken} out of {of} node(s) with delegate (TfLite{delegate}) node, {parts}"
+
+
+GPU_WHOLE, GPU_PART = replaced(49, 49, "GpuDelegateV2", 1), replaced(54, 559, "GpuDelegateV2", 3)
+THE_REST = replaced(456, 506, "XNNPackDelegate", 9)
+CPU_WHOLE = replaced(58, 58, "XNNPackDelegate", 1, "the whole graph")
+CPU_PART = replaced(539, 548, "XNNPackDelegate", 19)
+NPU_WHOLE = replaced(31, 31, "NnapiDelegate", 1)
+EDGE_TPU = "INFO: NNAPI accelerators available: [google-edgetpu,nnapi-reference]"
+
+
+@pytest.mark.parametrize(
+    ("processor", "output", "operators", "of", "partitions", "whole"),
+    [
+        ("cpu", on("XNNPACK", "completely", CPU_WHOLE), 58, 58, 1, True),
+        ("cpu", on("XNNPACK", "partially", CPU_PART), 539, 548, 19, False),
+        ("cpu", f"{CPU_PART}\n{TIMED}", 539, 548, 19, False),  # applied by default
+        ("cpu", on("XNNPACK", "not"), 0, None, 1, False),  # all by TFLite's own kernels, on the CPU
+        ("gpu", on("GPU", "completely", GPU_WHOLE), 49, 49, 1, True),
+        ("gpu", on("GPU", "completely"), None, None, 1, True),
+        ("gpu", on("GPU", "partially", GPU_PART, THE_REST), 54, 559, 3, False),
+        ("gpu", on("GPU", "partially"), None, None, None, False),
+        ("npu", on("NNAPI", "completely", EDGE_TPU, NPU_WHOLE), 31, 31, 1, True),
+    ],
+)
+def test_what_the_tool_says_of_where_a_model_ran_is_read(
+    processor: str, output: str, operators: int | None, of: int | None, partitions: int | None, whole: bool
+) -> None:
+    placement = read(0, output, processor=processor).placement
+    assert placement is not None
+    stated = (placement["operators"], placement["of"], placement["partitions"], placement["whole"])
+    assert stated == (operators, of, partitions, whole)
+    assert placement["processor"] == processor
+
+
+def test_the_flags_that_the_tool_consumed_are_those_that_it_repeats() -> None:
+    report = read(0, on("GPU", "completely", flags="Use gpu: [1]|Use NNAPI: [0]|Use xnnpack: [0]"), processor="gpu")
+    assert report.placement is not None
+    assert report.placement["flags"] == ["num_threads=2", "use_gpu=1"]
+
+
+@pytest.mark.parametrize(
+    ("processor", "output", "words"),
+    [
+        ("gpu", on("GPU", "not"), "must run on the gpu, by the delegate GPU; it was not applied"),
+        ("gpu", f"WARN: GPU acceleration is unsupported on this platform.\n{TIMED}", "it was not applied"),
+        ("gpu", on("XNNPACK", "completely", CPU_WHOLE), "must run on the gpu, by the delegate GPU; it was not applied"),
+        ("gpu", TIMED, "must run on the gpu, by the delegate GPU; it was not applied"),
+        ("gpu", on("NNAPI", "completely", NPU_WHOLE), "must run on the gpu; the delegate NNAPI was applied"),
+        (
+            "npu",
+            on("NNAPI", "not", EDGE_TPU, NPU_WHOLE),
+            "must run on the npu, by the delegate NNAPI; it was not applied",
+        ),
+        (
+            "npu",
+            on("NNAPI", "completely", "INFO: NNAPI accelerators available: [nnapi-reference]", NPU_WHOLE),
+            "no accelerator there but nnapi-reference, which is the CPU. Name another setting",
+        ),
+        ("cpu", on("GPU", "completely", GPU_WHOLE), "must run on the cpu; the delegate GPU was applied"),
+        ("cpu", f"ERROR: Failed to apply XNNPACK delegate.\n{TIMED}", "the delegate XNNPACK; it was not applied"),
+        (
+            "cpu",
+            on("XNNPACK", "completely", CPU_PART),
+            "XNNPACK must take all operators, as the tool says; it took 539 of 548",
+        ),
+        (
+            "gpu",
+            f"WARN: Unconsumed cmdline flags: --use_gpu=true\n{on('XNNPACK', 'completely', CPU_WHOLE)}",
+            "it leaves out --use_gpu=true, so its figures are of something else. Take a newer one, or one that is",
+        ),
+    ],
+)
+def test_a_model_that_ran_elsewhere_than_asked_is_an_error(processor: str, output: str, words: str) -> None:
+    with pytest.raises(ToolError) as error:
+        read(0, output, processor=processor)
     assert words in str(error.value)
 
 
