@@ -41,6 +41,7 @@ def _timed(entry: "FileEntry", path: Path, device: "Device", purpose: "Purpose",
         first_ms=timed.other.first_ms,
         load_ms=timed.other.load_ms,
         peak_memory_bytes=timed.other.peak_memory_bytes,
+        placement=timed.measurement.placement,
     )
 
 

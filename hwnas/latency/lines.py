@@ -17,6 +17,7 @@ from hwnas.errors import DeviceError
 from hwnas.latency.conditions import Conditions
 from hwnas.latency.measurement import Measurement, OtherCosts
 from hwnas.latency.said import (
+    CanaryLine,
     ComputedLine,
     ConditionsLine,
     EndLine,
@@ -28,7 +29,7 @@ from hwnas.latency.said import (
     WaitingLine,
     read_line,
 )
-from hwnas.support import files
+from hwnas.support import files, remark
 
 if TYPE_CHECKING:
     import numpy as np
@@ -108,6 +109,7 @@ class Heard:
     on_conditions: Callable[[Conditions], None] | None
     on_wait: Callable[[float, str], None] | None
     pace: dict[str, float]
+    where: str = ""
 
     def __call__(self, line: Line) -> None:
         """Pass on what a line says beside a model's measurement."""
@@ -117,6 +119,11 @@ class Heard:
             self.on_wait(line.waiting, line.reason)
         if isinstance(line, EndLine):
             self.pace.update(line.pace)
+        if isinstance(line, CanaryLine) and not line.canary.whole:
+            remark(
+                f"{self.where}: a network of plain operators ran {line.canary}. Its runtime has slow kernels for the "
+                "others: see whether another build of it takes them all"
+            )
 
 
 def results_of(
@@ -180,7 +187,9 @@ def timed_of(line: Line, sizes: Mapping[str, int], where: str) -> Timed:
         raise DeviceError(
             f"a model's line must have its rounds, and each its canary; got {str(line)[:_QUOTED]} on {where}"
         )
-    measurement = Measurement(line.rounds_ms, unstable=line.unstable, canary_ms=line.canary_ms)
+    measurement = Measurement(
+        line.rounds_ms, unstable=line.unstable, canary_ms=line.canary_ms, placement=line.placement
+    )
     other = OtherCosts(
         file_bytes=sizes[line.name],
         peak_memory_bytes=line.peak_memory_bytes,

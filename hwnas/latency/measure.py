@@ -82,7 +82,7 @@ def time_models(
         )
         where = f"{device.name}, {setting.name}"
         with closing(lines_of(transport, job, folder)) as lines:
-            heard = Heard(on_conditions, on_wait, pace if pace is not None else {})
+            heard = Heard(on_conditions, on_wait, pace if pace is not None else {}, where)
             sizes = {name: path.stat().st_size for name, path in models.items()}
             yield from results_of(
                 lines, models, where=where, heard=heard, parse=lambda line: timed_of(line, sizes, where)

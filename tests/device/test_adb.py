@@ -211,6 +211,19 @@ class TestTiming:
         timed = list(time_models(changed(device, benchmark_model="./on_the_phone"), TFLITE, three, rounds=2))
         assert [one.measurement.rounds_ms for one in timed] == [((55.0432,), (55.0432,))] * 3
 
+    def test_where_models_ran_comes_with_them(
+        self, phone: Phone, device: Device, three: dict[str, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level("INFO", "hwnas")
+        program(
+            tmp_path / "benchmark_model", f"#!/bin/sh\ncat <<'END'\n{CPU_PART}\nINFO: Num threads: [1]\n{TIMED}END\n"
+        )
+        for one in time_models(device, TFLITE, three, rounds=2):
+            assert str(one.measurement.placement) == "on the CPU, by XNNPACK: 539 of 548 operators, in 19 partitions"
+            assert one.measurement.placement is not None
+            assert one.measurement.placement.flags == ("num_threads=1",)
+        assert "a network of plain operators ran on the CPU, by XNNPACK: 539 of 548" in caplog.text
+
     def test_a_model_that_crashes_the_tool_is_named_and_the_others_go_on(
         self, phone: Phone, device: Device, three: dict[str, Path], tmp_path: Path
     ) -> None:

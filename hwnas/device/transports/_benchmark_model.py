@@ -193,12 +193,15 @@ def _check_processor(output: str, processor: str, *, applied: AbstractSet[str]) 
 def time_models(job: Job, turn: Callable[[str], Report], patience: Patience) -> Iterator[Event]:
     """Yield a line per model, group by group; `turn` runs the tool once on a model's path, or raises ToolError."""
     order = random.Random(job.seed)
+    canary = _model("canary", job.canary, turn) if job.canary else None
+    call = canary.call if canary else None
     for start in range(0, len(job.models), job.group):
         models = [_model(model["name"], model["path"], turn) for model in job.models[start : start + job.group]]
-        canary = _model("canary", job.canary, turn).call if job.canary else None
         yield from time_group(
-            models, job, order=order, turn=_samples, patience=patience, canary=canary, failures=ToolError
+            models, job, order=order, turn=_samples, patience=patience, canary=call, failures=ToolError
         )
+    if canary and canary.placement:
+        yield {"canary": canary.placement}
 
 
 def _model(name: str, path: str, turn: Callable[[str], Report]) -> Model:
@@ -206,8 +209,10 @@ def _model(name: str, path: str, turn: Callable[[str], Report]) -> Model:
 
     def call() -> Report:
         report = turn(path)
+        if model.placement not in (None, report.placement):
+            raise ToolError(f"a model must run alike in all rounds; got {report.placement} after {model.placement}")
         model.load_ms, model.first_ms = report.load_ms, report.first_ms
-        model.peak_memory_bytes = report.peak_memory_bytes
+        model.peak_memory_bytes, model.placement = report.peak_memory_bytes, report.placement
         return report
 
     model = Model(name, call, load_ms=0.0, first_ms=0.0)
