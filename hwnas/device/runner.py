@@ -89,6 +89,7 @@ class Job:
     runtime: str
     models: list[dict[str, str]]
     threads: int = 1
+    accelerator: str = "cpu"  # that models must run on; benchmark_model alone has others
     cores: list[int] | None = None  # to run on; None: chosen here
     group: int = 32  # models loaded at a time
     rounds: int = 6
@@ -663,6 +664,11 @@ def find_runtime(job: Job) -> Runtime:
     finders = {"tflite": find_tflite, "onnx": find_onnx}
     if job.runtime not in finders:
         raise RunnerError(f"runtime must be one of {', '.join(sorted(finders))}; got {job.runtime!r}")
+    if job.accelerator != "cpu":
+        raise RunnerError(
+            f"the accelerator must be cpu, as a runtime in Python is asked for nothing else; got {job.accelerator}. "
+            "Name a setting for the CPU, or a phone (transport adb)"
+        )
     try:
         import numpy  # noqa: F401  inputs are made with it; litert would name its own absence otherwise
     except ImportError as error:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
-from hwnas.device import runner
+from hwnas.device import Accelerator, runner
 from hwnas.device.transports import Transport
 from hwnas.errors import DeviceError
 from hwnas.latency.conditions import Conditions
@@ -181,11 +181,19 @@ def _strike(name: str, left: set[str], where: str) -> None:
     left.remove(name)
 
 
-def timed_of(line: Line, sizes: Mapping[str, int], where: str) -> Timed:
-    """Return what a model's line says; raises DeviceError for one that lacks something."""
+def timed_of(line: Line, sizes: Mapping[str, int], where: str, *, accelerator: Accelerator = "cpu") -> Timed:
+    """Return what a model's line says; raises DeviceError for one that lacks something.
+
+    It does, too, where the model ran elsewhere than on the accelerator: where that is not the CPU, the line must tell.
+    """
     if not isinstance(line, TimedLine) or len(line.canary_ms) not in (0, len(line.rounds_ms)):
         raise DeviceError(
             f"a model's line must have its rounds, and each its canary; got {str(line)[:_QUOTED]} on {where}"
+        )
+    if (line.placement.processor if line.placement else "cpu") != accelerator:
+        raise DeviceError(
+            f"{line.name} must run on the {accelerator}, and the device must say so; got "
+            f"{line.placement or 'nothing of where it ran'} on {where}. Name another setting"
         )
     measurement = Measurement(
         line.rounds_ms, unstable=line.unstable, canary_ms=line.canary_ms, placement=line.placement

@@ -1,13 +1,13 @@
 """Where a model ran: on which processor, and how much of it its delegate took. A part of a measurement's record."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
+from hwnas.device import Accelerator
 from hwnas.errors import printable
 from hwnas.support import Record
 
-Processor = Literal["cpu", "gpu", "npu"]
 _Count = Annotated[int, Field(strict=True, ge=0, lt=2**62)]
 _Word = Annotated[str, Field(max_length=200), AfterValidator(printable)]
 
@@ -21,7 +21,7 @@ class Placement(Record):
 
     model_config = ConfigDict(extra="ignore")  # it may come from a device, which is not trusted
 
-    processor: Processor
+    processor: Accelerator
     whole: Annotated[bool, Field(strict=True)]  # all operators ran on it, and of those of a delegate all by that
     delegate: _Word = ""  # empty for none
     operators: _Count | None = None  # that the delegate took,

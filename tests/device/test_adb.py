@@ -37,6 +37,29 @@ Memory footprint delta from the start of the tool (MB): init=4.21094 overall=46.
 MEMORY = round(46.0859 * 2**20)
 QUICK = TIMED.replace("55043.2", "3.4")
 
+
+def replaced(taken: int, of: int, delegate: str, partitions: int, where: str = "subgraph 0") -> str:
+    """Return the runtime's own line on a delegate."""
+    parts = f"yielding {partitions} partitions for {where}."
+    return f"VERBOSE: Replacing {taken} out of {of} node(s) with delegate (TfLite{delegate}) node, {parts}"
+
+
+def takes_it(delegate: str, takes: str) -> str:
+    """Return the tool's own line on a delegate."""
+    if takes == "not":
+        start = f"INFO: Though {delegate} delegate is explicitly applied, the model graph will not be"
+    else:
+        start = f"INFO: Explicitly applied {delegate} delegate, and the model graph will be {takes}"
+    return f"{start} executed by the delegate{' w/ 1 delegate kernels' if takes == 'partially' else ''}."
+
+
+GPU_WHOLE, GPU_PART = replaced(49, 49, "GpuDelegateV2", 1), replaced(54, 559, "GpuDelegateV2", 3)
+THE_REST = replaced(456, 506, "XNNPackDelegate", 9)
+CPU_WHOLE = replaced(58, 58, "XNNPackDelegate", 1, "the whole graph")
+CPU_PART = replaced(539, 548, "XNNPackDelegate", 19)
+NPU_WHOLE = replaced(31, 31, "NnapiDelegate", 1)
+EDGE_TPU = "INFO: NNAPI accelerators available: [google-edgetpu,nnapi-reference]"
+
 RUNS_THE_MODEL = f"""#!{sys.executable}
 import argparse, statistics, time
 flags = argparse.ArgumentParser()
@@ -245,6 +268,73 @@ class TestTiming:
         assert "nothing can be timed on pixel8, tflite-fp32-1t: benchmark_model must end with status 0; got 4" in said
 
 
+ON_GPU = (
+    f"INFO: Use gpu: [1]\n{GPU_PART}\n{takes_it('GPU', 'partially')}\n{THE_REST}\n{takes_it('XNNPACK', 'partially')}"
+)
+ON_NPU = f"{EDGE_TPU}\nINFO: NNAPI accelerator name: [google-edgetpu]\n{NPU_WHOLE}\n{takes_it('NNAPI', 'completely')}"
+DELEGATES = f"""#!/bin/sh
+case "$*" in
+    *-lone.tflite*) echo '{takes_it("GPU", "not")}';;
+    *--use_gpu=true*) echo '{ON_GPU}';;
+    *--use_nnapi=true*--nnapi_accelerator_name=google-edgetpu*) echo '{ON_NPU}';;
+    *--use_nnapi=true*) echo 'ERROR: Failed to apply NNAPI delegate.';;
+esac
+cat <<'END'
+{TIMED}END
+"""
+GPU = Setting(runtime="tflite", accelerator="gpu")
+NPU = Setting(runtime="tflite", precision="int8", accelerator="npu")
+
+
+@pytest.mark.adb
+class TestAccelerators:
+    @pytest.fixture(autouse=True)
+    def tool(self, tmp_path: Path, device: Device) -> None:
+        program(tmp_path / "benchmark_model", DELEGATES)
+
+    def test_a_gpu_is_asked_for_before_xnnpack_and_what_it_takes_is_told(
+        self, phone: Phone, device: Device, three: dict[str, Path]
+    ) -> None:
+        timed = list(time_models(device, GPU, three, rounds=2))
+        placements = {str(one.measurement.placement) for one in timed}
+        assert placements == {"on the GPU: 54 of 559 operators, in 3 partitions"}
+        assert "--use_gpu=true --use_xnnpack=true" in "".join(phone.commands)
+
+    def test_a_model_that_the_gpu_does_not_take_is_named_and_the_others_go_on(
+        self, phone: Phone, device: Device, three: dict[str, Path], tmp_path: Path
+    ) -> None:
+        three["b"] = write_tflite(tmp_path / "lone.tflite")
+        arrived, said = take(time_models(device, GPU, three, rounds=2))
+        assert sorted(arrived) == ["a", "c"]
+        assert "b: ToolError: the model must run on the gpu, by the delegate GPU; it was not applied" in said
+
+    def test_a_tool_that_falls_back_to_the_cpu_times_nothing(
+        self, phone: Phone, device: Device, three: dict[str, Path], tmp_path: Path
+    ) -> None:
+        program(tmp_path / "benchmark_model", PRINTS)
+        arrived, said = take(time_models(device, GPU, three))
+        assert arrived == []
+        assert "nothing can be timed on pixel8, tflite-fp32-gpu-1t: the model must run on the gpu" in said
+        unknown = PRINTS.replace("cat <<", "echo 'WARN: Unconsumed cmdline flags: --use_gpu=true'\ncat <<")
+        program(tmp_path / "benchmark_model", unknown)
+        assert "it leaves out --use_gpu=true, so its figures are" in take(time_models(device, GPU, three))[1]
+
+    def test_an_npu_is_one_of_nnapis_by_name(self, phone: Phone, device: Device, three: dict[str, Path]) -> None:
+        named = changed(device, nnapi_accelerator="google-edgetpu")
+        timed = list(time_models(named, NPU, three, rounds=2))
+        assert {str(one.measurement.placement) for one in timed} == {"on the NPU, by NNAPI: all 31 operators"}
+        assert {one.measurement.placement.flags for one in timed if one.measurement.placement} == {
+            ("nnapi_accelerator_name=google-edgetpu",)
+        }
+        assert "--disable_nnapi_cpu=true" in "".join(phone.commands)
+        another = take(time_models(changed(device, nnapi_accelerator="another"), NPU, three))[1]
+        assert "nothing can be timed on pixel8, tflite-int8-npu-1t: the model must run on the npu" in another
+        with pytest.raises(
+            DeviceError, match=r'Write nnapi_accelerator = "NAME" in devices/pixel8\.toml, one of those'
+        ):
+            read_conditions(device, NPU)
+
+
 @pytest.mark.adb
 class TestAPhoneThatGoesAway:
     def test_is_noticed_though_adb_shell_ends_well_and_what_came_before_is_kept(
@@ -448,11 +538,6 @@ def test_other_output_is_an_error(status: int, output: str, words: str) -> None:
 
 def on(delegate: str, takes: str, *lines: str, flags: str = "") -> str:
     """Return what the tool prints where this delegate was asked for; `takes` is how much, in the tool's words."""
-    said = (
-        f"Though {delegate} delegate is explicitly applied, the model graph will not be executed by the delegate."
-        if takes == "not"
-        else f"Explicitly applied {delegate} delegate, and the model graph will be {takes} executed by the delegate"
-    )
     log = [
         "STARTING!",
         "Log parameter values verbosely: [0]",
@@ -462,21 +547,7 @@ def on(delegate: str, takes: str, *lines: str, flags: str = "") -> str:
     ]
     head = [*log, "Loaded model m.tflite", "Initialized TensorFlow Lite runtime."]
     told = "\n".join(f"INFO: {line}" for line in [*head, f"{delegate} delegate created."])
-    return "\n".join([told, *lines, f"INFO: {said}", TIMED])
-
-
-def replaced(taken: int, of: int, delegate: str, partitions: int, where: str = "subgraph 0") -> str:
-    """Return the runtime's own line on a delegate."""
-    parts = f"yielding {partitions} partitions for {where}."
-    return f"VERBOSE: Replacing {taken} out of {of} node(s) with delegate (TfLite{delegate}) node, {parts}"
-
-
-GPU_WHOLE, GPU_PART = replaced(49, 49, "GpuDelegateV2", 1), replaced(54, 559, "GpuDelegateV2", 3)
-THE_REST = replaced(456, 506, "XNNPackDelegate", 9)
-CPU_WHOLE = replaced(58, 58, "XNNPackDelegate", 1, "the whole graph")
-CPU_PART = replaced(539, 548, "XNNPackDelegate", 19)
-NPU_WHOLE = replaced(31, 31, "NnapiDelegate", 1)
-EDGE_TPU = "INFO: NNAPI accelerators available: [google-edgetpu,nnapi-reference]"
+    return "\n".join([told, *lines, takes_it(delegate, takes), TIMED])
 
 
 @pytest.mark.parametrize(

@@ -358,6 +358,10 @@ class Interpreter:
     ("options", "words"),
     [
         ({"version": 2}, "version must be 1; got 2"),
+        (
+            {"accelerator": "gpu"},
+            "the accelerator must be cpu, as a runtime in Python is asked for nothing else; got gpu",
+        ),
         ({"colour": "red"}, "colour"),
         ({"cores": [4095]}, "cores must be some of"),
         ({"runtime": "abacus"}, "runtime must be one of onnx, tflite; got 'abacus'"),

@@ -150,6 +150,27 @@ def test_a_whole_script_is_read(script: type[Script], tmp_path: Path) -> None:
     assert seen == [Conditions.of_runner(CONDITIONS)] * 2
 
 
+@pytest.mark.parametrize(
+    ("accelerator", "placement", "words"),
+    [
+        (
+            "gpu",
+            None,
+            "a must run on the gpu, and the device must say so; got nothing of where it ran on here, tflite-",
+        ),
+        ("gpu", {"processor": "cpu", "whole": True}, "a must run on the gpu.*; got on the CPU: all operators on here"),
+        ("cpu", {"processor": "gpu", "whole": True}, "a must run on the cpu.*; got on the GPU: all operators on here"),
+    ],
+)
+def test_a_model_that_is_not_proved_to_have_run_as_asked_is_an_error(
+    script: type[Script], tmp_path: Path, accelerator: str, placement: dict[str, Any] | None, words: str
+) -> None:
+    script.lines = ({"conditions": CONDITIONS}, {**MODEL, "placement": placement}, {"end": 1})
+    setting = Setting.model_validate({"runtime": "tflite", "accelerator": accelerator})
+    with pytest.raises(DeviceError, match=words):
+        list(time_models(HOST, setting, {"a": write_tflite(tmp_path / "a.tflite")}))
+
+
 @pytest.mark.parametrize(("taken", "is_said"), [(9, False), (0, True)])
 def test_a_canary_that_xnnpack_does_not_take_whole_is_said_once(
     script: type[Script], tmp_path: Path, caplog: pytest.LogCaptureFixture, taken: int, is_said: bool

@@ -72,11 +72,14 @@ class Report:
     placement: Event | None = None  # fields of hwnas.latency.Placement; None where the tool tells of no delegate
 
 
-def command(tool: str, model: str, job: Job) -> str:
-    """Return the shell command of one turn."""
+def command(tool: str, model: str, job: Job, *, nnapi_accelerator: str = "") -> str:
+    """Return the shell command of one turn; what the accelerator does not take, XNNPACK does."""
+    npu = {"use_nnapi": "true", "nnapi_accelerator_name": nnapi_accelerator, "disable_nnapi_cpu": "true"}
+    delegates = {"cpu": {}, "gpu": {"use_gpu": "true"}, "npu": npu}
     flags = {
         "graph": model,
         "num_threads": job.threads,
+        **delegates[job.accelerator],  # it must come first, for operators to be left
         "use_xnnpack": "true",
         "warmup_runs": 2,
         "warmup_min_secs": _TURN_S,
