@@ -618,6 +618,17 @@ def test_a_model_that_ran_elsewhere_than_asked_is_an_error(processor: str, outpu
     assert words in str(error.value)
 
 
+@pytest.mark.parametrize("processor", ["cpu", "gpu", "npu"])
+def test_output_that_is_cut_anywhere_is_an_error_unless_all_figures_are_there(processor: str) -> None:
+    output = {"cpu": on("XNNPACK", "partially", CPU_PART), "gpu": f"{ON_GPU}\n{TIMED}", "npu": f"{ON_NPU}\n{TIMED}"}
+    whole = output[processor]
+    last = whole.index("Init: 18777")
+    for end in range(last):
+        with pytest.raises(ToolError):
+            read(0, whole[:end], processor=processor)
+    assert read(0, whole, processor=processor).sample_ms == 55.0432
+
+
 def test_flags_that_the_tool_does_not_know_are_named() -> None:
     with pytest.raises(ToolError, match=r"every flag .*; it leaves out --use_xnnpack=true --min_secs=1, so"):
         read(0, f"INFO: STARTING!\nWARN: Unconsumed cmdline flags: --use_xnnpack=true --min_secs=1 \n{TIMED}")

@@ -537,6 +537,8 @@ def latency_table() -> Kind:
     value = json.loads(TABLE.read_text())
     value["entries"] = dict(list(value["entries"].items())[:10])
     value["networks"] = value["networks"][:2]
+    for measurement in (next(iter(value["entries"].values())), value["networks"][0]):
+        measurement["placement"] = PLACEMENT
     TABLE.write_text(json_text(value))
     shutil.copy(TABLE, "whole.json")
 
