@@ -28,22 +28,33 @@ def write_onnx(path: Path, shape: tuple[int | str, ...] = SHAPE, element: int = 
     return path
 
 
-def write_tflite(path: Path, shape: tuple[int, ...] = SHAPE) -> Path:
-    """Write y = x + x."""
-    code = schema.OperatorCodeT()
-    code.builtinCode = schema.BuiltinOperator.ADD
-    operator = schema.OperatorT()
-    operator.inputs, operator.outputs = [0, 0], [1]
-    operator.builtinOptionsType, operator.builtinOptions = schema.BuiltinOptions.AddOptions, schema.AddOptionsT()
+def write_tflite(path: Path, shape: tuple[int, ...] = SHAPE, *, unlike: int = 0) -> Path:
+    """Write y = x + x; or, for so many times, y = log_softmax(x + x) + x, whose logarithm XNNPACK leaves."""
+    names = [schema.BuiltinOperator.ADD, schema.BuiltinOperator.LOG_SOFTMAX]
+    codes = [schema.OperatorCodeT() for _ in names]
+    for code, name in zip(codes, names, strict=True):
+        code.builtinCode = code.deprecatedBuiltinCode = name
+    operators = [_operator(0, [0, 0], 1)]
+    for _ in range(unlike):
+        last = len(operators)
+        operators += [_operator(1, [last], last + 1), _operator(0, [last + 1, 0], last + 2)]
     graph = schema.SubGraphT()
-    graph.tensors = [_tensor(name, shape) for name in ("x", "y")]
-    graph.inputs, graph.outputs, graph.operators = [0], [1], [operator]
+    graph.tensors = [_tensor(str(number), shape) for number in range(len(operators) + 1)]
+    graph.inputs, graph.outputs, graph.operators = [0], [len(operators)], operators
     model = schema.ModelT()
-    model.version, model.buffers, model.operatorCodes, model.subgraphs = 3, [schema.BufferT()], [code], [graph]
+    model.version, model.buffers, model.operatorCodes, model.subgraphs = 3, [schema.BufferT()], codes, [graph]
     builder = flatbuffers.Builder(1024)
     builder.Finish(model.Pack(builder), b"TFL3")
     path.write_bytes(builder.Output())
     return path
+
+
+def _operator(code: int, inputs: list[int], output: int) -> schema.OperatorT:
+    operator = schema.OperatorT()
+    operator.opcodeIndex, operator.inputs, operator.outputs = code, inputs, [output]
+    if code == 0:
+        operator.builtinOptionsType, operator.builtinOptions = schema.BuiltinOptions.AddOptions, schema.AddOptionsT()
+    return operator
 
 
 def _tensor(name: str, shape: tuple[int, ...]) -> schema.TensorT:

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from hwnas.artefacts.comparison import Comparison
 from hwnas.formats import Form, Input, MetadataReader
+from hwnas.latency import Placement
 from hwnas.runs import (
     LONG_TRAINING,
     DataRecord,
@@ -97,6 +98,7 @@ class FileEntry(Record):
     first_inference_ms: float | None = None
     load_ms: float | None = None
     peak_memory_bytes: int | None = None
+    placement: Placement | None = None  # where it ran when it was timed
 
     def in_form(self, form: Form, facts: Mapping[str, Any]) -> Self:
         """Return this entry with what its format says of files of a form."""
@@ -141,6 +143,7 @@ class FileEntry(Record):
         first_ms: float | None,
         load_ms: float | None,
         peak_memory_bytes: int | None,
+        placement: Placement | None = None,
     ) -> Self:
         """Return this entry with what was measured on the device."""
         stated = {
@@ -150,7 +153,8 @@ class FileEntry(Record):
             "load_ms": load_ms,
             "peak_memory_bytes": peak_memory_bytes,
         }
-        return self.model_copy(update=stated)
+        told = {"placement": placement} if placement else {}
+        return self.model_copy(update=stated | told)
 
 
 class Accuracies(Record):

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from hwnas.artefacts.writing import variant
 
@@ -41,6 +41,7 @@ def _timed(entry: "FileEntry", path: Path, device: "Device", purpose: "Purpose",
         first_ms=timed.other.first_ms,
         load_ms=timed.other.load_ms,
         peak_memory_bytes=timed.other.peak_memory_bytes,
+        placement=timed.measurement.placement,
     )
 
 
@@ -67,15 +68,23 @@ def _explained(entry: "FileEntry", path: Path, device: "Device", purpose: "Purpo
 
 
 def setting_for(runtime: str, precision: str, device: "Device", purpose: "Purpose") -> "Setting | None":
-    """Return the run's own setting if it is of these, otherwise the device's first that is, or has the runtime."""
-    from hwnas.device import Setting
+    """Return the run's own setting if it is of these, otherwise the device's first that is.
+
+    Where there is none it is the first of the runtime on the CPU, in this precision.
+    """
+    from hwnas.device import Accelerator, Setting
     from hwnas.latency import as_measured
 
-    asked = Setting.model_validate({"runtime": runtime, "precision": precision, "threads": purpose.threads})
-    if asked.name == purpose.setting:
-        return as_measured(device, asked)
+    for accelerator in get_args(Accelerator):
+        fields = {"runtime": runtime, "precision": precision, "threads": purpose.threads, "accelerator": accelerator}
+        asked = Setting.model_validate(fields)
+        if asked.name == purpose.setting:
+            return as_measured(device, asked)
     known = [setting for setting in device.settings if setting.runtime == runtime]
-    chosen = next((setting for setting in known if setting.precision == precision), known[0] if known else None)
+    fitting = [setting for setting in known if setting.precision == precision]
+    chosen = next(
+        (setting for setting in (*fitting, *known) if setting in fitting or setting.accelerator == "cpu"), None
+    )
     return chosen and as_measured(device, chosen.model_copy(update={"precision": precision}))
 
 

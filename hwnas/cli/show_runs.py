@@ -112,7 +112,8 @@ def show_exported(exported: "Sequence[Exported]") -> None:
         for name, file in card.files.items():
             each = f" an image, of a batch of {card.batch}," if card.batch else ""
             timed = f"{file.measured_ms:.3f} ms{each} in {file.setting}" if file.measured_ms else "not timed"
-            print(f"{artefact.folder}/{name}: {file.bytes / 1024:.0f} KiB, {timed}{_accuracy(card, file)}")
+            ran = f" {file.placement}" if file.placement else ""
+            print(f"{artefact.folder}/{name}: {file.bytes / 1024:.0f} KiB, {timed}{ran}{_accuracy(card, file)}")
             for rewrite, entry in file.rewrites.items():
                 times = f": {entry.with_ms:.3f} ms instead of {entry.without_ms:.3f} ms" if entry.is_timed else ""
                 ratio = f" ({entry.ratio:.2f})" if entry.is_timed else ""

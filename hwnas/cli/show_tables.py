@@ -11,6 +11,7 @@ if TYPE_CHECKING:
         CheckedTable,
         ComparedTables,
         Conditions,
+        Entry,
         MergedTable,
         NetworkEntry,
         OtherCosts,
@@ -57,10 +58,7 @@ def show_tables(shown: "list[ShownTable]") -> None:
         for line in _lines(table):
             print(f"  {line}")
         if table.rows is not None:
-            rows = [
-                [row.key, f"{row.ms:.4f}", f"{row.spread:.1%}", str(row.rounds), "unstable" * row.unstable]
-                for row in table.rows
-            ]
+            rows = [[row.key, f"{row.ms:.4f}", f"{row.spread:.1%}", str(row.rounds), _state(row)] for row in table.rows]
             print_table(["entry", "ms", "spread", "rounds", "state"], rows)
         if table.network_rows:
             columns = ["network", "ms", "spread", "file KiB", "peak KiB", "load ms", "first ms", "state"]
@@ -82,6 +80,7 @@ def _lines(table: "ShownTable") -> list[str]:
     error = "" if table.prediction_error is None else f"; nine of ten predicted within {table.prediction_error:.1%}"
     held_out = f" ({table.held_out} of them held out)" * bool(table.held_out)
     lines.append(f"{table.networks} whole networks{held_out}{error}")
+    lines += table.ran or []
     lines += [f"their medians: {_other_costs(table.typical)}"] if table.typical else []
     lines += [str(table.validation)] if table.validation else []
     if table.rewrites:
@@ -96,8 +95,15 @@ def _network_row(row: "NetworkEntry") -> list[str]:
     other = row.other
     sizes = ["" if size is None else f"{size / 1024:.0f}" for size in (other.file_bytes, other.peak_memory_bytes)]
     times = ["" if ms is None else f"{ms:.3f}" for ms in (other.load_ms, other.first_ms)]
-    state = " ".join(["held out"] * row.held_out + ["unstable"] * row.unstable)
-    return [row.name, f"{row.ms:.4f}", f"{row.spread:.1%}", *sizes, *times, state]
+    state = ["held out"] * row.held_out + [_state(row)]
+    return [row.name, f"{row.ms:.4f}", f"{row.spread:.1%}", *sizes, *times, " ".join(filter(None, state))]
+
+
+def _state(row: "Entry | NetworkEntry") -> str:
+    """Return what is to be known of an entry: that its rounds disagree, and where it ran if not whole."""
+    placement = row.placement
+    partly = [str(placement)] if placement and not placement.whole else []
+    return "; ".join(["unstable"] * row.unstable + partly)
 
 
 def _other_costs(other: "OtherCosts") -> str:

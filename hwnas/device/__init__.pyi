@@ -1,4 +1,5 @@
 from . import runner as runner
+from .device import Accelerator as Accelerator
 from .device import Device as Device
 from .device import Setting as Setting
 from .device import asked_device as asked_device

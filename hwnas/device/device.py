@@ -7,7 +7,7 @@ import os
 import re
 from os import PathLike
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PrivateAttr, ValidationError
 
@@ -18,6 +18,9 @@ _PACKAGE = Path(__file__).parent.parent
 _SHIPPED = (_PACKAGE / "_shipped", _PACKAGE.parent)  # in a wheel; in a checkout
 
 
+Accelerator = Literal["cpu", "gpu", "npu"]
+
+
 class Setting(BaseModel):
     """How models are run on a device: one latency table belongs to each setting."""
 
@@ -26,12 +29,18 @@ class Setting(BaseModel):
     runtime: str
     precision: Literal["fp32", "fp16", "dynamic", "int8"] = "fp32"
     threads: int = Field(default=1, ge=1)
+    accelerator: Accelerator = "cpu"  # another one than the CPU: adb alone
     without: tuple[str, ...] = ()  # rewrites that are slower there, as its table was measured to say
 
     @property
     def name(self) -> str:
-        """The setting's name, as in `tflite-fp32-1t`: runtime, precision, number of threads."""
-        return f"{self.runtime}-{self.precision}-{self.threads}t"
+        """The setting's name, as in `tflite-fp32-1t`, or `tflite-fp32-gpu-1t` where it is not for the CPU."""
+        accelerator = "" if self.accelerator == "cpu" else f"-{self.accelerator}"
+        return f"{self.runtime}-{self.precision}{accelerator}-{self.threads}t"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the setting as JSON values, which an older hwnas reads where it runs on the CPU."""
+        return self.model_dump(mode="json", exclude={"accelerator"} if self.accelerator == "cpu" else None)
 
 
 class Formula(BaseModel):
@@ -70,6 +79,7 @@ class Device(BaseModel):
     serial: str = ""  # adb: which phone; empty: the only one that is attached
     adb: str = "adb"  # adb: the command
     benchmark_model: str = ""  # adb: TFLite's tool, a path here (it is pushed) or on the phone
+    nnapi_accelerator: str = ""  # adb: which of the phone's NNAPI accelerators a setting's npu is
     cores: tuple[NonNegativeInt, ...] = ()  # adb: to pin to; empty: all
     formula: Formula = Formula()  # pretend
     settings: tuple[Setting, ...] = Field(min_length=1)

@@ -5,8 +5,9 @@ what comes back on standard output is one JSON object a line:
 
     {"conditions": {...}}                                first: the machine, the runtime, the load, the clock, the heat
     {"name": "a", "rounds_ms": [[...], ...], "canary_ms": [...], "attempts": 1, "unstable": false, "load_ms": 3.1,
-     "first_ms": 0.4, "peak_memory_bytes": 81920}
+     "first_ms": 0.4, "peak_memory_bytes": 81920, "placement": {...}}
     {"name": "b", "error": "ValueError: ..."}            a model that cannot be loaded or run; the others go on
+    {"canary": {...}}                                    where the canary ran, as a model's `placement`
     {"waiting": 2.0, "reason": "..."}                    the device has slowed down and is left alone, so many seconds
     {"end": 2, "conditions": {...}, "pace": {...}}       last: without it the run was cut short
     {"error": "..."}                                     the whole run is impossible; exit status 3
@@ -72,7 +73,6 @@ IMPOSSIBLE = 3  # exit status
 ORPHANED = 4  # exit status: standard input was closed
 
 Call = Callable[[], object]
-Load = Callable[[str], Call]
 Clock = Callable[[], int]
 Turn = Callable[[Call], "list[float]"]  # a model's samples of one round, in ms
 Event = dict[str, Any]
@@ -89,6 +89,7 @@ class Job:
     runtime: str
     models: list[dict[str, str]]
     threads: int = 1
+    accelerator: str = "cpu"  # that models must run on; benchmark_model alone has others
     cores: list[int] | None = None  # to run on; None: chosen here
     group: int = 32  # models loaded at a time
     rounds: int = 6
@@ -131,6 +132,7 @@ class Model:
     load_ms: float
     first_ms: float
     peak_memory_bytes: int | None = None  # None where nothing tells
+    placement: Event | None = None  # where it ran, the fields of hwnas.latency.Placement; None where nothing tells
     rounds_ms: list[list[float]] = field(default_factory=list)  # of the attempt with the smallest spread
     canary_ms: list[float] = field(default_factory=list)  # in the same rounds; empty without a canary
     attempts: int = 0
@@ -147,7 +149,7 @@ class Model:
     def event(self) -> Event:
         """Return the model's line."""
         keys = ("name", "rounds_ms", "canary_ms", "attempts", "unstable", "load_ms", "first_ms", "peak_memory_bytes")
-        return {key: getattr(self, key) for key in keys}
+        return {key: getattr(self, key) for key in (*keys, "placement")}
 
 
 def steadied(rounds_ms: list[list[float]], canary_ms: list[float]) -> list[list[float]]:
@@ -305,21 +307,26 @@ def load_group(models: list[dict[str, str]], loaded: list[Model], *, load: Load,
         try:
             memory = PeakMemory()
             start = clock()
-            call = load(model["path"])
+            opened = load(model["path"])
             ready = clock()
-            call()
+            opened.call()
             done = clock()
             peak_bytes = memory.peak_bytes()
+            placement = opened.placement()
         except Exception as error:  # noqa: BLE001  see time_rounds
             yield failure(model["name"], error)
         else:
-            loaded.append(Model(model["name"], call, (ready - start) / 1e6, (done - ready) / 1e6, peak_bytes))
+            times_ms = ((ready - start) / 1e6, (done - ready) / 1e6)
+            loaded.append(Model(model["name"], opened.call, *times_ms, peak_bytes, placement))
 
 
 def time_models(job: Job, load: Load, patience: Patience, core: Clock | None = None) -> Iterator[Event]:
-    """Yield a line per model, group by group; `load` makes a model's file a call without arguments."""
+    """Yield a line per model, group by group; `load` opens a model's file."""
     order = random.Random(job.seed)
-    canary = load(job.canary) if job.canary else None
+    opened = load(job.canary) if job.canary else None
+    canary = opened.call if opened else None
+    if opened and (placement := opened.placement()):
+        yield {"canary": placement}
     clock = patience.clock
 
     def turn(call: Call) -> list[float]:
@@ -464,10 +471,17 @@ def executed(marks: IO[bytes], call: Call) -> int:
 
 @dataclass(frozen=True)
 class Opened:
-    """A loaded model: `call` runs it once and does nothing else, `outputs` returns the arrays that it has computed."""
+    """A loaded model: `call` runs it once and does nothing else, `outputs` returns the arrays that it has computed.
+
+    `placement` returns where it runs, as the fields of hwnas.latency.Placement; None where the runtime does not tell.
+    """
 
     call: Call
-    outputs: Callable[[], list[Any]]
+    outputs: Callable[[], list[Any]] = list
+    placement: Callable[[], Event | None] = lambda: None
+
+
+Load = Callable[[str], Opened]
 
 
 @dataclass(frozen=True)
@@ -505,7 +519,66 @@ def tflite_opened(interpreter: Any, seed: int) -> Opened:
     def outputs() -> list[Any]:
         return [interpreter.get_tensor(detail["index"]) for detail in interpreter.get_output_details()]
 
-    return Opened(interpreter.invoke, outputs)
+    return Opened(interpreter.invoke, outputs, lambda: tflite_placement(interpreter))
+
+
+def tflite_placement(interpreter: Any) -> Event | None:
+    """Return which operators XNNPACK took, the only delegate that an interpreter has by itself.
+
+    The interpreter lists all operators, and after them a node for each piece that the delegate computes.
+    """
+    try:
+        nodes = [(node["op_name"], {*node["inputs"]}, {*node["outputs"]}) for node in interpreter._get_ops_details()]
+    except (AttributeError, KeyError, TypeError):  # it is private, and not in every version
+        return None
+    operators = [(inputs, outputs) for name, inputs, outputs in nodes if name != "DELEGATE"]
+    taken: set[int] = set()
+    for name, inputs, outputs in nodes:
+        if name == "DELEGATE":
+            taken |= between(operators, inputs, outputs)
+    return {
+        "processor": "cpu",
+        "delegate": "XNNPACK",
+        "whole": len(taken) == len(operators),
+        "operators": len(taken),
+        "of": len(operators),
+        "partitions": count_partitions(operators, taken),
+        "flags": [],
+    }
+
+
+Operators = list[tuple[set[int], set[int]]]  # the tensors that each reads and writes, in the order of execution
+
+
+def between(operators: Operators, inputs: set[int], outputs: set[int]) -> set[int]:
+    """Return the places of the operators that compute these outputs from these inputs."""
+    wanted, places = set(outputs), set()
+    for place in reversed(range(len(operators))):
+        reads, writes = operators[place]
+        if writes & wanted:
+            places.add(place)
+            wanted |= reads - inputs
+    return places
+
+
+def count_partitions(operators: Operators, taken: set[int]) -> int:
+    """Return the pieces that a graph falls into of which one kind of operator is taken, as TFLite cuts it.
+
+    Each piece is as large as it can be: all operators of a kind whose inputs are there.
+    """
+    left, count = list(range(len(operators))), 0
+    while left:
+        missing = set().union(*(operators[place][1] for place in left))
+        first = next(place for place in left if not operators[place][0] & missing)
+        rest = []
+        for place in left:
+            reads, writes = operators[place]
+            if (place in taken) == (first in taken) and not reads & missing:
+                missing -= writes
+            else:
+                rest.append(place)
+        left, count = rest, count + 1
+    return count
 
 
 def find_tflite(job: Job) -> Runtime:
@@ -550,7 +623,13 @@ def onnx_opened(session: Any, ort: Any, seed: int) -> Opened:
         binding.bind_ortvalue_input(info.name, value)
     for info in session.get_outputs():
         binding.bind_output(info.name, "cpu")
-    return Opened(lambda: session.run_with_iobinding(binding), binding.copy_outputs_to_cpu)
+
+    def placement() -> Event | None:
+        """Return that all ran on the CPU, where nothing else may run."""
+        is_cpu = session.get_providers() == ["CPUExecutionProvider"]
+        return {"processor": "cpu", "delegate": "", "whole": True} if is_cpu else None
+
+    return Opened(lambda: session.run_with_iobinding(binding), binding.copy_outputs_to_cpu, placement)
 
 
 def onnx_options(ort: Any, threads: int) -> Any:
@@ -585,6 +664,11 @@ def find_runtime(job: Job) -> Runtime:
     finders = {"tflite": find_tflite, "onnx": find_onnx}
     if job.runtime not in finders:
         raise RunnerError(f"runtime must be one of {', '.join(sorted(finders))}; got {job.runtime!r}")
+    if job.accelerator != "cpu":
+        raise RunnerError(
+            f"the accelerator must be cpu, as a runtime in Python is asked for nothing else; got {job.accelerator}. "
+            "Name a setting for the CPU, or a phone (transport adb)"
+        )
     try:
         import numpy  # noqa: F401  inputs are made with it; litert would name its own absence otherwise
     except ImportError as error:
@@ -852,7 +936,7 @@ def run(path: str, emit: Callable[[Event], None]) -> int:
     emit({"conditions": conditions(job, runtime, pinned=pinned, others=others)})
     patience = Patience(job, throttling=lambda: throttling(pinned or all_cores()))
     gc.disable()
-    timed = time_models(job, lambda path: runtime.open(path).call, patience, core_clock(job.threads))
+    timed = time_models(job, runtime.open, patience, core_clock(job.threads))
     for event in compute_models(job, runtime.open) if job.outputs else timed:
         emit(event)
     now = conditions(job, runtime, pinned=pinned, others=others)

@@ -29,10 +29,12 @@ from .merge import check_comparable as check_comparable
 from .merge import differences_of as differences_of
 from .merge import merge_files as merge_files
 from .merge import merge_into as merge_into
+from .placement import Placement as Placement
 from .profiling import Profiled as Profiled
 from .profiling import Task as Task
 from .profiling import profile_setting as profile_setting
 from .rewrite_worth import compare_rewrites as compare_rewrites
+from .showing import Entry as Entry
 from .showing import NetworkEntry as NetworkEntry
 from .showing import ShownTable as ShownTable
 from .showing import shown as shown

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
-from hwnas.device import runner
+from hwnas.device import Accelerator, runner
 from hwnas.device.transports import Transport
 from hwnas.errors import DeviceError
 from hwnas.latency.conditions import Conditions
 from hwnas.latency.measurement import Measurement, OtherCosts
 from hwnas.latency.said import (
+    CanaryLine,
     ComputedLine,
     ConditionsLine,
     EndLine,
@@ -28,7 +29,7 @@ from hwnas.latency.said import (
     WaitingLine,
     read_line,
 )
-from hwnas.support import files
+from hwnas.support import files, remark
 
 if TYPE_CHECKING:
     import numpy as np
@@ -108,6 +109,7 @@ class Heard:
     on_conditions: Callable[[Conditions], None] | None
     on_wait: Callable[[float, str], None] | None
     pace: dict[str, float]
+    where: str = ""
 
     def __call__(self, line: Line) -> None:
         """Pass on what a line says beside a model's measurement."""
@@ -117,6 +119,11 @@ class Heard:
             self.on_wait(line.waiting, line.reason)
         if isinstance(line, EndLine):
             self.pace.update(line.pace)
+        if isinstance(line, CanaryLine) and not line.canary.whole:
+            remark(
+                f"{self.where}: a network of plain operators ran {line.canary}. Its runtime has slow kernels for the "
+                "others: see whether another build of it takes them all"
+            )
 
 
 def results_of(
@@ -174,13 +181,23 @@ def _strike(name: str, left: set[str], where: str) -> None:
     left.remove(name)
 
 
-def timed_of(line: Line, sizes: Mapping[str, int], where: str) -> Timed:
-    """Return what a model's line says; raises DeviceError for one that lacks something."""
+def timed_of(line: Line, sizes: Mapping[str, int], where: str, *, accelerator: Accelerator = "cpu") -> Timed:
+    """Return what a model's line says; raises DeviceError for one that lacks something.
+
+    It does, too, where the model ran elsewhere than on the accelerator: where that is not the CPU, the line must tell.
+    """
     if not isinstance(line, TimedLine) or len(line.canary_ms) not in (0, len(line.rounds_ms)):
         raise DeviceError(
             f"a model's line must have its rounds, and each its canary; got {str(line)[:_QUOTED]} on {where}"
         )
-    measurement = Measurement(line.rounds_ms, unstable=line.unstable, canary_ms=line.canary_ms)
+    if (line.placement.processor if line.placement else "cpu") != accelerator:
+        raise DeviceError(
+            f"{line.name} must run on the {accelerator}, and the device must say so; got "
+            f"{line.placement or 'nothing of where it ran'} on {where}. Name another setting"
+        )
+    measurement = Measurement(
+        line.rounds_ms, unstable=line.unstable, canary_ms=line.canary_ms, placement=line.placement
+    )
     other = OtherCosts(
         file_bytes=sizes[line.name],
         peak_memory_bytes=line.peak_memory_bytes,

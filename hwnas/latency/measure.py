@@ -72,6 +72,7 @@ def time_models(
             canary=transport.put(_write_canary(setting.runtime, folder)) if models and known else None,
             models=[{"name": name, "path": transport.put(path)} for name, path in models.items()],
             threads=setting.threads,
+            accelerator=setting.accelerator,
             group=group,
             rounds=rounds,
             max_spread=max_spread,
@@ -82,10 +83,14 @@ def time_models(
         )
         where = f"{device.name}, {setting.name}"
         with closing(lines_of(transport, job, folder)) as lines:
-            heard = Heard(on_conditions, on_wait, pace if pace is not None else {})
+            heard = Heard(on_conditions, on_wait, pace if pace is not None else {}, where)
             sizes = {name: path.stat().st_size for name, path in models.items()}
             yield from results_of(
-                lines, models, where=where, heard=heard, parse=lambda line: timed_of(line, sizes, where)
+                lines,
+                models,
+                where=where,
+                heard=heard,
+                parse=lambda line: timed_of(line, sizes, where, accelerator=setting.accelerator),
             )
 
 
@@ -103,6 +108,7 @@ def compute_models(
             runtime=setting.runtime,
             models=[{"name": name, "path": transport.put(path)} for name, path in models.items()],
             threads=setting.threads,
+            accelerator=setting.accelerator,
             seed=seed,
             outputs=True,
         )

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter, ValidationError
 
 from hwnas.errors import InputError, TableError, short
+from hwnas.latency.placement import Placement
 from hwnas.network import Architecture, UnreadableArchitecture
 from hwnas.support import reasons
 from hwnas.support.commands import Command
@@ -37,6 +38,7 @@ class Measurement:
     rounds_ms: Annotated[tuple[_Samples, ...], Field(min_length=1)]
     unstable: Flag = False
     canary_ms: tuple[Time, ...] = ()  # for each round what the device's canary took then; empty without one
+    placement: Placement | None = None  # where it ran, in all rounds; None where nothing tells, or they differ
 
     @property
     def round_medians_ms(self) -> list[float]:
@@ -85,13 +87,18 @@ class Measurement:
         """Return this measurement with the rounds of an earlier one before its own; a canary must be in both."""
         if earlier is None or bool(earlier.canary_ms) != bool(self.canary_ms):
             return self
-        canary_ms = earlier.canary_ms + self.canary_ms
-        return replace(self, rounds_ms=earlier.rounds_ms + self.rounds_ms, canary_ms=canary_ms)
+        return replace(
+            self,
+            rounds_ms=earlier.rounds_ms + self.rounds_ms,
+            canary_ms=earlier.canary_ms + self.canary_ms,
+            placement=self.placement if self.placement == earlier.placement else None,
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return the measurement as JSON values, from which `from_json` makes an equal one."""
         canary = {"canary_ms": self.canary_ms} if self.canary_ms else {}
-        return {"rounds_ms": self.rounds_ms, **canary, "unstable": self.unstable}
+        placement = {"placement": self.placement.to_json()} if self.placement else {}
+        return {"rounds_ms": self.rounds_ms, **canary, "unstable": self.unstable, **placement}
 
     @classmethod
     def from_json(cls, value: Any, place: str, *, again: Command | None = None) -> "Measurement":
@@ -195,6 +202,8 @@ def _no_measurement(place: str, field: str | int, got: Any, *, again: Command | 
     rule = "rounds_ms, lists of positive numbers of milliseconds"
     if field == "canary_ms":
         rule = "canary_ms, a positive number of milliseconds for each round, or none"
+    if field == "placement":
+        rule = "a placement that says on which processor it ran (cpu, gpu or npu), and whether whole, or none"
     if field == "unstable":
         rule += ", and whether it is unstable, true or false"
     remedy = f". To measure it again, delete the entry and type: {again}" if again else ""

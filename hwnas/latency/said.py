@@ -13,9 +13,10 @@ from hwnas.device import runner
 from hwnas.errors import DeviceError, printable
 from hwnas.latency.conditions import Conditions
 from hwnas.latency.measurement import Bytes, Flag
+from hwnas.latency.placement import Placement
 from hwnas.support import reasons
 
-_KINDS = {"conditions", "name", "error", "waiting", "end"}  # one of these fields is in each line
+_KINDS = {"conditions", "name", "error", "waiting", "canary", "end"}  # one of these fields is in each line
 _QUOTED = 200  # characters of a line in an error
 _DTYPES = Literal["bool", "int8", "uint8", "int16", "int32", "int64", "float16", "float32", "float64"]
 _Side = Annotated[int, Field(strict=True, ge=0, lt=2**31)]
@@ -52,6 +53,7 @@ class TimedLine(_Line):
     load_ms: _Wait
     first_ms: _Wait
     peak_memory_bytes: Bytes | None = None
+    placement: Placement | None = None
 
 
 class Output(_Line):
@@ -90,6 +92,12 @@ class WaitingLine(_Line):
     reason: _Text
 
 
+class CanaryLine(_Line):
+    """Where the canary ran."""
+
+    canary: Placement
+
+
 class ConditionsLine(_Line):
     """What the measurements depend on."""
 
@@ -103,7 +111,7 @@ class EndLine(_Line):
     pace: dict[str, _Pace] = Field(default_factory=dict)
 
 
-Line = TimedLine | ComputedLine | FailedLine | ImpossibleLine | WaitingLine | ConditionsLine | EndLine
+Line = TimedLine | ComputedLine | FailedLine | ImpossibleLine | WaitingLine | CanaryLine | ConditionsLine | EndLine
 
 
 def read_line(line: str | runner.Event, *, where: str) -> Line:
@@ -136,4 +144,6 @@ def _kind(content: dict[str, Any]) -> type[Line]:
         return FailedLine if "name" in content else ImpossibleLine
     if "name" in content:
         return ComputedLine if "outputs" in content else TimedLine
+    if "canary" in content:
+        return CanaryLine
     return WaitingLine if "waiting" in content else ConditionsLine

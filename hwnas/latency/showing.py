@@ -10,6 +10,7 @@ from hwnas.errors import HwnasError
 from hwnas.latency.conditions import Conditions
 from hwnas.latency.costs import CostModel
 from hwnas.latency.measurement import OtherCosts
+from hwnas.latency.placement import Placement
 from hwnas.latency.steadiness import Steadiness, again, judge
 from hwnas.latency.table import LatencyTable
 from hwnas.latency.validation import Validation, validate
@@ -24,6 +25,7 @@ class Entry:
     spread: float
     rounds: int
     unstable: bool
+    placement: Placement | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,7 @@ class NetworkEntry:
     held_out: bool
     unstable: bool
     other: OtherCosts
+    placement: Placement | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,8 @@ class ShownTable:
     `prediction_error` is the share within which nine of ten networks are predicted that were left out of the fit;
     `validation` says how well those are that are held out, and what noise allows; `drawn` how they were chosen.
     `typical` are the medians of the whole networks' other costs; `again` measures unstable entries again. `rewrites`
-    say what networks take with each, as a multiple of without; those above 1 are left out.
+    say what networks take with each, as a multiple of without; those above 1 are left out. `ran` says where, in words,
+    as far as the table tells.
     """
 
     path: str
@@ -64,6 +68,7 @@ class ShownTable:
     steadiness: Steadiness | None = None
     typical: OtherCosts | None = None
     rewrites: dict[str, float] | None = None
+    ran: list[str] | None = None
     again: str = ""
     rows: list[Entry] | None = None
     network_rows: list[NetworkEntry] | None = None
@@ -102,6 +107,7 @@ def shown(table: LatencyTable, *, with_rows: bool) -> ShownTable:
         steadiness=judge(table) if table.entries else None,
         typical=_typical([network.other for network in table.networks]),
         rewrites=table.rewrites,
+        ran=_ran(table),
         again=str(again(table)) if unstable else "",
         rows=[_row(key, table) for key in sorted(table.entries)] if with_rows else None,
         network_rows=[_network_row(at, table) for at in range(len(table.networks))] if with_rows else None,
@@ -110,7 +116,7 @@ def shown(table: LatencyTable, *, with_rows: bool) -> ShownTable:
 
 def _row(key: str, table: LatencyTable) -> Entry:
     entry = table.entries[key]
-    return Entry(key, table.ms(key), entry.spread, len(entry.rounds_ms), entry.unstable)
+    return Entry(key, table.ms(key), entry.spread, len(entry.rounds_ms), entry.unstable, entry.placement)
 
 
 def _network_row(number: int, table: LatencyTable) -> NetworkEntry:
@@ -123,7 +129,23 @@ def _network_row(number: int, table: LatencyTable) -> NetworkEntry:
         held_out=network.held_out,
         unstable=measured.unstable,
         other=network.other,
+        placement=measured.placement,
     )
+
+
+def _ran(table: LatencyTable) -> list[str]:
+    """Return in words where models ran, and how many of them whole; nothing where the table tells of none."""
+    counted: dict[str, dict[str, list[bool]]] = {}
+    measured = {"entries": [*table.entries.values()], "networks": [network.measurement for network in table.networks]}
+    for kind, measurements in measured.items():
+        for placement in filter(None, (measurement.placement for measurement in measurements)):
+            counted.setdefault(placement.where, {}).setdefault(kind, []).append(placement.whole)
+    lines = []
+    for where, kinds in counted.items():
+        shares = [f"{sum(whole)} of {len(whole)} {kind}" for kind, whole in kinds.items()]
+        lines.append(f"whole {where}: {' and '.join(shares)}")
+    untold = sum(m.placement is None for measurements in measured.values() for m in measurements)
+    return lines + [f"of {untold} it is not told where they ran"] * bool(lines and untold)
 
 
 def _typical(costs: list[OtherCosts]) -> OtherCosts | None:

@@ -184,7 +184,7 @@ class LatencyTable:
             "version": _VERSION,
             "unit": _UNIT,
             "device": self.device,
-            "setting": self.setting.model_dump(),
+            "setting": self.setting.to_json(),
             "conditions": self.conditions.to_json(),
             "rewrites": self.rewrites,
         }

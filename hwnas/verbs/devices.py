@@ -346,11 +346,14 @@ def _setting(name: str) -> "Setting":
 
     from hwnas.device import Setting
 
-    runtime, precision, threads = [*name.rsplit("-", 2), "", ""][:3]
+    head, _, threads = name.rpartition("-")
+    accelerator = head.rpartition("-")[2] if head.endswith(("-gpu", "-npu")) else "cpu"
+    runtime, _, precision = head.removesuffix(f"-{accelerator}").rpartition("-")
     if not precision or not threads.endswith("t"):
         raise InputError(f"{_SETTING_RULE}; got {short(name)}")
     try:
-        setting = Setting(runtime=runtime, precision=precision, threads=threads[:-1])  # type: ignore[arg-type]
+        fields = {"runtime": runtime, "precision": precision, "threads": threads[:-1], "accelerator": accelerator}
+        setting = Setting.model_validate(fields)
     except ValidationError as error:
         raise InputError(f"{_SETTING_RULE}; got {short(name)}: {error.errors()[0]['msg']}") from None
     plugins.load("formats", setting.runtime)
@@ -367,7 +370,7 @@ def _write(device: "Device", path: Path) -> None:
         lines += [
             "",
             "[[settings]]",
-            *(f"{key} = {_toml(value)}" for key, value in setting.model_dump(mode="json").items() if value != []),
+            *(f"{key} = {_toml(value)}" for key, value in setting.to_json().items() if value != []),
         ]
     text = "\n".join(lines) + "\n"
     try:

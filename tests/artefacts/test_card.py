@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from hwnas.artefacts.card import Card, GivenWeights
+from hwnas.artefacts.texts import readme
 from hwnas.errors import InputError
 from hwnas.formats._inputs import Form
+from hwnas.latency.placement import Placement
 from hwnas.support import commands
 from hwnas.training.settings import TrainingSettings
 
@@ -39,6 +41,18 @@ def test_a_card_from_before_there_were_checks_and_forms_is_read() -> None:
     card = Card.model_validate(content)
     assert (card.form, card.check, card.files["model.tflite"].sha256) == (Form(), None, None)
     assert card.to_json() == content  # nothing is made up
+
+
+def test_where_a_file_ran_is_kept_and_read_in_its_readme() -> None:
+    card = Card.model_validate(content_of())
+    assert "measured on the" not in readme(card)
+    placement = Placement(processor="cpu", delegate="XNNPACK", whole=False, operators=5, of=8, partitions=3)
+    entry = card.files["model.tflite"].timed(
+        "tflite-fp32-1t", 1.25, first_ms=None, load_ms=None, peak_memory_bytes=None, placement=placement
+    )
+    card = card.model_copy(update={"files": {"model.tflite": entry}})
+    assert Card.model_validate(json.loads(json.dumps(card.to_json()))).files["model.tflite"].placement == placement
+    assert "| 1.250 ms, measured on the CPU, by XNNPACK: 5 of 8 operators, in 3 partitions |" in readme(card)
 
 
 def test_given_weights_are_told_from_a_training() -> None:

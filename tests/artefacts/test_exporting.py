@@ -74,6 +74,13 @@ def test_the_runs_own_setting_keeps_its_threads_and_the_other_precision_its_own(
     assert setting_for("tflite", "fp32", own="tflite-int8-4t", device=(FP32, INT8)) == "tflite-fp32-1t"
 
 
+def test_a_runs_setting_for_the_gpu_is_its_own_and_no_other_files() -> None:
+    gpu = FP32.model_copy(update={"accelerator": "gpu"})
+    assert setting_for("tflite", "fp32", own=gpu.name, device=(FP32, gpu)) == "tflite-fp32-gpu-1t"
+    assert setting_for("tflite", "int8", own=gpu.name, device=(gpu, FP32)) == "tflite-int8-1t"
+    assert setting_for("tflite", "int8", own=gpu.name, device=(gpu,)) == ""
+
+
 def test_a_device_without_a_setting_for_int8_is_asked_for_it_all_the_same_and_one_without_the_runtime_is_not() -> None:
     assert setting_for("tflite", "int8", device=(FP32,)) == "tflite-int8-1t"
     assert setting_for("onnx", "fp32", device=(FP32,)) == ""

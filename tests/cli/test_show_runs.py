@@ -12,6 +12,7 @@ from hwnas.artefacts.exporting import Exported
 from hwnas.artefacts.texts import readme
 from hwnas.cli.encode import encoded
 from hwnas.cli.show_runs import show_exported, show_searched, show_winners
+from hwnas.latency.placement import Placement
 from hwnas.searching.estimators import get
 from hwnas.searching.loop import Searched
 from hwnas.support import plugins
@@ -41,6 +42,10 @@ def test_winners_and_artefacts_say_which_accuracy_is_the_networks_and_which_a_fi
     shown = capsys.readouterr().out
     assert "accuracy (long training)" in shown
     assert re.search(r"model\.int8\.tflite: .* accuracy \(exported file\) 100\.00%", shown)
+    entry = card.files["model.tflite"]
+    placed = entry.model_copy(update={"placement": Placement(processor="cpu", delegate="XNNPACK", whole=True)})
+    show_exported([Exported("export/a/0000", card.model_copy(update={"files": {"model.tflite": placed}}))])
+    assert "in tflite-fp32-1t on the CPU, by XNNPACK: all operators" in capsys.readouterr().out
     text = readme(card)
     assert "| accuracy (long training) on the test set of npz:images.npz | 100.00 % |" in text
     assert "| model.int8.tflite: accuracy (exported file) on " in text

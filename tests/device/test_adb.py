@@ -37,6 +37,29 @@ Memory footprint delta from the start of the tool (MB): init=4.21094 overall=46.
 MEMORY = round(46.0859 * 2**20)
 QUICK = TIMED.replace("55043.2", "3.4")
 
+
+def replaced(taken: int, of: int, delegate: str, partitions: int, where: str = "subgraph 0") -> str:
+    """Return the runtime's own line on a delegate."""
+    parts = f"yielding {partitions} partitions for {where}."
+    return f"VERBOSE: Replacing {taken} out of {of} node(s) with delegate (TfLite{delegate}) node, {parts}"
+
+
+def takes_it(delegate: str, takes: str) -> str:
+    """Return the tool's own line on a delegate."""
+    if takes == "not":
+        start = f"INFO: Though {delegate} delegate is explicitly applied, the model graph will not be"
+    else:
+        start = f"INFO: Explicitly applied {delegate} delegate, and the model graph will be {takes}"
+    return f"{start} executed by the delegate{' w/ 1 delegate kernels' if takes == 'partially' else ''}."
+
+
+GPU_WHOLE, GPU_PART = replaced(49, 49, "GpuDelegateV2", 1), replaced(54, 559, "GpuDelegateV2", 3)
+THE_REST = replaced(456, 506, "XNNPackDelegate", 9)
+CPU_WHOLE = replaced(58, 58, "XNNPackDelegate", 1, "the whole graph")
+CPU_PART = replaced(539, 548, "XNNPackDelegate", 19)
+NPU_WHOLE = replaced(31, 31, "NnapiDelegate", 1)
+EDGE_TPU = "INFO: NNAPI accelerators available: [google-edgetpu,nnapi-reference]"
+
 RUNS_THE_MODEL = f"""#!{sys.executable}
 import argparse, statistics, time
 flags = argparse.ArgumentParser()
@@ -211,6 +234,19 @@ class TestTiming:
         timed = list(time_models(changed(device, benchmark_model="./on_the_phone"), TFLITE, three, rounds=2))
         assert [one.measurement.rounds_ms for one in timed] == [((55.0432,), (55.0432,))] * 3
 
+    def test_where_models_ran_comes_with_them(
+        self, phone: Phone, device: Device, three: dict[str, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level("INFO", "hwnas")
+        program(
+            tmp_path / "benchmark_model", f"#!/bin/sh\ncat <<'END'\n{CPU_PART}\nINFO: Num threads: [1]\n{TIMED}END\n"
+        )
+        for one in time_models(device, TFLITE, three, rounds=2):
+            assert str(one.measurement.placement) == "on the CPU, by XNNPACK: 539 of 548 operators, in 19 partitions"
+            assert one.measurement.placement is not None
+            assert one.measurement.placement.flags == ("num_threads=1",)
+        assert "a network of plain operators ran on the CPU, by XNNPACK: 539 of 548" in caplog.text
+
     def test_a_model_that_crashes_the_tool_is_named_and_the_others_go_on(
         self, phone: Phone, device: Device, three: dict[str, Path], tmp_path: Path
     ) -> None:
@@ -230,6 +266,73 @@ class TestTiming:
         arrived, said = take(time_models(device, TFLITE, three))
         assert arrived == []
         assert "nothing can be timed on pixel8, tflite-fp32-1t: benchmark_model must end with status 0; got 4" in said
+
+
+ON_GPU = (
+    f"INFO: Use gpu: [1]\n{GPU_PART}\n{takes_it('GPU', 'partially')}\n{THE_REST}\n{takes_it('XNNPACK', 'partially')}"
+)
+ON_NPU = f"{EDGE_TPU}\nINFO: NNAPI accelerator name: [google-edgetpu]\n{NPU_WHOLE}\n{takes_it('NNAPI', 'completely')}"
+DELEGATES = f"""#!/bin/sh
+case "$*" in
+    *-lone.tflite*) echo '{takes_it("GPU", "not")}';;
+    *--use_gpu=true*) echo '{ON_GPU}';;
+    *--use_nnapi=true*--nnapi_accelerator_name=google-edgetpu*) echo '{ON_NPU}';;
+    *--use_nnapi=true*) echo 'ERROR: Failed to apply NNAPI delegate.';;
+esac
+cat <<'END'
+{TIMED}END
+"""
+GPU = Setting(runtime="tflite", accelerator="gpu")
+NPU = Setting(runtime="tflite", precision="int8", accelerator="npu")
+
+
+@pytest.mark.adb
+class TestAccelerators:
+    @pytest.fixture(autouse=True)
+    def tool(self, tmp_path: Path, device: Device) -> None:
+        program(tmp_path / "benchmark_model", DELEGATES)
+
+    def test_a_gpu_is_asked_for_before_xnnpack_and_what_it_takes_is_told(
+        self, phone: Phone, device: Device, three: dict[str, Path]
+    ) -> None:
+        timed = list(time_models(device, GPU, three, rounds=2))
+        placements = {str(one.measurement.placement) for one in timed}
+        assert placements == {"on the GPU: 54 of 559 operators, in 3 partitions"}
+        assert "--use_gpu=true --use_xnnpack=true" in "".join(phone.commands)
+
+    def test_a_model_that_the_gpu_does_not_take_is_named_and_the_others_go_on(
+        self, phone: Phone, device: Device, three: dict[str, Path], tmp_path: Path
+    ) -> None:
+        three["b"] = write_tflite(tmp_path / "lone.tflite")
+        arrived, said = take(time_models(device, GPU, three, rounds=2))
+        assert sorted(arrived) == ["a", "c"]
+        assert "b: ToolError: the model must run on the gpu, by the delegate GPU; it was not applied" in said
+
+    def test_a_tool_that_falls_back_to_the_cpu_times_nothing(
+        self, phone: Phone, device: Device, three: dict[str, Path], tmp_path: Path
+    ) -> None:
+        program(tmp_path / "benchmark_model", PRINTS)
+        arrived, said = take(time_models(device, GPU, three))
+        assert arrived == []
+        assert "nothing can be timed on pixel8, tflite-fp32-gpu-1t: the model must run on the gpu" in said
+        unknown = PRINTS.replace("cat <<", "echo 'WARN: Unconsumed cmdline flags: --use_gpu=true'\ncat <<")
+        program(tmp_path / "benchmark_model", unknown)
+        assert "it leaves out --use_gpu=true, so its figures are" in take(time_models(device, GPU, three))[1]
+
+    def test_an_npu_is_one_of_nnapis_by_name(self, phone: Phone, device: Device, three: dict[str, Path]) -> None:
+        named = changed(device, nnapi_accelerator="google-edgetpu")
+        timed = list(time_models(named, NPU, three, rounds=2))
+        assert {str(one.measurement.placement) for one in timed} == {"on the NPU, by NNAPI: all 31 operators"}
+        assert {one.measurement.placement.flags for one in timed if one.measurement.placement} == {
+            ("nnapi_accelerator_name=google-edgetpu",)
+        }
+        assert "--disable_nnapi_cpu=true" in "".join(phone.commands)
+        another = take(time_models(changed(device, nnapi_accelerator="another"), NPU, three))[1]
+        assert "nothing can be timed on pixel8, tflite-int8-npu-1t: the model must run on the npu" in another
+        with pytest.raises(
+            DeviceError, match=r'Write nnapi_accelerator = "NAME" in devices/pixel8\.toml, one of those'
+        ):
+            read_conditions(device, NPU)
 
 
 @pytest.mark.adb
@@ -411,9 +514,18 @@ def test_the_output_of_many_versions_is_read(output: str, report: Report) -> Non
         (1, "ERROR: no model\n", "must end with status 0; got 1: ERROR: no model"),
         (137, "", "must end with status 0; got 137 (SIGKILL): nothing"),
         (0, "", "must write two lines"),
-        (0, TIMED[: TIMED.index("Inference timings")], "must write two lines"),
+        (0, "\x00\x7fELF\x02", "must write two lines"),
+        (0, '{"init_ms": 18.7, "warmup": 5, "avg": 55.0}\n', "as TFLite's does; got {"),  # litert-benchmark's
+        (0, "Average latency: 55.04 ms (50 runs)\n", "as TFLite's does; got Average latency"),
+        (0, TIMED[: TIMED.index("Running")], "must time calls after its warm-up; it ended with that: count=7"),
+        (0, TIMED[: TIMED.index("Inference timings")], "at its end; its output is cut short"),
+        (0, TIMED[: TIMED.index(" max=60727")], "at its end; its output is cut short"),
+        (0, TIMED.replace("timings in us", "timings in ms"), "must tell times in us; got ms. Take TFLite's own tool"),
+        (0, TIMED + TIMED, "must time one model a run; got 2 in one output"),
+        (0, f"INFO: Loaded model a.tflite\nINFO: Loaded model b.tflite\n{TIMED}", "must time one model a run; got 2"),
         (0, TIMED[TIMED.index("Running") :], "must write two lines"),
         (0, TIMED.replace("avg=55043.2", "avg=-nan"), "must write two lines"),
+        (0, TIMED.replace("avg=55043.2", "avg=-5"), "must write two lines"),
         (0, TIMED.replace("avg=55043.2", "avg=five"), "must write two lines"),
         (0, TIMED.replace("curr=53809", "count=0").replace("avg=55043.2", ""), "must write two lines"),
     ],
@@ -422,6 +534,99 @@ def test_other_output_is_an_error(status: int, output: str, words: str) -> None:
     with pytest.raises(ToolError) as error:
         read(status, output)
     assert words in str(error.value)
+
+
+def on(delegate: str, takes: str, *lines: str, flags: str = "") -> str:
+    """Return what the tool prints where this delegate was asked for; `takes` is how much, in the tool's words."""
+    log = [
+        "STARTING!",
+        "Log parameter values verbosely: [0]",
+        "Num threads: [2]",
+        "Graph: [m.tflite]",
+        *flags.split("|"),
+    ]
+    head = [*log, "Loaded model m.tflite", "Initialized TensorFlow Lite runtime."]
+    told = "\n".join(f"INFO: {line}" for line in [*head, f"{delegate} delegate created."])
+    return "\n".join([told, *lines, takes_it(delegate, takes), TIMED])
+
+
+@pytest.mark.parametrize(
+    ("processor", "output", "operators", "of", "partitions", "whole"),
+    [
+        ("cpu", on("XNNPACK", "completely", CPU_WHOLE), 58, 58, 1, True),
+        ("cpu", on("XNNPACK", "partially", CPU_PART), 539, 548, 19, False),
+        ("cpu", f"{CPU_PART}\n{TIMED}", 539, 548, 19, False),  # applied by default
+        ("cpu", on("XNNPACK", "not"), 0, None, 1, False),  # all by TFLite's own kernels, on the CPU
+        ("gpu", on("GPU", "completely", GPU_WHOLE), 49, 49, 1, True),
+        ("gpu", on("GPU", "completely"), None, None, 1, True),
+        ("gpu", on("GPU", "partially", GPU_PART, THE_REST), 54, 559, 3, False),
+        ("gpu", on("GPU", "partially"), None, None, None, False),
+        ("npu", on("NNAPI", "completely", EDGE_TPU, NPU_WHOLE), 31, 31, 1, True),
+    ],
+)
+def test_what_the_tool_says_of_where_a_model_ran_is_read(
+    processor: str, output: str, operators: int | None, of: int | None, partitions: int | None, whole: bool
+) -> None:
+    placement = read(0, output, processor=processor).placement
+    assert placement is not None
+    stated = (placement["operators"], placement["of"], placement["partitions"], placement["whole"])
+    assert stated == (operators, of, partitions, whole)
+    assert placement["processor"] == processor
+
+
+def test_the_flags_that_the_tool_consumed_are_those_that_it_repeats() -> None:
+    report = read(0, on("GPU", "completely", flags="Use gpu: [1]|Use NNAPI: [0]|Use xnnpack: [0]"), processor="gpu")
+    assert report.placement is not None
+    assert report.placement["flags"] == ["num_threads=2", "use_gpu=1"]
+
+
+@pytest.mark.parametrize(
+    ("processor", "output", "words"),
+    [
+        ("gpu", on("GPU", "not"), "must run on the gpu, by the delegate GPU; it was not applied"),
+        ("gpu", f"WARN: GPU acceleration is unsupported on this platform.\n{TIMED}", "it was not applied"),
+        ("gpu", on("XNNPACK", "completely", CPU_WHOLE), "must run on the gpu, by the delegate GPU; it was not applied"),
+        ("gpu", TIMED, "must run on the gpu, by the delegate GPU; it was not applied"),
+        ("gpu", on("NNAPI", "completely", NPU_WHOLE), "must run on the gpu; the delegate NNAPI was applied"),
+        (
+            "npu",
+            on("NNAPI", "not", EDGE_TPU, NPU_WHOLE),
+            "must run on the npu, by the delegate NNAPI; it was not applied",
+        ),
+        (
+            "npu",
+            on("NNAPI", "completely", "INFO: NNAPI accelerators available: [nnapi-reference]", NPU_WHOLE),
+            "no accelerator there but nnapi-reference, which is the CPU. Name another setting",
+        ),
+        ("cpu", on("GPU", "completely", GPU_WHOLE), "must run on the cpu; the delegate GPU was applied"),
+        ("cpu", f"ERROR: Failed to apply XNNPACK delegate.\n{TIMED}", "the delegate XNNPACK; it was not applied"),
+        (
+            "cpu",
+            on("XNNPACK", "completely", CPU_PART),
+            "XNNPACK must take all operators, as the tool says; it took 539 of 548",
+        ),
+        (
+            "gpu",
+            f"WARN: Unconsumed cmdline flags: --use_gpu=true\n{on('XNNPACK', 'completely', CPU_WHOLE)}",
+            "it leaves out --use_gpu=true, so its figures are of something else. Take a newer one, or one that is",
+        ),
+    ],
+)
+def test_a_model_that_ran_elsewhere_than_asked_is_an_error(processor: str, output: str, words: str) -> None:
+    with pytest.raises(ToolError) as error:
+        read(0, output, processor=processor)
+    assert words in str(error.value)
+
+
+@pytest.mark.parametrize("processor", ["cpu", "gpu", "npu"])
+def test_output_that_is_cut_anywhere_is_an_error_unless_all_figures_are_there(processor: str) -> None:
+    output = {"cpu": on("XNNPACK", "partially", CPU_PART), "gpu": f"{ON_GPU}\n{TIMED}", "npu": f"{ON_NPU}\n{TIMED}"}
+    whole = output[processor]
+    last = whole.index("Init: 18777")
+    for end in range(last):
+        with pytest.raises(ToolError):
+            read(0, whole[:end], processor=processor)
+    assert read(0, whole, processor=processor).sample_ms == 55.0432
 
 
 def test_flags_that_the_tool_does_not_know_are_named() -> None:

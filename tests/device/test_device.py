@@ -35,6 +35,16 @@ def test_a_device_is_named_by_its_name_or_its_file(board: Path) -> None:
     assert [setting.name for setting in load_device("board").settings] == ["tflite-fp32-1t", "onnx-int8-4t"]
 
 
+def test_a_setting_for_another_processor_has_it_in_its_name_and_record() -> None:
+    gpu = Setting(runtime="tflite", accelerator="gpu")
+    device = Device(name="pixel8", settings=(Setting(runtime="tflite"), gpu))
+    assert device.setting("tflite-fp32-gpu-1t") == gpu
+    assert device.setting("tflite-fp32-gpu-4t") == gpu.model_copy(update={"threads": 4})
+    assert device.setting("tflite-fp32-4t").accelerator == "cpu"
+    assert gpu.to_json()["accelerator"] == "gpu"
+    assert "accelerator" not in Setting(runtime="tflite").to_json()
+
+
 def test_a_setting_is_the_first_or_one_by_name_with_other_threads_if_wanted(board: Path) -> None:
     device = load_device("board")
     assert device.setting() == Setting(runtime="tflite")

@@ -45,7 +45,10 @@ class Bench:
     def clock(self) -> int:
         return self.now
 
-    def load(self, path: str) -> Callable[[], None]:
+    def load(self, path: str) -> runner.Opened:
+        return runner.Opened(self.call(path))
+
+    def call(self, path: str) -> Callable[[], None]:
         duration = self.duration_ms.get(path, 1.0)
 
         def call() -> None:
@@ -170,7 +173,7 @@ def test_the_time_for_which_another_program_has_the_core_is_no_part_of_a_call() 
     bench = Bench()
     bench.duration_ms["a"] = 6.0  # by the clock; the thread had a core for 1.5 ms of the first call, for all of others
     had = iter([0, 1_500_000, 10_000_000, 16_000_100, 20_000_000, 26_000_100])
-    samples = runner.time_turn(bench.load("a"), runner.Job("fake", [], warmup_ms=0.0), bench.clock, lambda: next(had))
+    samples = runner.time_turn(bench.call("a"), runner.Job("fake", [], warmup_ms=0.0), bench.clock, lambda: next(had))
     assert samples == [1.5, 6.0, 6.0]
 
 
@@ -259,7 +262,51 @@ def test_its_lines_are_conditions_models_and_end(tmp_path: Path, runtime: str) -
     assert [5 <= len(samples) <= 25 for samples in found[good.name]["rounds_ms"]] == [True] * 3
     assert found[good.name]["load_ms"] > 0 < found[good.name]["first_ms"]
     assert sys.platform != "linux" or found[good.name]["peak_memory_bytes"] is not None
+    assert (found[good.name]["placement"]["processor"], found[good.name]["placement"]["whole"]) == ("cpu", True)
     assert last["pace"] == {"left_s": pytest.approx(0.0, abs=0.1)}
+
+
+@pytest.mark.parametrize(("unlike", "taken", "of"), [(0, 1, 1), (1, 2, 3), (3, 4, 7)])
+def test_it_tells_how_much_xnnpack_takes(tmp_path: Path, unlike: int, taken: int, of: int) -> None:
+    model = write_tflite(tmp_path / "m.tflite", unlike=unlike)
+    events, _ = finish(write_job(tmp_path, "tflite", model, rounds=1, canary=str(model)))
+    (line,) = [event for event in events if "name" in event]
+    placement = {"processor": "cpu", "delegate": "XNNPACK", "whole": not unlike, "operators": taken, "of": of}
+    assert line["placement"] == {**placement, "partitions": of, "flags": []}
+    assert {"canary": line["placement"]} in events
+
+
+class Nodes:
+    """An interpreter's list of nodes: an operator's name, what it reads and what it writes."""
+
+    def __init__(self, *nodes: tuple[str, list[int], list[int]]) -> None:
+        self.nodes = [{"op_name": name, "inputs": reads, "outputs": writes} for name, reads, writes in nodes]
+
+    def _get_ops_details(self) -> list[dict[str, Any]]:
+        return self.nodes
+
+
+def test_operators_without_a_delegate_are_all_left_to_the_runtime() -> None:
+    told = runner.tflite_placement(Nodes(("CONV_2D", [0, 8], [1]), ("ADD", [1, 0], [2])))
+    assert told is not None
+    assert (told["whole"], told["operators"], told["of"], told["partitions"]) == (False, 0, 2, 1)
+
+
+def test_branches_between_which_the_runtime_computes_are_one_piece_of_the_delegates() -> None:
+    told = runner.tflite_placement(
+        Nodes(
+            ("DEQUANTIZE", [9], [8]),  # of constants
+            ("CONV_2D", [0, 8], [1]),
+            ("RELU", [0], [2]),
+            ("CONV_2D", [0, 8], [3]),
+            ("CONCATENATION", [1, 2, 3], [4]),
+            ("RELU", [4], [5]),
+            ("DELEGATE", [0, 9], [1, 3]),
+            ("DELEGATE", [1, 2, 3], [4]),
+        )
+    )
+    assert told is not None
+    assert (told["operators"], told["of"], told["partitions"]) == (4, 6, 4)
 
 
 def test_a_dynamic_batch_counts_as_one(tmp_path: Path) -> None:
@@ -304,12 +351,17 @@ class Interpreter:
     assert status == 0
     assert events[0]["conditions"]["runtime_version"] == "tflite-runtime unknown"
     assert events[1]["rounds_ms"]
+    assert events[1]["placement"] is None  # that one does not tell
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
         ({"version": 2}, "version must be 1; got 2"),
+        (
+            {"accelerator": "gpu"},
+            "the accelerator must be cpu, as a runtime in Python is asked for nothing else; got gpu",
+        ),
         ({"colour": "red"}, "colour"),
         ({"cores": [4095]}, "cores must be some of"),
         ({"runtime": "abacus"}, "runtime must be one of onnx, tflite; got 'abacus'"),
@@ -383,7 +435,7 @@ def test_each_attempt_interleaves_only_what_is_left() -> None:
     bench = Bench()
     order = random.Random(0)
     job = runner.Job("fake", [], rounds=2)
-    models = [runner.Model(name, bench.load(name), 0.0, 0.0) for name in "abc"]
+    models = [runner.Model(name, bench.call(name), 0.0, 0.0) for name in "abc"]
     patience = bench.patience(job)
     turns = runner.time_rounds(
         models, job, order=order, turn=lambda call: runner.time_turn(call, job, bench.clock), patience=patience

@@ -74,8 +74,10 @@ CONDITIONS = {
     "threads": 1, "pinned": [1], "governor": None, "frequency_mhz": [2000.0], "load": 0.5, "others_busy": 0.1,
     "temperature_c": None, "python": "3.11.7", "numpy": "2.4.6", "date": "2026-01-01T00:00:00Z",
 }  # fmt: skip
+PLACEMENT = {"processor": "cpu", "delegate": "XNNPACK", "whole": True, "operators": 9, "of": 9, "partitions": 1,
+             "flags": ["num_threads=1"]}  # fmt: skip
 TIMED = {"name": "a", "rounds_ms": [[1.0, 2.0]], "attempts": 1, "unstable": True, "load_ms": 3.0, "first_ms": 4.0,
-         "peak_memory_bytes": 4096, "canary_ms": [1.0]}  # fmt: skip
+         "peak_memory_bytes": 4096, "canary_ms": [1.0], "placement": PLACEMENT}  # fmt: skip
 COMPUTED = {"name": "a", "outputs": [{"dtype": "float32", "shape": [1, 2], "base64": "AACAPwAAAEA="}],
             "instructions": 5}  # fmt: skip
 
@@ -441,8 +443,8 @@ def lines_of_timing() -> Kind:
                 timed.other.after(timed.other),
             )
 
-    values = [{"conditions": CONDITIONS}, {"waiting": 1.0, "reason": "hot"}, TIMED, {"pace": {"left_s": 1.0}, "end": 1}]
-    return _lines(values, read)
+    told = [{"conditions": CONDITIONS}, {"canary": PLACEMENT}, {"waiting": 1.0, "reason": "hot"}]
+    return _lines([*told, TIMED, {"pace": {"left_s": 1.0}, "end": 1}], read)
 
 
 def lines_of_computing() -> Kind:
@@ -535,6 +537,8 @@ def latency_table() -> Kind:
     value = json.loads(TABLE.read_text())
     value["entries"] = dict(list(value["entries"].items())[:10])
     value["networks"] = value["networks"][:2]
+    for measurement in (next(iter(value["entries"].values())), value["networks"][0]):
+        measurement["placement"] = PLACEMENT
     TABLE.write_text(json_text(value))
     shutil.copy(TABLE, "whole.json")
 

@@ -19,6 +19,7 @@ from hwnas.latency.conditions import Conditions
 from hwnas.latency.lines import Timed
 from hwnas.latency.measure import read_conditions, time_models
 from hwnas.latency.measurement import Measurement, OtherCosts
+from hwnas.latency.placement import Placement
 from hwnas.latency.table import LatencyTable
 from hwnas.network.architecture import Architecture
 from hwnas.network.scale import Scale
@@ -150,6 +151,44 @@ def test_a_whole_script_is_read(script: type[Script], tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("accelerator", "placement", "words"),
+    [
+        (
+            "gpu",
+            None,
+            "a must run on the gpu, and the device must say so; got nothing of where it ran on here, tflite-",
+        ),
+        ("gpu", {"processor": "cpu", "whole": True}, "a must run on the gpu.*; got on the CPU: all operators on here"),
+        ("cpu", {"processor": "gpu", "whole": True}, "a must run on the cpu.*; got on the GPU: all operators on here"),
+    ],
+)
+def test_a_model_that_is_not_proved_to_have_run_as_asked_is_an_error(
+    script: type[Script], tmp_path: Path, accelerator: str, placement: dict[str, Any] | None, words: str
+) -> None:
+    script.lines = ({"conditions": CONDITIONS}, {**MODEL, "placement": placement}, {"end": 1})
+    setting = Setting.model_validate({"runtime": "tflite", "accelerator": accelerator})
+    with pytest.raises(DeviceError, match=words):
+        list(time_models(HOST, setting, {"a": write_tflite(tmp_path / "a.tflite")}))
+
+
+@pytest.mark.parametrize(("taken", "is_said"), [(9, False), (0, True)])
+def test_a_canary_that_xnnpack_does_not_take_whole_is_said_once(
+    script: type[Script], tmp_path: Path, caplog: pytest.LogCaptureFixture, taken: int, is_said: bool
+) -> None:
+    caplog.set_level("INFO", "hwnas")
+    placement = {"processor": "cpu", "delegate": "XNNPACK", "whole": taken == 9, "operators": taken, "of": 9}
+    model = {**MODEL, "placement": placement}
+    script.lines = ({"conditions": CONDITIONS}, {"canary": placement}, model, {"end": 1, "conditions": CONDITIONS})
+    for _ in range(2):
+        (one,) = time_models(HOST, TFLITE, {"a": write_tflite(tmp_path / "a.tflite")})
+        assert one.measurement.placement == Placement.model_validate(placement)
+    said = (
+        "here, tflite-fp32-1t: a network of plain operators ran on the CPU, by XNNPACK: 0 of 9 operators. Its runtime"
+    )
+    assert caplog.text.count(said) == int(is_said)
+
+
+@pytest.mark.parametrize(
     ("lines", "words"),
     [
         ([MODEL], "1 of 3 models had arrived. its output just ends"),
@@ -206,6 +245,9 @@ MANY_DIGITS = "9" * 5_000
         ({**MODEL, "name": "b", "rounds_ms": [[1e300]]}, "rounds_ms.0.0: Input should be less than"),
         ({**MODEL, "name": "b", "canary_ms": [1.0, 1.0]}, "its rounds, and each its canary"),
         ({**MODEL, "name": "b", "unstable": "no"}, "unstable: Input should be a valid boolean, got 'no'"),
+        ({**MODEL, "name": "b", "placement": {"processor": "tpu", "whole": True}}, "placement.processor: Input should"),
+        ({**MODEL, "name": "b", "placement": {"processor": "gpu"}}, "placement.whole: Field required"),
+        ({"canary": 5}, "canary: Input should be a valid dictionary or instance of Placement, got 5"),
         ({**MODEL, "name": "b", "peak_memory_bytes": -1}, "peak_memory_bytes: Input should be greater"),
         ({"name": "b", "outputs": [], "instructions": None}, "its rounds, and each its canary"),
     ],

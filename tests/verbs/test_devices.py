@@ -142,6 +142,14 @@ def test_a_device_is_added_by_options(folder: Path) -> None:
     assert [setting.name for setting in load_device("pi").settings] == ["tflite-fp32-4t", "onnx-fp32-1t"]
 
 
+def test_a_phones_gpu_and_npu_are_settings(folder: Path) -> None:
+    names = ("tflite-fp32-gpu-1t", "tflite-int8-npu-1t", "tflite-fp32-1t")
+    hwnas.devices_add("pixel8", setting=names, transport="adb", set=["nnapi_accelerator=google-edgetpu"], ask=False)
+    device = load_device("pixel8")
+    assert [setting.accelerator for setting in device.settings] == ["gpu", "npu", "cpu"]
+    assert (tuple(setting.name for setting in device.settings), device.nnapi_accelerator) == (names, "google-edgetpu")
+
+
 def test_settings_are_named_in_a_list_or_with_commas(folder: Path) -> None:
     names = ("tflite-fp32-1t", "onnx-fp32-2t")
     assert hwnas.devices_add("a", setting=names, ask=False).settings == names

@@ -216,6 +216,12 @@ class Transport:
                 f'Write benchmark_model = "PATH" (here, or on the phone) in devices/{name}.toml'
             )
         here = expanded(path)
+        if job.accelerator == "npu" and not self._device.nnapi_accelerator:
+            raise RunnerError(
+                f"device {name} must say which of the phone's accelerators the npu is; got none. Write "
+                f'nnapi_accelerator = "NAME" in devices/{name}.toml, one of those that benchmark_model lists when '
+                "it is run with --use_nnapi=true (NNAPI accelerators available); nnapi-reference is the CPU"
+            )
         there = self.put(here) if here.is_file() else path
         quoted = shlex.quote(there)
         status, _ = self._shell(f"chmod 755 {quoted} 2>/dev/null; test -f {quoted} && test -x {quoted}")
@@ -228,10 +234,11 @@ class Transport:
 
     def _turn(self, tool: str, model: str, job: Job) -> Report:
         """Run the tool once. Raises ToolError where it fails, DeviceError where the phone does."""
-        command = _benchmark_model.command(tool, model, job)
+        npu = self._device.nnapi_accelerator
+        command = _benchmark_model.command(tool, model, job, nnapi_accelerator=npu)
         if cores := job.cores or self._device.cores:
             command = f"taskset {sum(1 << core for core in cores):x} {command}"
-        return _benchmark_model.read(*self._shell(command, patience_s=_RUN_S))
+        return _benchmark_model.read(*self._shell(command, patience_s=_RUN_S), processor=job.accelerator)
 
     def _conditions(self, tool: str, job: Job) -> Event:
         """Return the fields of hwnas.latency.measure.Conditions, as they are now."""
