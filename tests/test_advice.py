@@ -468,6 +468,7 @@ NEW_DEVICE = "devices add pi --transport pretend --setting tflite-fp32-1t"
 SITUATIONS = [
     # of latency tables
     Situation(f"{SEARCH} --out runs/b", "profile", NO_TABLE),
+    Situation(f"{MEASURED} --no-profile --out runs/b", "profile", NO_TABLE),
     Situation(f"{MEASURED} --out runs/b", "profile", another_device),
     Situation(f"{SEARCH} --out runs/b --filters 4,6", "profile"),
     Situation(PROFILE, "profile", another_device),

@@ -57,6 +57,13 @@ class Profiled:
     seconds: float
     next: str = ""
 
+    def __str__(self) -> str:
+        return (
+            f"{self.table}: {self.entries} operators ({self.measured_now} measured now, {self.seconds:.0f} s), "
+            f"{self.unstable} unstable; median spread {self.median_spread:.1%}; {self.networks} whole networks, "
+            f"nine of ten predicted within {self.error:.1%}"
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Task:
@@ -71,12 +78,11 @@ class Task:
 
     def session(self, conditions: "Conditions") -> "Session":
         """Return what the table is to remember of it, as it begins."""
-        from hwnas.latency.table import Session
+        from hwnas.latency.table import Session, scale_choices
 
-        scales = [dataclasses.asdict(scale) for scale in self.scales]
         return Session(
             space=self.space,
-            scales={name: list(dict.fromkeys(scale[name] for scale in scales)) for name in scales[0]},
+            scales=scale_choices(self.scales),
             networks=self.networks,
             seed=self.seed,
             held_out=self.held_out,
@@ -215,7 +221,7 @@ class _Watch:
         """Take note of the conditions, before and after some models."""
         from hwnas.device import throttled
 
-        session = self._session or self.task.session(now)
+        session = self._session or dataclasses.replace(self.task.session(now), unfinished=True)
         self._keep(
             dataclasses.replace(
                 session,
@@ -232,6 +238,18 @@ class _Watch:
         if not self._session.waited_s:
             say(f"{reason}: it is given pauses, for {self.task.max_wait:.0%} of the time at most (--max-wait)")
         self._keep(dataclasses.replace(self._session, waited_s=self._session.waited_s + seconds))
+
+    def finish(self) -> None:
+        """Take note in the table that all is measured, also what earlier sessions of this task were stopped in."""
+        if self._table.unfinished(self.task.space, self.task.scales) is None:
+            return
+        self._table.sessions = [
+            dataclasses.replace(session, unfinished=False)
+            if session.is_of(self.task.space, self.task.scales)
+            else session
+            for session in self._table.sessions
+        ]
+        self._table.save()
 
     def _keep(self, session: "Session") -> None:
         self._session = session
@@ -264,6 +282,7 @@ def _measure(
                     seconds = (time.monotonic() - started) * (sum(left.values()) / len(chunk) - 1)
                     say(f"at this device's pace that takes {_duration(seconds)} more")
             done += len(due)
+    watch.finish()
 
 
 def _announce(due: Sequence[str], turns: int, architectures: "Mapping[str, Architecture]") -> None:
