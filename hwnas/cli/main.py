@@ -198,7 +198,7 @@ _command(
 )
 _command(
     "run",
-    "Profile, search, train, export and report, as a TOML file says; what is done already is not done again.",
+    "Profile, search, train, export and report, by defaults or a TOML file; what is done already is not done again.",
     show_runs.show_ran,
 )
 _command(
