@@ -179,7 +179,7 @@ _command(
     "search",
     "Search for the most accurate networks inside the caps; a search that was stopped goes on from its folder.",
     show_runs.show_searched,
-    broken=lambda searched: not searched.trained,
+    broken=lambda searched: not searched.trained and not searched.plan,
 )
 _command(
     "train",

@@ -187,6 +187,10 @@ class SearchOptions(SearchRequest):
         description="first measure what the device's latency table lacks for this search, as `hwnas profile` does; "
         "without it, and with --predicted, the search is refused then, with the command that measures it",
     )
+    plan: bool = Field(
+        default=False,
+        description="say what would be done, and end: nothing is measured or written, and the device is not asked",
+    )
 
 
 def _without_folder(name: str) -> str:

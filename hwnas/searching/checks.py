@@ -110,6 +110,11 @@ def costs_of_run(settings: "SearchSettings", device: "Device", setting: "Setting
 def check_table(model: "CostModel", settings: "SearchSettings", device: "Device", setting: "Setting") -> None:
     """Raise TableError where the table was measured under other conditions, or lacks entries that the space needs."""
     check_table_conditions(model.table, settings, device, setting)
+    check_entries(model, settings)
+
+
+def check_entries(model: "CostModel", settings: "SearchSettings") -> None:
+    """Raise TableError where the table lacks entries that the space needs."""
     model.require(_cover(settings), command=settings.profile_command())
 
 

@@ -59,12 +59,20 @@ def profile(options: ProfileOptions) -> list[Profiled]:
     """
     from hwnas.device import asked_device
     from hwnas.device.transports import check_times
-    from hwnas.network import ladder
 
     machine = asked_device(options.device)
     check_times(machine)
     names = [options.setting] if options.setting else [setting.name for setting in machine.settings]
     settings = [machine.setting(name, threads=options.threads) for name in names]
+    task = task_of(options)
+    profiled = [profile_setting(machine, setting, task, options.fresh, options.unstable) for setting in settings]
+    return [replace(table, next=str(_search(options, table.setting))) for table in profiled]
+
+
+def task_of(options: ProfileOptions) -> Task:
+    """Return what is to be measured of every setting."""
+    from hwnas.network import ladder
+
     scales = ladder(
         *options.sizes,
         options.resolution,
@@ -72,9 +80,7 @@ def profile(options: ProfileOptions) -> list[Profiled]:
         channels=options.channels,
         skeleton=options.skeleton,
     )
-    task = Task(options.space, scales, options.networks, options.held_out, options.seed, options.max_wait)
-    profiled = [profile_setting(machine, setting, task, options.fresh, options.unstable) for setting in settings]
-    return [replace(table, next=str(_search(options, table.setting))) for table in profiled]
+    return Task(options.space, scales, options.networks, options.held_out, options.seed, options.max_wait)
 
 
 def options_of_search(settings: "SearchSettings", table: "LatencyTable | None") -> ProfileOptions:

@@ -59,7 +59,7 @@ _OF_DEVICE = {option.name for option in each_option(DeviceOptions)}
 _ELSEWHERE = {  # options of a verb that are no keys of its section
     "device": set(),
     "profile": _OF_DEVICE,
-    "search": {"out", *_OF_DEVICE},
+    "search": {"out", "plan", *_OF_DEVICE},
     "train": {"run"},
     "export": {  # but for `run` those of published networks
         *("run", "weights", "data", "resolution", "seed", "transparent", "skip_broken"),

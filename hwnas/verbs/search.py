@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 from hwnas.errors import DeviceError, TableError
 from hwnas.runs import SearchOptions
 from hwnas.searching import (
+    Planned,
     Search,
     Searched,
+    check_entries,
     check_estimator,
     check_length,
     check_reachable,
@@ -25,7 +27,7 @@ from hwnas.searching import (
 )
 from hwnas.support import bar, remark, say, trusting
 from hwnas.verbs._takes import apply, takes
-from hwnas.verbs.profile import options_of_search, profile
+from hwnas.verbs.profile import options_of_search, profile, task_of
 
 if TYPE_CHECKING:
     from hwnas.datasets import Dataset
@@ -58,6 +60,8 @@ def search(options: SearchOptions) -> Searched:
     settings = run.settings
     check_writes(settings, setting)
     is_profiled = options.profile and not options.predicted
+    if options.plan:
+        return _planned(run, machine, setting, dataset, is_profiled=is_profiled)
     if is_profiled:
         _profile_what_is_lacking(settings, machine, setting, dataset)
     costs = costs_of_run(settings, machine, setting)
@@ -77,6 +81,37 @@ def search(options: SearchOptions) -> Searched:
         with bar("searching", options.trials) as progress:
             searching.run(options.workers, progress.at)
         return searching.result()
+
+
+def _planned(run: "Run", machine: "Device", setting: "Setting", dataset: "Dataset", *, is_profiled: bool) -> Searched:
+    """Return what a search would do; raises what it would, but for what only the device or an image can tell."""
+    from hwnas.device.transports import check_times
+    from hwnas.latency import Due, find_table, what_is_due
+    from hwnas.searching.estimators import get
+
+    settings = run.settings
+    table = find_table(machine, setting)
+    reason = lacking(table, settings) if is_profiled else ""
+    due = Due()
+    if reason:
+        check_times(machine)
+        due = what_is_due(machine, setting, task_of(options_of_search(settings, table)))
+    else:
+        costs = costs_of_run(settings, machine, setting)
+        if not is_profiled:
+            check_entries(costs, settings)
+        check_reachable(costs, settings)
+    images = len(dataset.train.labels)
+    plan = Planned(
+        goes_on=not run.is_new,
+        lacking=reason,
+        to_measure=due,
+        trials=settings.trials,
+        estimator=settings.estimator,
+        epochs=settings.epochs,
+        images=min(images, settings.images or images),
+    )
+    return Searched(str(run.folder), get(settings.estimator).OF, [], 0, 0, 0, [], [], "", plan=plan)
 
 
 def _profile_what_is_lacking(

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from hwnas.device import Job
 from hwnas.device.runner import Event
 from hwnas.device.transports import pretend
 from hwnas.errors import BudgetError, InputError, TableError
-from hwnas.latency import LatencyTable, profiling
+from hwnas.latency import Due, LatencyTable, profiling
 from hwnas.latency.profiling import Profiled, Task
 from hwnas.latency.steadiness import Steadiness
 from hwnas.network.scale import ladder
@@ -207,6 +208,47 @@ def test_a_device_that_cannot_be_asked_is_named_with_what_to_type_once_it_can(
     words = r"must be profiled in setting tflite-fp32-1t first; .* Type: hwnas profile pretend .*no power"
     with pytest.raises(TableError, match=words):
         search(out="a", **PROFILED)
+
+
+def test_a_plan_says_what_would_be_done_and_does_nothing(
+    timed: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with monkeypatch.context() as patch:
+        ScriptedDevice(patch).broken = "no power"  # it is not asked
+        plan = search(out="a", **PROFILED, plan=True).plan
+    assert plan is not None
+    assert plan.lacking.endswith("has no latency table in setting tflite-fp32-1t yet")
+    assert (plan.goes_on, plan.trials, plan.epochs, plan.images) == (False, 12, 2.0, 54)
+    assert not timed
+    assert not Path("a").exists()
+    assert not TABLE.exists()
+    assert plan.to_measure.networks == 32
+    search(out="a", **PROFILED)
+    again = search(out="a", **PROFILED, plan=True).plan
+    assert again == replace(plan, goes_on=True, lacking="", to_measure=Due())
+    with pytest.raises(BudgetError):
+        search(out="b", **{**PROFILED, "max_latency_ms": 1e-6}, plan=True)
+    with pytest.raises(TableError, match="hwnas profile"):
+        search(out="b", **{**PROFILED, "filters": (4, 6), "profile": False}, plan=True)
+    wider = {**PROFILED, "filters": (4, 6), "trials": 1}
+    more = search(out="b", **wider, plan=True).plan
+    assert more is not None
+    capsys.readouterr()
+    search(out="b", **wider)  # the device's rewrites are chosen by now: the plan knew what there is to measure
+    assert f"to measure: {more.to_measure}" in capsys.readouterr().err
+
+
+def test_a_plan_is_printed_in_words_and_as_json(timed: list[str]) -> None:
+    options = "--max-latency-ms 2 --data npz:images.npz --device pretend --space mbconv --cells 1 --filters 4"
+    typed = ["search", *options.split(), "--estimator", "size", "--out", "a", "--plan"]
+    said = CliRunner().invoke(app, typed)
+    assert said.exit_code == 0
+    assert "a: a new run; nothing was measured or written" in said.output
+    assert re.search(r"to measure first: \d+ operators in 6 rounds and 32 whole networks .* s at least", said.output)
+    assert "40 candidates in all, by the estimator size; a whole short training is 2 epochs of 54 images" in said.output
+    plan = json.loads(CliRunner().invoke(app, [*typed, "--json"]).stdout.splitlines()[-1])["plan"]
+    assert plan["to_measure"]["networks"] == 32
+    assert plan["to_measure"]["least_s"] > 0
 
 
 def test_what_is_missing_is_measured_before_workers_start(timed: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
