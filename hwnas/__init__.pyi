@@ -17,6 +17,7 @@ from .latency.merge import MergedTable as MergedTable
 from .latency.profiling import Profiled as Profiled
 from .latency.showing import ShownTable as ShownTable
 from .runs.trial import Candidate as Candidate
+from .searching.loop import Planned as Planned
 from .searching.loop import Searched as Searched
 from .support.version import __version__ as __version__
 from .verbs.bench import bench as bench

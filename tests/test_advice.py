@@ -147,6 +147,23 @@ FEW = "--strategy random --estimator size --trials 2"
 OWN = f"--device pretend --data npz:images.npz {SPACE} {FEW}"
 MEASURED = f"search --max-latency-ms 2 {OWN}"
 SEARCH = f"{MEASURED} --predicted"
+FILE = """out = "runs/new"
+[device]
+device = "pretend"
+[search]
+max_latency_ms = 2
+data = "npz:images.npz"
+space = "enas-micro"
+cells = 1
+filters = 4
+strategy = "random"
+estimator = "size"
+trials = 2
+[train]
+winners = 1
+[export]
+files = ["model.tflite"]
+"""
 DESCRIBE = "describe runs/a/winners/0000 --device pretend --max-latency-ms 5 --cells 1 --filters 4"
 VERIFY = "verify export/a/0000 --device host"
 RUN, WINNER, ARTEFACT = Path("runs/a"), Path("runs/a/winners/0000"), Path("export/a/0000")
@@ -468,6 +485,7 @@ NEW_DEVICE = "devices add pi --transport pretend --setting tflite-fp32-1t"
 SITUATIONS = [
     # of latency tables
     Situation(f"{SEARCH} --out runs/b", "profile", NO_TABLE),
+    Situation(f"{MEASURED} --no-profile --out runs/b", "profile", NO_TABLE),
     Situation(f"{MEASURED} --out runs/b", "profile", another_device),
     Situation(f"{SEARCH} --out runs/b --filters 4,6", "profile"),
     Situation(PROFILE, "profile", another_device),
@@ -506,6 +524,7 @@ SITUATIONS = [
     Situation("export runs/a", "train", write(WINNER / "weights.safetensors", ""), remove(WINNER)),
     Situation("train runs/a", "export", resolves=False),
     Situation("train runs/a", "report", resolves=False),
+    Situation("run a.toml --trials 2", "run", write(Path("a.toml"), FILE), resolves=False),
     # of artefacts
     Situation("report runs/a", "report", resolves=False),
     Situation("report runs/a", "export", remove(Path("export"))),

@@ -179,7 +179,7 @@ _command(
     "search",
     "Search for the most accurate networks inside the caps; a search that was stopped goes on from its folder.",
     show_runs.show_searched,
-    broken=lambda searched: not searched.trained,
+    broken=lambda searched: not searched.trained and not searched.plan,
 )
 _command(
     "train",
@@ -198,7 +198,7 @@ _command(
 )
 _command(
     "run",
-    "Profile, search, train, export and report, as a TOML file says; what is done already is not done again.",
+    "Profile, search, train, export and report, by defaults or a TOML file; what is done already is not done again.",
     show_runs.show_ran,
 )
 _command(

@@ -13,14 +13,17 @@ if TYPE_CHECKING:
 
     from hwnas.artefacts import Card, Exported, FileEntry
     from hwnas.benching import Benched
-    from hwnas.searching import Searched
+    from hwnas.searching import Planned, Searched
     from hwnas.verbs.report import Reported
     from hwnas.verbs.run import Ran
     from hwnas.verbs.train import TrainedWinner
 
 
 def show_searched(searched: "Searched") -> None:
-    """Print the front, what became of the other candidates, and what to type next."""
+    """Print the front, what became of the other candidates, and what to type next; or what would be done."""
+    if searched.plan:
+        _show_planned(searched.run, searched.plan)
+        return
     rows = [
         [
             str(c.trial),
@@ -55,6 +58,16 @@ def show_searched(searched: "Searched") -> None:
         print(f"ended early: {searched.ended}")
     if searched.front:
         print(f"next: {commands.train(searched.run)}")
+
+
+def _show_planned(run: str, plan: "Planned") -> None:
+    """Print what a search would do."""
+    print(f"{run}: {'the run that is there goes on' if plan.goes_on else 'a new run'}; nothing was measured or written")
+    print(f"to measure first: {plan.to_measure} ({plan.lacking})" if plan.lacking else "the table has all: no profile")
+    print(
+        f"then {counted(plan.trials, 'candidate')} in all, by the estimator {plan.estimator}; a whole short training is"
+        f" {counted(plan.epochs, 'epoch')} of {counted(plan.images, 'image')}"
+    )
 
 
 def _untimed(searched: "Searched") -> str:

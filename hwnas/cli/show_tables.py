@@ -39,11 +39,7 @@ def show_profiled(profiled: "list[Profiled]") -> None:
 def print_profiled(profiled: "list[Profiled]") -> None:
     """Print what was measured of each setting, and how steady the device was."""
     for table in profiled:
-        print(
-            f"{table.table}: {table.entries} operators ({table.measured_now} measured now, {table.seconds:.0f} s), "
-            f"{table.unstable} unstable; median spread {table.median_spread:.1%}; {table.networks} whole networks, "
-            f"nine of ten predicted within {table.error:.1%}"
-        )
+        print(table)
         print(table.steadiness)
         if table.validation is not None:
             print(f"  {table.validation}")

@@ -30,9 +30,11 @@ from .merge import differences_of as differences_of
 from .merge import merge_files as merge_files
 from .merge import merge_into as merge_into
 from .placement import Placement as Placement
+from .profiling import Due as Due
 from .profiling import Profiled as Profiled
 from .profiling import Task as Task
 from .profiling import profile_setting as profile_setting
+from .profiling import what_is_due as what_is_due
 from .rewrite_worth import compare_rewrites as compare_rewrites
 from .showing import Entry as Entry
 from .showing import NetworkEntry as NetworkEntry

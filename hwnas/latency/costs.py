@@ -140,6 +140,13 @@ class CostModel:
         """Return the layers that the table's runtime executes."""
         return self._format.lower(architecture.graph, without=self.table.setting.without)
 
+    def has(self, architectures: Iterable[Architecture]) -> bool:
+        """Say whether the table has the entries of all these networks."""
+        return not any(
+            self.table.missing(name for name, _, _ in executed(self.lower(architecture)))
+            for architecture in architectures
+        )
+
     def require(self, architectures: Iterable[Architecture], *, command: Command) -> None:
         """Raise TableError, with the command that measures them, where the table lacks entries of these networks."""
         for architecture in architectures:

@@ -57,6 +57,13 @@ class Profiled:
     seconds: float
     next: str = ""
 
+    def __str__(self) -> str:
+        return (
+            f"{self.table}: {self.entries} operators ({self.measured_now} measured now, {self.seconds:.0f} s), "
+            f"{self.unstable} unstable; median spread {self.median_spread:.1%}; {self.networks} whole networks, "
+            f"nine of ten predicted within {self.error:.1%}"
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Task:
@@ -71,12 +78,11 @@ class Task:
 
     def session(self, conditions: "Conditions") -> "Session":
         """Return what the table is to remember of it, as it begins."""
-        from hwnas.latency.table import Session
+        from hwnas.latency.table import Session, scale_choices
 
-        scales = [dataclasses.asdict(scale) for scale in self.scales]
         return Session(
             space=self.space,
-            scales={name: list(dict.fromkeys(scale[name] for scale in scales)) for name in scales[0]},
+            scales=scale_choices(self.scales),
             networks=self.networks,
             seed=self.seed,
             held_out=self.held_out,
@@ -215,7 +221,7 @@ class _Watch:
         """Take note of the conditions, before and after some models."""
         from hwnas.device import throttled
 
-        session = self._session or self.task.session(now)
+        session = self._session or dataclasses.replace(self.task.session(now), unfinished=True)
         self._keep(
             dataclasses.replace(
                 session,
@@ -232,6 +238,18 @@ class _Watch:
         if not self._session.waited_s:
             say(f"{reason}: it is given pauses, for {self.task.max_wait:.0%} of the time at most (--max-wait)")
         self._keep(dataclasses.replace(self._session, waited_s=self._session.waited_s + seconds))
+
+    def finish(self) -> None:
+        """Take note in the table that all is measured, also what earlier sessions of this task were stopped in."""
+        if self._table.unfinished(self.task.space, self.task.scales) is None:
+            return
+        self._table.sessions = [
+            dataclasses.replace(session, unfinished=False)
+            if session.is_of(self.task.space, self.task.scales)
+            else session
+            for session in self._table.sessions
+        ]
+        self._table.save()
 
     def _keep(self, session: "Session") -> None:
         self._session = session
@@ -255,7 +273,11 @@ def _measure(
             due = [name for name, turns in left.items() if turns]
             random.Random(task.seed + number).shuffle(due)
             if number == 0:
-                _announce(due, sum(left.values()), architectures)
+                say(
+                    f"to measure: {Due.of(left, architectures)}"
+                    if due
+                    else "the table has all of it: nothing is measured"
+                )
             measuring.describe(f"{len(due)} operators and networks, pass {number + 1}")
             measuring.at(done, total=done + sum(left.values()))
             for chunk in _chunks(due):
@@ -264,21 +286,44 @@ def _measure(
                     seconds = (time.monotonic() - started) * (sum(left.values()) / len(chunk) - 1)
                     say(f"at this device's pace that takes {_duration(seconds)} more")
             done += len(due)
+    watch.finish()
 
 
-def _announce(due: Sequence[str], turns: int, architectures: "Mapping[str, Architecture]") -> None:
-    """Say what will be measured, and how long it takes at least."""
-    from hwnas.device import Job
+@dataclass(frozen=True, slots=True)
+class Due:
+    """What is to be measured, and how many seconds that takes at least: models are written and moved beside it."""
 
-    if not due:
-        say("the table has all of it: nothing is measured")
-        return
-    networks = sum(name in architectures for name in due)
-    least = turns * _ROUNDS_A_PASS * (Job.warmup_ms + Job.min_ms) / 1e3
-    say(
-        f"to measure: {len(due) - networks} operators in {_ROUNDS} rounds and {networks} whole networks in "
-        f"{_NETWORK_ROUNDS}, more where they disagree; {_duration(least)} at least"
-    )
+    operators: int = 0
+    networks: int = 0
+    least_s: float = 0.0
+
+    @classmethod
+    def of(cls, left: Mapping[str, int], architectures: "Mapping[str, Architecture]") -> "Due":
+        """Return what passes that are left, by the names of operators and whole networks, come to."""
+        from hwnas.device import Job
+
+        due = [name for name, turns in left.items() if turns]
+        networks = sum(name in architectures for name in due)
+        least_ms = sum(left.values()) * _ROUNDS_A_PASS * (Job.warmup_ms + Job.min_ms)
+        return cls(len(due) - networks, networks, least_ms / 1e3)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.operators} operators in {_ROUNDS} rounds and {self.networks} whole networks in "
+            f"{_NETWORK_ROUNDS}, more where they disagree; {_duration(self.least_s)} at least"
+        )
+
+
+def what_is_due(device: "Device", setting: "Setting", task: Task) -> Due:
+    """Return what `profile_setting` would measure, without asking the device: as if no rewrite were slower on it."""
+    from hwnas.latency.conditions import Conditions
+    from hwnas.latency.table import LatencyTable
+    from hwnas.latency.where import own_path
+
+    path = own_path(device, setting)
+    table = LatencyTable.read(path) if path.exists() else LatencyTable(path, device.name, setting, Conditions())
+    graphs, architectures = _wanted(table, task)
+    return Due.of({name: _passes_left(table, name, architectures) for name in graphs}, architectures)
 
 
 def _duration(seconds: float) -> str:

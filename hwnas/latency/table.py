@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +13,7 @@ from hwnas.device import Setting
 from hwnas.errors import InputError, TableError, quoted, short
 from hwnas.latency.conditions import Conditions
 from hwnas.latency.measurement import Measurement, OtherCosts, Quantity, Time, TimedNetwork, lower_quartile
-from hwnas.network import Architecture
+from hwnas.network import Architecture, Scale
 from hwnas.support import MIB, check_nesting, commands, fields_once, read_bytes, reasons, write_text
 
 _VERSION = 1
@@ -21,6 +21,12 @@ MOST_BYTES = 256 * MIB  # a million entries
 _UNIT: Literal["ms"] = "ms"
 _FIELDS_OF = {"setting": "a setting's fields", "conditions": "the conditions of a device"}
 _NO_OTHER = OtherCosts()
+
+
+def scale_choices(scales: Iterable[Scale]) -> dict[str, list[bool | int | float | str | None]]:
+    """Return the values of each field of the scales, each once."""
+    values = [asdict(scale) for scale in scales]
+    return {name: list(dict.fromkeys(scale[name] for scale in values)) for name in values[0]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +44,11 @@ class Session:
     others_busy: Quantity | None = None  # the most of all cores' time that other programs took
     throttled: str = ""  # in words
     waited_s: Quantity = 0.0  # for the device to become as fast again as it was
+    unfinished: bool = False  # it was stopped before all was measured; an older hwnas did not tell
+
+    def is_of(self, space: str, scales: Iterable[Scale]) -> bool:
+        """Say whether it was about a space at these scales."""
+        return (self.space, self.scales) == (space, scale_choices(scales))
 
     def command(
         self, device: str, setting: Setting, *, fresh: bool = False, unstable: bool = False
@@ -68,8 +79,9 @@ class Session:
         return next(iter(self._choices(name)), None)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the session as JSON values."""
-        values = {part.name: getattr(self, part.name) for part in fields(self)}
+        """Return the session as JSON values; of one that was not stopped, as tables of version 1 have always had it."""
+        names = [part.name for part in fields(self) if part.name != "unfinished" or self.unfinished]
+        values = {name: getattr(self, name) for name in names}
         return values | {"before": self.before.to_json(), "after": self.after.to_json()}
 
 
@@ -150,6 +162,12 @@ class LatencyTable:
             self.networks.remove(same)
             other = other.after(same.other)
         self.networks.append(TimedNetwork(architecture, measurement, held_out, other))
+
+    def unfinished(self, space: str, scales: Iterable[Scale]) -> Session | None:
+        """Return the last session about a space at these scales, if it was stopped before all was measured."""
+        choices = list(scales)
+        last = next((session for session in reversed(self.sessions) if session.is_of(space, choices)), None)
+        return last if last and last.unfinished else None
 
     def missing(self, keys: Iterable[str]) -> list[str]:
         """Return the keys that have no entry, each once, in their order."""

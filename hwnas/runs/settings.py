@@ -182,6 +182,15 @@ class SearchOptions(SearchRequest):
 
     out: FolderPath = Field(description="the run's folder; an interrupted run in it goes on")
     workers: int = Field(default=1, gt=0, description="processes on this machine that evaluate candidates")
+    profile: bool = Field(
+        default=True,
+        description="first measure what the device's latency table lacks for this search, as `hwnas profile` does; "
+        "without it, and with --predicted, the search is refused then, with the command that measures it",
+    )
+    plan: bool = Field(
+        default=False,
+        description="say what would be done, and end: nothing is measured or written, and the device is not asked",
+    )
 
 
 def _without_folder(name: str) -> str:

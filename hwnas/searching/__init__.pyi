@@ -1,11 +1,15 @@
+from .checks import check_entries as check_entries
 from .checks import check_estimator as check_estimator
 from .checks import check_length as check_length
 from .checks import check_reachable as check_reachable
 from .checks import check_strategy as check_strategy
 from .checks import check_table as check_table
+from .checks import check_table_conditions as check_table_conditions
 from .checks import check_weights as check_weights
 from .checks import check_writes as check_writes
 from .checks import costs_of_run as costs_of_run
+from .checks import lacking as lacking
+from .loop import Planned as Planned
 from .loop import Search as Search
 from .loop import Searched as Searched
 from .races import Raced as Raced

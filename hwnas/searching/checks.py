@@ -1,20 +1,20 @@
 """What a search could fail of later, found before its first trial."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 from hwnas import spaces
-from hwnas.errors import ExportError, InputError, TableError
+from hwnas.errors import ExportError, InputError
 from hwnas.searching import estimators, strategies
 from hwnas.searching.estimators import supernet
 from hwnas.support import plugins, say
 
 if TYPE_CHECKING:
     from hwnas.device import Device, Setting
-    from hwnas.latency import CostModel
+    from hwnas.latency import CostModel, LatencyTable
     from hwnas.network import Architecture, Scale
     from hwnas.runs import SearchSettings
 
@@ -98,14 +98,9 @@ def check_writes(settings: "SearchSettings", setting: "Setting") -> None:
 
 def costs_of_run(settings: "SearchSettings", device: "Device", setting: "Setting") -> "CostModel":
     """Return the costs of the space on the device; raises TableError where there is no table."""
-    from hwnas.latency import CellCosts, CostModel, find_table
+    from hwnas.latency import CellCosts, CostModel, open_table
 
-    table = find_table(device, setting)
-    if table is None:
-        raise TableError(
-            f"device {device.name} must be profiled in setting {setting.name} first; there is no "
-            f"latency_tables/{device.name}/{setting.name}.json. Type: {settings.profile_command()}"
-        )
+    table = open_table(device, setting, command=settings.profile_command)
     space = plugins.load("spaces", settings.space)
     if spaces.grows(space):
         return CellCosts(table, settings.scales, operations=space.OPERATIONS)
@@ -114,14 +109,43 @@ def costs_of_run(settings: "SearchSettings", device: "Device", setting: "Setting
 
 def check_table(model: "CostModel", settings: "SearchSettings", device: "Device", setting: "Setting") -> None:
     """Raise TableError where the table was measured under other conditions, or lacks entries that the space needs."""
+    check_table_conditions(model.table, settings, device, setting)
+    check_entries(model, settings)
+
+
+def check_entries(model: "CostModel", settings: "SearchSettings") -> None:
+    """Raise TableError where the table lacks entries that the space needs."""
+    model.require(_cover(settings), command=settings.profile_command())
+
+
+def check_table_conditions(
+    table: "LatencyTable", settings: "SearchSettings", device: "Device", setting: "Setting"
+) -> None:
+    """Raise TableError where the table was measured under other conditions; of predictions alone nobody asks that."""
     from hwnas.latency import check_conditions, read_conditions
 
     if not settings.predicted:
         now = read_conditions(device, setting).fingerprint
-        check_conditions(model.table, now, command=settings.profile_command(fresh=True))
+        check_conditions(table, now, command=settings.profile_command(fresh=True))
+
+
+def lacking(table: "LatencyTable | None", settings: "SearchSettings") -> str:
+    """Return in words what a device's table, if there is one, lacks for a search; nothing where it has all."""
+    from hwnas.latency import CostModel
+
+    if table is None:
+        return f"device {settings.device} has no latency table in setting {settings.setting} yet"
+    if table.unfinished(settings.space, settings.scales):
+        return f"{table.path} is of a profile of this space that was stopped before its end"
+    if not CostModel(table, settings.scales).has(_cover(settings)):
+        return f"{table.path} has not every operator of this search"
+    return ""
+
+
+def _cover(settings: "SearchSettings") -> "Iterable[Architecture]":
+    """Return networks that have every operator of the run's space, each once."""
     space = plugins.load("spaces", settings.space)
-    covers = dict.fromkeys(chain.from_iterable(map(space.cover, settings.scales)))  # each once
-    model.require(covers, command=settings.profile_command())
+    return dict.fromkeys(chain.from_iterable(map(space.cover, settings.scales)))
 
 
 def check_reachable(model: "CostModel", settings: "SearchSettings") -> None:

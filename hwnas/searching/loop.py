@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from optuna.distributions import CategoricalDistribution
 
     from hwnas.device import Device
-    from hwnas.latency import CostModel
+    from hwnas.latency import CostModel, Due
     from hwnas.runs import Candidate, Leases, Run, TrialRecord
     from hwnas.searching.evaluation import Evaluation
     from hwnas.searching.races import Raced
@@ -29,6 +29,22 @@ if TYPE_CHECKING:
     from hwnas.searching.truth import LevelTruth
 
 _POLL_S = 0.2  # between two looks at what others have finished
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What a search would do: what it would measure first, and why; how many candidates it would train, and how long.
+
+    A short training has so many epochs of so many images. `goes_on` says whether the run was begun.
+    """
+
+    goes_on: bool
+    lacking: str
+    to_measure: "Due"
+    trials: int
+    estimator: str
+    epochs: float
+    images: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +66,7 @@ class Searched:
     spaces: "list[Raced]"
     ended: str  # why, where it was before the wanted number of trials
     predicted: int = 0  # of the trained: their latencies are predictions
+    plan: Planned | None = None  # of a search that was only planned: nothing else is of any meaning
 
 
 class Search:

@@ -96,6 +96,20 @@ def search(
     return _command("search", max_latency_ms=max_latency_ms, out=os.fspath(out), **(options or {}))
 
 
+def run(
+    config: Text | None = None,
+    *,
+    data: str | None = None,
+    max_latency_ms: float | str | None = None,
+    out: Text | None = None,
+) -> Command:
+    """Return the command that does all of it, from a file or from options."""
+    words = [] if config is None else [config]
+    return _command(
+        "run", *words, data=data, max_latency_ms=max_latency_ms, out=None if out is None else os.fspath(out)
+    )
+
+
 def train(run: Text = "RUN", *, trial: int | None = None) -> Command:
     """Return the command that trains a run's winners, or one of them."""
     return _command("train", run, trial=trial)

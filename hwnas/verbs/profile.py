@@ -6,13 +6,18 @@ correct the sums. The table is saved every few entries, and a second call measur
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from hwnas.latency import Profiled, Task, profile_setting
 from hwnas.runs import DeviceOptions, Sides, SpaceOptions
-from hwnas.support import MAX_SEED, AnyPath, commands
+from hwnas.support import MAX_SEED, AnyPath, checked, commands
 from hwnas.verbs._takes import takes
+
+if TYPE_CHECKING:
+    from hwnas.latency import LatencyTable
+    from hwnas.runs import SearchSettings
 
 _IMAGES = ("resolution", "channels", "classes")
 
@@ -54,12 +59,20 @@ def profile(options: ProfileOptions) -> list[Profiled]:
     """
     from hwnas.device import asked_device
     from hwnas.device.transports import check_times
-    from hwnas.network import ladder
 
     machine = asked_device(options.device)
     check_times(machine)
     names = [options.setting] if options.setting else [setting.name for setting in machine.settings]
     settings = [machine.setting(name, threads=options.threads) for name in names]
+    task = task_of(options)
+    profiled = [profile_setting(machine, setting, task, options.fresh, options.unstable) for setting in settings]
+    return [replace(table, next=str(_search(options, table.setting))) for table in profiled]
+
+
+def task_of(options: ProfileOptions) -> Task:
+    """Return what is to be measured of every setting."""
+    from hwnas.network import ladder
+
     scales = ladder(
         *options.sizes,
         options.resolution,
@@ -67,9 +80,16 @@ def profile(options: ProfileOptions) -> list[Profiled]:
         channels=options.channels,
         skeleton=options.skeleton,
     )
-    task = Task(options.space, scales, options.networks, options.held_out, options.seed, options.max_wait)
-    profiled = [profile_setting(machine, setting, task, options.fresh, options.unstable) for setting in settings]
-    return [replace(table, next=str(_search(options, table.setting))) for table in profiled]
+    return Task(options.space, scales, options.networks, options.held_out, options.seed, options.max_wait)
+
+
+def options_of_search(settings: "SearchSettings", table: "LatencyTable | None") -> ProfileOptions:
+    """Return what measures all that a search needs; a profile of it that the table says was stopped goes on."""
+    names = ("device", "setting", *SpaceOptions.model_fields, *_IMAGES)
+    values = {name: getattr(settings, name) for name in names}
+    if table and (stopped := table.unfinished(settings.space, settings.scales)):
+        values |= {"networks": stopped.networks, "validate": stopped.held_out, "seed": stopped.seed}
+    return checked(ProfileOptions, values)
 
 
 def _search(options: ProfileOptions, setting: str) -> commands.Command:

@@ -1,4 +1,4 @@
-"""`hwnas run`: profile, search, train, export and report from one TOML file; it goes on where it was stopped.
+"""`hwnas run`: profile, search, train, export and report, from one line or a TOML file; it goes on where it stopped.
 
 out = "runs/a"
 
@@ -8,7 +8,7 @@ out = "runs/a"
 [train]      the options of `hwnas train`
 [export]     the options of `hwnas export`
 
-All of it is checked before the first step.
+All of it is checked before the first step. Without a file the few options below are all that is not the default.
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,18 @@ from hwnas.errors import HwnasError, InputError, short
 from hwnas.latency import Profiled
 from hwnas.runs import DeviceOptions, SearchOptions, SpaceOptions
 from hwnas.searching import Searched
-from hwnas.support import FilePath, FolderPath, Options, checked, each_option, named_in, read_toml, say
+from hwnas.support import (
+    AnyPath,
+    FilePath,
+    FolderPath,
+    Options,
+    checked,
+    commands,
+    each_option,
+    named_in,
+    read_toml,
+    say,
+)
 from hwnas.verbs._takes import apply, takes
 from hwnas.verbs.export import ExportOptions, export
 from hwnas.verbs.profile import ProfileOptions, profile
@@ -48,12 +59,20 @@ _OF_DEVICE = {option.name for option in each_option(DeviceOptions)}
 _ELSEWHERE = {  # options of a verb that are no keys of its section
     "device": set(),
     "profile": _OF_DEVICE,
-    "search": {"out", *_OF_DEVICE},
+    "search": {"out", "plan", *_OF_DEVICE},
     "train": {"run"},
     "export": {  # but for `run` those of published networks
         *("run", "weights", "data", "resolution", "seed", "transparent", "skip_broken"),
         *_OF_DEVICE,
     },
+}
+_SECTION_OF = {  # where an option of the command line stands in a file
+    "data": "search",
+    "max_latency_ms": "search",
+    "device": "device",
+    "setting": "device",
+    "trials": "search",
+    "epochs": "train",
 }
 _OF_SPACE = [option.name for option in each_option(SpaceOptions)]  # which profile takes from the search
 
@@ -81,10 +100,32 @@ class Plan:
 
 
 class RunOptions(Options):
-    """The options of `hwnas run`."""
+    """The options of `hwnas run`: a file, or the data, the cap, and what else is not to be the default."""
 
-    config: FilePath = Field(
-        kw_only=False, description="TOML file with `out` and sections [device], [search], [train], ..."
+    config: FilePath | None = Field(
+        default=None,
+        kw_only=False,
+        description="TOML file with `out` and sections [device], [search], [train], ...; it has all options, so that "
+        "none is given beside it",
+    )
+    data: str | None = Field(
+        default=None, description="data set, such as folder:PATH (one folder a class); without a file it must be given"
+    )
+    max_latency_ms: float | None = Field(
+        default=None,
+        gt=0,
+        description="cap on the latency on the device, in milliseconds; without a file it must be given",
+    )
+    out: FolderPath | None = Field(default=None, description="the run's folder; without it runs/NAME-OF-THE-DATA")
+    device: AnyPath | None = Field(
+        default=None, description="device: a file devices/NAME.toml, or its path; without it host, this machine"
+    )
+    setting: str | None = Field(
+        default=None, description="one of the device's settings, such as tflite-fp32-1t; without it the first"
+    )
+    trials: int | None = Field(default=None, gt=0, description="candidates to train in the search; without it 40")
+    epochs: float | None = Field(
+        default=None, gt=0, description="epochs of the winners' training over the whole training set; without it 60"
     )
 
 
@@ -96,11 +137,12 @@ class _File(Options):
 
 @takes(RunOptions)
 def run(options: RunOptions) -> Ran:
-    """Profile, search, train, export and report, as a TOML file says; what is done already is not done again.
+    """Profile, search, train, export and report, by defaults or a TOML file; what is done already is not done again.
 
-    Raises InputError for a file that is not as it should be, before anything is done, and whatever the verbs raise.
+    Raises InputError for a file or options that are not as they should be, before anything is done, and whatever the
+    verbs raise.
     """
-    plan = read_plan(Path(options.config))
+    plan = make_plan(options)
     say("[1/5] profile")
     profiled = _profile(plan)
     say("[2/5] search")
@@ -142,14 +184,59 @@ def _look_at_images(dataset: "Dataset", found: list[HwnasError]) -> None:
         found.append(error)
 
 
+def make_plan(options: RunOptions) -> Plan:
+    """Return what a file asks for, or options without one; raises InputError for both, and for too few of these."""
+    from hwnas.device import named_device
+
+    given = {name: value for name, value in options if value is not None and name != "config"}
+    if options.config is not None:
+        if given:
+            name = next(iter(given))
+            section = f"[{_SECTION_OF[name]}]" if name in _SECTION_OF else "above the sections"
+            raise InputError(
+                f"a run's file has all of its options; got --{name.replace('_', '-')} beside {options.config}. Write "
+                f"{name} in the file, {section}, and type: {commands.run(options.config)}"
+            )
+        return read_plan(Path(options.config))
+    if options.data is None or options.max_latency_ms is None:
+        command = commands.run(
+            data=options.data or "DATA", max_latency_ms=options.max_latency_ms or "MS", out=options.out
+        )
+        raise InputError(f"a run must have a TOML file, or --data and --max-latency-ms. Type: {command}")
+    sections: dict[str, dict[str, Any]] = {name: {} for name in _SECTIONS}
+    for name, section in _SECTION_OF.items():
+        if name in given:
+            sections[section][name] = given[name]
+    machine = named_device(options.device or "host")
+    sections["device"]["setting"] = machine.setting(options.setting).name  # the search's: profile would measure all
+    return _plan(str(options.out or f"runs/{_name_of(options.data)}"), sections, None)
+
+
+def _name_of(data: str) -> str:
+    """Return what a data set is called: its folder's or its file's name, or that which hwnas knows it by."""
+    kind, _, path = data.partition(":")
+    names = {"folder": Path(path).resolve().name, "npz": Path(path).stem}
+    return names.get(kind) or kind
+
+
 def read_plan(path: Path) -> Plan:
     """Return what a file asks for; raises InputError, which names the file, the section and the key."""
     out, sections = _read(path)
     checked(_File, {"out": out}, section=f"{path}:")
+    return _plan(out, sections, path)
+
+
+def _place(path: Path | None, section: str) -> str:
+    """Return the words for a section of a file; none for the command line."""
+    return f"{path}: [{section}]" if path else ""
+
+
+def _plan(out: str, sections: Mapping[str, Mapping[str, Any]], path: Path | None) -> Plan:
+    """Return what sections ask for, those of a file or of the command line."""
     device = dict(_checked(DeviceOptions, path, "device", sections["device"]))
     searching = _checked(SearchOptions, path, "search", {"out": out, **device, **sections["search"]})
     dataset = _found(searching, path)
-    with named_in(f"{path}: [search]"):
+    with named_in(_place(path, "search")):
         start_run(searching, dataset)
     images = {
         "resolution": searching.resolution or (dataset.resolution,),
@@ -158,7 +245,7 @@ def read_plan(path: Path) -> Plan:
     }
     space = {name: getattr(searching, name) for name in _OF_SPACE}
     training = _checked(TrainOptions, path, "train", {"run": out, **sections["train"]})
-    with named_in(f"{path}: [train]"):
+    with named_in(_place(path, "train")):
         training.check()
         if training.from_supernet:
             check_shares(searching.estimator)
@@ -203,11 +290,11 @@ def _keys(section: str) -> list[str]:
     return sorted({option.name for option in each_option(_SECTIONS[section])} - _ELSEWHERE[section])
 
 
-def _checked(options: type[AnyOptions], path: Path, section: str, values: Mapping[str, object]) -> AnyOptions:
-    return checked(options, values, section=f"{path}: [{section}]")
+def _checked(options: type[AnyOptions], path: Path | None, section: str, values: Mapping[str, object]) -> AnyOptions:
+    return checked(options, values, section=_place(path, section))
 
 
-def _found(options: SearchOptions, path: Path) -> "Dataset":
+def _found(options: SearchOptions, path: Path | None) -> "Dataset":
     """Return the data; raises InputError where there is no such device, setting or data set."""
     from hwnas import datasets
     from hwnas.device import named_device
@@ -217,9 +304,9 @@ def _found(options: SearchOptions, path: Path) -> "Dataset":
         with named_in(f"{path}: [search] storage"):
             check_storage(options.storage)
         trust_storage(options.storage, named_by=str(path))
-    with named_in(f"{path}: [device]"):
+    with named_in(_place(path, "device")):
         named_device(options.device).setting(options.setting, threads=options.threads)
-    with named_in(f"{path}: [search] data"):
+    with named_in(f"{_place(path, 'search')} data" if path else ""):
         resolution = options.resolution[0] if options.resolution else None
         return datasets.load(
             options.data,

@@ -1,30 +1,38 @@
 """`hwnas search`: an Optuna study of networks under a latency cap; a trial is a network and a latency target.
 
 Before the first one all is checked that a search could fail of later: what the runtime lacks, the table, and whether
-anything fits the caps. What becomes of each trial is in hwnas/searching/loop.py, the options in hwnas/runs/settings.py.
+anything fits the caps. What the table lacks is measured, by the code of `hwnas profile`. What becomes of each trial is
+in hwnas/searching/loop.py, the options in hwnas/runs/settings.py.
 """
 
 from typing import TYPE_CHECKING
 
+from hwnas.errors import DeviceError, TableError
 from hwnas.runs import SearchOptions
 from hwnas.searching import (
+    Planned,
     Search,
     Searched,
+    check_entries,
     check_estimator,
     check_length,
     check_reachable,
     check_strategy,
     check_table,
+    check_table_conditions,
     check_weights,
     check_writes,
     costs_of_run,
+    lacking,
 )
 from hwnas.support import bar, remark, say, trusting
-from hwnas.verbs._takes import takes
+from hwnas.verbs._takes import apply, takes
+from hwnas.verbs.profile import options_of_search, profile, task_of
 
 if TYPE_CHECKING:
     from hwnas.datasets import Dataset
-    from hwnas.runs import Run
+    from hwnas.device import Device, Setting
+    from hwnas.runs import Run, SearchSettings
 
 
 @takes(SearchOptions)
@@ -51,8 +59,14 @@ def search(options: SearchOptions) -> Searched:
     run = start_run(options, dataset)
     settings = run.settings
     check_writes(settings, setting)
+    is_profiled = options.profile and not options.predicted
+    if options.plan:
+        return _planned(run, machine, setting, dataset, is_profiled=is_profiled)
+    if is_profiled:
+        _profile_what_is_lacking(settings, machine, setting, dataset)
     costs = costs_of_run(settings, machine, setting)
-    check_table(costs, settings, machine, setting)
+    if not is_profiled:
+        check_table(costs, settings, machine, setting)
     check_reachable(costs, settings)
     if options.storage:
         with trusting():  # whoever types it has agreed
@@ -67,6 +81,66 @@ def search(options: SearchOptions) -> Searched:
         with bar("searching", options.trials) as progress:
             searching.run(options.workers, progress.at)
         return searching.result()
+
+
+def _planned(run: "Run", machine: "Device", setting: "Setting", dataset: "Dataset", *, is_profiled: bool) -> Searched:
+    """Return what a search would do; raises what it would, but for what only the device or an image can tell."""
+    from hwnas.device.transports import check_times
+    from hwnas.latency import Due, find_table, what_is_due
+    from hwnas.searching.estimators import get
+
+    settings = run.settings
+    table = find_table(machine, setting)
+    reason = lacking(table, settings) if is_profiled else ""
+    due = Due()
+    if reason:
+        check_times(machine)
+        due = what_is_due(machine, setting, task_of(options_of_search(settings, table)))
+    else:
+        costs = costs_of_run(settings, machine, setting)
+        if not is_profiled:
+            check_entries(costs, settings)
+        check_reachable(costs, settings)
+    images = len(dataset.train.labels)
+    plan = Planned(
+        goes_on=not run.is_new,
+        lacking=reason,
+        to_measure=due,
+        trials=settings.trials,
+        estimator=settings.estimator,
+        epochs=settings.epochs,
+        images=min(images, settings.images or images),
+    )
+    return Searched(str(run.folder), get(settings.estimator).OF, [], 0, 0, 0, [], [], "", plan=plan)
+
+
+def _profile_what_is_lacking(
+    settings: "SearchSettings", machine: "Device", setting: "Setting", dataset: "Dataset"
+) -> None:
+    """Measure what the device's table lacks for a search, if anything; all images are looked at before.
+
+    Raises TableError where the table was measured under other conditions, and, with the command to type later, where
+    there is none and the device fails; DeviceError where it fails otherwise.
+    """
+    from hwnas.latency import find_table, open_table
+
+    table = find_table(machine, setting)
+    if table:
+        check_table_conditions(table, settings, machine, setting)
+    if not (reason := lacking(table, settings)):
+        return
+    dataset.check()
+    say(f"{reason}: what is missing is measured first (--no-profile refuses instead)")
+    try:
+        profiled = apply(profile, options_of_search(settings, table))
+    except DeviceError as error:
+        try:
+            open_table(machine, setting, command=settings.profile_command)
+        except TableError as unprofiled:
+            raise TableError(f"{unprofiled}. It was tried just now: {error}") from None
+        raise
+    for measured in profiled:
+        say(f"{measured}\n{measured.steadiness}")
 
 
 def start_run(options: SearchOptions, dataset: "Dataset") -> "Run":

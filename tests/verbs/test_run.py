@@ -3,12 +3,16 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from conftest import write_images
+from PIL import Image
+from pretended import write_device
 
 import hwnas
 from hwnas.errors import InputError, UnknownNameError
 from hwnas.verbs import run as verb
-from hwnas.verbs.run import read_plan
+from hwnas.verbs.run import RunOptions, make_plan, read_plan
 
 SEARCH = "max_latency_ms = 2.0\ndata = 'npz:images.npz'\n"
 
@@ -112,3 +116,94 @@ def test_winners_that_begin_with_shared_weights_are_planned_where_these_are_wide
     search = "estimator = 'supernet'\nproxy_filters = 1\n"
     plan = read_plan(config(workplace, search=search, more="[train]\nfrom_supernet = true"))
     assert plan.train.from_supernet
+
+
+def test_a_run_without_a_file_has_the_defaults_and_a_folder_of_the_data_s_name(workplace: Path) -> None:
+    plan = make_plan(RunOptions(data="npz:images.npz", max_latency_ms=2.0))
+    assert (plan.search.out, plan.train.run, plan.export.run) == ("runs/images",) * 3
+    assert (plan.search.max_latency_ms, plan.search.trials, plan.train.epochs) == (2.0, 40, 60.0)
+    for options in (plan.profile, plan.search):  # of which profile alone would measure every setting
+        assert (options.device, options.setting) == ("host", "tflite-fp32-1t")
+    assert (plan.profile.resolution, plan.profile.channels, plan.profile.classes) == ((8,), 1, 3)
+    given = {"out": "runs/b", "device": "pretend", "setting": "onnx-fp32-1t", "trials": 3, "epochs": 1.5}
+    plan = make_plan(RunOptions(data="npz:images.npz", max_latency_ms=2.0, **given))
+    assert plan.search.out == "runs/b"
+    assert plan.profile.device == plan.search.device == "pretend"
+    assert plan.profile.setting == plan.search.setting == "onnx-fp32-1t"
+    assert (plan.search.trials, plan.search.epochs, plan.train.epochs) == (3, 2.0, 1.5)
+
+
+@pytest.mark.parametrize("data", ["folder:my.photos", "folder:my.photos/", "folder:{}/my.photos"])
+def test_a_folder_of_photos_names_its_run(workplace: Path, data: str) -> None:
+    for name in ("a", "b"):
+        folder = workplace / "my.photos" / name
+        folder.mkdir(parents=True)
+        for number in range(12):
+            pixels = np.full((8, 8, 3), 10 * number + (100 if name == "b" else 0), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / f"{number}.png")
+    plan = make_plan(RunOptions(data=data.format(workplace), max_latency_ms=2.0))
+    assert plan.search.out == "runs/my.photos"
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({}, r"--data and --max-latency-ms\. Type: hwnas run --data DATA --max-latency-ms MS$"),
+        ({"data": "npz:images.npz", "out": "b"}, r"hwnas run --data npz:images.npz --max-latency-ms MS --out b$"),
+        ({"max_latency_ms": 12.0}, r"Type: hwnas run --data DATA --max-latency-ms 12$"),
+        ({"data": "npz:images.npz", "max_latency_ms": -1.0}, r"^--max-latency-ms must be above 0; got -1$"),
+        ({"data": "magic", "max_latency_ms": 1.0}, r"^unknown data set 'magic'; known: "),
+        ({"data": "npz:images.npz", "max_latency_ms": 1.0, "device": "magic"}, r"^unknown device 'magic'; known: "),
+        (
+            {"config": "a.toml", "trials": 3},
+            r"got --trials beside a.toml. Write trials in the file, \[search\], and type",
+        ),
+        (
+            {"config": "a.toml", "epochs": 3.0},
+            r"--epochs beside .* in the file, \[train\], and type: hwnas run a.toml$",
+        ),
+        ({"config": "a.toml", "out": "b"}, r"Write out in the file, above the sections, and type: hwnas run a.toml$"),
+    ],
+)
+def test_too_few_options_and_options_beside_a_file_are_refused_with_what_to_type(
+    workplace: Path, asked: dict[str, Any], message: str
+) -> None:
+    config(workplace)
+    with pytest.raises(InputError, match=message):
+        hwnas.run(**asked)
+    assert not (workplace / "runs").exists()
+
+
+def test_one_line_does_all_of_it_and_typed_again_goes_on(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the space's smallest networks alone, in the place of all of the default ones."""
+    write_device(workplace)
+    write_images(workplace / "images.npz", test=90)
+    monkeypatch.setattr("hwnas.runs.settings.DEFAULT_CELLS", (1,))
+    monkeypatch.setattr("hwnas.runs.settings.DEFAULT_FILTERS", (4,))
+    asked: dict[str, Any] = {"data": "npz:images.npz", "max_latency_ms": 2.0, "device": "pretend", "epochs": 1}
+    ran = hwnas.run(**asked, trials=1)
+    assert capsys.readouterr().err.count("profiling pretend") == 1
+    assert ran.searched.trained == 1
+    assert Path("runs/images/report.html").is_file()
+    assert all(Path(artefact.folder, "model.tflite").is_file() for artefact in ran.exported)
+    again = hwnas.run(**asked, trials=1)
+    assert again.winners == ran.winners
+    assert again.profiled[0].measured_now == 0
+
+
+def test_a_file_s_search_does_not_profile_what_its_own_step_has(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_device(workplace)
+    for name in ("train", "export", "report"):
+        monkeypatch.setattr(verb, name, lambda *_: None)
+    apply = verb.apply
+    monkeypatch.setattr(verb, "apply", lambda step, options: step and hasattr(step, "options") and apply(step, options))
+    search = "space = 'mbconv'\ncells = 1\nfilters = 4\nestimator = 'size'\ntrials = 1\nstrategy = 'random'\n"
+    ran = hwnas.run(config(workplace, search=search, more="[device]\ndevice = 'pretend'\n[profile]\nnetworks = 3\n"))
+    said = capsys.readouterr().err
+    assert said.count("profiling pretend") == 1
+    assert "is measured first" not in said
+    assert ran.profiled[0].networks == 3

@@ -1,21 +1,31 @@
 """What `search` says before its first trial, and what the verbs after it take."""
 
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import FILTERS, pretend_table, write_images
+from pretended import ScriptedDevice, write_device
 from typer.testing import CliRunner
 
 import hwnas
 from hwnas.cli.main import app
+from hwnas.device import Job
+from hwnas.device.runner import Event
+from hwnas.device.transports import pretend
 from hwnas.errors import BudgetError, InputError, TableError
+from hwnas.latency import Due, LatencyTable, profiling
 from hwnas.latency.profiling import Profiled, Task
 from hwnas.latency.steadiness import Steadiness
 from hwnas.network.scale import ladder
 from hwnas.runs.front import front_of
 from hwnas.runs.run import Run
 from hwnas.runs.settings import SearchOptions
+from hwnas.searching import loop
 from hwnas.support import each_option
 from hwnas.verbs.search import search
 
@@ -73,6 +83,179 @@ def test_the_advice_without_a_table_and_with_one_that_lacks_entries_is_the_same_
     (task,) = tasks
     assert task.space == "mbconv"
     assert task.scales == ladder((1,), (4, 6), (8,), classes=3, channels=1)
+
+
+PROFILED: dict[str, Any] = {**TINY, "device": "pretend", "space": "mbconv", "filters": (4,), "predicted": False}
+TABLE = Path("latency_tables/pretend/tflite-fp32-1t.json")
+
+
+@pytest.fixture
+def timed(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the names of all models that are timed on a pretended device which nobody has profiled yet."""
+    write_device(workplace)
+    names: list[str] = []
+    original = pretend.Transport.time
+
+    def time(transport: pretend.Transport, job: Job) -> Iterator[Event]:
+        names.extend(model["name"] for model in job.models)
+        yield from original(transport, job)
+
+    monkeypatch.setattr(pretend.Transport, "time", time)
+    return names
+
+
+def test_a_search_measures_what_the_table_lacks_and_says_so_and_no_more(
+    timed: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = search(out="a", **{**PROFILED, "trials": 2})
+    assert all(candidate.measured for candidate in found.front)
+    said = capsys.readouterr().err
+    assert "device pretend has no latency table in setting tflite-fp32-1t yet: what is missing is measured" in said
+    assert re.search(r"to measure: \d+ operators in 6 rounds and 32 whole networks in 10, .* s at least", said)
+    assert "nine of ten predicted within" in said
+    table = LatencyTable.read(TABLE)
+    assert (len(table.networks), len(table.sessions)) == (32, 1)
+    assert "profile" not in json.loads(Path("a/settings.json").read_text())
+
+    search(out="a", **{**PROFILED, "trials": 3, "profile": False})
+    search(out="b", **{**PROFILED, "trials": 1})
+    said = capsys.readouterr().err
+    assert "missing" not in said
+    assert "profiling" not in said
+    assert len(LatencyTable.read(TABLE).sessions) == 1
+
+    timed.clear()
+    search(out="c", **{**PROFILED, "trials": 1, "filters": (4, 6)})
+    assert f"{TABLE} has not every operator of this search" in capsys.readouterr().err
+    assert timed
+    assert not table.entries.keys() & set(timed)
+
+
+@pytest.mark.parametrize("killed_at", [0.2, 0.5, 0.95])
+def test_a_search_that_is_stopped_while_it_profiles_goes_on_with_that(
+    timed: list[str], monkeypatch: pytest.MonkeyPatch, killed_at: float
+) -> None:
+    """Where every operator has its first rounds, the table lacks no entry and yet is not done."""
+    search(out="whole", **{**PROFILED, "trials": 1})
+    whole = LatencyTable.read(TABLE)
+    rounds = sum(len(entry.rounds_ms) for entry in whole.entries.values())
+    rounds += sum(len(network.measurement.rounds_ms) for network in whole.networks)
+    TABLE.unlink()
+    add, left = profiling._add, int(killed_at * rounds / 2)
+
+    def stop(*arguments: Any) -> None:
+        nonlocal left
+        left -= 1
+        if not left:
+            raise KeyboardInterrupt
+        add(*arguments)
+
+    monkeypatch.setattr(profiling, "_add", stop)
+    with pytest.raises(KeyboardInterrupt):
+        search(out="a", **{**PROFILED, "trials": 1})
+    assert not Path("a").exists()
+    begun = LatencyTable.read(TABLE)
+    assert begun.sessions[-1].unfinished
+    search(out="a", **{**PROFILED, "trials": 1})
+    after = LatencyTable.read(TABLE)
+    assert not any(session.unfinished for session in after.sessions)
+    assert after.entries.keys() == whole.entries.keys()
+    assert {len(entry.rounds_ms) for entry in after.entries.values()} == {6}
+    assert sorted(len(network.measurement.rounds_ms) for network in after.networks) == [10] * 32
+    for name, entry in begun.entries.items():
+        assert after.entries[name].rounds_ms[: len(entry.rounds_ms)] == entry.rounds_ms
+
+
+def test_a_stopped_profile_goes_on_with_as_many_networks_as_it_was_asked_for(
+    timed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {"space": "mbconv", "cells": 1, "filters": 4, "resolution": 8, "classes": 3}
+    measure_chunk = profiling._measure_chunk
+
+    def stop(*arguments: Any) -> None:
+        measure_chunk(*arguments)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(profiling, "_measure_chunk", stop)
+        with pytest.raises(KeyboardInterrupt):
+            hwnas.profile("pretend", **asked, networks=3, seed=5)
+    assert not LatencyTable.read(TABLE).unfinished("mbconv", ladder((1,), (4,), (28,), classes=3, channels=1))
+    search(out="a", **{**PROFILED, "trials": 1})
+    assert len(LatencyTable.read(TABLE).networks) == 3
+    assert LatencyTable.read(TABLE).sessions[-1].seed == 5
+
+
+def test_without_profile_a_search_is_refused_as_one_of_predictions_is(timed: list[str]) -> None:
+    for options in ({"profile": False}, {"predicted": True}):
+        with pytest.raises(
+            TableError, match=r"must be profiled in setting tflite-fp32-1t first.* Type: hwnas profile "
+        ):
+            search(out="a", **{**PROFILED, **options})
+    search(out="a", **{**PROFILED, "trials": 1})
+    timed.clear()
+    for options in ({"profile": False}, {"predicted": True}):
+        with pytest.raises(TableError, match=r"it lacks \d+, .*Measure them: hwnas profile pretend .*--filters 4,6 "):
+            search(out="b", **{**PROFILED, **options, "filters": (4, 6)})
+    assert not timed
+
+
+def test_a_device_that_cannot_be_asked_is_named_with_what_to_type_once_it_can(
+    timed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = ScriptedDevice(monkeypatch)
+    device.broken = "no power"
+    words = r"must be profiled in setting tflite-fp32-1t first; .* Type: hwnas profile pretend .*no power"
+    with pytest.raises(TableError, match=words):
+        search(out="a", **PROFILED)
+
+
+def test_a_plan_says_what_would_be_done_and_does_nothing(
+    timed: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with monkeypatch.context() as patch:
+        ScriptedDevice(patch).broken = "no power"  # it is not asked
+        plan = search(out="a", **PROFILED, plan=True).plan
+    assert plan is not None
+    assert plan.lacking.endswith("has no latency table in setting tflite-fp32-1t yet")
+    assert (plan.goes_on, plan.trials, plan.epochs, plan.images) == (False, 12, 2.0, 54)
+    assert not timed
+    assert not Path("a").exists()
+    assert not TABLE.exists()
+    assert plan.to_measure.networks == 32
+    search(out="a", **PROFILED)
+    again = search(out="a", **PROFILED, plan=True).plan
+    assert again == replace(plan, goes_on=True, lacking="", to_measure=Due())
+    with pytest.raises(BudgetError):
+        search(out="b", **{**PROFILED, "max_latency_ms": 1e-6}, plan=True)
+    with pytest.raises(TableError, match="hwnas profile"):
+        search(out="b", **{**PROFILED, "filters": (4, 6), "profile": False}, plan=True)
+    wider = {**PROFILED, "filters": (4, 6), "trials": 1}
+    more = search(out="b", **wider, plan=True).plan
+    assert more is not None
+    capsys.readouterr()
+    search(out="b", **wider)  # the device's rewrites are chosen by now: the plan knew what there is to measure
+    assert f"to measure: {more.to_measure}" in capsys.readouterr().err
+
+
+def test_a_plan_is_printed_in_words_and_as_json(timed: list[str]) -> None:
+    options = "--max-latency-ms 2 --data npz:images.npz --device pretend --space mbconv --cells 1 --filters 4"
+    typed = ["search", *options.split(), "--estimator", "size", "--out", "a", "--plan"]
+    said = CliRunner().invoke(app, typed)
+    assert said.exit_code == 0
+    assert "a: a new run; nothing was measured or written" in said.output
+    assert re.search(r"to measure first: \d+ operators in 6 rounds and 32 whole networks .* s at least", said.output)
+    assert "40 candidates in all, by the estimator size; a whole short training is 2 epochs of 54 images" in said.output
+    plan = json.loads(CliRunner().invoke(app, [*typed, "--json"]).stdout.splitlines()[-1])["plan"]
+    assert plan["to_measure"]["networks"] == 32
+    assert plan["to_measure"]["least_s"] > 0
+
+
+def test_what_is_missing_is_measured_before_workers_start(timed: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    monkeypatch.setattr(loop, "supervise", lambda *_, count, **__: seen.append(len(LatencyTable.read(TABLE).networks)))
+    search(out="a", **PROFILED, workers=2)
+    assert seen == [32]
 
 
 def test_the_best_winners_are_the_most_accurate_of_the_front(workplace: Path) -> None:
