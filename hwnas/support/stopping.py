@@ -8,7 +8,7 @@ import time
 from _thread import start_new_thread
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
 
@@ -24,7 +24,7 @@ class Terminated(KeyboardInterrupt):
 
 @dataclass(slots=True)
 class Held:
-    """What was held back: the number of the signal, or 0."""
+    """What was held back, or raised: the number of the signal, or 0."""
 
     number: int = 0
 
@@ -33,14 +33,17 @@ class Held:
         return self.number != 0
 
     def stop(self) -> None:
-        """Raise what was held back, if there was something."""
+        """Raise the exception of the signal, if there was one."""
         if self.number:
             raise Terminated if self.number == signal.SIGTERM else KeyboardInterrupt
 
 
 @contextmanager
 def raised() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM raise exceptions, also those that come in the middle of an import or of a finaliser."""
+    """Let Ctrl-C and SIGTERM raise exceptions, also those that come in the middle of an import or of a finaliser.
+
+    Where a library makes an error of its own of one, as pydantic does while it builds a model, that gives way to it.
+    """
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     hook, raising = sys.unraisablehook, _Raising()
     try:
@@ -49,6 +52,9 @@ def raised() -> Iterator[None]:
             if handler is not signal.SIG_IGN:  # as shells have it of what runs in the background
                 signal.signal(number, raising)
         yield
+    except Exception:
+        raising.raised.stop()
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -64,11 +70,13 @@ class _Raising:
     """
 
     looks: int = 0
+    raised: Held = field(default_factory=Held)
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         self.looks += 1
         if self.looks > _MOST_LOOKS or not _is_importing(frame):
-            Held(number).stop()
+            self.raised.number = number
+            self.raised.stop()
         start_new_thread(_send_later, (number,))  # threading's own threads take locks, which may be held just now
 
 

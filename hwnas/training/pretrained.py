@@ -52,6 +52,8 @@ def read(path: Path) -> dict[str, Tensor]:
         content: Any = load_file(path) if path.suffix == OWN else torch.load(path, "cpu", weights_only=True)
     except OSError as error:
         raise unreadable(path, error.strerror or str(error)) from None
+    except MemoryError:
+        raise unreadable(path, "it asks for more memory than there is, so it is broken or too large") from None
     except _BROKEN as error:
         refused = any(word in str(error) for word in ("Unsupported", "TorchScript"))  # torch's words for what it is not
         why = _MORE if refused and is_zipfile(path) else "it is broken, or holds something else"

@@ -81,6 +81,24 @@ def test_a_stop_in_a_finaliser_is_not_lost(number: signal.Signals, error: type[B
     assert caught.type is error
 
 
+@pytest.mark.parametrize(("number", "error"), BOTH)
+def test_a_stop_of_which_a_library_makes_an_error_is_a_stop(number: signal.Signals, error: type[BaseException]) -> None:
+    def work() -> None:
+        try:
+            send(number)
+        except KeyboardInterrupt as stop:
+            raise ValueError(str(stop)) from None
+
+    with pytest.raises(KeyboardInterrupt) as caught, raised():
+        work()
+    assert caught.type is error
+
+
+def test_an_error_without_a_stop_is_that_error() -> None:
+    with pytest.raises(ValueError, match="of its own"), raised():
+        raise ValueError("of its own")
+
+
 def test_signals_are_as_before_in_the_end() -> None:
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     with raised(), held():

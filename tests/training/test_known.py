@@ -199,6 +199,17 @@ def test_a_whole_network_is_not_read_and_it_is_said_how_to_save_its_weights(tmp_
             torchvisions_network(tmp_path / name, channels=3)
 
 
+def test_what_asks_for_more_memory_than_there_is_is_refused_in_words(
+    checkpoints: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(*arguments: Any, **options: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(torch, "load", load)
+    with pytest.raises(InputError, match="it asks for more memory than there is, so it is broken or too large"):
+        torchvisions_network(checkpoints / "mobilenet_v2.pth", channels=3)
+
+
 def test_values_that_are_concatenated_are_not_sorted() -> None:
     (cell,) = random_cells(1, seed=0)
     network = Network(CellNetwork(replace(cell, concat="all"), Scale(1, 4, 8, 3, 1)).graph)

@@ -76,7 +76,7 @@ def test_a_training_that_was_cut_off_goes_on_from_the_same_beginning_only(
     workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     searched("pnas")
-    options = {**SHORT, "epochs": 2.0}
+    options = {**SHORT, "epochs": 2.0, "batch_size": 128}  # of which a step is an epoch, after which it is kept
 
     def stop(bar: Any, step: int, total: int | None = None) -> None:
         if step == 1:
