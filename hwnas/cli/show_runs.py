@@ -64,9 +64,11 @@ def _show_planned(run: str, plan: "Planned") -> None:
     """Print what a search would do."""
     print(f"{run}: {'the run that is there goes on' if plan.goes_on else 'a new run'}; nothing was measured or written")
     print(f"to measure first: {plan.to_measure} ({plan.lacking})" if plan.lacking else "the table has all: no profile")
+    done = f", {plan.trained} of them done" if plan.trained else ""
+    training = f", {counted(plan.epochs, 'epoch')} of {counted(plan.images, 'image')} each"
     print(
-        f"then {counted(plan.trials, 'candidate')} in all, by the estimator {plan.estimator}; a whole short training is"
-        f" {counted(plan.epochs, 'epoch')} of {counted(plan.images, 'image')}"
+        f"then {counted(plan.trials, 'candidate')} in all{done}, by the estimator {plan.estimator}"
+        f"{training if plan.estimator == 'training' else ''}"
     )
 
 

@@ -7,12 +7,13 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from hwnas.datasets._fingerprint import Fingerprint as Fingerprint
 from hwnas.datasets._fingerprint import PartPrint as PartPrint
 from hwnas.datasets._fingerprint import class_changes as class_changes
-from hwnas.errors import InputError
+from hwnas.errors import InputError, UnknownNameError
 from hwnas.support import plugins
 
 if TYPE_CHECKING:
@@ -119,7 +120,13 @@ def load(
     if not 0 < validation < 1:
         raise InputError(f"the validation share must lie between 0 and 1; got {validation}; 0.1 is usual")
     plugin, _, argument = name.partition(":")
-    reader = plugins.load("datasets", plugin).load
+    try:
+        reader = plugins.load("datasets", plugin).load
+    except UnknownNameError as error:
+        if not Path(name).exists():
+            raise
+        kind = "folder" if Path(name).is_dir() else "npz"
+        raise InputError(f"{error}. {name} is a path: give {kind}:{name}") from None
     of_files = {"background": background, "skip_broken": skip_broken}
     taken = {option: value for option, value in of_files.items() if option in inspect.signature(reader).parameters}
     dataset: Dataset = reader(argument, seed=seed, resolution=resolution, validation=validation, **taken)

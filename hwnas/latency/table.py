@@ -308,4 +308,4 @@ def _broken_part(error: ValidationError, content: dict[str, Any], path: Path) ->
 def _again(path: Path) -> str:
     """Return what to do about a table's file that cannot be used; its path names the device and the setting."""
     command = commands.profile(path.parent.name, setting=path.stem, fresh=True)
-    return f"Restore the file, or measure it again: {command}"
+    return f"Restore the file, or delete it, as a search measures what it needs, or measure it again: {command}"

@@ -35,13 +35,15 @@ _POLL_S = 0.2  # between two looks at what others have finished
 class Planned:
     """What a search would do: what it would measure first, and why; how many candidates it would train, and how long.
 
-    A short training has so many epochs of so many images. `goes_on` says whether the run was begun.
+    A short training has so many epochs of so many images. `goes_on` says whether the run was begun; so many of the
+    candidates are `trained` already.
     """
 
     goes_on: bool
     lacking: str
     to_measure: "Due"
     trials: int
+    trained: int
     estimator: str
     epochs: float
     images: int

@@ -101,13 +101,11 @@ def run(
     *,
     data: str | None = None,
     max_latency_ms: float | str | None = None,
-    out: Text | None = None,
+    **others: object,
 ) -> Command:
-    """Return the command that does all of it, from a file or from options."""
+    """Return the command that does all of it, from a file or from options, of which `others` need not be given."""
     words = [] if config is None else [config]
-    return _command(
-        "run", *words, data=data, max_latency_ms=max_latency_ms, out=None if out is None else os.fspath(out)
-    )
+    return _command("run", *words, data=data, max_latency_ms=max_latency_ms, **others)
 
 
 def train(run: Text = "RUN", *, trial: int | None = None) -> Command:

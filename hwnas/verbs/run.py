@@ -199,9 +199,7 @@ def make_plan(options: RunOptions) -> Plan:
             )
         return read_plan(Path(options.config))
     if options.data is None or options.max_latency_ms is None:
-        command = commands.run(
-            data=options.data or "DATA", max_latency_ms=options.max_latency_ms or "MS", out=options.out
-        )
+        command = commands.run(**{"data": "folder:PATH", "max_latency_ms": "MS", **given})
         raise InputError(f"a run must have a TOML file, or --data and --max-latency-ms. Type: {command}")
     sections: dict[str, dict[str, Any]] = {name: {} for name in _SECTIONS}
     for name, section in _SECTION_OF.items():

@@ -101,15 +101,15 @@ def _planned(run: "Run", machine: "Device", setting: "Setting", dataset: "Datase
         if not is_profiled:
             check_entries(costs, settings)
         check_reachable(costs, settings)
-    images = len(dataset.train.labels)
     plan = Planned(
         goes_on=not run.is_new,
         lacking=reason,
         to_measure=due,
         trials=settings.trials,
+        trained=0 if run.is_new else run.trials().trained,
         estimator=settings.estimator,
         epochs=settings.epochs,
-        images=min(images, settings.images or images),
+        images=settings.images or len(dataset.train.labels),
     )
     return Searched(str(run.folder), get(settings.estimator).OF, [], 0, 0, 0, [], [], "", plan=plan)
 

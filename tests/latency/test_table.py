@@ -91,7 +91,8 @@ def test_a_table_of_a_newer_version_is_refused_with_what_to_do(tmp_path: Path) -
         LatencyTable.read(written.path)
     assert str(caught.value) == (
         f"{written.path} is a latency table of version 99, of a newer hwnas; this one reads version 1. Install the "
-        "newer hwnas, or measure with this one. Restore the file, or measure it again: hwnas profile host --setting "
+        "newer hwnas, or measure with this one. Restore the file, or delete it, as a "
+        "search measures what it needs, or measure it again: hwnas profile host --setting "
         "tflite-fp32-1t --fresh"
     )
 

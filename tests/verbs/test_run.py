@@ -148,11 +148,13 @@ def test_a_folder_of_photos_names_its_run(workplace: Path, data: str) -> None:
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({}, r"--data and --max-latency-ms\. Type: hwnas run --data DATA --max-latency-ms MS$"),
+        ({}, r"--data and --max-latency-ms\. Type: hwnas run --data folder:PATH --max-latency-ms MS$"),
         ({"data": "npz:images.npz", "out": "b"}, r"hwnas run --data npz:images.npz --max-latency-ms MS --out b$"),
-        ({"max_latency_ms": 12.0}, r"Type: hwnas run --data DATA --max-latency-ms 12$"),
+        ({"data": "npz:a.npz", "trials": 3}, r"hwnas run --data npz:a.npz --max-latency-ms MS --trials 3$"),
+        ({"max_latency_ms": 12.0}, r"Type: hwnas run --data folder:PATH --max-latency-ms 12$"),
         ({"data": "npz:images.npz", "max_latency_ms": -1.0}, r"^--max-latency-ms must be above 0; got -1$"),
         ({"data": "magic", "max_latency_ms": 1.0}, r"^unknown data set 'magic'; known: "),
+        ({"data": "images.npz", "max_latency_ms": 1.0}, r"images.npz is a path: give npz:images.npz$"),
         ({"data": "npz:images.npz", "max_latency_ms": 1.0, "device": "magic"}, r"^unknown device 'magic'; known: "),
         (
             {"config": "a.toml", "trials": 3},

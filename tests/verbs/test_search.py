@@ -218,14 +218,14 @@ def test_a_plan_says_what_would_be_done_and_does_nothing(
         plan = search(out="a", **PROFILED, plan=True).plan
     assert plan is not None
     assert plan.lacking.endswith("has no latency table in setting tflite-fp32-1t yet")
-    assert (plan.goes_on, plan.trials, plan.epochs, plan.images) == (False, 12, 2.0, 54)
+    assert (plan.goes_on, plan.trials, plan.epochs, plan.images) == (False, 12, 2.0, 6000)
     assert not timed
     assert not Path("a").exists()
     assert not TABLE.exists()
     assert plan.to_measure.networks == 32
     search(out="a", **PROFILED)
     again = search(out="a", **PROFILED, plan=True).plan
-    assert again == replace(plan, goes_on=True, lacking="", to_measure=Due())
+    assert again == replace(plan, goes_on=True, lacking="", to_measure=Due(), trained=12)
     with pytest.raises(BudgetError):
         search(out="b", **{**PROFILED, "max_latency_ms": 1e-6}, plan=True)
     with pytest.raises(TableError, match="hwnas profile"):
@@ -245,7 +245,9 @@ def test_a_plan_is_printed_in_words_and_as_json(timed: list[str]) -> None:
     assert said.exit_code == 0
     assert "a: a new run; nothing was measured or written" in said.output
     assert re.search(r"to measure first: \d+ operators in 6 rounds and 32 whole networks .* s at least", said.output)
-    assert "40 candidates in all, by the estimator size; a whole short training is 2 epochs of 54 images" in said.output
+    assert "then 40 candidates in all, by the estimator size\n" in said.output
+    said = CliRunner().invoke(app, [*typed[:-5], "--estimator", "training", "--out", "a", "--plan"])
+    assert "then 40 candidates in all, by the estimator training, 2 epochs of 6,000 images each\n" in said.output
     plan = json.loads(CliRunner().invoke(app, [*typed, "--json"]).stdout.splitlines()[-1])["plan"]
     assert plan["to_measure"]["networks"] == 32
     assert plan["to_measure"]["least_s"] > 0
