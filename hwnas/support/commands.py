@@ -101,11 +101,17 @@ def run(
     *,
     data: str | None = None,
     max_latency_ms: float | str | None = None,
-    **others: object,
+    out: Text | None = None,
+    device: Text | None = None,
+    setting: str | None = None,
+    trials: int | None = None,
+    epochs: float | None = None,
 ) -> Command:
-    """Return the command that does all of it, from a file or from options, of which `others` need not be given."""
+    """Return the command that does all of it, from a file or from options."""
     words = [] if config is None else [config]
-    return _command("run", *words, data=data, max_latency_ms=max_latency_ms, **others)
+    paths = {name: os.fspath(path) for name, path in (("out", out), ("device", device)) if path is not None}
+    others = {"setting": setting, "trials": trials, "epochs": epochs}
+    return _command("run", *words, data=data, max_latency_ms=max_latency_ms, **paths, **others)
 
 
 def train(run: Text = "RUN", *, trial: int | None = None) -> Command:
