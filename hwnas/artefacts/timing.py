@@ -82,9 +82,7 @@ def setting_for(runtime: str, precision: str, device: "Device", purpose: "Purpos
             return as_measured(device, asked)
     known = [setting for setting in device.settings if setting.runtime == runtime]
     fitting = [setting for setting in known if setting.precision == precision]
-    chosen = next(
-        (setting for setting in (*fitting, *known) if setting in fitting or setting.accelerator == "cpu"), None
-    )
+    chosen = next(iter(fitting or [setting for setting in known if setting.accelerator == "cpu"]), None)
     return chosen and as_measured(device, chosen.model_copy(update={"precision": precision}))
 
 

@@ -109,9 +109,8 @@ def run(
 ) -> Command:
     """Return the command that does all of it, from a file or from options."""
     words = [] if config is None else [config]
-    paths = {name: os.fspath(path) for name, path in (("out", out), ("device", device)) if path is not None}
-    others = {"setting": setting, "trials": trials, "epochs": epochs}
-    return _command("run", *words, data=data, max_latency_ms=max_latency_ms, **paths, **others)
+    given = {"device": device, "setting": setting, "trials": trials, "epochs": epochs}
+    return _command("run", *words, data=data, max_latency_ms=max_latency_ms, out=out, **given)
 
 
 def train(run: Text = "RUN", *, trial: int | None = None) -> Command:

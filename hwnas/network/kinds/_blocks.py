@@ -273,7 +273,7 @@ class MaxPool:
     form: Literal["max_pool"] = "max_pool"
 
     def __post_init__(self) -> None:
-        _check(self, "filters", "kernel", "stride")
+        _check_numbers(self, "filters", "kernel", "stride")
 
     def __str__(self) -> str:
         return f"max_pool {_window(self.kernel, self.stride)}"
@@ -344,11 +344,16 @@ def _squeeze_and_excite(b: Builder, value: int, squeezed: int, place: Place) -> 
     return b.mul(value, b.activation(factors, "hard_sigmoid"), name=place)
 
 
-def _check(block: AnyBlock, *names: str) -> None:
+def _check(
+    block: InvertedResidual | FusedInvertedResidual | BasicBlock | Convolution | ShuffleUnit, *names: str
+) -> None:
+    _check_numbers(block, *names)
+    check_named("a block's activation", block.activation, Activation)
+
+
+def _check_numbers(block: AnyBlock, *names: str) -> None:
     for name in names:
         check_between(f"a block's {name}", getattr(block, name), 1, _MOST[name])
-    if not isinstance(block, MaxPool):
-        check_named("a block's activation", block.activation, Activation)
 
 
 def _check_kept(channels: int, filters: int, place: Place, *, what: str) -> None:

@@ -1,7 +1,7 @@
-"""Chains of blocks: MobileNets, MnasNet, ProxylessNAS, FBNet, Once-for-all, ShuffleNetV2, and the plain ones.
+"""Chains of blocks: MobileNets, MnasNet, ProxylessNAS, FBNet, Once-for-all, ShuffleNetV2, ResNet, RepVGG.
 
-Those are ResNet and RepVGG. _blocks.py has the blocks. The layers come in the order in which torchvision's MobileNets
-and ShuffleNetV2 list their weights.
+_blocks.py has the blocks. The layers come in the order in which torchvision's MobileNets and ShuffleNetV2 list their
+weights.
 """
 
 from collections.abc import Mapping, Sequence
