@@ -13,11 +13,11 @@ trained by one recipe, on the same images, with each of the seeds, and tested on
 In int8 the accuracy is that of the exported file, calibrated and where need be fine-tuned as by `hwnas export`. With
 --within 2 a network that is more than two points behind the best so far is trained with no further seed. What is done
 is kept in --folder; called again, it goes on, and seeds, caps, families, searches and runs may be added. contest.md
-there is the table that is printed, contest.png shows accuracy against latency. The last line is one JSON
-object: {"caps": {"0.6": [{"network", "kind", "name", "ms", "share": of the cap, "mult_adds", "parameters", "accuracy":
-mean, "interval": half of it, 95 %, by Student's t (null of one seed), "accuracies", "searched": seconds of the search,
-with --finalists also of these and of the winner's training, null where they are not known, "trained": seconds of the
-processor, median}, ...]}, "options"}, by falling accuracy.
+there is the table that is printed, contest-CAP.png shows accuracy against latency, and `hwnas report RUN --contest
+contest.json` shows both. The last line is one JSON object: {"caps": {"0.6": [{"network", "kind", "name", "ms", "share":
+of the cap, "mult_adds", "parameters", "accuracy": mean, "interval": half of it, 95 %, by Student's t (null of one
+seed), "accuracies", "searched": seconds of the search, with --finalists also of these and of the winner's training,
+null where they are not known, "trained": seconds of the processor, median}, ...]}, "options"}, by falling accuracy.
 """
 
 import argparse
@@ -31,10 +31,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal
 
 import torch
-from matplotlib.figure import Figure
 from scipy.stats import t as student_t
 from search_cost import timed
 
@@ -46,7 +45,7 @@ from hwnas.errors import ExportError, InputError
 from hwnas.latency import as_measured, find_table, stated_ms, time_beside
 from hwnas.latency.measure import write_models
 from hwnas.network import HAND_MADE, TORCHVISIONS, Architecture, Chain, adapted, resnet_9
-from hwnas.pages import pictures
+from hwnas.pages import ContestRecord, ContestRow, pictures
 from hwnas.runs import Run, front_of
 from hwnas.support import bar, read_json, remark, temporary_folder, write_bytes, write_json, write_text
 from hwnas.training import TrainingSettings, scores, train_network
@@ -55,7 +54,8 @@ FAMILIES: dict[str, Callable[[], Chain]] = {**HAND_MADE, **TORCHVISIONS, "resnet
 WIDTHS = tuple(0.1 * 1.07**step for step in range(65))  # to 7.6: a ResNet-20 of 8 filters is one of 0.5
 EXPECTED = 40e6  # Mult-Adds a ms: where the first look is
 SAME = ("data", "device", "setting", "epochs", "batch_size", "learning_rate", "quick")  # in all calls of a folder
-MADE, FOUND = "hand-made", "search"
+MADE: Final = "hand-made"
+FOUND: Final = "search"
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Contestant:
     """A network under a cap, what it takes in ms, and the seconds of the search that found it, where they are known."""
 
     network: str
-    kind: str
+    kind: Literal["hand-made", "search"]
     architecture: Architecture
     ms: float
     searched: float | None = None
@@ -86,11 +86,11 @@ def main() -> None:
             for each in {key_of(one.architecture): one for one in near}.values():
                 contest.trained(each, seed)
             result = {f"{cap:g}": summary(cap, group, contest.records) for cap, group in contestants.items()}
-            write_text(Path("contest.md"), table(result, contest.setting))
-            write_bytes(Path("contest.png"), pictures.png(picture(result)))
-        print(table(result, contest.setting))
+            contest.write(result)
+        print(Path("contest.md").read_text())
         stated = {name: str(value) for name, value in vars(options).items() if name != "folder"}
-        print(json.dumps({"caps": result, "options": stated}))
+        rows = {cap: [row.to_json() for row in rows] for cap, rows in result.items()}
+        print(json.dumps({"caps": rows, "options": stated}))
 
 
 def asked() -> argparse.Namespace:
@@ -347,6 +347,15 @@ class Contest:
         done = read_json(kept, what="seconds")
         return done["trial"], done["searched"]
 
+    def write(self, result: dict[str, list[ContestRow]]) -> None:
+        """Write the figures of all caps: as a table, as pictures and as the report reads them."""
+        write_text(Path("contest.md"), table(result, self.setting))
+        for cap, rows in result.items():
+            write_bytes(Path(f"contest-{cap}.png"), pictures.png(pictures.contest_figure(rows, cap_ms=float(cap))))
+        options = self.options
+        of = {"data": options.data, "device": options.device, "setting": self.setting.name, "epochs": options.epochs}
+        ContestRecord(version=ContestRecord.VERSION, **of, caps=result).write(Path("contest.json"))
+
     def in_reach(self, contestants: Sequence[Contestant]) -> Sequence[Contestant]:
         """Return those under a cap that are not further behind its best than `--within`; before the first seed all."""
         if not self.records:
@@ -420,29 +429,29 @@ class Contest:
 
 def summary(
     cap: float, contestants: Sequence[Contestant], records: dict[tuple[str, int], dict[str, Any]]
-) -> list[dict[str, Any]]:
+) -> list[ContestRow]:
     """Return the figures of the networks under a cap, the most accurate first."""
     rows = []
     for each in contestants:
         graph, trainings = each.architecture.graph, trainings_of(each.architecture, records)
         accuracies = [record["accuracy"] for record in trainings]
         rows.append(
-            {
-                "network": each.network,
-                "kind": each.kind,
-                "name": each.architecture.name,
-                "ms": round(each.ms, 4),
-                "share": round(each.ms / cap, 3),
-                "mult_adds": graph.mult_adds,
-                "parameters": graph.parameters,
-                "accuracy": statistics.mean(accuracies),
-                "interval": half_interval(accuracies),
-                "accuracies": accuracies,
-                "searched": each.searched,
-                "trained": statistics.median(record["trained"] for record in trainings),
-            }
+            ContestRow(
+                network=each.network,
+                kind=each.kind,
+                name=each.architecture.name,
+                ms=round(each.ms, 4),
+                share=round(each.ms / cap, 3),
+                mult_adds=graph.mult_adds,
+                parameters=graph.parameters,
+                accuracy=statistics.mean(accuracies),
+                interval=half_interval(accuracies),
+                accuracies=accuracies,
+                searched=each.searched,
+                trained=statistics.median(record["trained"] for record in trainings),
+            )
         )
-    return sorted(rows, key=lambda row: -row["accuracy"])
+    return sorted(rows, key=lambda row: -row.accuracy)
 
 
 def trainings_of(architecture: Architecture, records: dict[tuple[str, int], dict[str, Any]]) -> list[dict[str, Any]]:
@@ -464,7 +473,7 @@ def half_interval(values: Sequence[float]) -> float | None:
     return quantile * statistics.stdev(values) / len(values) ** 0.5
 
 
-def table(result: dict[str, list[dict[str, Any]]], setting: Setting) -> str:
+def table(result: dict[str, list[ContestRow]], setting: Setting) -> str:
     """Return the figures of all caps in Markdown."""
     of = "PyTorch" if setting.precision == "fp32" else f"the {setting.precision} file"
     head = ["network", f"test accuracy of {of} (%)", "ms (share of the cap)", "M Mult-Adds", "k parameters"]
@@ -473,44 +482,19 @@ def table(result: dict[str, list[dict[str, Any]]], setting: Setting) -> str:
     for cap, rows in result.items():
         lines += [f"Cap {cap} ms, {setting.name}:", "", f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
         for row in rows:
-            half = "" if row["interval"] is None else f" ± {100 * row['interval']:.2f}"
+            half = "" if row.interval is None else f" ± {100 * row.interval:.2f}"
             cells = [
-                f"**{row['network']}**" if row["kind"] == FOUND else row["network"],
-                f"{100 * row['accuracy']:.2f}{half}",
-                f"{row['ms']:.3f} ({row['share']:.0%})",
-                f"{row['mult_adds'] / 1e6:.1f}",
-                f"{row['parameters'] / 1e3:.0f}",
-                "-" if row["searched"] is None else f"{row['searched']:.0f}",
-                f"{row['trained']:.0f}",
+                f"**{row.network}**" if row.kind == FOUND else row.network,
+                f"{100 * row.accuracy:.2f}{half}",
+                f"{row.ms:.3f} ({row.share:.0%})",
+                f"{row.mult_adds / 1e6:.1f}",
+                f"{row.parameters / 1e3:.0f}",
+                "-" if row.searched is None else f"{row.searched:.0f}",
+                f"{row.trained:.0f}",
             ]
             lines.append(f"| {' | '.join(cells)} |")
         lines.append("")
     return "\n".join(lines)
-
-
-def picture(result: dict[str, list[dict[str, Any]]]) -> Figure:
-    """Return accuracy against latency, with intervals and the cap as a line; a panel for each cap."""
-    figure = Figure(figsize=(6 * len(result), 4.5), layout="constrained")
-    for axes, (cap, rows) in zip(figure.subplots(1, len(result), squeeze=False)[0], result.items(), strict=True):
-        for kind, colour, marker in ((MADE, "point", "o"), (FOUND, "winner", "*")):
-            points = [row for row in rows if row["kind"] == kind]
-            axes.errorbar(
-                [row["ms"] for row in points],
-                [100 * row["accuracy"] for row in points],
-                yerr=[100 * (row["interval"] or 0) for row in points],
-                fmt=marker,
-                capsize=3,
-                color=pictures.COLOURS[colour],
-                label=kind,
-            )
-        for row in rows:
-            axes.annotate(
-                row["network"], (row["ms"], 100 * row["accuracy"]), (4, 4), textcoords="offset points", fontsize=7
-            )
-        axes.axvline(float(cap), linestyle="--", color=pictures.COLOURS["cap"], label=f"cap, {cap} ms")
-        axes.set(xlabel="latency, measured (ms)", ylabel="test accuracy (%)")
-        axes.legend(loc="lower left", fontsize=8)
-    return figure
 
 
 if __name__ == "__main__":

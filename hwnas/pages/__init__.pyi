@@ -1,5 +1,7 @@
 from . import network_picture as network_picture
 from . import pictures as pictures
+from .contest import ContestRecord as ContestRecord
+from .contest import ContestRow as ContestRow
 from .pictures import COLOURS as COLOURS
 from .pictures import SERIES as SERIES
 from .pictures import STYLE as STYLE

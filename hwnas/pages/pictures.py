@@ -22,6 +22,7 @@ from matplotlib.path import Path as Curve
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from hwnas.pages.contest import ContestRow
     from hwnas.pages.winners import Outcome
     from hwnas.runs import Candidate
     from hwnas.training import Epoch
@@ -259,6 +260,26 @@ def tested_figure(tested: Sequence[tuple[str, float, float, bool]], *, cap_ms: f
             style: dict[str, Any] = {"color": COLOURS["winner" if is_own else "front"], "fontsize": 8.5, "zorder": 5}
             style |= {"xytext": (-8, -3), "ha": "right"} if ms > highest / 2 else {"xytext": (8, -3)}
             axes.annotate(name, (ms, 100 * share), textcoords="offset points", **style)
+        _legend(axes, columns=3)
+    return figure
+
+
+def contest_figure(contestants: "Sequence[ContestRow]", *, cap_ms: float) -> Figure:
+    """Return the test accuracies, with their intervals, of networks under a cap over their latencies."""
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _plot("latency, measured (ms)", "accuracy, test set (%)")
+        looks = (("hand-made", "point", "o"), ("search", "winner", "*"))
+        for kind, colour, marker in looks:
+            points = [contestant for contestant in contestants if contestant.kind == kind]
+            _scatter(axes, [(point.ms, 100 * point.accuracy) for point in points], colour, kind, marker=marker)
+            for point in (point for point in points if point.interval is not None):
+                bar = [[100 * point.accuracy], [100 * point.interval]]
+                axes.errorbar([point.ms], bar[0], yerr=bar[1], color=COLOURS[colour], capsize=3, linewidth=1, zorder=2)
+        for contestant in contestants:
+            place = (contestant.ms, 100 * contestant.accuracy)
+            style: dict[str, Any] = {"fontsize": 7.5, "xytext": (-6, -2), "ha": "right", "color": COLOURS["ink"]}
+            axes.annotate(contestant.network, place, textcoords="offset points", **style)
+        axes.axvline(cap_ms, color=COLOURS["cap"], linestyle="--", linewidth=1.2, label=f"cap, {cap_ms:g} ms")
         _legend(axes, columns=3)
     return figure
 

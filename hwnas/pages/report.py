@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hwnas.pages.contest import ContestRecord
 from hwnas.pages.finalists import FinalistOnPage, read_finalists
 from hwnas.pages.winners import read_published, read_winners
 from hwnas.support import commands, counted
@@ -32,11 +33,11 @@ class Agreement:
 class View:
     """Everything that the page shows."""
 
-    def __init__(self, run: "Run", export_folder: Path) -> None:
+    def __init__(self, run: "Run", export_folder: Path, contest: ContestRecord | None = None) -> None:
         from hwnas.runs import front_of
 
         self.run, self.settings, self.name = run, run.settings, run.name
-        self.export_folder = export_folder
+        self.export_folder, self.contest = export_folder, contest
         self.trials = run.trials()
         self.candidates = [record.candidate for record in self.trials.in_state("trained")]
         if not self.candidates:
@@ -309,6 +310,7 @@ def render_page(view: View) -> str:
         view=view,
         picture=picture,
         network_figure=network_picture.network_figure,
+        contest_figure=pictures.contest_figure,
         colours=pictures.css_variables,
         version=version("hwnas"),
     )

@@ -35,6 +35,7 @@ from .trial import scale_of as scale_of
 from .trials import Trials as Trials
 from .winner import LONG_TRAINING as LONG_TRAINING
 from .winner import DataRecord as DataRecord
+from .winner import Milliseconds as Milliseconds
 from .winner import NetworkField as NetworkField
 from .winner import Share as Share
 from .winner import TrainingField as TrainingField

@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import Field
 
 from hwnas.runs import RunFolder
-from hwnas.support import FolderPath, commands, say
+from hwnas.support import FilePath, FolderPath, commands, say
 from hwnas.verbs._takes import takes
 
 
@@ -27,6 +27,9 @@ class ReportOptions(RunFolder):
     """The options of `hwnas report`."""
 
     export_folder: FolderPath = Field(default=commands.EXPORT, description="where `hwnas export` wrote to: its --out")
+    contest: FilePath | None = Field(
+        default=None, description="contest.json of benchmarks/contest.py, whose hand-made networks are shown"
+    )
 
 
 @takes(ReportOptions)
@@ -36,12 +39,13 @@ def report(options: ReportOptions) -> Reported:
     A card that cannot be read is said, on the page as well, and left out. Raises InputError where nothing was trained
     yet, and for a winner's record that cannot be read.
     """
-    from hwnas.pages import View, pictures, render_page
+    from hwnas.pages import ContestRecord, View, pictures, render_page
     from hwnas.runs import Run
     from hwnas.support import write_bytes, write_text
 
     opened = Run.open(str(options.run))
-    view = View(opened, Path(options.export_folder))
+    contest = ContestRecord.read(Path(options.contest), again=commands.contest()) if options.contest else None
+    view = View(opened, Path(options.export_folder), contest)
     for why in view.unreadable:
         say(why)
     written = Reported(*(str(opened.folder / name) for name in ("report.html", "front.png", "front.svg")))

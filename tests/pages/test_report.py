@@ -36,6 +36,7 @@ from hwnas.network.kinds.cells import CellNetwork
 from hwnas.network.kinds.macro import MacroLayer, MacroNetwork
 from hwnas.network.published import PUBLISHED, published_network
 from hwnas.network.scale import Scale
+from hwnas.pages.contest import ContestRecord, ContestRow
 from hwnas.pages.report import View, agreement_of
 from hwnas.pages.winners import compare_prediction, wilson_interval
 from hwnas.runs.finalist import FinalistRecord, FinalistsFolder
@@ -625,6 +626,26 @@ def test_finalists_are_listed_round_by_round(home: Path) -> None:
     rows = [cells for cells in page.rows if len(cells) == 4 and cells[0] in ("6", "20")]
     assert rows == [["6", "1", "75.00", "0.900"], ["6", "0", "70.00", "0.500"], ["20", "1", "80.00", "0.900"]]
     assert "not all trained with the same settings" not in page.text
+
+
+def test_a_contest_is_shown_with_its_intervals_and_one_that_is_none_is_refused(home: Path) -> None:
+    run = make_run(home)
+    rest = {"name": "-", "share": 0.9, "mult_adds": 7_000_000, "parameters": 90_000, "searched": None, "trained": 9.0}
+    rows = [
+        {"network": "a <search>", "kind": "search", "ms": 1.4, "accuracy": 0.91, "interval": 0.004, **rest},
+        {"network": "resnet-8", "kind": "hand-made", "ms": 1.35, "accuracy": 0.9, "interval": None, **rest},
+    ]
+    caps = {"1.5": [ContestRow(**row, accuracies=[0.9, 0.92]) for row in rows]}  # type: ignore[arg-type]
+    path = home / "contest.json"
+    ContestRecord(version=1, data="npz:a.npz", device="host", setting=SETTING, epochs=2.0, caps=caps).write(path)
+    page = Page(Path(report(str(run.folder), contest=path).page).read_text())
+    assert ["a <search>", "91.00", "0.40", "1.400", "90.0", "7.00", "90.0"] in page.rows
+    assert ["resnet-8", "90.00", "–", "1.350", "90.0", "7.00", "90.0"] in page.rows
+    assert "contest" in page.ids
+
+    path.write_text('{"version": 1, "caps": {"1.5": [{}]}}')
+    with pytest.raises(InputError, match=r"contest\.json is not a contest: .*benchmarks/contest\.py"):
+        report(str(run.folder), contest=path)
 
 
 def test_a_network_over_the_cap_is_not_praised(home: Path) -> None:
