@@ -7,7 +7,11 @@ OLDER := $(VENV)/tflite-runtime
 MEDIAPIPE := $(VENV)/mediapipe
 PROCESSES = $$($(PYTHON) -c 'import os; print(os.cpu_count() + 1)')  # one more than cores: some tests wait
 
-.PHONY: demo test install data adb sshd arm c++ kotlin tflite-runtime mediapipe clean
+# The site of docs/, into site/.
+docs: install
+	$(BIN)/mkdocs build --strict
+
+.PHONY: demo test docs install data adb sshd arm c++ kotlin tflite-runtime mediapipe clean
 
 demo: install data
 	$(BIN)/hwnas run demo.toml

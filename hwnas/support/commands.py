@@ -130,11 +130,6 @@ def report(run: Text = "RUN", *, export_folder: Text = EXPORT) -> Command:
     return _command("report", run, export_folder=_unless(EXPORT, export_folder))
 
 
-def contest() -> Command:
-    """Return the command that holds winners against hand-made networks."""
-    return Command(("python", "benchmarks/contest.py"))
-
-
 def verify(artefact: Text = f"{EXPORT}/RUN/TRIAL", *, device: Text | None = None) -> Command:
     """Return the command that checks an artefact, here or on a device."""
     return _command("verify", artefact, device=None if device is None else os.fspath(device))

@@ -44,7 +44,7 @@ def report(options: ReportOptions) -> Reported:
     from hwnas.support import write_bytes, write_text
 
     opened = Run.open(str(options.run))
-    contest = ContestRecord.read(Path(options.contest), again=commands.contest()) if options.contest else None
+    contest = ContestRecord.read(Path(options.contest), again=ContestRecord.AGAIN) if options.contest else None
     view = View(opened, Path(options.export_folder), contest)
     for why in view.unreadable:
         say(why)
