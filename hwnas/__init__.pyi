@@ -20,6 +20,7 @@ from .runs.trial import Candidate as Candidate
 from .searching.loop import Planned as Planned
 from .searching.loop import Searched as Searched
 from .support.version import __version__ as __version__
+from .verbs._installed import Check as Check
 from .verbs.bench import bench as bench
 from .verbs.describe import Described as Described
 from .verbs.describe import DescribedSpace as DescribedSpace
@@ -30,7 +31,11 @@ from .verbs.devices import SetUpDevice as SetUpDevice
 from .verbs.devices import devices as devices
 from .verbs.devices import devices_add as devices_add
 from .verbs.devices import devices_setup as devices_setup
+from .verbs.doctor import Diagnosis as Diagnosis
+from .verbs.doctor import doctor as doctor
 from .verbs.export import export as export
+from .verbs.init import RunFile as RunFile
+from .verbs.init import init as init
 from .verbs.profile import profile as profile
 from .verbs.report import Reported as Reported
 from .verbs.report import report as report

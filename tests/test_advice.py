@@ -215,7 +215,7 @@ class Answer:
 def builder_of(words: list[str]) -> str:
     """Return the name of the builder that makes such a command; nothing for what is no command."""
     if words[0] != "hwnas":
-        return "pip_install"
+        return f"pip_{words[3]}"
     two = "_".join(words[1:3])
     return next((name for name in (two, words[1]) if name in BUILDERS), "")
 
@@ -468,6 +468,17 @@ def python_without_numpy() -> None:
     only_device("bare", write_python(Path("a-python"), f"{until}\n{without}"))
 
 
+def package_of_the_same_name() -> None:
+    """Let a package be installed that has a folder `hwnas`, as slimnet 0.2 has."""
+    write(Path("site/namesake-1.0.dist-info/METADATA"), "Metadata-Version: 2.1\nName: namesake\nVersion: 1.0\n")()
+    write(Path("site/namesake-1.0.dist-info/top_level.txt"), "hwnas\n")()
+    sys.path.append(str(Path("site").absolute()))
+
+
+def no_package_of_the_same_name() -> None:
+    sys.path.remove(str(Path("site").absolute()))
+
+
 def python_that_is_gone() -> None:
     only_device("gone", Path("a-python").absolute())
 
@@ -561,6 +572,10 @@ SITUATIONS = [
     Situation("devices", "devices", python_that_is_gone, lambda: write_python(Path("a-python"), "")),
     Situation("devices --patience-s 0.2", "devices", device_that_is_slow_to_answer, resolves=False),
     Situation("devices", "pip_install", python_without_numpy),
+    # of the beginning
+    Situation("doctor", "doctor", values={"folder:PATH": "npz:images.npz"}, resolves=False),
+    Situation("doctor", "pip_uninstall", package_of_the_same_name, no_package_of_the_same_name),
+    Situation("init --data npz:images.npz", "init", resolves=False),
     Situation("devices --no-reach", "verify", emulated_device_that_is_set_up, resolves=False),
     Situation("devices setup", "verify", emulated_device, resolves=False),
     Situation("devices setup", "devices_setup", emulated_device_without_a_network, remove(Path("no-network"))),

@@ -17,14 +17,13 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 import hwnas
-from hwnas.cli import say_stopped, show_devices, show_networks, show_runs, show_tables
+from hwnas.cli import say_stopped, show_devices, show_networks, show_runs, show_start, show_tables
 from hwnas.errors import ExportError, HwnasError, InputError, printable
 from hwnas.support import show_on_console, system_errors_in_words
 
 app = typer.Typer(
     help="Finds, trains and ships the most accurate image network that a device can run in a given time.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 _tables = typer.Typer(help="Show, check, merge and compare latency tables.", no_args_is_help=True)
@@ -56,12 +55,23 @@ def main() -> None:
     show_on_console()
     try:
         with system_errors_in_words():
+            _refuse_namesake()
             _run_to_the_end()
     except HwnasError as error:
         print(f"hwnas: {printable(str(error))}", file=sys.stderr)
         sys.exit(2 if isinstance(error, InputError) else 1)
     except BrokenPipeError:  # whoever reads what is printed has enough, as `head` has
         sys.exit(1)
+
+
+def _refuse_namesake() -> None:
+    """Raise InputError where another package has put its own file in the place of hwnas/__init__.py."""
+    if "__getattr__" in vars(hwnas):
+        return
+    from hwnas.verbs._installed import namesake
+
+    if check := namesake():
+        raise InputError(f"{hwnas.__file__} must be hwnas's own; {check.words}. Type: {check.next}")
 
 
 def _run_to_the_end() -> None:
@@ -174,6 +184,18 @@ def _command(
         group.command(command or noun, cls=_when_typed(TyperCommand, verb), help=summary)(lambda: None)
 
 
+_command(
+    "doctor",
+    "Say what is installed, which devices answer, which latency tables fit, and what a run would stumble over.",
+    show_start.show_diagnosis,
+    broken=lambda diagnosis: not diagnosis.runs_here,
+)
+_command(
+    "init",
+    "Write a TOML file for `hwnas run`, from options and, in a terminal, a few questions.",
+    show_start.show_run_file,
+    reaches=False,
+)
 _command("profile", "Measure a device: fill its latency table for a space.", show_tables.show_profiled)
 _command(
     "search",

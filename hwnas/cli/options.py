@@ -11,6 +11,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 import typer
 from rich.markup import escape
 
+from hwnas.cli.completion import completion
 from hwnas.support import Metavar, Option, Options, each_option
 
 
@@ -25,9 +26,10 @@ def _parameter(option: Option) -> inspect.Parameter:
     metavar = next((metavar.text for metavar in reversed(option.marks(Metavar))), None)  # the last says most
     help_ = escape(option.description)
     if option.is_argument:
-        about: Any = typer.Argument(help=help_, metavar=metavar)
+        about: Any = typer.Argument(help=help_, metavar=metavar, autocompletion=completion(option))
     else:
-        about = typer.Option(*_flags(option, kind), help=help_, metavar=metavar)
+        flags = _flags(option, kind)
+        about = typer.Option(*flags, help=help_, metavar=metavar, autocompletion=completion(option))
     kind = kind | None if default is None else kind
     annotation: Any = Annotated[kind, about]
     return inspect.Parameter(option.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)

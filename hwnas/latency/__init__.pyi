@@ -42,6 +42,7 @@ from .showing import ShownTable as ShownTable
 from .showing import shown as shown
 from .steadiness import Steadiness as Steadiness
 from .steadiness import again as again
+from .steadiness import foreseen as foreseen
 from .steadiness import judge as judge
 from .table import LatencyTable as LatencyTable
 from .table import Session as Session

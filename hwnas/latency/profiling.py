@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hwnas import spaces
-from hwnas.support import Bar, bar, plugins, say, temporary_folder
+from hwnas.support import Bar, bar, duration, plugins, say, temporary_folder
 
 if TYPE_CHECKING:
     from hwnas.device import Device, Setting
@@ -284,7 +284,7 @@ def _measure(
                 _measure_chunk(device, setting, table, written.files(chunk), architectures, measuring, watch)
                 if number == 0 and chunk[0] == due[0]:
                     seconds = (time.monotonic() - started) * (sum(left.values()) / len(chunk) - 1)
-                    say(f"at this device's pace that takes {_duration(seconds)} more")
+                    say(f"at this device's pace that takes {duration(seconds)} more")
             done += len(due)
     watch.finish()
 
@@ -310,7 +310,7 @@ class Due:
     def __str__(self) -> str:
         return (
             f"{self.operators} operators in {_ROUNDS} rounds and {self.networks} whole networks in "
-            f"{_NETWORK_ROUNDS}, more where they disagree; {_duration(self.least_s)} at least"
+            f"{_NETWORK_ROUNDS}, more where they disagree; {duration(self.least_s)} at least"
         )
 
 
@@ -324,14 +324,6 @@ def what_is_due(device: "Device", setting: "Setting", task: Task) -> Due:
     table = LatencyTable.read(path) if path.exists() else LatencyTable(path, device.name, setting, Conditions())
     graphs, architectures = _wanted(table, task)
     return Due.of({name: _passes_left(table, name, architectures) for name in graphs}, architectures)
-
-
-def _duration(seconds: float) -> str:
-    """Return a time in words, to two digits or so."""
-    for size, unit in ((3600.0, "h"), (60.0, "min")):
-        if seconds >= 1.5 * size:
-            return f"{seconds / size:.2g} {unit}"
-    return f"{seconds:.0f} s"
 
 
 def _measure_chunk(

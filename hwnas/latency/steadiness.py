@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from hwnas.device import throttled
 from hwnas.latency.conditions import Conditions
 from hwnas.latency.table import LatencyTable, Session
 from hwnas.support.commands import Command
@@ -11,6 +12,9 @@ from hwnas.support.commands import Command
 _DRIFT = 0.25  # of the slowest tenth of the rounds
 _UNSTABLE = 0.05  # of the entries
 _BUSY = 0.1  # of all cores, by other programs
+_COOL = "cool it: a fan, out of its case, off the charger"
+_POWER = "give it a stronger power supply"
+_STOP_OTHERS = "stop other programs (`top` lists them)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,19 +92,38 @@ def _reasons(drift: float | None, unstable: float, session: Session | None) -> I
     """Yield why a device was not steady, and what to do about each."""
     busy = (session and session.others_busy) or 0.0
     if session and session.throttled:
-        supply = "under-voltage" in session.throttled
-        remedy = "give it a stronger power supply" if supply else "cool it: a fan, out of its case, off the charger"
-        yield f"it throttled: {session.throttled}", remedy
+        yield f"it throttled: {session.throttled}", _cooler(session.throttled)
     if busy > _BUSY:
-        yield f"other programs took up to {busy:.0%} of its cores", "stop other programs (`top` lists them)"
+        yield f"other programs took up to {busy:.0%} of its cores", _STOP_OTHERS
     drifts = (drift or 0.0) > _DRIFT
     if not drifts and unstable <= _UNSTABLE:
         return
     remedy = "measure when nothing else runs, also on the machine that a virtual one shares"
     governor = session.after.governor if session else None
     if governor not in (None, "performance"):
-        remedy = f"fix its clock: the governor is {governor}; `cpupower frequency-set -g performance`"
+        remedy = _fixed_clock(governor)
     yield "its speed changed too much" if drifts else "too many entries are unstable", remedy
+
+
+def foreseen(now: Conditions) -> list[tuple[str, str]]:
+    """Return why a device would be unsteady if it were measured in these conditions, and what to do about each."""
+    causes = []
+    if (now.others_busy or 0.0) > _BUSY:
+        causes.append((f"other programs take {now.others_busy:.0%} of its cores", _STOP_OTHERS))
+    since_boot = {"throttle_count": now.throttle_count}
+    if said := throttled(since_boot, now.model_dump()):
+        causes.append((f"it throttles: {said}", _cooler(said)))
+    if now.governor not in (None, "performance"):
+        causes.append(("its clock changes with the load", _fixed_clock(now.governor)))
+    return causes
+
+
+def _cooler(said: str) -> str:
+    return _POWER if "under-voltage" in said else _COOL
+
+
+def _fixed_clock(governor: str | None) -> str:
+    return f"fix its clock: the governor is {governor}; `cpupower frequency-set -g performance`"
 
 
 def _slowest(conditions: Conditions) -> float | None:

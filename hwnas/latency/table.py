@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
+from datetime import datetime
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -45,6 +46,15 @@ class Session:
     throttled: str = ""  # in words
     waited_s: Quantity = 0.0  # for the device to become as fast again as it was
     unfinished: bool = False  # it was stopped before all was measured; an older hwnas did not tell
+
+    @property
+    def seconds(self) -> float | None:
+        """What passed from its first to its last conditions; None where they do not tell the time."""
+        try:
+            first, last = (datetime.fromisoformat(conditions.date) for conditions in (self.before, self.after))
+            return (last - first).total_seconds()
+        except (TypeError, ValueError):  # TypeError: only one of them tells where it is
+            return None
 
     def is_of(self, space: str, scales: Iterable[Scale]) -> bool:
         """Say whether it was about a space at these scales."""

@@ -12,6 +12,7 @@ from .files import parse_json as parse_json
 from .files import read_bytes as read_bytes
 from .files import read_json as read_json
 from .files import read_toml as read_toml
+from .files import toml_value as toml_value
 from .files import write_atomically as write_atomically
 from .files import write_bytes as write_bytes
 from .files import write_json as write_json
@@ -53,7 +54,9 @@ from .stopping import Terminated as Terminated
 from .stopping import held as held
 from .stopping import raised as raised
 from .temporary import temporary_folder as temporary_folder
+from .trust import can_ask as can_ask
 from .trust import check_trusted as check_trusted
 from .trust import keep_trusted as keep_trusted
 from .trust import trusting as trusting
 from .words import counted as counted
+from .words import duration as duration

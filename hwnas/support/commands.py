@@ -160,6 +160,35 @@ def tables_diff(a: Text, b: Text) -> Command:
     return _command("tables", "diff", a, b)
 
 
-def pip_install(package: str, *, python: str) -> Command:
-    """Return the command that installs a package for an interpreter."""
-    return Command((python, "-m", "pip", "install", package))
+def doctor(*, data: str | None = None) -> Command:
+    """Return the command that says what is installed, what answers and what goes wrong."""
+    return _command("doctor", data=data)
+
+
+def init(
+    config: Text | None = None,
+    *,
+    data: str | None = None,
+    max_latency_ms: float | str | None = None,
+    out: Text | None = None,
+    device: Text | None = None,
+    setting: str | None = None,
+    trials: int | None = None,
+    epochs: float | None = None,
+    yes: bool = False,
+    force: bool = False,
+) -> Command:
+    """Return the command that writes a run's file."""
+    words = [] if config is None else [config]
+    given = {"out": out, "device": device, "setting": setting, "trials": trials, "epochs": epochs}
+    return _command("init", *words, data=data, max_latency_ms=max_latency_ms, **given, yes=yes, force=force)
+
+
+def pip_install(packages: Sequence[str], *, python: str, anew: bool = False) -> Command:
+    """Return the command that installs packages for an interpreter; `anew`: also those that are there."""
+    return Command((python, "-m", "pip", "install", *["--force-reinstall"] * anew, *packages))
+
+
+def pip_uninstall(packages: Sequence[str], *, python: str) -> Command:
+    """Return the command that removes packages of an interpreter."""
+    return Command((python, "-m", "pip", "uninstall", "--yes", *packages))

@@ -207,3 +207,8 @@ def locked(path: Path, *, shared: bool = False, on_wait: Callable[[], object] = 
             on_wait()
             fcntl.flock(file, how)
         yield
+
+
+def toml_value(value: Any) -> str:
+    """Return text, a number, a truth value or a list in TOML, which writes all but one character as JSON does."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

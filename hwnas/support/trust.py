@@ -83,9 +83,14 @@ def _hash(what: str, content: bytes) -> str:
     return hashlib.sha256(what.encode(errors="surrogatepass") + b"\0" + hashlib.sha256(content).digest()).hexdigest()
 
 
+def can_ask() -> bool:
+    """Tell whether somebody sits at a terminal who may be asked."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
 def _confirmed(what: str, named_by: str) -> bool:
     """Ask on the terminal, if there is one."""
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+    if not can_ask():
         return False
     import typer
 

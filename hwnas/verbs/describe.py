@@ -24,7 +24,7 @@ from pydantic import Field
 
 from hwnas.errors import InputError, TableError
 from hwnas.runs import DEFAULT_CELLS, DEFAULT_FILTERS, Sides
-from hwnas.support import AnyPath, FilePath, Metavar, Options, WholeNumbers, commands, plugins
+from hwnas.support import AnyPath, FilePath, Metavar, Options, PlugIn, WholeNumbers, commands, plugins
 from hwnas.verbs._takes import takes
 
 if TYPE_CHECKING:
@@ -113,7 +113,9 @@ class DescribeOptions(Options):
         description="a cell's TOML file, a network's JSON, a winner's folder or an artefact's, or a name, as in "
         "mobilenet-v2",
     )
-    space: str | None = Field(default=None, description="describe this search space instead")
+    space: Annotated[str, PlugIn("spaces")] | None = Field(
+        default=None, description="describe this search space instead"
+    )
     picture: FilePath | None = Field(default=None, description="draw the network into this .svg or .png file")
     max_mult_adds: float | None = Field(
         default=None, gt=0, description="take the largest scale of the cells with at most so many Mult-Adds"

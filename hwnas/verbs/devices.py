@@ -1,6 +1,5 @@
 """`hwnas devices`: lists the devices that can be profiled, reaches each, says what is missing; adds new ones."""
 
-import json
 import sys
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
@@ -12,10 +11,24 @@ import typer
 from pydantic import Field
 
 from hwnas.errors import HwnasError, InputError, short
-from hwnas.support import AnyNames, AnyPath, Metavar, Options, commands, plugins, reasons, root, trusting
+from hwnas.support import (
+    AnyNames,
+    AnyPath,
+    Metavar,
+    Options,
+    can_ask,
+    commands,
+    plugins,
+    reasons,
+    root,
+    toml_value,
+    trusting,
+)
 from hwnas.verbs._takes import takes
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from hwnas.device import Device, Setting
     from hwnas.latency import Conditions
 
@@ -115,13 +128,7 @@ def devices(options: DevicesOptions) -> list[FoundDevice]:
     Raises InputError for a patience that is not above 0. A try that does not answer goes on in a thread that ends with
     the process.
     """
-    from hwnas.device import folders
-
-    paths: dict[str, Path] = {}
-    for folder in folders("devices"):
-        for path in sorted(folder.glob("*.toml")):
-            paths.setdefault(path.stem, path)  # the user's own comes first
-    return [_found(path, options.patience_s if options.reach else None) for path in paths.values()]
+    return found_devices(lambda device: options.patience_s if options.reach else None)
 
 
 @takes(AddOptions)
@@ -137,7 +144,7 @@ def devices_add(options: AddOptions) -> AddedDevice:
     from hwnas.device.transports import check_starts
 
     fields = {**_given(options), **_pairs(options.set or [])}
-    if options.ask if options.ask is not None else sys.stdin.isatty() and sys.stderr.isatty():
+    if can_ask() if options.ask is None else options.ask:
         _ask_for_missing(fields)
     for key in ("name", "setting"):
         if not fields.get(key):
@@ -173,14 +180,32 @@ def devices_setup(options: SetUpOptions) -> SetUpDevice:
     return SetUpDevice(device.name, str(transport.set_up(device)))
 
 
-def _found(path: Path, patience_s: float | None) -> FoundDevice:
+def found_devices(patience: Callable[["Device"], float | None]) -> list[FoundDevice]:
+    """Return the devices, reached all at once; the patience with each is in seconds, None for one to leave alone."""
+    from hwnas.device import folders
+
+    paths: dict[str, Path] = {}
+    for folder in folders("devices"):
+        for path in sorted(folder.glob("*.toml")):
+            paths.setdefault(path.stem, path)  # the user's own comes first
+    return [found.result() for found in [_begun(path, patience) for path in paths.values()]]
+
+
+def _begun(path: Path, patience: Callable[["Device"], float | None]) -> "Future[FoundDevice]":
+    """Begin to reach a device, once what its file names is agreed to."""
     from hwnas.device import read_device
 
     try:
         device = read_device(path)
+        patience_s = patience(device)
     except HwnasError as error:
-        return FoundDevice(path.stem, str(path), problem=str(error))
+        problem = FoundDevice(path.stem, str(path), problem=str(error))
+        return _in_thread(lambda: problem)
     refused = "" if patience_s is None else _refused(device)
+    return _in_thread(lambda: _found(device, path, patience_s, refused))
+
+
+def _found(device: "Device", path: Path, patience_s: float | None, refused: str) -> FoundDevice:
     settings: list[FoundSetting] = []
     for setting in device.settings:
         listed = _with_table(device, setting)
@@ -227,7 +252,7 @@ def _reached(device: "Device", setting: "Setting", listed: FoundSetting, patienc
     from hwnas.latency import read_conditions
 
     try:
-        conditions = _within(patience_s, lambda: read_conditions(device, setting))
+        conditions = _in_thread(lambda: read_conditions(device, setting)).result(timeout=patience_s)
     except HwnasError as error:
         return replace(listed, reached=False, missing=str(error), next=_remedy(str(error), device))
     problem, command = _table_problem(device, setting, listed, conditions)
@@ -255,8 +280,8 @@ def _table_problem(
     return "", ""
 
 
-def _within(seconds: float, call: Callable[[], T]) -> T:
-    """Return what a call returns; raises TimeoutError after `seconds`, leaving it to a thread that nobody waits for."""
+def _in_thread(call: Callable[[], T]) -> "Future[T]":
+    """Begin a call in a thread that ends with the process: nobody has to wait for it."""
     from concurrent.futures import Future
     from threading import Thread
 
@@ -269,7 +294,7 @@ def _within(seconds: float, call: Callable[[], T]) -> T:
             outcome.set_exception(error)
 
     Thread(target=work, daemon=True).start()
-    return outcome.result(timeout=seconds)
+    return outcome
 
 
 def _remedy(error: str, device: "Device") -> str:
@@ -279,7 +304,7 @@ def _remedy(error: str, device: "Device") -> str:
     if package is None:
         return f"when that is mended: {commands.devices()}"
     there = "" if device.transport == "local" else f"on {device.name}: "
-    return f"{there}{commands.pip_install(package, python=python)}"
+    return f"{there}{commands.pip_install([package], python=python)}"
 
 
 def _pairs(texts: Sequence[str]) -> dict[str, str]:
@@ -365,12 +390,12 @@ def _write(device: "Device", path: Path) -> None:
     from hwnas.support import write_text
 
     values = device.model_dump(mode="json", exclude_defaults=True, exclude={"settings"})
-    lines = [f"{key} = {_toml(value)}" for key, value in {**values, "transport": device.transport}.items()]
+    lines = [f"{key} = {toml_value(value)}" for key, value in {**values, "transport": device.transport}.items()]
     for setting in device.settings:
         lines += [
             "",
             "[[settings]]",
-            *(f"{key} = {_toml(value)}" for key, value in setting.to_json().items() if value != []),
+            *(f"{key} = {toml_value(value)}" for key, value in setting.to_json().items() if value != []),
         ]
     text = "\n".join(lines) + "\n"
     try:
@@ -386,8 +411,3 @@ def _write(device: "Device", path: Path) -> None:
             return
         raise InputError(f"a new device's file must not exist; {path} does. Edit it, or choose another name")
     write_text(path, text)
-
-
-def _toml(value: Any) -> str:
-    """Return text, a number, a truth value or a list in TOML, which writes all but one character as JSON does."""
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

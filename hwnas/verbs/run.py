@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 AnyOptions = TypeVar("AnyOptions", bound=Options)
 
-_SECTIONS: dict[str, type[Options]] = {
+SECTIONS: dict[str, type[Options]] = {
     "device": DeviceOptions,
     "profile": ProfileOptions,
     "search": SearchOptions,
@@ -66,7 +66,7 @@ _ELSEWHERE = {  # options of a verb that are no keys of its section
         *_OF_DEVICE,
     },
 }
-_SECTION_OF = {  # where an option of the command line stands in a file
+SECTION_OF = {  # where an option of the command line stands in a file
     "data": "search",
     "max_latency_ms": "search",
     "device": "device",
@@ -99,22 +99,12 @@ class Plan:
     dataset: "Dataset"
 
 
-class RunOptions(Options):
-    """The options of `hwnas run`: a file, or the data, the cap, and what else is not to be the default."""
+class RunRequest(Options):
+    """What a run is about, where all that is not said is the default."""
 
-    config: FilePath | None = Field(
-        default=None,
-        kw_only=False,
-        description="TOML file with `out` and sections [device], [search], [train], ...; it has all options, so that "
-        "none is given beside it",
-    )
-    data: str | None = Field(
-        default=None, description="data set, such as folder:PATH (one folder a class); without a file it must be given"
-    )
+    data: str | None = Field(default=None, description="data set, such as folder:PATH (one folder a class)")
     max_latency_ms: float | None = Field(
-        default=None,
-        gt=0,
-        description="cap on the latency on the device, in milliseconds; without a file it must be given",
+        default=None, gt=0, description="cap on the latency on the device, in milliseconds"
     )
     out: FolderPath | None = Field(default=None, description="the run's folder; without it runs/NAME-OF-THE-DATA")
     device: AnyPath | None = Field(
@@ -126,6 +116,17 @@ class RunOptions(Options):
     trials: int | None = Field(default=None, gt=0, description="candidates to train in the search; without it 40")
     epochs: float | None = Field(
         default=None, gt=0, description="epochs of the winners' training over the whole training set; without it 60"
+    )
+
+
+class RunOptions(RunRequest):
+    """The options of `hwnas run`: a file, or the data, the cap, and what else is not to be the default."""
+
+    config: FilePath | None = Field(
+        default=None,
+        kw_only=False,
+        description="TOML file with `out` and sections [device], [search], [train], ...; it has all options, so that "
+        "none is given beside it; without a file --data and --max-latency-ms must be given",
     )
 
 
@@ -192,7 +193,7 @@ def make_plan(options: RunOptions) -> Plan:
     if options.config is not None:
         if given:
             name = next(iter(given))
-            section = f"[{_SECTION_OF[name]}]" if name in _SECTION_OF else "above the sections"
+            section = f"[{SECTION_OF[name]}]" if name in SECTION_OF else "above the sections"
             raise InputError(
                 f"a run's file has all of its options; got --{name.replace('_', '-')} beside {options.config}. Write "
                 f"{name} in the file, {section}, and type: {commands.run(options.config)}"
@@ -201,8 +202,8 @@ def make_plan(options: RunOptions) -> Plan:
     if options.data is None or options.max_latency_ms is None:
         command = commands.run(**{"data": "folder:PATH", "max_latency_ms": "MS", **given})
         raise InputError(f"a run must have a TOML file, or --data and --max-latency-ms. Type: {command}")
-    sections: dict[str, dict[str, Any]] = {name: {} for name in _SECTIONS}
-    for name, section in _SECTION_OF.items():
+    sections: dict[str, dict[str, Any]] = {name: {} for name in SECTIONS}
+    for name, section in SECTION_OF.items():
         if name in given:
             sections[section][name] = given[name]
     machine = named_device(options.device or "host")
@@ -274,18 +275,18 @@ def _read(path: Path) -> tuple[str, dict[str, dict[str, Any]]]:
     if not isinstance(out, str):
         raise InputError(f'{path} must say where the run goes: out = "runs/NAME"; got {short(out)}')
     for name, section in content.items():
-        if name not in _SECTIONS or not isinstance(section, dict):
-            raise InputError(f"{path} may have the sections {', '.join(_SECTIONS)}; got {short(name)}")
+        if name not in SECTIONS or not isinstance(section, dict):
+            raise InputError(f"{path} may have the sections {', '.join(SECTIONS)}; got {short(name)}")
         known = _keys(name)
         if unknown := next((key for key in section if key not in known), None):
             raise InputError(f"{path}: [{name}] has no {short(unknown)}; known: {', '.join(known)}")
     if "max_latency_ms" not in content.get("search", {}):
         raise InputError(f"{path}: [search] must have max_latency_ms, the cap in milliseconds")
-    return out, {name: content.get(name, {}) for name in _SECTIONS}
+    return out, {name: content.get(name, {}) for name in SECTIONS}
 
 
 def _keys(section: str) -> list[str]:
-    return sorted({option.name for option in each_option(_SECTIONS[section])} - _ELSEWHERE[section])
+    return sorted({option.name for option in each_option(SECTIONS[section])} - _ELSEWHERE[section])
 
 
 def _checked(options: type[AnyOptions], path: Path | None, section: str, values: Mapping[str, object]) -> AnyOptions:

@@ -22,7 +22,7 @@ from hwnas.support.options import each_option
 from hwnas.verbs._takes import options_of
 
 VERBS = [name for name in hwnas.__all__ if name.islower() and not name.startswith("_")]
-REACHING = ("devices", "export", "profile", "report", "run", "search", "tables_check", "train", "verify")
+REACHING = ("devices", "doctor", "export", "profile", "report", "run", "search", "tables_check", "train", "verify")
 LONG = "network " * 30
 BEFORE = Path(__file__).parent.parent / "data" / "before"
 

@@ -79,6 +79,7 @@ VERBS = {
         Verb("export", "export runs/a"),
         Verb("report", "report runs/a", ("place", "place/runs")),
         Verb("run", "run all.toml"),
+        Verb("init", "init new.toml --data npz:images.npz --max-latency-ms 2", ("place",)),
         Verb("bench", f"{BENCH} --evaluations 5 --seeds 2 --jobs 2 --out new", ("place", "tmp")),
         Verb("describe", "describe cell.toml", ()),
         Verb("describe-artefact", "describe export/a/0000", ()),

@@ -20,6 +20,7 @@ from hwnas.latency import Conditions
 from hwnas.latency.measurement import OtherCosts
 from hwnas.latency.table import LatencyTable
 from hwnas.latency.where import table_lock
+from hwnas.support import duration
 
 VERB = importlib.import_module("hwnas.latency.profiling")
 TABLE = Path("latency_tables/pretend/tflite-fp32-1t.json")
@@ -141,7 +142,7 @@ def test_only_unstable_entries_are_measured_again_when_asked_to(device: Profiled
 
 @pytest.mark.parametrize(("seconds", "words"), [(0.4, "0 s"), (89.0, "89 s"), (90.0, "1.5 min"), (7200.0, "2 h")])
 def test_durations_are_in_words(seconds: float, words: str) -> None:
-    assert VERB._duration(seconds) == words
+    assert duration(seconds) == words
 
 
 @pytest.mark.parametrize(("setting", "kind"), [("tflite-fp32-1t", np.float32), ("tflite-int8-1t", np.int8)])

@@ -9,7 +9,7 @@ import pytest
 from hwnas.device.device import Setting
 from hwnas.latency.conditions import Conditions
 from hwnas.latency.measurement import Measurement
-from hwnas.latency.steadiness import judge
+from hwnas.latency.steadiness import foreseen, judge
 from hwnas.latency.table import LatencyTable, Session
 
 CONDITIONS = Conditions(temperature_c=41.0, frequency_mhz=(1800.0, 1500.0), governor="performance")
@@ -84,3 +84,40 @@ def test_of_a_table_without_sessions_and_canary_only_its_entries_are_judged() ->
     found = judge(old)
     assert (found.drift, found.others_busy, found.reasons) == (None, None, ["too many entries are unstable"])
     assert found.remedies[-1] == "then type: hwnas profile pi --setting tflite-fp32-1t --fresh"
+
+
+@pytest.mark.parametrize(
+    ("now", "causes"),
+    [
+        (Conditions(others_busy=0.05, governor="performance", throttle_count=7, clock_limit=1.0), []),
+        (Conditions(), []),
+        (Conditions(others_busy=0.5), [("other programs take 50% of its cores", "stop other programs")]),
+        (
+            Conditions(governor="ondemand"),
+            [("its clock changes with the load", "fix its clock: the governor is ondem")],
+        ),
+        (Conditions(clock_limit=0.6), [("it throttles: its clock is limited to 60%", "cool it: a fan")]),
+        (Conditions(firmware_flags=1), [("it throttles: its firmware tells of under-vol", "give it a stronger power")]),
+    ],
+)
+def test_what_will_be_unsteady_is_foreseen_with_its_remedy(now: Conditions, causes: list[tuple[str, str]]) -> None:
+    told = foreseen(now)
+    assert len(told) == len(causes)
+    for (cause, remedy), (words, todo) in zip(told, causes, strict=True):
+        assert cause.startswith(words)
+        assert remedy.startswith(todo)
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "seconds"),
+    [
+        ("2026-11-30T10:00:00Z", "2026-11-30T10:06:30Z", 390.0),
+        ("", "2026-11-30T10:06:30Z", None),
+        ("2026-11-30", "2026-11-30T10:06:30Z", None),
+    ],
+)
+def test_a_session_tells_how_long_it_took_where_its_conditions_tell_the_time(
+    first: str, last: str, seconds: float | None
+) -> None:
+    session = dataclasses.replace(SESSION, before=Conditions(date=first), after=Conditions(date=last))
+    assert session.seconds == seconds
