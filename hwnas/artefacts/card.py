@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from hwnas.artefacts.comparison import Comparison
 from hwnas.formats import Form, Input, MetadataReader
-from hwnas.latency import Placement
+from hwnas.latency import Placement, how
 from hwnas.runs import (
     LONG_TRAINING,
     DataRecord,
@@ -99,6 +99,11 @@ class FileEntry(Record):
     load_ms: float | None = None
     peak_memory_bytes: int | None = None
     placement: Placement | None = None  # where it ran when it was timed
+
+    @property
+    def how(self) -> str:
+        """How its latency came about, in words: `measured`, or `estimated by` some tool."""
+        return how(self.placement.estimated_by if self.placement else "")
 
     def in_form(self, form: Form, facts: Mapping[str, Any]) -> Self:
         """Return this entry with what its format says of files of a form."""

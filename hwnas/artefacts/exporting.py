@@ -242,7 +242,7 @@ def _refuse_over_cap(card: "Card") -> None:
     for name, entry in card.files.items():
         if entry.setting == card.setting and entry.measured_ms is not None and entry.measured_ms > card.cap_ms:
             raise ExportError(
-                f"{name} must run in {card.cap_ms:g} ms on {card.device} ({card.setting}); measured "
+                f"{name} must run in {card.cap_ms:g} ms on {card.device} ({card.setting}); {entry.how}: "
                 f"{entry.measured_ms:.3f} ms. Export another trial (--trial), or keep it with --allow-over-cap"
             )
 

@@ -37,11 +37,13 @@ def show_searched(searched: "Searched") -> None:
         ]
         for c in searched.front
     ]
+    tools = dict.fromkeys(c.estimated_by for c in searched.front if c.estimated_by)
+    estimated = f" (estimated by {', '.join(tools)})" if tools else ""
     columns = [
         "trial",
         f"accuracy ({searched.accuracy_of})",
         "balanced",
-        "latency ms",
+        f"latency ms{estimated}",
         "predicted ms",
         "Mult-Adds M",
         "params k",
@@ -107,7 +109,8 @@ def show_exported(exported: "Sequence[Exported]") -> None:
     """Print a row for each artefact, a line for each of its files, and what to type next."""
     rows = []
     for card in (artefact.card for artefact in exported):
-        measured_ms = card.own_file and card.own_file.measured_ms
+        own = card.own_file
+        timed = f"{own.measured_ms:.3f}{_estimated(own)}" if own and own.measured_ms else "no"
         rows.append(
             [
                 card.run if card.trial is None else str(card.trial),
@@ -115,18 +118,19 @@ def show_exported(exported: "Sequence[Exported]") -> None:
                 f"{card.mult_adds / 1e6:.2f}",
                 f"{card.parameters / 1e3:.0f}",
                 "no" if card.predicted_ms is None else f"{card.predicted_ms:.3f} ± {card.predicted_error:.0%}",
-                "no" if measured_ms is None else f"{measured_ms:.3f}",
+                timed,
                 "no" if card.cap_ms is None else f"{card.cap_ms:g}",
             ]
         )
     accuracies = ", ".join(dict.fromkeys(artefact.card.accuracy_of for artefact in exported))
-    columns = ["Mult-Adds M", "params k", "predicted ms", "measured ms", "cap ms"]
+    columns = ["Mult-Adds M", "params k", "predicted ms", "latency ms", "cap ms"]
     print_table(["trial", f"accuracy ({accuracies})", *columns], rows)
     for artefact in exported:
         card = artefact.card
         for name, file in card.files.items():
             each = f" an image, of a batch of {card.batch}," if card.batch else ""
-            timed = f"{file.measured_ms:.3f} ms{each} in {file.setting}" if file.measured_ms else "not timed"
+            ms = f"{file.measured_ms or 0.0:.3f} ms{each}{_estimated(file)}"
+            timed = f"{ms} in {file.setting}" if file.measured_ms else "not timed"
             ran = f" {file.placement}" if file.placement else ""
             print(f"{artefact.folder}/{name}: {file.bytes / 1024:.0f} KiB, {timed}{ran}{_accuracy(card, file)}")
             for rewrite, entry in file.rewrites.items():
@@ -145,6 +149,11 @@ def _verify(artefact: "Exported") -> str:
     if runs_python(load_device(device)):
         return str(commands.verify(artefact.folder, device=device))
     return f"{commands.verify(artefact.folder, device='host')}; {device} has no Python to check the files on"
+
+
+def _estimated(file: "FileEntry") -> str:
+    """Return who estimated a file's latency, where it was not measured."""
+    return "" if file.how == "measured" else f" ({file.how})"
 
 
 def _accuracy(card: "Card", file: "FileEntry") -> str:

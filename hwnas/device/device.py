@@ -29,7 +29,7 @@ class Setting(BaseModel):
     runtime: str
     precision: Literal["fp32", "fp16", "dynamic", "int8"] = "fp32"
     threads: int = Field(default=1, ge=1)
-    accelerator: Accelerator = "cpu"  # another one than the CPU: adb alone
+    accelerator: Accelerator = "cpu"  # another one than the CPU: adb, and vela, whose is the NPU
     without: tuple[str, ...] = ()  # rewrites that are slower there, as its table was measured to say
 
     @property
@@ -82,6 +82,9 @@ class Device(BaseModel):
     nnapi_accelerator: str = ""  # adb: which of the phone's NNAPI accelerators a setting's npu is
     cores: tuple[NonNegativeInt, ...] = ()  # adb: to pin to; empty: all
     formula: Formula = Formula()  # pretend
+    accelerator_config: str = ""  # vela: the NPU, as in ethos-u55-128
+    system_config: str = ""  # vela: its clock and memories, as in Ethos_U55_High_End_Embedded
+    memory_mode: str = ""  # vela: what lies in which of them, as in Shared_Sram
     settings: tuple[Setting, ...] = Field(min_length=1)
     _file: Path | None = PrivateAttr(default=None)
 

@@ -30,6 +30,7 @@ from .merge import differences_of as differences_of
 from .merge import merge_files as merge_files
 from .merge import merge_into as merge_into
 from .placement import Placement as Placement
+from .placement import how as how
 from .profiling import Due as Due
 from .profiling import Profiled as Profiled
 from .profiling import Task as Task

@@ -57,11 +57,12 @@ class Computed:
 
 @dataclass(frozen=True, slots=True)
 class Timed:
-    """One model's measurement."""
+    """One model's measurement; where the device tells that, the latency of each layer by the tensor that it writes."""
 
     name: str
     measurement: Measurement
     other: OtherCosts
+    layers_ms: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
 @runtime_checkable
@@ -204,7 +205,7 @@ def timed_of(line: Line, sizes: Mapping[str, int], where: str, *, accelerator: A
         load_ms=line.load_ms,
         first_ms=line.first_ms,
     )
-    return Timed(line.name, measurement, other)
+    return Timed(line.name, measurement, other, line.layers_ms)
 
 
 def computed_of(line: Line, where: str) -> Computed:

@@ -33,6 +33,8 @@ class Measurement:
     A device has faster and slower minutes. The canary, a model that is timed throughout, tells them: rounds are
     compared as multiples of it, and a table states latencies at one and the same canary (`at`). No two rounds have
     exactly the same canary: its figure is the round's name as well.
+
+    What a tool estimates (`estimated_by`) is the same in every run: a round is then a network that an operator is in.
     """
 
     rounds_ms: Annotated[tuple[_Samples, ...], Field(min_length=1)]
@@ -52,8 +54,18 @@ class Measurement:
 
     @property
     def ms(self) -> float:
-        """The latency without regard to a canary: the lower quartile, over the rounds, of the rounds' medians."""
+        """The latency without regard to a canary: the lower quartile, over the rounds, of the rounds' medians.
+
+        Of estimates it is the mean of all samples: none is disturbed, and only a mean adds up to what networks take.
+        """
+        if self.estimated_by:
+            return statistics.fmean(sample for samples in self.rounds_ms for sample in samples)
         return lower_quartile(self.round_medians_ms)
+
+    @property
+    def estimated_by(self) -> str:
+        """The tool that estimated it, with its version, as in `Vela 5.2.0`; empty where it was measured."""
+        return self.placement.estimated_by if self.placement else ""
 
     def at(self, canary_ms: float | None, slowness: Mapping[float, float] | None = None) -> float:
         """Return the latency in ms with the canary at this figure: the median over rounds that are made equally fast.

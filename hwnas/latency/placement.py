@@ -1,4 +1,7 @@
-"""Where a model ran: on which processor, and how much of it its delegate took. A part of a measurement's record."""
+"""Where a model ran: on which processor, and how much of it its delegate took. A part of a measurement's record.
+
+Of a figure that a vendor's tool estimates it says so, and where the tool puts the model.
+"""
 
 from typing import Annotated
 
@@ -28,6 +31,7 @@ class Placement(Record):
     of: _Count | None = None  # of so many
     partitions: _Count | None = None  # that the graph was cut into: the delegate's and the others
     flags: Annotated[tuple[_Word, ...], Field(max_length=20)] = ()  # of a benchmark tool, those that it consumed
+    estimated_by: _Word = ""  # a tool with its version, as in Vela 5.2.0: nothing was run; empty where it was
 
     @model_validator(mode="after")
     def _agrees(self) -> "Placement":
@@ -47,3 +51,8 @@ class Placement(Record):
             return f"{self.where}: all {f'{self.of} ' if self.of else ''}operators"
         cut = f", in {self.partitions} partitions" if (self.partitions or 0) > 1 else ""
         return f"{self.where}: {taken} operators{cut}"
+
+
+def how(estimated_by: str) -> str:
+    """Return how a figure came about, in words: `estimated by Vela 5.2.0`, or `measured` where no tool estimated it."""
+    return f"estimated by {estimated_by}" if estimated_by else "measured"

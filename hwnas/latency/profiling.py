@@ -56,8 +56,14 @@ class Profiled:
     validation: "Validation | None"
     seconds: float
     next: str = ""
+    estimated_by: str = ""  # a tool with its version; empty where the device was measured
 
     def __str__(self) -> str:
+        if self.estimated_by:
+            return (
+                f"{self.table}: {self.entries} operators ({self.measured_now} new, {self.seconds:.0f} s), estimated by "
+                f"{self.estimated_by}; {self.networks} whole networks, nine of ten predicted within {self.error:.1%}"
+            )
         return (
             f"{self.table}: {self.entries} operators ({self.measured_now} measured now, {self.seconds:.0f} s), "
             f"{self.unstable} unstable; median spread {self.median_spread:.1%}; {self.networks} whole networks, "
@@ -101,6 +107,7 @@ def profile_setting(device: "Device", setting: "Setting", task: Task, fresh: boo
 
 
 def _profile(device: "Device", setting: "Setting", task: Task, fresh: bool, unstable: bool) -> Profiled:
+    from hwnas.device.transports import is_estimated
     from hwnas.latency.costs import CostModel
     from hwnas.latency.steadiness import judge
     from hwnas.latency.validation import validate
@@ -109,20 +116,15 @@ def _profile(device: "Device", setting: "Setting", task: Task, fresh: bool, unst
     table = _table_to_fill(device, setting, task, fresh)
     say(f"profiling {device.name} in setting {setting.name}, into {table.path}")
     _choose_rewrites(device, table, task)
-    setting = table.setting
-    graphs, architectures = _wanted(table, task)
-    if unstable:
-        _forget_unstable(table, graphs, architectures)
-    before = len(table.entries)
-    _measure(device, setting, table, graphs, architectures, task)
+    new = _estimate(device, table, task) if is_estimated(device) else _measure(device, table, task, unstable)
     model = CostModel(table, task.scales)
     spreads = sorted(entry.spread for entry in table.entries.values())
     return Profiled(
         device=device.name,
-        setting=setting.name,
+        setting=table.setting.name,
         table=str(table.path),
         entries=len(table.entries),
-        measured_now=len(table.entries) - before,
+        measured_now=new,
         unstable=sum(entry.unstable for entry in table.entries.values()),
         networks=len(table.networks),
         median_spread=spreads[len(spreads) // 2],
@@ -131,6 +133,7 @@ def _profile(device: "Device", setting: "Setting", task: Task, fresh: bool, unst
         steadiness=judge(table),
         validation=validate(model),
         seconds=time.monotonic() - started,
+        estimated_by=table.estimated_by,
     )
 
 
@@ -154,6 +157,7 @@ def _table_to_fill(device: "Device", setting: "Setting", task: Task, fresh: bool
 
 def _choose_rewrites(device: "Device", table: "LatencyTable", task: Task) -> None:
     """Time networks with and without each rewrite, and leave out what is slower: once, before anything is measured."""
+    from hwnas.device.transports import is_estimated
     from hwnas.formats import rewritten_layers
     from hwnas.latency.rewrite_worth import measure_rewrites
 
@@ -164,7 +168,8 @@ def _choose_rewrites(device: "Device", table: "LatencyTable", task: Task) -> Non
     asked = {name for graph in graphs for name in rewritten_layers(graph, setting)}
     if not asked:
         return
-    say(f"timing a few networks with and without {', '.join(sorted(asked))}")
+    way = "estimating" if is_estimated(device) else "timing"
+    say(f"{way} a few networks with and without {', '.join(sorted(asked))}")
     table.choose(measure_rewrites(device, setting, graphs))
     table.save()
     for name, ratio in sorted(table.rewrites.items()):
@@ -184,19 +189,47 @@ def _wanted(table: "LatencyTable", task: Task) -> "tuple[dict[str, Graph], dict[
     runtime = formats.get(setting.runtime, precision=setting.precision)
     lower = partial(runtime.lower, without=setting.without)
     graphs: dict[str, Graph] = {}
-    cover = list(dict.fromkeys(chain.from_iterable(map(plugins.load("spaces", task.space).cover, task.scales))))
+    cover = _cover(task)
     with bar("listing the operators", len(cover)) as listing:
         for architecture in cover:
             for name, layer, shapes in executed(lower(architecture.graph)):
                 if name not in graphs:
                     graphs[name] = one_layer(layer, shapes)
             listing.advance()
+    architectures = _whole_networks(task)
+    graphs |= {name: lower(architecture.graph) for name, architecture in architectures.items()}
+    return graphs, architectures
+
+
+def _cover(task: Task) -> "list[Architecture]":
+    """Return networks that together have every operator that the space can need."""
+    return list(dict.fromkeys(chain.from_iterable(map(plugins.load("spaces", task.space).cover, task.scales))))
+
+
+def _whole_networks(task: Task) -> "dict[str, Architecture]":
+    """Return the networks that are wanted whole, by name; the names of those to hold out begin with `_HELD_OUT`."""
     fitted = random_networks(task.space, task.scales, task.networks, seed=task.seed)
     others = random_networks(task.space, task.scales, task.held_out, seed=task.seed + _OTHER_SEED)
     architectures = {f"network {index}": architecture for index, architecture in enumerate(fitted)}
-    architectures |= {f"{_HELD_OUT} {i}": other for i, other in enumerate(others) if other not in fitted}
-    graphs |= {name: lower(architecture.graph) for name, architecture in architectures.items()}
-    return graphs, architectures
+    return architectures | {f"{_HELD_OUT} {i}": other for i, other in enumerate(others) if other not in fitted}
+
+
+def _estimate(device: "Device", table: "LatencyTable", task: Task) -> int:
+    """Have a tool estimate what the table lacks; return how many entries are new."""
+    from hwnas.latency.estimating import fill
+
+    watch, before = _Watch(table, task), len(table.entries)
+    fill(
+        device,
+        table,
+        _cover(task),
+        _whole_networks(task),
+        held_out=_HELD_OUT,
+        on_conditions=watch.conditions,
+        seed=task.seed,
+    )
+    watch.finish()
+    return len(table.entries) - before
 
 
 def _forget_unstable(
@@ -256,15 +289,16 @@ class _Watch:
         self._table.sessions = [*self._earlier, session]
 
 
-def _measure(
-    device: "Device",
-    setting: "Setting",
-    table: "LatencyTable",
-    graphs: "Mapping[str, Graph]",
-    architectures: "Mapping[str, Architecture]",
-    task: Task,
-) -> None:
-    """Time what lacks rounds, in passes over all of it, so that each entry's rounds are spread over the whole time."""
+def _measure(device: "Device", table: "LatencyTable", task: Task, unstable: bool) -> int:
+    """Time what lacks rounds, in passes over all of it, so that each entry's rounds are spread over the whole time.
+
+    Return how many entries are new.
+    """
+    setting = table.setting
+    graphs, architectures = _wanted(table, task)
+    if unstable:
+        _forget_unstable(table, graphs, architectures)
+    before = len(table.entries)
     watch, done, started = _Watch(table, task), 0, time.monotonic()
     with bar("measuring", 1) as measuring, temporary_folder() as folder:
         written = _Written(graphs, setting, folder)
@@ -287,6 +321,7 @@ def _measure(
                     say(f"at this device's pace that takes {duration(seconds)} more")
             done += len(due)
     watch.finish()
+    return len(table.entries) - before
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,6 +331,7 @@ class Due:
     operators: int = 0
     networks: int = 0
     least_s: float = 0.0
+    is_estimated: bool = False
 
     @classmethod
     def of(cls, left: Mapping[str, int], architectures: "Mapping[str, Architecture]") -> "Due":
@@ -308,6 +344,8 @@ class Due:
         return cls(len(due) - networks, networks, least_ms / 1e3)
 
     def __str__(self) -> str:
+        if self.is_estimated:
+            return f"{self.operators} operators and {self.networks} whole networks, estimated once"
         return (
             f"{self.operators} operators in {_ROUNDS} rounds and {self.networks} whole networks in "
             f"{_NETWORK_ROUNDS}, more where they disagree; {duration(self.least_s)} at least"
@@ -316,6 +354,7 @@ class Due:
 
 def what_is_due(device: "Device", setting: "Setting", task: Task) -> Due:
     """Return what `profile_setting` would measure, without asking the device: as if no rewrite were slower on it."""
+    from hwnas.device.transports import is_estimated
     from hwnas.latency.conditions import Conditions
     from hwnas.latency.table import LatencyTable
     from hwnas.latency.where import own_path
@@ -323,6 +362,10 @@ def what_is_due(device: "Device", setting: "Setting", task: Task) -> Due:
     path = own_path(device, setting)
     table = LatencyTable.read(path) if path.exists() else LatencyTable(path, device.name, setting, Conditions())
     graphs, architectures = _wanted(table, task)
+    if is_estimated(device):
+        keys = table.missing(name for name in graphs if name not in architectures)
+        networks = sum(table.network(network) is None for network in architectures.values())
+        return Due(len(keys), networks, is_estimated=True)
     return Due.of({name: _passes_left(table, name, architectures) for name in graphs}, architectures)
 
 

@@ -50,10 +50,11 @@ class TimedLine(_Line):
     rounds_ms: Annotated[tuple[_Samples, ...], Field(min_length=1)]
     canary_ms: tuple[_Time, ...] = ()
     unstable: Flag
-    load_ms: _Wait
-    first_ms: _Wait
+    load_ms: _Wait | None  # None of what is estimated
+    first_ms: _Wait | None
     peak_memory_bytes: Bytes | None = None
     placement: Placement | None = None
+    layers_ms: dict[str, _Wait] = Field(default_factory=dict)  # by the tensor that each writes, where they are told
 
 
 class Output(_Line):

@@ -6,6 +6,7 @@ from typing import Any
 
 from hwnas.device import throttled
 from hwnas.latency.conditions import Conditions
+from hwnas.latency.placement import how
 from hwnas.latency.table import LatencyTable, Session
 from hwnas.support.commands import Command
 
@@ -37,6 +38,7 @@ class Steadiness:
     governor: tuple[str | None, str | None] = (None, None)
     reasons: list[str] = field(default_factory=list)
     remedies: list[str] = field(default_factory=list)
+    estimated_by: str = ""  # where nothing was measured
 
     @property
     def figures(self) -> str:
@@ -51,6 +53,8 @@ class Steadiness:
         return ", ".join([*drift, f"{self.unstable:.1%} of the entries unstable", *filter(None, pairs), *waited])
 
     def __str__(self) -> str:
+        if self.estimated_by:
+            return f"nothing was measured: {how(self.estimated_by)}, whose figures are the same each time"
         if not self.reasons:
             return f"the device was steady: {self.figures}"
         todo = "".join(f"\n  {remedy}" for remedy in self.remedies)
@@ -59,6 +63,8 @@ class Steadiness:
 
 def judge(table: LatencyTable) -> Steadiness:
     """Return how steady the device of a table was; what is not in tables of earlier versions is unknown."""
+    if table.estimated_by:
+        return Steadiness(None, 0.0, estimated_by=table.estimated_by)
     unstable = sum(entry.unstable for entry in table.entries.values()) / max(1, len(table.entries))
     session = table.sessions[-1] if table.sessions else None
     drift = table.drift

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
 from functools import cache, cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -138,6 +139,12 @@ class LatencyTable:
     def stated_ms(self, measurement: Measurement) -> float:
         """Return a measurement's latency in ms at the table's canary: what hwnas states."""
         return measurement.at(self.canary_ms, self.slowness)
+
+    @property
+    def estimated_by(self) -> str:
+        """The tool whose estimates it holds, with its version, as in `Vela 5.2.0`; empty where it was measured."""
+        measured = chain(self.entries.values(), (network.measurement for network in self.networks))
+        return next((measurement.estimated_by for measurement in measured), "")
 
     @property
     def drift(self) -> float | None:

@@ -205,8 +205,7 @@ def _point(candidate: "Candidate") -> tuple[float, float]:
 
 
 def _how_known(candidates: "Sequence[Candidate]") -> str:
-    known = {candidate.measured for candidate in candidates}
-    return "measured or predicted" if len(known) > 1 else "measured" if known == {True} else "predicted"
+    return " or ".join(sorted({candidate.how for candidate in candidates}))
 
 
 def _scatter(
@@ -244,10 +243,13 @@ def _name_winners(axes: "Axes", winners: "Sequence[Candidate]") -> None:
         axes.annotate(f"trial {winner.trial}", (x, y), textcoords="offset points", **place, **style)
 
 
-def tested_figure(tested: Sequence[tuple[str, float, float, bool]], *, cap_ms: float) -> Figure:
-    """Return networks (name, milliseconds, share of the test set, whether it is a winner) and the cap."""
+def tested_figure(tested: Sequence[tuple[str, float, float, bool]], *, cap_ms: float, how: str) -> Figure:
+    """Return networks (name, milliseconds, share of the test set, whether it is a winner) and the cap.
+
+    `how` says where the milliseconds come from.
+    """
     with matplotlib.rc_context(STYLE):
-        figure, axes = _plot("latency of the exported file, measured (ms)", "accuracy, test set (%)")
+        figure, axes = _plot(f"latency of the exported file, {how} (ms)", "accuracy, test set (%)")
         ours, others = ("winner", "winner, long training", "*"), ("front", "published network, given weights", "D")
         for own, (colour, label, marker) in ((True, ours), (False, others)):
             points = [(ms, 100 * share) for _, ms, share, is_own in tested if is_own == own]
@@ -314,12 +316,17 @@ def _intervals(axes: "Axes", outcomes: "Sequence[Outcome]") -> None:
         axes.plot([100 * low, 100 * high], [row, row], label="" if at else "95 % interval", **style)
 
 
-def agreement_figure(inside: Sequence[tuple[float, float]], over: Sequence[tuple[float, float]]) -> Figure:
-    """Return measured over predicted milliseconds: pairs (predicted, measured) of networks inside and over the caps."""
+def agreement_figure(
+    inside: Sequence[tuple[float, float]], over: Sequence[tuple[float, float]], *, how: str = "measured"
+) -> Figure:
+    """Return measured over predicted milliseconds: pairs (predicted, measured) of networks inside and over the caps.
+
+    `how` says where the measured ones come from.
+    """
     highest = 1.08 * max(chain.from_iterable((*inside, *over)))
     line = [0.0, highest]
     with matplotlib.rc_context(STYLE):
-        figure, axes = _plot("predicted latency (ms)", "measured latency (ms)", size=(4.4, 4.5))
+        figure, axes = _plot("predicted latency (ms)", f"latency, {how} (ms)", size=(4.4, 4.5))
         low, high = ([share * x for x in line] for share in (0.9, 1.1))
         axes.fill_between(line, low, high, color=COLOURS["grid"], linewidth=0, zorder=1, label="within 10 %")
         axes.plot(line, line, color=COLOURS["muted"], linewidth=1, zorder=2, label="equal")

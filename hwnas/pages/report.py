@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hwnas.latency import how
 from hwnas.pages.contest import ContestRecord
 from hwnas.pages.finalists import FinalistOnPage, read_finalists
 from hwnas.pages.winners import read_published, read_winners
@@ -76,7 +77,7 @@ class View:
             return (
                 f"{counted(len(self.candidates), 'candidate')} trained under {cap}; the best has "
                 f"{_percent(best.accuracy)} % ({self.accuracy_of}) on {self.seen_on} at {best.latency_ms:.3f} ms"
-                f"{'' if best.measured else ' (predicted)'}. No winner is trained yet."
+                f"{'' if best.how == how('') else f' ({best.how})'}. No winner is trained yet."
             )
         inside = [winner for winner in self.winners if winner.latency_ms <= self.settings.max_latency_ms]
         known = "" if all(w.candidate.measured or w.exported_ms is not None for w in inside) else ", by prediction"
@@ -98,8 +99,22 @@ class View:
         return 0 if self.settings.predicted else sum(not candidate.measured for candidate in self.candidates)
 
     @property
+    def how(self) -> str:
+        """How latencies came about that are not predicted, in words: `measured`, or `estimated by` some tool."""
+        files = (entry for winner in self.winners if winner.card for entry in winner.card.files.values())
+        tools = [*(c.estimated_by for c in self.candidates), *(e.placement.estimated_by for e in files if e.placement)]
+        return how(next(filter(None, tools), ""))
+
+    @property
+    def how_behind(self) -> str:
+        """`how` as it stands behind a word, where that is not taken for granted."""
+        return "" if self.how == how("") else f", {self.how}"
+
+    @property
     def timing(self) -> str:
         """Which candidates were timed on the device, in a sentence."""
+        if self.how_behind:
+            return f"Nothing was timed: latencies that are not predicted are {self.how}."
         if self.settings.predicted:
             return "No candidate was timed on the device (--predicted): latencies are predictions."
         if not self.untimed:
@@ -250,13 +265,13 @@ class View:
         """Return the picture of exported winners beside published networks."""
         from hwnas.pages import pictures
 
-        return pictures.tested_figure(self.tested, cap_ms=self.settings.max_latency_ms)
+        return pictures.tested_figure(self.tested, cap_ms=self.settings.max_latency_ms, how=self.how)
 
     def agreement_figure(self) -> "Figure":
-        """Return the picture of measured over predicted latencies."""
+        """Return the picture of measured, or estimated, over predicted latencies."""
         from hwnas.pages import pictures
 
-        return pictures.agreement_figure(*self.timed)
+        return pictures.agreement_figure(*self.timed, how=self.how)
 
     def history_figure(self) -> "Figure | None":
         """Return the picture of the winners' loss by epoch, if one was trained for more than an epoch."""

@@ -26,13 +26,17 @@ class FinalistRecord(FileRecord):
 
 
 class FinalistLatency(FileRecord):
-    """The measured latency of a finalist that the search did not measure; `upper_ms` is held against the cap."""
+    """The measured latency of a finalist that the search did not measure; `upper_ms` is held against the cap.
+
+    Of a device whose figures are a tool's it is not measured but `estimated_by` that.
+    """
 
     WHAT: ClassVar[str] = "a finalist's latency"
 
     trial: int
     measured_ms: Milliseconds
     upper_ms: Milliseconds
+    estimated_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)

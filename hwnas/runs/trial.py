@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BeforeValidator, ConfigDict, InstanceOf, TypeAdapter, ValidationError, with_config
 
 from hwnas.errors import InputError, TableError, short
-from hwnas.latency import TimedNetwork
+from hwnas.latency import TimedNetwork, how
 from hwnas.network import Architecture
 from hwnas.support import commands, reasons
 from hwnas.training import Curve, Look
@@ -42,8 +42,9 @@ _STATES: Mapping[str, State] = {
 class Candidate:
     """A trained trial: its network at deployed scale, the accuracy of its proxy, its latency.
 
-    `latency_ms` was measured on the device, unless `measured` is false: then it is the prediction. Where training was
-    `stopped_after` so many epochs, the accuracy is what it would have come to, give or take its `spread`.
+    `latency_ms` was measured on the device, unless `measured` is false: then it is the prediction. Of a device whose
+    figures are a tool's it was not measured but `estimated_by` that, whole. Where training was `stopped_after` so many
+    epochs, the accuracy is what it would have come to, give or take its `spread`.
     """
 
     trial: int
@@ -59,6 +60,12 @@ class Candidate:
     stopped_after: float | None = None
     spread: float | None = None
     balanced_accuracy: float | None = None  # the mean of the classes', where it was taken
+    estimated_by: str = ""
+
+    @property
+    def how(self) -> str:
+        """How its latency came about, in words: measured, predicted, or estimated by some tool."""
+        return how(self.estimated_by) if self.measured else "predicted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +115,7 @@ class TrialRecord:
     ended_at: datetime | None = None
     deployed: Deployed | None = None
     measured_ms: float | None = None
+    estimated_by: str = ""  # the tool that measured_ms is an estimate of, in place of a device
     measurements: tuple[TimedNetwork, ...] = ()
     scale: int | None = None
     left_out: str = ""  # why
@@ -154,6 +162,7 @@ class TrialRecord:
             stopped_after=self.stopped.epoch if self.stopped else None,
             spread=self.stopped.spread if self.stopped else None,
             balanced_accuracy=self.training.balanced_accuracy if self.training else None,
+            estimated_by=self.estimated_by,
         )
 
     @property
@@ -184,6 +193,7 @@ class TrialRecord:
                 ended_at=trial.datetime_complete,
                 deployed=noted.deployed,
                 measured_ms=noted.measured_ms,
+                estimated_by=noted.estimated_by,
                 measurements=tuple(
                     TimedNetwork.from_json(value, place)
                     for value in _numbered(attributes, _MEASUREMENT, before=_MEASUREMENTS_BEFORE)
@@ -243,6 +253,7 @@ class OpenTrial:
         *,
         excesses: Mapping[str, float],
         measured_ms: float | None = None,
+        estimated_by: str = "",
         left_out: str = "",
     ) -> None:
         """Note the trial's network and how far it is from each cap, as a share; and where it is left out, why."""
@@ -256,6 +267,8 @@ class OpenTrial:
             )
             if measured_ms is not None:
                 self._note(measured_ms=measured_ms)
+            if estimated_by:
+                self._note(estimated_by=estimated_by)
             for name, excess in excesses.items():
                 if name not in self.optuna.constraints:
                     self.optuna.set_constraint(name, excess)
@@ -333,6 +346,7 @@ class _Noted:
     predicted_ms: float = 0.0
     predicted_error: float = 0.0
     measured_ms: float | None = None
+    estimated_by: str = ""
     scale: int | None = None
     left_out: str = ""
     ended: str = ""

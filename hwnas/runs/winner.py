@@ -119,6 +119,7 @@ class WinnerRecord(FileRecord):
     search_accuracy_of: str | None = None  # as in "short training"; an older hwnas states none
     search_latency_ms: Milliseconds
     measured: bool  # what the search says of latency; otherwise it was predicted
+    estimated_by: str | None = None  # the tool that estimated it, where nothing was measured
     predicted_ms: Milliseconds
     predicted_error: float
     mult_adds: int
@@ -158,6 +159,7 @@ class WinnerRecord(FileRecord):
             search_accuracy_of=search_accuracy_of,
             search_latency_ms=candidate.latency_ms,
             measured=candidate.measured,
+            estimated_by=candidate.estimated_by or None,
             predicted_ms=candidate.predicted_ms,
             predicted_error=candidate.predicted_error,
             mult_adds=candidate.mult_adds,
@@ -176,6 +178,7 @@ class WinnerRecord(FileRecord):
             "search_accuracy": (self.search_accuracy, candidate.accuracy),
             "search_latency_ms": (self.search_latency_ms, candidate.latency_ms),
             "measured": (self.measured, candidate.measured),
+            "estimated_by": (self.estimated_by or "", candidate.estimated_by),
             "predicted_ms": (self.predicted_ms, candidate.predicted_ms),
             "predicted_error": (self.predicted_error, candidate.predicted_error),
         }

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from hwnas.errors import TrainingError
+from hwnas.latency import how
 from hwnas.searching import estimators
 from hwnas.searching.candidates import SpaceCandidates
 from hwnas.searching.short_training import ShortTraining
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 _MOST_MEASURED = 4  # networks a trial
 _OVER_TARGET = "predicted over its target at the smallest scale"
 _OVER_CAPS = "over {} at every scale that is predicted to fit its target"
-_MEASURED_OVER = "measured over its target at every scale that was tried"
+_MEASURED_OVER = "{} over its target at every scale that was tried"
 
 
 class Evaluator:
@@ -84,7 +85,8 @@ class Evaluation:
             return
         self.trial.tell(*values)
         after = f"stopped after {record.stopped.epoch:g} epochs, would come to about " if record.stopped else ""
-        latency = f"{'' if record.measured_ms else 'about '}{values[1]:.3f} ms"
+        estimated = f" ({how(record.estimated_by)})" if record.estimated_by else ""
+        latency = f"{'' if record.measured_ms else 'about '}{values[1]:.3f} ms{estimated}"
         say(f"trial {record.number}: {after}{values[0]:.4f} at {latency}, {record.deployed.architecture.name}")
 
     def _values(self) -> tuple[float, float] | None:
@@ -184,11 +186,25 @@ class Evaluation:
         )
         if at >= 0:
             latency_ms = measured[at].at(canary_ms)
-            self._note(costs, at, excess=self._over_cap(latency_ms), measured_ms=latency_ms)
+            self._note(
+                costs,
+                at,
+                excess=self._over_cap(latency_ms),
+                measured_ms=latency_ms,
+                estimated_by=measured[at].estimated_by,
+            )
             return at, latency_ms
         at = min(measured, key=lambda place: measured[place].upper(canary_ms))
         excess = measured[at].upper(canary_ms) / target_ms - 1.0
-        self._note(costs, at, excess=excess, measured_ms=measured[at].at(canary_ms), left_out=_MEASURED_OVER)
+        tool = measured[at].estimated_by
+        self._note(
+            costs,
+            at,
+            excess=excess,
+            measured_ms=measured[at].at(canary_ms),
+            estimated_by=tool,
+            left_out=_MEASURED_OVER.format(how(tool)),
+        )
         return None
 
     def _over_cap(self, latency_ms: float) -> float:
@@ -209,7 +225,14 @@ class Evaluation:
         return measurement
 
     def _note(
-        self, costs: "Costs", at: int, *, excess: float, measured_ms: float | None = None, left_out: str = ""
+        self,
+        costs: "Costs",
+        at: int,
+        *,
+        excess: float,
+        measured_ms: float | None = None,
+        estimated_by: str = "",
+        left_out: str = "",
     ) -> None:
         """Keep in the trial its network at a scale, and how far it is from each cap: `excess` from the latency's."""
         from hwnas.runs import Deployed
@@ -224,7 +247,13 @@ class Evaluation:
         excesses = self._settings.budget.excesses(
             latency_ms=0.0, mult_adds=network.mult_adds, parameters=network.parameters
         )
-        self.trial.deploy(network, excesses={**excesses, "latency": excess}, measured_ms=measured_ms, left_out=left_out)
+        self.trial.deploy(
+            network,
+            excesses={**excesses, "latency": excess},
+            measured_ms=measured_ms,
+            estimated_by=estimated_by,
+            left_out=left_out,
+        )
 
     def _claim(self, at: int) -> bool:
         """Note the scale at which the trial's network is trained, unless another trial has that network: say which."""

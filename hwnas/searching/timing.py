@@ -25,8 +25,8 @@ class Stopwatch:
     def __init__(self, settings: "SearchSettings") -> None:
         self._settings = settings
 
-    def time(self, network: "Architecture") -> tuple[float, float]:
-        """Return a network's latency in ms, and what is held against a cap: with the spread added.
+    def time(self, network: "Architecture") -> tuple[float, float, str]:
+        """Return a network's latency in ms, what is held against a cap: with the spread added, and who estimates it.
 
         Raises InputError, TableError and DeviceError where it cannot be timed as the search did.
         """
@@ -35,7 +35,7 @@ class Stopwatch:
         device, table = self._device_and_table
         with locked(device_lock(device)):
             measurement = time_network(network.graph, device, table.setting, table=table, seed=self._settings.seed)
-        return measurement.at(table.canary_ms), measurement.upper(table.canary_ms)
+        return measurement.at(table.canary_ms), measurement.upper(table.canary_ms), measurement.estimated_by
 
     @cached_property
     def _device_and_table(self) -> "tuple[Device, LatencyTable]":

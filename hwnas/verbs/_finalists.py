@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hwnas.errors import DivergedError, HwnasError
+from hwnas.latency import how
 from hwnas.support import counted, say
 
 if TYPE_CHECKING:
@@ -62,7 +63,8 @@ class _Timing:
         is_over = latency.upper_ms > self._settings.max_latency_ms
         self.over += is_over
         verdict = f"over the cap of {self._settings.max_latency_ms:g} ms, no finalist" if is_over else "inside the cap"
-        say(f"trial {candidate.trial} was only predicted; measured: {latency.measured_ms:.3f} ms, {verdict}")
+        way = how(latency.estimated_by)
+        say(f"trial {candidate.trial} was only predicted; {way}: {latency.measured_ms:.3f} ms, {verdict}")
         return not is_over
 
     def _latency(self, candidate: "Candidate") -> "FinalistLatency | None":
@@ -71,7 +73,7 @@ class _Timing:
         if (known := self._folder.latency(candidate.trial)) or self._is_away:
             return known
         try:
-            measured_ms, upper_ms = self._stopwatch.time(candidate.architecture)
+            measured_ms, upper_ms, estimated_by = self._stopwatch.time(candidate.architecture)
         except HwnasError as error:
             self._is_away = True  # others are not tried: each would wait for it anew
             say(
@@ -80,7 +82,11 @@ class _Timing:
             )
             return None
         latency = FinalistLatency(
-            version=FinalistLatency.VERSION, trial=candidate.trial, measured_ms=measured_ms, upper_ms=upper_ms
+            version=FinalistLatency.VERSION,
+            trial=candidate.trial,
+            measured_ms=measured_ms,
+            upper_ms=upper_ms,
+            estimated_by=estimated_by,
         )
         latency.write(self._folder.latency_path(candidate.trial))
         return latency

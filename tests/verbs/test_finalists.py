@@ -166,10 +166,10 @@ class TestOnlyPredicted:
     ) -> None:
         best, networks = run.candidates()[5].architecture, []
 
-        def time(stopwatch: Any, network: Any) -> tuple[float, float]:
+        def time(stopwatch: Any, network: Any) -> tuple[float, float, str]:
             assert not trained
             networks.append(network)
-            return 4.9, 5.1 if network == best else 5.0  # with the spread; the cap is 5 ms
+            return 4.9, 5.1 if network == best else 5.0, ""  # with the spread; the cap is 5 ms
 
         monkeypatch.setattr("hwnas.searching.Stopwatch.time", time)
         train(run, finalists=3, winners="best:1")
@@ -201,7 +201,8 @@ def test_a_stopwatch_times_as_the_search_did(workplace: Path, monkeypatch: pytes
     hwnas.search(out="run", device="pretend", estimator="size", strategy="random", **options)  # type: ignore[arg-type]
     (candidate,) = Run.open("run").candidates()
     count = len(device.timed)
-    measured_ms, upper_ms = Stopwatch(Run.open("run").settings).time(candidate.architecture)
+    measured_ms, upper_ms, estimated_by = Stopwatch(Run.open("run").settings).time(candidate.architecture)
     assert measured_ms == pytest.approx(candidate.latency_ms)
     assert measured_ms <= upper_ms
+    assert estimated_by == ""
     assert len(device.timed) > count

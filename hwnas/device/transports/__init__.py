@@ -1,9 +1,11 @@
 """Transports, one file each: how files and the runner get to a device, and lines come back.
 
 A plug-in's module whose devices are emulated on this machine says `EMULATED = True`: models run there, but their time
-means nothing. Its function `set_up(device) -> Path` makes what it needs here, and returns where that is. Its function
-`starts(device) -> str` names the program or host that the device's file has started or reached, empty for none: the
-user agrees to that once. Of a plug-in without it, the user agrees to the whole file.
+means nothing. One whose figures a tool estimates says `ESTIMATES = True`: nothing runs, the figures are the same each
+time, and they tell what each layer of a network takes. Its function `set_up(device) -> Path` makes what it needs here,
+and returns where that is. Its function `starts(device) -> str` names the program or host that the device's file has
+started or reached, empty for none: the user agrees to that once. Of a plug-in without it, the user agrees to the whole
+file.
 """
 
 import shutil
@@ -62,6 +64,11 @@ def is_emulated(device: Device) -> bool:
 def runs_python(device: Device) -> bool:
     """Return whether a device computes what it is told to: one whose transport times models by itself does not."""
     return not hasattr(plugins.load("transports", device.transport).Transport, "time")
+
+
+def is_estimated(device: Device) -> bool:
+    """Return whether a device's figures are a tool's estimates; raises UnknownNameError for an unknown transport."""
+    return bool(getattr(plugins.load("transports", device.transport), "ESTIMATES", False))
 
 
 def check_times(device: Device) -> None:
