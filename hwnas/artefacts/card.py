@@ -75,12 +75,14 @@ class RewriteEntry(Record):
 class FileEntry(Record):
     """What a card says of a model file; latencies are those of an image, None where it was not timed.
 
-    `agreement` and `accuracy` are shares of test images: of PyTorch's class, and of the right one.
+    `agreement` and `accuracy` are shares of test images: of PyTorch's class, and of the right one. `arena_bytes` are of
+    a TFLite file's activations, without a delegate.
     """
 
     runtime: str
     precision: str = "fp32"
     bytes: int
+    arena_bytes: int | None = None  # an older hwnas did not work it out
     sha256: str | None = None  # an older hwnas stated none, and no tensors
     tensors: TensorEntries | None = None
     setting: str | None = None
@@ -214,6 +216,8 @@ class Card(FileRecord):
     device: DeviceField
     setting: str
     cap_ms: float | None
+    max_file_kib: float | None = None  # an older hwnas had no caps on memory
+    max_activation_kib: float | None = None
     predicted_ms: float | None
     predicted_error: float | None
     accuracy: Accuracies

@@ -1,9 +1,7 @@
 """Makes an artefact of a trained network: model files, card, README and code, checked and timed; whole or absent."""
 
-import csv
-import io
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from math import inf
@@ -24,7 +22,7 @@ from hwnas.artefacts.files import (
     writing,
 )
 from hwnas.errors import ExportError, InputError
-from hwnas.formats import MEDIAPIPE, Form, Input, MetadataReader, checked_form
+from hwnas.formats import MEDIAPIPE, Form, Input, Memory, MetadataReader, checked_form
 from hwnas.support import say
 
 if TYPE_CHECKING:
@@ -152,17 +150,21 @@ def _fill(
 
     _refuse_unfit_for_mediapipe(trained.data.channels, wanted)
     images = wanted.form.batch or 1
+    settings = {name: written_in(*FILES[name], device, purpose) for name in wanted.files}
     files = write_checked(
         trained.network,
         trained.dataset,
         folder,
-        {name: written_in(*FILES[name], device, purpose) for name in wanted.files},
-        _metadata(trained),
+        settings,
+        trained.data.metadata(trained.trial),
         wanted.form,
         trusted=trained.is_trusted,
         explain=wanted.explain,
         checkpoint=target.with_name(f".{target.name}.{(trained.weights_sha256 or '')[:8]}.fine-tuning"),
     )
+    if not wanted.allow_over_cap:
+        own = {name: files[name] for name, setting in settings.items() if setting.name == purpose.setting}
+        _refuse_over_memory(own, purpose)
     files = time_files(files, folder, device, purpose, images=images)
     if wanted.explain:
         files = explain_files(files, folder, device, purpose, images=images)
@@ -215,6 +217,8 @@ def _card(
         device=purpose.device,
         setting=purpose.setting,
         cap_ms=purpose.cap_ms if purpose.cap_ms < inf else None,
+        max_file_kib=purpose.max_file_kib,
+        max_activation_kib=purpose.max_activation_kib,
         predicted_ms=trained.predicted_ms,
         predicted_error=trained.predicted_error,
         accuracy=trained.accuracy,
@@ -235,6 +239,19 @@ def _card(
     )
 
 
+def _refuse_over_memory(files: "Mapping[str, FileEntry]", purpose: "Purpose") -> None:
+    """Raise ExportError where a file of the run's own setting is over a cap on memory."""
+    for name, entry in files.items():
+        known = Memory(entry.bytes, entry.arena_bytes).in_kib
+        for cap, share in purpose.budget.excesses(**known).items():
+            if share > 0:
+                what = {"file_kib": "it", "activation_kib": "the arena of its activations"}[cap]
+                raise ExportError(
+                    f"{name} must be inside {purpose.budget.options([cap])}; {what} has {known[cap]:.1f} KiB. Export "
+                    "another trial (--trial), or keep it with --allow-over-cap"
+                )
+
+
 def _refuse_over_cap(card: "Card") -> None:
     """Raise ExportError where the file of the run's own setting was measured over the cap, if there is one."""
     if card.cap_ms is None:
@@ -245,21 +262,3 @@ def _refuse_over_cap(card: "Card") -> None:
                 f"{name} must run in {card.cap_ms:g} ms on {card.device} ({card.setting}); {entry.how}: "
                 f"{entry.measured_ms:.3f} ms. Export another trial (--trial), or keep it with --allow-over-cap"
             )
-
-
-def _line_of_csv(names: Sequence[str]) -> str:
-    """Return names with commas between them, in quotes where they have some of their own."""
-    line = io.StringIO()
-    csv.writer(line, lineterminator="").writerow(names)
-    return line.getvalue()
-
-
-def _metadata(trained: "TrainedNetwork") -> dict[str, str]:
-    """Return what is written into the files themselves."""
-    data = trained.data
-    trial = {} if trained.trial is None else {"hwnas_trial": str(trained.trial)}
-    return trial | {
-        "classes": _line_of_csv(data.classes),
-        "mean": ",".join(f"{value:.8g}" for value in data.mean),
-        "std": ",".join(f"{value:.8g}" for value in data.std),
-    }

@@ -13,6 +13,7 @@ from hwnas.errors import ExportError, InputError
 if TYPE_CHECKING:
     from hwnas.artefacts.card import Accuracies, GivenWeights
     from hwnas.datasets import Dataset
+    from hwnas.latency import Budget
     from hwnas.network import Architecture
     from hwnas.runs import DataRecord, Run, WinnerFolder, WinnerRecord
     from hwnas.training import Network, TrainingSettings
@@ -34,6 +35,15 @@ class Purpose:
     cap_ms: float = inf
     predicted: bool = False
     study: str | None = None  # the run's, which no other run has
+    max_file_kib: float | None = None
+    max_activation_kib: float | None = None
+
+    @property
+    def budget(self) -> "Budget":
+        """The caps that a file is held against."""
+        from hwnas.latency import Budget
+
+        return Budget(self.cap_ms, max_file_kib=self.max_file_kib, max_activation_kib=self.max_activation_kib)
 
     @classmethod
     def of(cls, run: "Run") -> Self:
@@ -47,6 +57,8 @@ class Purpose:
             settings.max_latency_ms,
             settings.predicted,
             run.identity.study,
+            settings.max_file_kib,
+            settings.max_activation_kib,
         )
 
 

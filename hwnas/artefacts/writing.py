@@ -322,6 +322,7 @@ def _entry(model: _Model) -> "FileEntry":
         runtime=runtime,
         precision=precision,
         bytes=model.path.stat().st_size,
+        arena_bytes=formats.get(runtime).arena_bytes(model.path),
         sha256=sha256(model.path),
         tensors=tensors(model.path, runtime),
         setting=None,

@@ -31,8 +31,9 @@ def show_described(described: "Described | DescribedSpace") -> None:
         f"{described.peak_activation_bytes / 2**20:.2f} MiB of activations at the most at once (fp32, one image)"
     )
     print(
-        f"as a TFLite file {described.file_bytes_fp32 / 2**20:.2f} MiB in fp32, "
-        f"{described.file_bytes_int8 / 2**20:.2f} MiB in int8"
+        f"as a TFLite file {_kib(described.file_bytes_fp32)} KiB in fp32, {_kib(described.file_bytes_int8)} KiB in "
+        f"int8; the arena of its activations {_kib(described.arena_bytes_fp32)} and "
+        f"{_kib(described.arena_bytes_int8)} KiB, without a delegate"
     )
     if described.largest is not None:
         _show_largest(described.largest)

@@ -33,6 +33,8 @@ def show_searched(searched: "Searched") -> None:
             f"{c.predicted_ms:.3f}",
             f"{c.mult_adds / 1e6:.2f}",
             f"{c.parameters / 1e3:.0f}",
+            _kib(c.file_bytes),
+            _kib(c.arena_bytes),
             c.architecture.name,
         ]
         for c in searched.front
@@ -47,6 +49,8 @@ def show_searched(searched: "Searched") -> None:
         "predicted ms",
         "Mult-Adds M",
         "params k",
+        "file KiB",
+        "arena KiB",
         "network",
     ]
     print_table(columns, rows, title=f"{searched.run}: the front of {counted(searched.trained, 'trained candidate')}")
@@ -60,6 +64,10 @@ def show_searched(searched: "Searched") -> None:
         print(f"ended early: {searched.ended}")
     if searched.front:
         print(f"next: {commands.train(searched.run)}")
+
+
+def _kib(count: int | None) -> str:
+    return "unknown" if count is None else f"{count / 1024:.1f}"
 
 
 def _show_planned(run: str, plan: "Planned") -> None:
@@ -132,7 +140,9 @@ def show_exported(exported: "Sequence[Exported]") -> None:
             ms = f"{file.measured_ms or 0.0:.3f} ms{each}{_estimated(file)}"
             timed = f"{ms} in {file.setting}" if file.measured_ms else "not timed"
             ran = f" {file.placement}" if file.placement else ""
-            print(f"{artefact.folder}/{name}: {file.bytes / 1024:.0f} KiB, {timed}{ran}{_accuracy(card, file)}")
+            arena = "" if file.arena_bytes is None else f", arena {_kib(file.arena_bytes)} KiB"
+            size = f"{file.bytes / 1024:.0f} KiB{arena}"
+            print(f"{artefact.folder}/{name}: {size}, {timed}{ran}{_accuracy(card, file)}")
             for rewrite, entry in file.rewrites.items():
                 times = f": {entry.with_ms:.3f} ms instead of {entry.without_ms:.3f} ms" if entry.is_timed else ""
                 ratio = f" ({entry.ratio:.2f})" if entry.is_timed else ""

@@ -9,8 +9,11 @@ A format is a module with
                                                         a rewrite's have the origin of what they stand in for
     write(graph, weights, *, metadata, ranges, precision, uint8_input, batch, without) -> bytes
                                                         the file of a lowered graph; int8 takes ranges
+    memory(graph, *, precision, metadata, without) -> Memory
+                                                        the size of the file of a lowered graph, and of its arena
     calibrate(graph, weights, images, *, share) -> Ranges
                                                         the ranges of a lowered graph; only where int8 is written
+    arena_bytes(path) -> int | None                     that of the activations of a file, where it is known
     load(path, *, threads) -> Model                     the model in its runtime: images NCHW float32 -> outputs float32
 
 A whole network reads `images` and gives `logits`; a layer by itself reads `input0`, `input1`, ... and gives `output`.
@@ -61,6 +64,19 @@ class Rewrite(NamedTuple):
     applies: Callable[[Layer], bool]  # to a layer of a graph that is lowered without it
 
 
+class Memory(NamedTuple):
+    """Bytes of a network's file, and of the arena of its activations where the runtime's is known."""
+
+    file_bytes: int
+    arena_bytes: int | None
+
+    @property
+    def in_kib(self) -> dict[str, float | None]:
+        """Both in KiB, by the names of a `Budget`'s caps."""
+        arena = None if self.arena_bytes is None else self.arena_bytes / 1024
+        return {"file_kib": self.file_bytes / 1024, "activation_kib": arena}
+
+
 class Format(Protocol):
     """What a module in this folder offers."""
 
@@ -98,11 +114,26 @@ class Format(Protocol):
         """
         ...
 
+    def memory(
+        self,
+        graph: Graph,
+        *,
+        precision: str = "fp32",
+        metadata: Mapping[str, str] | None = None,
+        without: Collection[str] = (),
+    ) -> Memory:
+        """Return what the file of a lowered graph takes that `write` would write, whatever its weights."""
+        ...
+
     def calibrate(self, graph: Graph, weights: "Weights", images: "Array", *, share: float = 1.0) -> "Ranges":
         """Return the ranges of a lowered graph over images [n, c, h, w].
 
         With a `share` below 1 a layer's range leaves out so much of each image's values at either end.
         """
+        ...
+
+    def arena_bytes(self, path: Path) -> int | None:
+        """Return the size of the arena of a file's activations, where the runtime's is known."""
         ...
 
     def load(self, path: Path, *, threads: int = 1) -> Model:

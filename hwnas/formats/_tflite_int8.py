@@ -117,10 +117,13 @@ class Int8Writer(Writer):
     def constants(self, layer: Layer, source: int, weight: "Array", bias: "Array", *, axis: int) -> list[int]:
         """Add a layer's weight, a scale for each channel along `axis`, and its bias, of the accumulator's scale."""
         input_step = np.float64(self.tensors[source].quantization.scale[0])
-        largest = np.abs(weight).max(axis=tuple(other for other in range(weight.ndim) if other != axis))
-        # a tiny weight beside a bias: the bias must be held as well
-        steps = np.maximum(largest / _HIGHEST, np.abs(bias) / (input_step * _MOST_BIAS)).clip(min=_SMALLEST)
-        numbers = _rounded(weight, steps, axis=axis)
+        if self.sized_only:
+            steps, numbers = np.ones(len(bias)), np.broadcast_to(np.int8(0), weight.shape)
+        else:
+            largest = np.abs(weight).max(axis=tuple(other for other in range(weight.ndim) if other != axis))
+            # a tiny weight beside a bias: the bias must be held as well
+            steps = np.maximum(largest / _HIGHEST, np.abs(bias) / (input_step * _MOST_BIAS)).clip(min=_SMALLEST)
+            numbers = _rounded(weight, steps, axis=axis)
         biases = np.rint(bias / (input_step * steps)).astype(np.int32)
         found = [self.constant(f"{layer.name}.weight", numbers), self.constant(f"{layer.name}.bias", biases)]
         self.describe(found[0], schema.TensorType.INT8, steps, axis=axis)

@@ -12,6 +12,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from hwnas.formats import input_name, output_name, pixels_in_windows
+from hwnas.formats._tflite_arena import arena_bytes
 from hwnas.network import Graph, Layer, Shape, pads
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class Writer:
         self.scalars: dict[float, int] = {}  # constants of one number, which several operators share
         self.small: dict[tuple[int, ...], int] = {}  # int32 constants, which several operators share
         self.left_out = 0
-        self._sized_only = sized_only
+        self.sized_only = sized_only
 
     def add_input(self, layer: Layer) -> None:
         """Add an input of the file, and of bytes the DEQUANTIZE that makes 255 stand for 1."""
@@ -125,7 +126,7 @@ class Writer:
     def constant(self, name: str, value: "NDArray[Any]", *, kind: int = schema.TensorType.FLOAT32) -> int:
         """Add a tensor with its data."""
         data = value
-        if self._sized_only:  # what is left keeps the rest of the file aligned as it would be
+        if self.sized_only:  # what is left keeps the rest of the file aligned as it would be
             data = np.zeros(value.nbytes % _ALIGNMENT, dtype=np.uint8)
             self.left_out += value.nbytes - data.nbytes
         self.buffers.append(_Data(data))
@@ -262,6 +263,12 @@ class Writer:
         """Add a RESHAPE to the shape that the output has."""
         shape = self.tensors[output].shape
         self.operator(Op.RESHAPE, [value, self.integers(shape)], output, schema.ReshapeOptionsT(newShape=shape))
+
+    @property
+    def arena_bytes(self) -> int:
+        """The size of the arena of the activations."""
+        codes = [code for code, _ in self.codes]
+        return arena_bytes(self.tensors, self.operators, codes, inputs=self.inputs, output=self.values[-1])
 
     def give_floats(self) -> None:
         """Let what comes out of the file be float32, as it is."""

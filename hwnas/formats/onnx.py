@@ -16,7 +16,18 @@ import numpy as np
 from onnx import TensorProto, checker, defs, helper
 
 from hwnas.errors import ExportError
-from hwnas.formats import Model, Rewrite, batches, check_calibration, not_written, range_of, unloadable
+from hwnas.formats import (
+    Memory,
+    Model,
+    Rewrite,
+    batches,
+    check_calibration,
+    made_up_ranges,
+    no_weights,
+    not_written,
+    range_of,
+    unloadable,
+)
 from hwnas.formats._onnx_int8 import HIGHEST_WEIGHT as HIGHEST_WEIGHT
 from hwnas.formats._onnx_int8 import SCALES, Int8Writer
 from hwnas.formats._onnx_writer import Writer
@@ -83,6 +94,21 @@ def write(
     model = writer.finish(metadata or {}, opset=opset, batch=batch)
     checker.check_model(model)
     return bytes(model.SerializeToString())
+
+
+def memory(
+    graph: Graph, *, precision: str = "fp32", metadata: Mapping[str, str] | None = None, without: Collection[str] = ()
+) -> Memory:
+    """Return the size of the file of a lowered graph, to the byte that of `write`; ONNX Runtime's arena is not known.
+
+    The file is written, in memory: its weights are zeros.
+    """
+    ranges = made_up_ranges(graph) if precision == "int8" else None
+    return Memory(len(write(graph, no_weights(graph), metadata=metadata, ranges=ranges, precision=precision)), None)
+
+
+def arena_bytes(path: Path) -> None:
+    """Return nothing: ONNX Runtime's arena is not known."""
 
 
 def _check(opset: int, batch: int | None, precision: str) -> None:

@@ -1,3 +1,4 @@
+from .budget import CAPS as CAPS
 from .budget import Budget as Budget
 from .by_operator import Operators as Operators
 from .by_operator import cost_model as cost_model
@@ -23,6 +24,7 @@ from .measure import time_network as time_network
 from .measurement import Measurement as Measurement
 from .measurement import OtherCosts as OtherCosts
 from .measurement import TimedNetwork as TimedNetwork
+from .memory import MemoryModel as MemoryModel
 from .merge import Difference as Difference
 from .merge import MergedTable as MergedTable
 from .merge import check_comparable as check_comparable

@@ -53,28 +53,44 @@ class _Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """Costs of n cells at each of s scales: arrays [n, s]; `upper_ms` is the upper end of the predicted interval."""
+    """Costs of n cells at each of s scales: arrays [n, s]; `upper_ms` is the upper end of the predicted interval.
+
+    Memory in KiB is there where it was looked at.
+    """
 
     ms: "Array"
     upper_ms: "Array"
     mult_adds: "Array"
     parameters: "Array"
+    file_kib: "Array | None" = None
+    activation_kib: "Array | None" = None
 
     def largest(self, budget: Budget, *, target_ms: "Array | float") -> "NDArray[np.int64]":
         """Return for each cell [n] the scale with the most Mult-Adds inside the caps and target, or -1."""
-        fits = budget.inside(
+        fits = self.fits(budget, target_ms=np.reshape(target_ms, (-1, 1)))
+        best = np.where(fits, self.mult_adds, -1.0).argmax(axis=1)
+        return np.where(np.any(fits, axis=1), best, -1)
+
+    def fits(self, budget: Budget, *, target_ms: "Array | float") -> "NDArray[np.bool_]":
+        """Say of each cell and scale [n, scales] whether it is inside the caps and target."""
+        inside = budget.inside(
             latency_ms=self.upper_ms,
             mult_adds=self.mult_adds,
             parameters=self.parameters,
-            target_ms=np.reshape(target_ms, (-1, 1)),
+            file_kib=self.file_kib,
+            activation_kib=self.activation_kib,
+            target_ms=target_ms,
         )
-        best = np.where(fits, self.mult_adds, -1.0).argmax(axis=1)
-        return np.where(np.any(fits, axis=1), best, -1)
+        return np.asarray(inside)
 
     def excess(self, budget: Budget, *, target_ms: float) -> "Array":
         """Return by what share costs [n, scales] are over the caps and target, summed over these; 0 inside them."""
         over = replace(budget, max_latency_ms=target_ms).excesses(
-            latency_ms=self.upper_ms, mult_adds=self.mult_adds, parameters=self.parameters
+            latency_ms=self.upper_ms,
+            mult_adds=self.mult_adds,
+            parameters=self.parameters,
+            file_kib=self.file_kib,
+            activation_kib=self.activation_kib,
         )
         return np.asarray(sum(np.maximum(share, 0.0) for share in over.values()))
 

@@ -5,6 +5,7 @@ resolution. Latencies have no such rule: networks are walked from the largest do
 """
 
 import time
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from hwnas.errors import BudgetError
 from hwnas.network import Scale
 
 if TYPE_CHECKING:
+    from hwnas.formats import Memory
     from hwnas.latency.budget import Budget
     from hwnas.latency.correction import Prediction
     from hwnas.network import CellNetwork
@@ -46,15 +48,18 @@ def largest(
     budget: "Budget",
     *,
     predict: "Callable[[CellNetwork], Prediction] | None" = None,
+    memory_of: "Callable[[CellNetwork], Memory] | None" = None,
 ) -> Largest:
     """Return the scale with the most Mult-Adds at which a network's cells are inside the caps.
 
-    `predict` gives the latency; without it that has no cap. Raises BudgetError where no scale fits, InputError where
-    an image is too small, TableError where the latency of an operator is not known.
+    `predict` gives the latency, `memory_of` the memory; without them these have no cap. Raises BudgetError where no
+    scale fits, InputError where an image is too small, TableError where the latency of an operator is not known.
     """
     started = time.perf_counter()
     costs = scale_costs(network, scales)
     inside = [scale for scale, (m, p) in costs.items() if budget.inside(mult_adds=m, parameters=p)]
+    if memory_of:
+        inside = _with_room(inside, lambda scale: bool(budget.inside(**memory_of(network.at(scale)).in_kib)))
     fastest: tuple[float, Scale] | None = None
     for scale in sorted(inside, key=lambda scale: -costs[scale][0]):
         latency = predict(network.at(scale)) if predict else None
@@ -72,6 +77,18 @@ def largest(
             )
         fastest = min(fastest or (inf, scale), (upper_ms or inf, scale), key=lambda latency: latency[0])
     raise _nothing_fits(costs, budget, fastest)
+
+
+def _with_room(scales: Sequence[Scale], has_room: Callable[[Scale], bool]) -> list[Scale]:
+    """Return the scales whose memory is inside the caps, as if it never fell as F rises: so few are looked at."""
+    by_filters: dict[Scale, list[Scale]] = defaultdict(list)
+    for scale in sorted(scales, key=lambda scale: scale.filters):
+        by_filters[scale.with_filters(1)].append(scale)
+    return [
+        scale
+        for members in by_filters.values()
+        for scale in members[: bisect_left(members, True, key=lambda scale: not has_room(scale))]
+    ]
 
 
 def scale_costs(network: "CellNetwork", scales: Sequence[Scale]) -> dict[Scale, _Costs]:

@@ -274,9 +274,10 @@ def contest_figure(contestants: "Sequence[ContestRow]", *, cap_ms: float) -> Fig
         for kind, colour, marker in looks:
             points = [contestant for contestant in contestants if contestant.kind == kind]
             _scatter(axes, [(point.ms, 100 * point.accuracy) for point in points], colour, kind, marker=marker)
-            for point in (point for point in points if point.interval is not None):
-                bar = [[100 * point.accuracy], [100 * point.interval]]
-                axes.errorbar([point.ms], bar[0], yerr=bar[1], color=COLOURS[colour], capsize=3, linewidth=1, zorder=2)
+            for point in points:
+                if point.interval is not None:
+                    middle, half = 100 * point.accuracy, 100 * point.interval
+                    axes.errorbar(point.ms, middle, yerr=half, color=COLOURS[colour], capsize=3, linewidth=1, zorder=2)
         for contestant in contestants:
             place = (contestant.ms, 100 * contestant.accuracy)
             style: dict[str, Any] = {"fontsize": 7.5, "xytext": (-6, -2), "ha": "right", "color": COLOURS["ink"]}

@@ -100,6 +100,15 @@ class SearchRequest(DeviceOptions, SpaceOptions):
     max_latency_ms: float = Field(gt=0, description="cap on the latency on the device, in milliseconds")
     max_mult_adds: float | None = Field(default=None, gt=0, description="cap on the multiply-accumulates")
     max_parameters: float | None = Field(default=None, gt=0, description="cap on the parameters")
+    max_file_kib: float | None = Field(
+        default=None, gt=0, description="cap on the exported file of the setting's runtime and precision, in KiB"
+    )
+    max_activation_kib: float | None = Field(
+        default=None,
+        gt=0,
+        description="cap on the arena of activations of a TFLite file, in KiB: without a delegate, and without what "
+        "kernels take beside it",
+    )
     data: str = Field(
         default="fashion-mnist",
         description="data set: fashion-mnist, cifar10, cifar100 (NAME:PATH for a copy), folder:PATH (one folder a "
@@ -257,7 +266,13 @@ class SearchSettings(SearchRequest):
     @property
     def budget(self) -> Budget:
         """The caps."""
-        return Budget(self.max_latency_ms, self.max_mult_adds, self.max_parameters)
+        return Budget(
+            self.max_latency_ms,
+            max_mult_adds=self.max_mult_adds,
+            max_parameters=self.max_parameters,
+            max_file_kib=self.max_file_kib,
+            max_activation_kib=self.max_activation_kib,
+        )
 
     @property
     def scales(self) -> tuple[Scale, ...]:
@@ -277,7 +292,7 @@ class SearchSettings(SearchRequest):
 
     def raised_command(self, caps: Container[str]) -> commands.Command:
         """Return the command that asks for this in another folder; caps, as a `Budget` names them, are to be raised."""
-        in_words = {"mult_adds": "NUMBER", "parameters": "NUMBER"}
+        in_words = {"mult_adds": "NUMBER", "parameters": "NUMBER", "file_kib": "KIB", "activation_kib": "KIB"}
         options = {
             f"max_{name}": word for name, word in in_words.items() if name in caps and getattr(self, f"max_{name}")
         }

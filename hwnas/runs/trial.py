@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BeforeValidator, ConfigDict, InstanceOf, TypeAdapter, ValidationError, with_config
 
 from hwnas.errors import InputError, TableError, short
-from hwnas.latency import TimedNetwork, how
+from hwnas.latency import CAPS, TimedNetwork, how
 from hwnas.network import Architecture
 from hwnas.support import commands, reasons
 from hwnas.training import Curve, Look
@@ -44,7 +44,8 @@ class Candidate:
 
     `latency_ms` was measured on the device, unless `measured` is false: then it is the prediction. Of a device whose
     figures are a tool's it was not measured but `estimated_by` that, whole. Where training was `stopped_after` so many
-    epochs, the accuracy is what it would have come to, give or take its `spread`.
+    epochs, the accuracy is what it would have come to, give or take its `spread`. `file_bytes` and `arena_bytes` are
+    worked out, of the file of the run's setting; an older hwnas did not.
     """
 
     trial: int
@@ -61,6 +62,8 @@ class Candidate:
     spread: float | None = None
     balanced_accuracy: float | None = None  # the mean of the classes', where it was taken
     estimated_by: str = ""
+    file_bytes: int | None = None
+    arena_bytes: int | None = None  # None, too, where the runtime's is not known
 
     @property
     def how(self) -> str:
@@ -77,6 +80,8 @@ class Deployed:
     parameters: int
     predicted_ms: float
     predicted_error: float
+    file_bytes: int | None = None  # an older hwnas worked out neither
+    arena_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +139,7 @@ class TrialRecord:
     @property
     def over(self) -> list[str]:
         """The caps, as a `Budget` names them, for which it was left out; none where that was for another reason."""
-        counts = {"mult_adds": "--max-mult-adds", "parameters": "--max-parameters"}
-        over = [name for name, option in counts.items() if option in self.left_out]
+        over = [name for name, option in CAPS.items() if option in self.left_out]
         return over or (["latency"] if "its target" in self.left_out else [])
 
     @property
@@ -163,6 +167,8 @@ class TrialRecord:
             spread=self.stopped.spread if self.stopped else None,
             balanced_accuracy=self.training.balanced_accuracy if self.training else None,
             estimated_by=self.estimated_by,
+            file_bytes=self.deployed.file_bytes,
+            arena_bytes=self.deployed.arena_bytes,
         )
 
     @property
@@ -265,6 +271,8 @@ class OpenTrial:
                 predicted_ms=network.predicted_ms,
                 predicted_error=network.predicted_error,
             )
+            if network.file_bytes is not None:
+                self._note(file_bytes=network.file_bytes, arena_bytes=network.arena_bytes)
             if measured_ms is not None:
                 self._note(measured_ms=measured_ms)
             if estimated_by:
@@ -345,6 +353,8 @@ class _Noted:
     parameters: int = 0
     predicted_ms: float = 0.0
     predicted_error: float = 0.0
+    file_bytes: int | None = None
+    arena_bytes: int | None = None
     measured_ms: float | None = None
     estimated_by: str = ""
     scale: int | None = None
@@ -363,7 +373,15 @@ class _Noted:
         """The network, if there is one yet."""
         if self.architecture is None:
             return None
-        return Deployed(self.architecture, self.mult_adds, self.parameters, self.predicted_ms, self.predicted_error)
+        return Deployed(
+            architecture=self.architecture,
+            mult_adds=self.mult_adds,
+            parameters=self.parameters,
+            predicted_ms=self.predicted_ms,
+            predicted_error=self.predicted_error,
+            file_bytes=self.file_bytes,
+            arena_bytes=self.arena_bytes,
+        )
 
     @property
     def training(self) -> ShortlyTrained | None:

@@ -10,7 +10,7 @@ from contextlib import nullcontext
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
-from hwnas.latency import Measurement, TimedNetwork
+from hwnas.latency import CAPS, Measurement, TimedNetwork
 from hwnas.network import Architecture
 from hwnas.runs.study import Together
 from hwnas.runs.trial import State, TrialRecord
@@ -86,7 +86,7 @@ class Trials:
         """Return the caps, as a `Budget` names them, for which these were left out; all, where none was left out."""
         left_out = [record for record in records if record.left_out]
         over = {name for record in left_out for name in record.over}
-        return [name for name in ("latency", "mult_adds", "parameters") if name in over or not left_out]
+        return [name for name in CAPS if name in over or not left_out]
 
     def measurement(self, network: Architecture) -> Measurement | None:
         """Return what any trial measured of a network."""

@@ -1,5 +1,8 @@
 """A trained winner: the folder RUN/winners/TRIAL, and winner.json in it, which says what was trained and how well."""
 
+import csv
+import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
@@ -64,6 +67,15 @@ class DataRecord(Record):
         """How many images the test set has, where that is known."""
         return sum(self.fingerprint.test.counts) if self.fingerprint and self.fingerprint.test else None
 
+    def metadata(self, trial: int | None) -> dict[str, str]:
+        """Return what is written into the files of a trial's network, or of one that is no trial's."""
+        numbers = {"mean": self.mean, "std": self.std}
+        return {
+            **({} if trial is None else {"hwnas_trial": str(trial)}),
+            "classes": _line_of_csv(self.classes),
+            **{name: ",".join(f"{value:.8g}" for value in values) for name, values in numbers.items()},
+        }
+
     @classmethod
     def of(cls, dataset: "Dataset", *, seed: int) -> Self:
         """Return what a data set says."""
@@ -80,6 +92,13 @@ class DataRecord(Record):
             white=dataset.white,
             fingerprint=dataset.fingerprint,
         )
+
+
+def _line_of_csv(names: Sequence[str]) -> str:
+    """Return names with commas between them, in quotes where they have some of their own."""
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(names)
+    return line.getvalue()
 
 
 Share = Annotated[float, Field(ge=0, le=1)]

@@ -12,6 +12,8 @@ from .checks import lacking as lacking
 from .loop import Planned as Planned
 from .loop import Search as Search
 from .loop import Searched as Searched
+from .memory import check_memory as check_memory
+from .memory import memory_of_run as memory_of_run
 from .races import Raced as Raced
 from .races import raced as raced
 from .timing import Stopwatch as Stopwatch

@@ -1,4 +1,8 @@
-"""The candidates of a search space at latency targets: what `hwnas search` lets strategies choose from."""
+"""The candidates of a search space at latency targets: what `hwnas search` lets strategies choose from.
+
+Memory takes some ten milliseconds a network, and is looked at last, of what is inside the other caps: whether a choice
+fits it at all at the smallest scale, the largest scale by halving, as if larger ones never took less.
+"""
 
 from bisect import bisect_left
 from collections.abc import Hashable, Sequence
@@ -8,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hwnas.latency import Budget, CellCosts, CostModel, Costs
+from hwnas.latency import Budget, CellCosts, CostModel, Costs, MemoryModel
 from hwnas.searching.strategies import Parameters
 
 if TYPE_CHECKING:
@@ -23,12 +27,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class SpaceCandidates:
-    """Networks of a space, each at the largest scale that its latency target, a share of the cap, allows."""
+    """Networks of a space, each at the largest scale that its latency target, a share of the cap, allows.
+
+    Caps on memory are kept where `memory` is known.
+    """
 
     space: ModuleType
     costs: CostModel
     budget: Budget
     targets: tuple[float, ...]
+    memory: MemoryModel | None = None
 
     def distributions(self) -> "dict[str, CategoricalDistribution]":
         """Return the space's parameters and the target."""
@@ -49,19 +57,40 @@ class SpaceCandidates:
         As in `fits`, networks that have to be walked are walked at the smallest scale.
         """
         costs = self._costs_at(chosen, self.costs.scales[:1])
-        return float(costs.excess(self.budget, target_ms=chosen["target"] * self.budget.max_latency_ms).min())
+        over = float(costs.excess(self.budget, target_ms=chosen["target"] * self.budget.max_latency_ms).min())
+        return over + sum(max(share, 0.0) for share in self._memory_excesses(chosen, self.costs.scales[0]).values())
 
     def fitting_targets(self, chosen: Parameters) -> list[float]:
         """Return the targets that a choice fits at some scale, and the caps; as `fits`, whichever its own target is."""
         costs = self._costs_at(chosen, self.costs.scales[:1])
-        return [target for target in self.targets if self._largest(costs, target) >= 0]
+        fitting = [target for target in self.targets if self._places(costs, target)]
+        return fitting if fitting and self._has_room(chosen, self.costs.scales[0]) else []
 
     def _fits(self, chosen: Parameters) -> bool:
-        return self._largest(self._costs_at(chosen, self.costs.scales[:1]), chosen["target"]) >= 0
+        costs, smallest = self._costs_at(chosen, self.costs.scales[:1]), self.costs.scales[0]
+        return bool(self._places(costs, chosen["target"])) and self._has_room(chosen, smallest)
 
-    def _largest(self, costs: Costs, target: float) -> int:
-        """Return the place of the largest scale inside a target and the caps, or -1."""
-        return int(costs.largest(self.budget, target_ms=target * self.budget.max_latency_ms)[0])
+    def _places(self, costs: Costs, target: float) -> list[int]:
+        """Return the places of the scales inside a target and the caps, but for those on memory; the largest last."""
+        fits = costs.fits(self.budget, target_ms=target * self.budget.max_latency_ms)[0]
+        return sorted(np.flatnonzero(fits).tolist(), key=lambda place: (costs.mult_adds[0, place], -place))
+
+    def _memory_excesses(self, chosen: Parameters, scale: "Scale") -> dict[str, float]:
+        """Return for each cap on memory by what share a choice is above it at a scale."""
+        if self.memory is None or not self.budget.has_memory:
+            return {}
+        return self.budget.excesses(**self.memory.of(self.space.architecture(chosen, scale)).in_kib)
+
+    def _has_room(self, chosen: Parameters, scale: "Scale") -> bool:
+        return max(self._memory_excesses(chosen, scale).values(), default=0.0) <= 0
+
+    def _largest(self, chosen: Parameters, costs: Costs) -> int:
+        """Return the place of the largest scale of all inside a choice's target and the caps, or -1."""
+        places = self._places(costs, chosen["target"])
+        if places and self._has_room(chosen, self.costs.scales[places[-1]]):
+            return places[-1]
+        fitting = bisect_left(places, True, key=lambda place: not self._has_room(chosen, self.costs.scales[place]))
+        return places[fitting - 1] if fitting else -1
 
     def largest(self, chosen: Parameters) -> "tuple[Scale, float] | None":
         """Return the largest scale at which a choice fits its target and the caps, and the predicted latency in ms.
@@ -70,11 +99,12 @@ class SpaceCandidates:
         """
         if isinstance(self.costs, CellCosts):
             costs = self.costs_of(chosen)
-            at = self._largest(costs, chosen["target"])
+            at = self._largest(chosen, costs)
             return (self.costs.scales[at], float(costs.ms[0, at])) if at >= 0 else None
 
         def exceeds(scale: "Scale") -> bool:
-            return self._largest(self._costs_at(chosen, [scale]), chosen["target"]) < 0
+            costs = self._costs_at(chosen, [scale])
+            return not (self._places(costs, chosen["target"]) and self._has_room(chosen, scale))
 
         networks: dict[Architecture, Scale] = {}  # each once: of some N does not matter
         for scale in sorted(self.costs.scales, key=lambda scale: scale.cells * (scale.filters * scale.resolution) ** 2):
@@ -92,17 +122,27 @@ class SpaceCandidates:
         """
         costs = self.costs_of(chosen)
         costs = costs.expected() if is_measured else costs
-        if (at := self._largest(costs, chosen["target"])) < 0:
+        if (at := self._largest(chosen, costs)) < 0:
             return 0.0
         target = replace(self.budget, max_latency_ms=chosen["target"] * self.budget.max_latency_ms)
         over = target.excesses(
             latency_ms=costs.upper_ms[0, at], mult_adds=costs.mult_adds[0, at], parameters=costs.parameters[0, at]
         )
+        over |= self._memory_excesses(chosen, self.costs.scales[at])
         return 1.0 + float(max(over.values()))
 
     def costs_of(self, chosen: Parameters) -> Costs:
-        """Return what a choice is predicted to cost at every scale: arrays [1, scales]."""
+        """Return what a choice is predicted to cost at every scale, but for memory: arrays [1, scales]."""
         return self._costs_at(chosen, self.costs.scales)
+
+    def costs_with_memory(self, chosen: Parameters) -> Costs:
+        """Return what a choice is predicted to cost at every scale, of memory where it has caps: arrays [1, scales]."""
+        costs = self.costs_of(chosen)
+        if self.memory is None or not self.budget.has_memory:
+            return costs
+        known = [self.memory.of(self.space.architecture(chosen, scale)).in_kib for scale in self.costs.scales]
+        arrays = {name: np.array([[one[name] for one in known]], dtype=float) for name in known[0]}
+        return replace(costs, **arrays)
 
     def _costs_at(self, chosen: Parameters, scales: "Sequence[Scale]") -> Costs:
         """Return what a choice is predicted to cost at some scales, or at all of them where cells grow."""

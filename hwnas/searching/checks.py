@@ -154,13 +154,13 @@ def check_reachable(model: "CostModel", settings: "SearchSettings") -> None:
     As a rule one does at the smallest scale: then the others, of which there are many to walk, need no look.
     """
     space = plugins.load("spaces", settings.space)
-    smallest = model.walked([[network] for network in _small_networks(space, model.scales[0])])
+    smallest = model.walked([[network] for network in small_networks(space, model.scales[0])])
     if (smallest.largest(settings.budget, target_ms=settings.max_latency_ms) < 0).all():
-        networks = list(zip(*(_small_networks(space, scale) for scale in model.scales), strict=False))
+        networks = list(zip(*(small_networks(space, scale) for scale in model.scales), strict=False))
         model.check_reachable(model.walked(networks), settings.budget)
 
 
-def _small_networks(space: ModuleType, scale: "Scale") -> "Iterator[Architecture]":
+def small_networks(space: ModuleType, scale: "Scale") -> "Iterator[Architecture]":
     """Yield the cells of one block, or the networks that cover a space whose cells do not grow."""
     if not spaces.grows(space):
         yield from space.cover(scale)

@@ -6,15 +6,15 @@ was measured is kept in the trials, and corrects the predictions for later ones.
 a measurement, what is behind a candidate that was measured is not measured.
 """
 
-import math
 from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from hwnas.errors import TrainingError
-from hwnas.latency import how
+from hwnas.latency import CAPS, how
 from hwnas.searching import estimators
 from hwnas.searching.candidates import SpaceCandidates
+from hwnas.searching.memory import memory_of_run
 from hwnas.searching.short_training import ShortTraining
 from hwnas.searching.timing import device_lock
 from hwnas.support import locked, plugins, say
@@ -45,6 +45,7 @@ class Evaluator:
     ) -> None:
         self.run, self.device, self.table_costs = run, device, table_costs
         self.trials, self.dataset_of = trials, dataset_of
+        self.memory = memory_of_run(run.settings, table_costs.table.setting, dataset_of)
         self.training = ShortTraining(run, trials, self.wait_while_timed)
 
     def open(self, trial: "OpenTrial", costs: "CostModel") -> "Evaluation":
@@ -54,7 +55,8 @@ class Evaluator:
     def candidates(self, costs: "CostModel") -> SpaceCandidates:
         """Return what can be chosen."""
         settings = self.run.settings
-        return SpaceCandidates(plugins.load("spaces", settings.space), costs, settings.budget, tuple(settings.targets))
+        space = plugins.load("spaces", settings.space)
+        return SpaceCandidates(space, costs, settings.budget, tuple(settings.targets), self.memory)
 
     def wait_while_timed(self) -> None:
         """Wait while another worker times something on this machine: training beside it would make it slower."""
@@ -125,7 +127,7 @@ class Evaluation:
         record = self.trial.record
         if record.scale is not None:  # it was found out before the trial was cut off
             return self._claimed(record)
-        costs = self.candidates.costs_of(record.choices)  # arrays [1, scales]
+        costs = self.candidates.costs_with_memory(record.choices)  # arrays [1, scales]
         target_ms = record.target * self._settings.max_latency_ms
         at = int(costs.largest(self._settings.budget, target_ms=target_ms)[0])
         if at < 0:
@@ -237,15 +239,18 @@ class Evaluation:
         """Keep in the trial its network at a scale, and how far it is from each cap: `excess` from the latency's."""
         from hwnas.runs import Deployed
 
+        memory = self._evaluator.memory.of(self._networks[at])
         network = Deployed(
             architecture=self._networks[at],
             mult_adds=int(costs.mult_adds[0, at]),
             parameters=int(costs.parameters[0, at]),
             predicted_ms=float(costs.ms[0, at]),
             predicted_error=self._costs.correction.error,
+            file_bytes=memory.file_bytes,
+            arena_bytes=memory.arena_bytes,
         )
         excesses = self._settings.budget.excesses(
-            latency_ms=0.0, mult_adds=network.mult_adds, parameters=network.parameters
+            mult_adds=network.mult_adds, parameters=network.parameters, **memory.in_kib
         )
         self.trial.deploy(
             network,
@@ -273,10 +278,11 @@ def _why_predicted(costs: "Costs", budget: "Budget", target_ms: float) -> str:
     inside = costs.upper_ms[0] <= target_ms
     if not inside.any():
         return _OVER_TARGET
-    counts = {"max_mult_adds": costs.mult_adds[0, inside], "max_parameters": costs.parameters[0, inside]}
-    over = [_option(name) for name, count in counts.items() if count.min() > (getattr(budget, name) or math.inf)]
-    return _OVER_CAPS.format(" and ".join(over or map(_option, counts)))
-
-
-def _option(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
+    excesses = budget.excesses(
+        mult_adds=costs.mult_adds[0, inside],
+        parameters=costs.parameters[0, inside],
+        file_kib=None if costs.file_kib is None else costs.file_kib[0, inside],
+        activation_kib=None if costs.activation_kib is None else costs.activation_kib[0, inside],
+    )
+    over = [name for name, shares in excesses.items() if shares.min() > 0]
+    return _OVER_CAPS.format(" and ".join(CAPS[name] for name in over or excesses))

@@ -50,6 +50,14 @@ class FormatContract:
             path.write_bytes(runtime.write(graph, weights, ranges=ranges, precision=precision))
             assert runtime.load(path)(inputs).reshape(len(inputs), -1).shape == (len(inputs), graph.output_shape[0])
 
+    def test_what_a_file_takes_is_known_before_there_are_weights(self, runtime: Format, tmp_path: Path) -> None:
+        graph, path = runtime.lower(_graph("pnas", 0)), tmp_path / f"model{runtime.SUFFIX}"
+        for precision in runtime.FACTS:
+            ranges = formats.made_up_ranges(graph) if precision == "int8" else None
+            path.write_bytes(runtime.write(graph, formats.random_weights(graph), ranges=ranges, precision=precision))
+            known = runtime.memory(graph, precision=precision)
+            assert known == (path.stat().st_size, runtime.arena_bytes(path))
+
     def test_the_same_network_is_the_same_file(self, runtime: Format) -> None:
         graph = runtime.lower(_graph("pnas", 0))
         weights = formats.random_weights(graph)

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from hwnas.device import Setting
-    from hwnas.latency import Largest, Prediction
+    from hwnas.formats import Memory
+    from hwnas.latency import Budget, Largest, Prediction
     from hwnas.network import Architecture, CellNetwork, Graph, Scale
 
 _CARD, _WINNER = "card.json", "winner.json"  # of which a folder that can be described has one
@@ -78,7 +79,8 @@ class LayerCosts:
 class Described:
     """A network's costs; `peak_activation_bytes` are of fp32 activations alive at once, for one image.
 
-    The files are TFLite's, without metadata. `largest` says where the scale comes from if there were caps.
+    The files are TFLite's, without metadata; `arena_bytes` are of their activations, without a delegate and what
+    kernels take beside it. `largest` says where the scale comes from if there were caps.
     """
 
     network: str
@@ -87,6 +89,8 @@ class Described:
     peak_activation_bytes: int
     file_bytes_fp32: int
     file_bytes_int8: int
+    arena_bytes_fp32: int
+    arena_bytes_int8: int
     layers: list[LayerCosts]
     largest: "Largest | None" = None
 
@@ -121,6 +125,12 @@ class DescribeOptions(Options):
         default=None, gt=0, description="take the largest scale of the cells with at most so many Mult-Adds"
     )
     max_parameters: float | None = Field(default=None, gt=0, description="... and with at most so many parameters")
+    max_file_kib: float | None = Field(
+        default=None, gt=0, description="... and with a file of at most so many KiB in the setting"
+    )
+    max_activation_kib: float | None = Field(
+        default=None, gt=0, description="... and with an arena of activations of at most so many KiB (TFLite)"
+    )
     max_latency_ms: float | None = Field(
         default=None, gt=0, description="... and predicted, with the error, to run in this time on the device"
     )
@@ -149,14 +159,15 @@ def describe(options: DescribeOptions) -> Described | DescribedSpace:
         raise InputError("describe needs a cell's TOML file, a winner's or an artefact's folder, or --space NAME")
     architecture = read_architecture(Path(options.what))
     largest = None
-    if any(cap is not None for cap in (options.max_mult_adds, options.max_parameters, options.max_latency_ms)):
+    caps = (options.max_mult_adds, options.max_parameters, options.max_file_kib, options.max_activation_kib)
+    if any(cap is not None for cap in (*caps, options.max_latency_ms)):
         network = _network_of_cells(architecture, str(options.what))
         largest = _largest(network, options)
         architecture = network.at(largest.scale)
     elif options.cells or options.filters or options.resolution:
         raise InputError(
-            "--cells, --filters and --resolution are scales to choose from, which needs a cap; "
-            "add --max-mult-adds, --max-parameters or --max-latency-ms, or change the file's [scale]"
+            "--cells, --filters and --resolution are scales to choose from, which needs a cap; add --max-mult-adds, "
+            "--max-parameters, --max-file-kib, --max-activation-kib or --max-latency-ms, or change the file's [scale]"
         )
     if options.picture is not None:
         _draw(architecture, Path(options.picture))
@@ -231,11 +242,32 @@ def _largest(network: "CellNetwork", options: DescribeOptions) -> "Largest":
     if options.max_latency_ms is not None:
         cells, filters = options.cells or DEFAULT_CELLS, options.filters or DEFAULT_FILTERS
     resolutions = options.resolution or [network.scale.resolution]
-    budget = Budget(options.max_latency_ms or inf, options.max_mult_adds, options.max_parameters)
+    budget = Budget(
+        options.max_latency_ms or inf,
+        max_mult_adds=options.max_mult_adds,
+        max_parameters=options.max_parameters,
+        max_file_kib=options.max_file_kib,
+        max_activation_kib=options.max_activation_kib,
+    )
     scales = all_scales(network.scale, cells=cells, filters=filters, resolutions=resolutions)
     if options.max_latency_ms is not None:
         predict = _predictor(network, scales, options)
-    return largest(network, scales, budget, predict=predict)
+    return largest(network, scales, budget, predict=predict, memory_of=_memory_of(network, budget, options))
+
+
+def _memory_of(
+    network: "CellNetwork", budget: "Budget", options: DescribeOptions
+) -> "Callable[[CellNetwork], Memory] | None":
+    """Return what says the memory of a network in the device's setting, where there is a cap on it."""
+    from hwnas.device import asked_device
+    from hwnas.latency import MemoryModel, as_measured
+
+    if not budget.has_memory:
+        return None
+    machine = asked_device(options.device)
+    model = MemoryModel(as_measured(machine, machine.setting(options.setting)), lambda _: {})
+    model.check(budget, network)
+    return model.of
 
 
 def _predictor(
@@ -314,13 +346,18 @@ def _costs(architecture: "Architecture", largest: "Largest | None") -> Described
 
     graph = architecture.graph
     lowered = tflite.lower(graph)
+    fp32, int8 = tflite.memory(lowered), tflite.memory(lowered, precision="int8")
+    assert fp32.arena_bytes is not None  # TFLite's is known
+    assert int8.arena_bytes is not None
     return Described(
         network=architecture.name,
         parameters=graph.parameters,
         mult_adds=graph.mult_adds,
         peak_activation_bytes=graph.peak_activation_bytes,
-        file_bytes_fp32=tflite.file_bytes(lowered),
-        file_bytes_int8=tflite.file_bytes(lowered, precision="int8"),
+        file_bytes_fp32=fp32.file_bytes,
+        file_bytes_int8=int8.file_bytes,
+        arena_bytes_fp32=fp32.arena_bytes,
+        arena_bytes_int8=int8.arena_bytes,
         layers=_layers(graph),
         largest=largest,
     )

@@ -51,7 +51,7 @@ class ExportOptions(Options):
     batch: int | None = Field(
         default=None, ge=1, description="images that a file takes at once; without it 1 in TFLite, any in ONNX"
     )
-    allow_over_cap: bool = Field(default=False, description="keep an artefact whose measured latency is over the cap")
+    allow_over_cap: bool = Field(default=False, description="keep an artefact that is over a cap")
     explain: bool = Field(default=False, description="time each file without each of its rewrites: what they save")
     weights: AnyPath | None = Field(
         default=None,

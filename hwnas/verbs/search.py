@@ -16,6 +16,7 @@ from hwnas.searching import (
     check_entries,
     check_estimator,
     check_length,
+    check_memory,
     check_reachable,
     check_strategy,
     check_table,
@@ -24,6 +25,7 @@ from hwnas.searching import (
     check_writes,
     costs_of_run,
     lacking,
+    memory_of_run,
 )
 from hwnas.support import bar, remark, say, trusting
 from hwnas.verbs._takes import apply, takes
@@ -149,6 +151,7 @@ def start_run(options: SearchOptions, dataset: "Dataset") -> "Run":
     A run that is taken up must have been begun with the same. All that can be known without a latency table is checked.
     """
     from hwnas.device import named_device
+    from hwnas.latency import as_measured
     from hwnas.runs import Run, SearchSettings
 
     machine = named_device(options.device)
@@ -160,6 +163,7 @@ def start_run(options: SearchOptions, dataset: "Dataset") -> "Run":
     check_estimator(settings)
     check_strategy(settings)
     check_weights(settings, run.folder)
+    check_memory(memory_of_run(settings, as_measured(machine, setting), lambda _: dataset), settings)
     if run.is_new:  # an older hwnas began runs with one that was of no use
         check_length(settings)
     return run

@@ -96,9 +96,9 @@ def test_the_sizes_of_the_files_are_those_of_the_files_that_are_written(space: s
     for architecture in random_architectures(space, 3):
         graph = tflite.lower(architecture.graph)
         weights = formats.random_weights(graph)
-        assert tflite.file_bytes(graph) == len(tflite.write(graph, weights))
+        assert tflite.memory(graph).file_bytes == len(tflite.write(graph, weights))
         in_int8 = tflite.write(graph, weights, ranges=formats.made_up_ranges(graph))
-        assert tflite.file_bytes(graph, precision="int8") == len(in_int8)
+        assert tflite.memory(graph, precision="int8").file_bytes == len(in_int8)
 
 
 def test_activations_alive_are_told_for_every_layer_and_their_peak_is_the_most(cell_file: Path) -> None:

@@ -9,6 +9,7 @@ Where nothing grows, as in a table of known results, there is a single level: se
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from hwnas.network.cell import Codes
 
 _BEAM = 8  # cells of a level that are extended, at least; with larger levels as many as were trained
+_LOOKED_AT = 512  # candidates of a level, at most, whose memory is looked at, the most promising first
 _OPTIMISM = 0.5  # deviations above what is expected
 _PARENTS = 32  # whose children are grown at once
 _SHORTLIST = 3  # times as many candidates as are listed are scored by zero-cost proxies
@@ -197,18 +199,23 @@ class GrowingSampler(PlanSampler):
         """Return up to `count` candidates of a level, the most promising first."""
         if not len(level):
             return []
+        has_memory = self._candidates.budget.has_memory
+        ranked = max(count, _LOOKED_AT) if has_memory and self._context.scores is None else count
         if level.blocks == 1:
             codes = level.codes(slice(None))
-            order, predicted = self._by_coverage(codes, level.targets, count=count), None
+            order, predicted = self._by_coverage(codes, level.targets, count=ranked), None
         else:
-            order, predicted = self._ranked(complete, level, count=count)
+            order, predicted = self._ranked(complete, level, count=ranked)
         targets = self._candidates.targets
-        return [
+        items = (
             PlanItem(
                 None if predicted is None else float(predicted[place]), code.tolist(), targets[level.targets[place]]
             )
             for place, code in zip(order, level.codes(np.array(order)), strict=True)
-        ]
+        )
+        if has_memory:  # which the level's costs do not have
+            items = (item for item in items if self._candidates.fits([self._parameters(item)])[0])
+        return list(islice(items, count))
 
     def _ranked(
         self, complete: Sequence[FrozenTrial], level: Level, *, count: int
