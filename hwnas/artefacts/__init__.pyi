@@ -1,6 +1,7 @@
 from . import published as published
 from .card import Card as Card
 from .card import FileEntry as FileEntry
+from .card import MicroEntry as MicroEntry
 from .comparison import MAX_RELATIVE_ERROR as MAX_RELATIVE_ERROR
 from .comparison import MIN_AGREEMENT as MIN_AGREEMENT
 from .comparison import Comparison as Comparison
@@ -17,6 +18,7 @@ from .files import README as README
 from .files import SCRIPT as SCRIPT
 from .files import again as again
 from .files import read_check as read_check
+from .keeping import keep_verified as keep_verified
 from .published import Published as Published
 from .source import hash_weights as hash_weights
 from .source import load_network as load_network

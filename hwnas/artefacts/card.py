@@ -72,6 +72,21 @@ class RewriteEntry(Record):
         return self.ratio is not None
 
 
+class MicroEntry(Record):
+    """What `hwnas verify` found of a TFLite file in TensorFlow Lite Micro, for a board whose memory it fits in.
+
+    `arena_bytes` are those of the smallest arena that it runs in; `steps` and `relative_error` how far its outputs are
+    from those of TFLite's reference kernels, as Verified says.
+    """
+
+    device: str
+    runtime: str
+    arena_bytes: int
+    operators: tuple[str, ...]
+    steps: int | None = None
+    relative_error: float | None = None
+
+
 class FileEntry(Record):
     """What a card says of a model file; latencies are those of an image, None where it was not timed.
 
@@ -101,6 +116,7 @@ class FileEntry(Record):
     load_ms: float | None = None
     peak_memory_bytes: int | None = None
     placement: Placement | None = None  # where it ran when it was timed
+    micro: MicroEntry | None = None  # where it was verified for a microcontroller
 
     @property
     def how(self) -> str:
@@ -288,6 +304,11 @@ class Card(FileRecord):
             "predicted_error": (self.predicted_error, record.predicted_error),
         }
         return next((name for name, (mine, theirs) in stated.items() if mine != theirs), "")
+
+    @property
+    def micro_file(self) -> str | None:
+        """The name of the first file that was verified for a microcontroller, if there is one."""
+        return next((name for name, entry in self.files.items() if entry.micro), None)
 
     def file_in(self, setting: str) -> FileEntry | None:
         """Return the first file that was timed in a setting, if there is one."""

@@ -1,5 +1,9 @@
-"""What an artefact says of itself, written from its card: README.md, with fragments in C++ and Kotlin, and run.py."""
+"""What an artefact says of itself, written from its card: README.md, with fragments in C++ and Kotlin, and run.py.
 
+The fragment for microcontrollers is there once `hwnas verify` has found the file's arena.
+"""
+
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +15,16 @@ if TYPE_CHECKING:
 
 
 def readme(card: "Card") -> str:
-    """Return README.md; its fragments read the fastest TFLite file, or where there is none the ONNX file."""
+    """Return README.md; its fragments read the fastest TFLite file, or where there is none the ONNX file.
+
+    On a microcontroller it is the file that was verified there, of one image at a time.
+    """
     name = fragments_file(card)
     values = {
         "reader": reader_source(card.data.channels),
         "verify": commands.verify(".", device="host"),
         "mediapipe": commands.export(options={"metadata": "mediapipe"}),
+        "micro_name": card.micro_file if card.batch in (None, 1) else None,
     }
     return _render("export_readme.md.jinja", card=card, file_name=name, file=card.files[name], **values)
 
@@ -38,6 +46,12 @@ def float32(number: float) -> str:
     return f"{digits}f" if "." in digits or "e" in digits else f"{digits}.0f"
 
 
+def resolver_name(operator: str) -> str:
+    """Return an operator as MicroMutableOpResolver's methods name it: DepthwiseConv2D for DEPTHWISE_CONV_2D."""
+    words = "".join(part.capitalize() for part in operator.split("_"))
+    return re.sub(r"(\dd|v\d)$", lambda last: last[0].upper(), words)
+
+
 def _dims(shape: Iterable[int | str]) -> str:
     return f"[{', '.join(map(str, shape))}]"
 
@@ -52,6 +66,6 @@ def _render(template: str, **values: Any) -> str:
         keep_trailing_newline=True,
         autoescape=False,
     )
-    environment.filters |= {"repr": repr, "float32": float32, "dims": _dims}
+    environment.filters |= {"repr": repr, "float32": float32, "dims": _dims, "resolver_name": resolver_name}
     text: str = environment.get_template(template).render(values)
     return text

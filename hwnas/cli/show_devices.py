@@ -36,12 +36,12 @@ def _state(setting: "FoundSetting") -> str:
 def show_added(added: "AddedDevice") -> None:
     """Print where a new device's file is, and what to type next."""
     from hwnas.device import asked_device
-    from hwnas.device.transports import is_emulated
+    from hwnas.device.transports import is_emulated, is_set_up
 
     print(f"{added.path}: {', '.join(added.settings)}")
-    first, second = commands.devices(), commands.profile(added.name)
-    if is_emulated(asked_device(added.path)):
-        first, second = commands.devices_setup(added.name), commands.verify(device=added.name)
+    device = asked_device(added.path)
+    first = commands.devices_setup(added.name) if is_set_up(device) else commands.devices()
+    second = commands.verify(device=added.name) if is_emulated(device) else commands.profile(added.name)
     print(f"next: {first}, then {second}")
 
 
@@ -52,16 +52,23 @@ def show_set_up(made: "SetUpDevice") -> None:
 
 
 def show_verified(verified: "list[Verified]") -> None:
-    """Print how each file compares with PyTorch here, and on a device with here; and instructions where counted."""
+    """Print how each file compares with PyTorch here, and on a device with here; instructions or the arena with it."""
+    is_micro = any(file.arena_bytes is not None for file in verified)
     rows = []
     for file in verified:
         steps = file.steps
         error = f"{file.relative_error:.1e} of the largest" if steps is None else f"{steps} quantisation steps"
         counted = "not counted" if file.instructions is None else f"{file.instructions:,}"
-        state = "the same" if file.fine else "NOT the same" if file.as_pytorch else "NOT as PyTorch"
+        counted = f"{file.arena_bytes:,} bytes" if file.arena_bytes is not None else counted
+        state = "the same" if file.computes else "NOT the same" if file.as_pytorch else "NOT as PyTorch"
         rows.append([file.file, file.setting, _beside_pytorch(file), error, state, counted])
-    columns = ["file", "setting", "beside PyTorch", "largest difference", "outputs", "instructions an inference"]
-    print_table(columns, rows, title=f"on {verified[0].device}, beside this machine")
+    last = "arena" if is_micro else "instructions an inference"
+    columns = ["file", "setting", "beside PyTorch", "largest difference", "outputs", last]
+    beside = "TFLite's reference kernels" if is_micro else "this machine"
+    print_table(columns, rows, title=f"on {verified[0].device}, beside {beside}")
+    for file in verified:
+        if file.lacking:
+            print(printable(f"{file.file} does NOT fit: {file.lacking}"))
 
 
 def _beside_pytorch(file: "Verified") -> str:

@@ -33,7 +33,8 @@ def show_described(described: "Described | DescribedSpace") -> None:
     print(
         f"as a TFLite file {_kib(described.file_bytes_fp32)} KiB in fp32, {_kib(described.file_bytes_int8)} KiB in "
         f"int8; the arena of its activations {_kib(described.arena_bytes_fp32)} and "
-        f"{_kib(described.arena_bytes_int8)} KiB, without a delegate"
+        f"{_kib(described.arena_bytes_int8)} KiB, without a delegate; on a microcontroller the int8 file needs "
+        f"{described.micro_arena_bytes:,} bytes of arena"
     )
     if described.largest is not None:
         _show_largest(described.largest)

@@ -62,6 +62,17 @@ class Formula(BaseModel):
     slow_factor: float = Field(default=1.5, ge=1)  # is slower by this factor
 
 
+class Board(BaseModel):
+    """A microcontroller's memory, in which a model's arena and file must fit, and its clock; `source`: who says so."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    ram_bytes: int = Field(ge=1)  # in one piece: an arena is
+    flash_bytes: int = Field(ge=1)
+    clock_mhz: float = Field(gt=0)  # for people
+    source: str = ""
+
+
 class Device(BaseModel):
     """A machine that models are timed on."""
 
@@ -85,6 +96,7 @@ class Device(BaseModel):
     accelerator_config: str = ""  # vela: the NPU, as in ethos-u55-128
     system_config: str = ""  # vela: its clock and memories, as in Ethos_U55_High_End_Embedded
     memory_mode: str = ""  # vela: what lies in which of them, as in Shared_Sram
+    board: Board | None = None  # tflm; none: any memory will do
     settings: tuple[Setting, ...] = Field(min_length=1)
     _file: Path | None = PrivateAttr(default=None)
 

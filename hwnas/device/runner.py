@@ -30,9 +30,11 @@ hand on how fast the device was and how long it may still be waited for: `pace` 
 A job may ask for `outputs` in place of times. Then each model is run on the inputs that the seed makes, which are the
 same on every device, and its line is
 
-    {"name": "a", "outputs": [{"dtype": "float32", "shape": [1, 10], "base64": "..."}], "instructions": 4823121}
+    {"name": "a", "outputs": [{"dtype": "float32", "shape": [1, 10], "base64": "..."}], "instructions": 4823121,
+     "arena_bytes": 98304}
 
-where `instructions` are those that one inference executes, null on devices where nothing counts them.
+where `instructions` are those that one inference executes, and `arena_bytes` the smallest arena that TensorFlow Lite
+Micro runs the model in; null where nothing counts them, and in other runtimes.
 
 The process ends when its standard input closes, so that none is left behind when the client dies; `--no-watch` is for
 runs without a client (`nohup`), whose standard input is closed from the start.
@@ -55,6 +57,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -69,6 +72,9 @@ FIRMWARE_FLAGS = ("under-voltage", "a capped clock", "throttling", "a soft tempe
 COUNTED = 3  # inferences whose instructions are counted
 PRACTICE = 12  # calls after which Python has nothing left to adapt
 MARK = 0x68776E6173  # an offset in a file that nobody else gives the kernel advice on
+MICRO_BYTES = 1 << 25  # of the first arena that a model for microcontrollers gets: more than any of these has
+MICRO_STEP = 16  # bytes: arenas are aligned so
+LACKING = "Didn't find op for builtin opcode "  # before the name of an operator, in TensorFlow Lite Micro's words
 IMPOSSIBLE = 3  # exit status
 ORPHANED = 4  # exit status: standard input was closed
 
@@ -90,6 +96,7 @@ class Job:
     models: list[dict[str, str]]
     threads: int = 1
     accelerator: str = "cpu"  # that models must run on; benchmark_model alone has others
+    kernels: str = ""  # of tflite: the fastest, or its "reference" ones, or "micro": TensorFlow Lite Micro's
     cores: list[int] | None = None  # to run on; None: chosen here
     group: int = 32  # models loaded at a time
     rounds: int = 6
@@ -429,7 +436,8 @@ def compute_models(job: Job, opened: Callable[[str], Opened]) -> Iterator[Event]
             loaded = opened(model["path"])
             loaded.call()
             outputs = [encoded(array) for array in loaded.outputs()]
-            yield {"name": model["name"], "outputs": outputs, "instructions": count_instructions(loaded.call)}
+            counted = {"instructions": count_instructions(loaded.call), "arena_bytes": loaded.arena_bytes}
+            yield {"name": model["name"], "outputs": outputs, **counted}
         except Exception as error:  # noqa: BLE001  see time_round
             yield failure(model["name"], error)
 
@@ -479,6 +487,7 @@ class Opened:
     call: Call
     outputs: Callable[[], list[Any]] = list
     placement: Callable[[], Event | None] = lambda: None
+    arena_bytes: int | None = None  # the smallest that it runs in; only for microcontrollers
 
 
 Load = Callable[[str], Opened]
@@ -588,16 +597,145 @@ def find_tflite(job: Job) -> Runtime:
     tried = []
     for package in ("ai_edge_litert", "tflite_runtime"):
         try:
-            interpreter = importlib.import_module(f"{package}.interpreter").Interpreter
+            module = importlib.import_module(f"{package}.interpreter")
+            create = module.Interpreter
         except (ImportError, AttributeError, OSError) as error:
             tried.append(f"{package} ({error})")
             continue
+        options = {"num_threads": job.threads}
+        if job.kernels == "reference":
+            options["experimental_op_resolver_type"] = module.OpResolverType.BUILTIN_REF
 
-        def opened(path: str, create: Any = interpreter) -> Opened:
-            return tflite_opened(create(model_path=path, num_threads=job.threads), job.seed)
+        def opened(path: str, create: Any = create, options: Any = options) -> Opened:
+            return tflite_opened(create(model_path=path, **options), job.seed)
 
         return Runtime(package_version(package), opened)
     raise RunnerError(f"runtime tflite needs ai_edge_litert or tflite_runtime; neither can be imported: {tried}")
+
+
+def find_micro(job: Job) -> Runtime:
+    """Find TensorFlow Lite Micro. Raises RunnerError if it cannot be imported."""
+    import importlib
+
+    try:
+        runtime = importlib.import_module("tflite_micro").runtime
+    except (ImportError, AttributeError, OSError) as error:
+        raise RunnerError(
+            f"TensorFlow Lite Micro is tflite_micro, which cannot be imported: {error}. "
+            "Type: pip install 'hwnas[micro]'"
+        ) from None
+    return Runtime(package_version("tflite_micro"), lambda path: micro_opened(runtime, path, job.seed))
+
+
+def micro_opened(runtime: Any, path: str, seed: int) -> Opened:
+    """Load a model, find the smallest arena that it runs in, and return the call: inputs set anew, and invoke.
+
+    Its planner lays outputs over inputs. Raises ValueError, in words, for a model that it refuses.
+    """
+    data = Path(path).read_bytes()
+    graph = runtime.convert_bytearray_to_object(data).subgraphs[0]
+    interpreter = micro_interpreter(runtime, data)
+    details = [interpreter.get_input_details(place) for place in range(len(graph.inputs))]
+    inputs = [random_input(tuple(detail["shape"].tolist()), detail["dtype"], seed) for detail in details]
+
+    def call() -> None:
+        for place, array in enumerate(inputs):
+            interpreter.set_input(array, place)
+        interpreter.invoke()
+
+    def outputs() -> list[Any]:
+        return [interpreter.get_output(place) for place in range(len(graph.outputs))]
+
+    return Opened(call, outputs, arena_bytes=smallest_arena(runtime, data, interpreter))
+
+
+def micro_interpreter(runtime: Any, data: bytes) -> Any:
+    """Return the interpreter of a model in a large arena. Raises ValueError, in words, for a model that it refuses."""
+    with native_words() as words:
+        try:
+            return runtime.Interpreter.from_bytes(data, arena_size=MICRO_BYTES)
+        except RuntimeError as error:
+            refusal = str(error)
+    if missing := missing_operators(runtime, data):
+        raise ValueError(f"TensorFlow Lite Micro lacks the operators {', '.join(missing)}")
+    raise ValueError(f"TensorFlow Lite Micro, which takes fp32 and int8, refuses it: {'; '.join([*words, refusal])}")
+
+
+def missing_operators(runtime: Any, data: bytes) -> list[str]:
+    """Return the operators of a model that TensorFlow Lite Micro lacks.
+
+    It names the first one alone: that is taken for another one, RELU, until none is named.
+    """
+    import flatbuffers
+
+    schema = runtime.schema_fb
+    names = {code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
+    model = runtime.convert_bytearray_to_object(data)
+    missing: list[str] = []
+    for _ in model.operatorCodes:
+        builder = flatbuffers.Builder(len(data))
+        builder.Finish(model.Pack(builder), b"TFL3")
+        with native_words() as words, suppress(RuntimeError):
+            runtime.Interpreter.from_bytes(bytes(builder.Output()), arena_size=MICRO_BYTES)
+        named = [word.removeprefix(LACKING).strip("'") for word in words if word.startswith(LACKING)]
+        if not named:
+            break
+        missing += named
+        for code in model.operatorCodes:
+            if names[runtime.get_builtin_code_from_operator_code(code)] in named:
+                code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.RELU
+    return missing
+
+
+def smallest_arena(runtime: Any, data: bytes, interpreter: Any) -> int:
+    """Return the bytes of the smallest arena that a model is loaded in.
+
+    What its planner says that it uses does not do: preparing an operator takes some more, for a while.
+    """
+    with native_words() as words:
+        interpreter.print_allocations()
+    used = next(int(line.split()[-2]) for line in words if "Arena allocation total" in line)
+    small, step = used // MICRO_STEP - 1, 1  # in steps
+    while not fits(runtime, data, small + step):
+        small, step = small + step, 2 * step
+    large = small + step
+    while large - small > 1:
+        middle = (small + large) // 2
+        small, large = (small, middle) if fits(runtime, data, middle) else (middle, large)
+    return large * MICRO_STEP
+
+
+def fits(runtime: Any, data: bytes, steps: int) -> bool:
+    """Tell whether a model is loaded in an arena of so many steps.
+
+    A process of its own tries: what does not fit may end it.
+    """
+    child = os.fork()
+    if child:
+        return os.waitpid(child, 0)[1] == 0
+    status = 1
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        runtime.Interpreter.from_bytes(data, arena_size=steps * MICRO_STEP)
+        status = 0
+    finally:
+        os._exit(status)
+
+
+@contextmanager
+def native_words() -> Iterator[list[str]]:
+    """Fill a list with the lines that are written to standard error meanwhile, where C++ says what is wrong."""
+    words: list[str] = []
+    before = os.dup(2)
+    with tempfile.TemporaryFile() as kept:
+        os.dup2(kept.fileno(), 2)
+        try:
+            yield words
+        finally:
+            os.dup2(before, 2)
+            os.close(before)
+            kept.seek(0)
+            words += filter(None, kept.read().decode(errors="replace").splitlines())
 
 
 def onnx_input(info: Any, seed: int) -> Any:
@@ -661,7 +799,7 @@ def find_onnx(job: Job) -> Runtime:
 
 def find_runtime(job: Job) -> Runtime:
     """Import the job's runtime. Raises RunnerError where it cannot be imported, and for an unknown one."""
-    finders = {"tflite": find_tflite, "onnx": find_onnx}
+    finders = {"tflite": find_micro} if job.kernels == "micro" else {"tflite": find_tflite, "onnx": find_onnx}
     if job.runtime not in finders:
         raise RunnerError(f"runtime must be one of {', '.join(sorted(finders))}; got {job.runtime!r}")
     if job.accelerator != "cpu":

@@ -21,6 +21,7 @@ from hwnas.formats import (
     Memory,
     Model,
     Rewrite,
+    _micro_arena,
     _tflite_metadata,
     batches,
     check_calibration,
@@ -38,6 +39,8 @@ from hwnas.formats._tflite_fp16 import Fp16Writer
 from hwnas.formats._tflite_int8 import REWRITES as INT8_REWRITES
 from hwnas.formats._tflite_int8 import Int8Writer
 from hwnas.formats._tflite_operators import FUSES_RELU, add_layers
+from hwnas.formats._tflite_reading import operators_in as operators_in
+from hwnas.formats._tflite_reading import precision_of as precision_of
 from hwnas.formats._tflite_writer import MOST_TAPS, Writer
 from hwnas.network import Graph, Layer, fuse_relu
 
@@ -121,6 +124,19 @@ def memory(
     writer = _writer(graph, no_weights(graph), ranges, precision, without=without, sized_only=True)
     add_layers(writer)
     return Memory(len(_finished(writer, metadata or {})) + writer.left_out, writer.arena_bytes)
+
+
+def micro_arena_bytes(graph: Graph, *, without: Collection[str] = ()) -> int:
+    """Return the bytes of the arena that the int8 file of a lowered graph needs in TensorFlow Lite Micro: a prediction.
+
+    It is what `hwnas verify` finds on this machine; of networks with two classifiers in a row to 16 bytes. Raises
+    ExportError as `write` does.
+    """
+    writer = _writer(graph, no_weights(graph), made_up_ranges(graph), "int8", without=without, sized_only=True)
+    add_layers(writer)
+    codes = [code for code, _ in writer.codes]
+    used = [codes[operator.opcodeIndex] for operator in writer.operators]
+    return _micro_arena.micro_arena_bytes(writer.tensors, used, writer.operators, [*writer.inputs, writer.values[-1]])
 
 
 def _writer(

@@ -21,6 +21,7 @@ from .measure import compute_models as compute_models
 from .measure import read_conditions as read_conditions
 from .measure import time_beside as time_beside
 from .measure import time_network as time_network
+from .measure import write_models as write_models
 from .measurement import Measurement as Measurement
 from .measurement import OtherCosts as OtherCosts
 from .measurement import TimedNetwork as TimedNetwork

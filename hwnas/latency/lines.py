@@ -46,13 +46,15 @@ _LINES = 100_000  # of a job beside its models': more pauses than a device is gi
 class Computed:
     """What one model computes: its outputs' arrays, and the instructions of one inference where the device counts.
 
-    `runtime` is what computed it, with its version, as in `Conditions.runtime_version`.
+    `runtime` is what computed it, with its version, as in `Conditions.runtime_version`; `arena_bytes` are those of the
+    smallest arena that TensorFlow Lite Micro runs it in.
     """
 
     name: str
     outputs: "tuple[Array, ...]"
     instructions: int | None
     runtime: str = ""
+    arena_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +215,8 @@ def computed_of(line: Line, where: str) -> Computed:
     if not isinstance(line, ComputedLine):
         raise DeviceError(f"a model's line must have its outputs; got {str(line)[:_QUOTED]} on {where}")
     try:
-        return Computed(line.name, tuple(map(_array, line.outputs)), line.instructions)
+        outputs = tuple(map(_array, line.outputs))
+        return Computed(line.name, outputs, line.instructions, arena_bytes=line.arena_bytes)
     except ValueError as error:  # of the bytes, or of their number
         raise DeviceError(f"an output's bytes must fill its shape; {error} in {line.name} on {where}") from None
 

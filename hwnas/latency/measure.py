@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from hwnas import formats
 from hwnas.device import Device, Setting, runner
-from hwnas.device.transports import check_times, open_transport
+from hwnas.device.transports import check_times, kernels_of, open_transport
 from hwnas.errors import InputError
 from hwnas.latency.conditions import Conditions
 from hwnas.latency.lines import Computed, Heard, Timed, TimesModels, computed_of, lines_of, results_of, timed_of
@@ -73,6 +73,7 @@ def time_models(
             models=[{"name": name, "path": transport.put(path)} for name, path in models.items()],
             threads=setting.threads,
             accelerator=setting.accelerator,
+            kernels=kernels_of(device),
             group=group,
             rounds=rounds,
             max_spread=max_spread,
@@ -95,10 +96,11 @@ def time_models(
 
 
 def compute_models(
-    device: Device, setting: Setting, models: Mapping[str, Path], *, seed: int = 0
+    device: Device, setting: Setting, models: Mapping[str, Path], *, seed: int = 0, reference: bool = False
 ) -> dict[str, Computed]:
     """Run model files (by name) on a device, each on the inputs that the seed makes; return what they compute.
 
+    With `reference` TFLite's reference kernels compute it, where the device's are the fastest.
     Raises InputError for a missing file and for a device without Python, and DeviceError as `time_models`.
     """
     with open_transport(device) as transport, temporary_folder() as folder:
@@ -109,6 +111,7 @@ def compute_models(
             models=[{"name": name, "path": transport.put(path)} for name, path in models.items()],
             threads=setting.threads,
             accelerator=setting.accelerator,
+            kernels=kernels_of(device) or ("reference" if reference else ""),
             seed=seed,
             outputs=True,
         )

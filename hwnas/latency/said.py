@@ -71,6 +71,7 @@ class ComputedLine(_Line):
     name: str
     outputs: tuple[Output, ...]
     instructions: Annotated[int, Field(strict=True, ge=-(2**62), lt=2**62)] | None
+    arena_bytes: Bytes | None = None
 
 
 class FailedLine(_Line):

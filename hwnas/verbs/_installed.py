@@ -24,6 +24,8 @@ _LOADING_S = 30.0  # for torch to be loaded and to look for its GPU
 _HAS_GPU = "import torch; print(torch.cuda.is_available())"
 _PACKAGES = {  # those that some can do without: what each is for, and what pip is to be told
     "psycopg": ("`--storage postgresql://...`", "psycopg[binary]"),  # SQLAlchemy's, from 2.1 on
+    "ethos-u-vela": ("Ethos-U NPUs, as Vela estimates them", "hwnas[npu]"),
+    "tflite-micro": ("microcontrollers", "hwnas[micro]"),
 }
 
 

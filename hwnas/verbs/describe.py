@@ -80,7 +80,8 @@ class Described:
     """A network's costs; `peak_activation_bytes` are of fp32 activations alive at once, for one image.
 
     The files are TFLite's, without metadata; `arena_bytes` are of their activations, without a delegate and what
-    kernels take beside it. `largest` says where the scale comes from if there were caps.
+    kernels take beside it; `micro_arena_bytes` those that the int8 one is predicted to need in TensorFlow Lite Micro.
+    `largest` says where the scale comes from if there were caps.
     """
 
     network: str
@@ -91,6 +92,7 @@ class Described:
     file_bytes_int8: int
     arena_bytes_fp32: int
     arena_bytes_int8: int
+    micro_arena_bytes: int
     layers: list[LayerCosts]
     largest: "Largest | None" = None
 
@@ -358,6 +360,7 @@ def _costs(architecture: "Architecture", largest: "Largest | None") -> Described
         file_bytes_int8=int8.file_bytes,
         arena_bytes_fp32=fp32.arena_bytes,
         arena_bytes_int8=int8.arena_bytes,
+        micro_arena_bytes=tflite.micro_arena_bytes(lowered),
         layers=_layers(graph),
         largest=largest,
     )

@@ -36,6 +36,7 @@ _REMEDIES = {  # by what hwnas/runner.py says is missing: the package to install
     "numpy, which cannot be imported": "numpy",
     "onnxruntime, which cannot be imported": "onnxruntime",
     "ai_edge_litert or tflite_runtime": "ai-edge-litert",
+    "tflite_micro, which cannot be imported": "tflite-micro",
 }
 _SETTING_RULE = "settings are written RUNTIME-PRECISION-THREADSt, with commas between, such as tflite-fp32-1t"
 
@@ -299,11 +300,14 @@ def _in_thread(call: Callable[[], T]) -> "Future[T]":
 
 def _remedy(error: str, device: "Device") -> str:
     """Return what to type where a device lacks something."""
+    from hwnas.device.transports import kernels_of
+
+    is_here = device.transport == "local" or kernels_of(device) == "micro"
     package = next((package for words, package in _REMEDIES.items() if words in error), None)
-    python = device.python or (sys.executable if device.transport == "local" else "python3")
+    python = device.python or (sys.executable if is_here else "python3")
     if package is None:
         return f"when that is mended: {commands.devices()}"
-    there = "" if device.transport == "local" else f"on {device.name}: "
+    there = "" if is_here else f"on {device.name}: "
     return f"{there}{commands.pip_install([package], python=python)}"
 
 

@@ -1,11 +1,12 @@
 """Transports, one file each: how files and the runner get to a device, and lines come back.
 
 A plug-in's module whose devices are emulated on this machine says `EMULATED = True`: models run there, but their time
-means nothing. One whose figures a tool estimates says `ESTIMATES = True`: nothing runs, the figures are the same each
-time, and they tell what each layer of a network takes. Its function `set_up(device) -> Path` makes what it needs here,
-and returns where that is. Its function `starts(device) -> str` names the program or host that the device's file has
-started or reached, empty for none: the user agrees to that once. Of a plug-in without it, the user agrees to the whole
-file.
+means nothing; `SERVES` says what such a device is for. One whose devices compute with other kernels of their runtime
+than the fastest names them in `KERNELS`: see `kernels` of hwnas.device.Job. One whose figures a tool estimates says
+`ESTIMATES = True`: nothing runs, the figures are the same each time, and they tell what each layer of a network takes.
+Its function `set_up(device) -> Path` makes what it needs here, and returns where that is. Its function `starts(device)
+-> str` names the program or host that the device's file has started or reached, empty for none: the user agrees to that
+once. Of a plug-in without it, the user agrees to the whole file.
 """
 
 import shutil
@@ -61,6 +62,16 @@ def is_emulated(device: Device) -> bool:
     return bool(getattr(plugins.load("transports", device.transport), "EMULATED", False))
 
 
+def is_set_up(device: Device) -> bool:
+    """Return whether a device needs something that `hwnas devices setup` makes."""
+    return hasattr(plugins.load("transports", device.transport), "set_up")
+
+
+def kernels_of(device: Device) -> str:
+    """Return which kernels of its runtime a device has, where they are not the fastest."""
+    return str(getattr(plugins.load("transports", device.transport), "KERNELS", ""))
+
+
 def runs_python(device: Device) -> bool:
     """Return whether a device computes what it is told to: one whose transport times models by itself does not."""
     return not hasattr(plugins.load("transports", device.transport).Transport, "time")
@@ -74,9 +85,10 @@ def is_estimated(device: Device) -> bool:
 def check_times(device: Device) -> None:
     """Raise InputError, with what it is for, for a device whose time means nothing."""
     if is_emulated(device):
+        serves = getattr(plugins.load("transports", device.transport), "SERVES", "check exported files on it")
         raise InputError(
-            f"only a real device has a latency; {device.name} is emulated, which serves to check exported files on it "
-            f"and to count their instructions. Type: {commands.verify(device=device.name)}"
+            f"only a real device has a latency; {device.name} is emulated, which serves to {serves}. "
+            f"Type: {commands.verify(device=device.name)}"
         )
 
 

@@ -11,6 +11,7 @@ from hwnas.device.transports._qemu_sysroot import Sysroot
 from hwnas.support import cache, expanded
 
 EMULATED = True
+SERVES = "check exported files on it and to count their instructions"
 
 
 def starts(device: Device) -> str:
