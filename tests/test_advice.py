@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from hwnas.artefacts.files import sha256
 from hwnas.cli.main import app
 from hwnas.device.transports import _qemu_sysroot
 from hwnas.errors import HwnasError
+from hwnas.latency import profiling
 from hwnas.latency.measure import read_conditions
 from hwnas.latency.measurement import Measurement
 from hwnas.latency.profiling import Profiled, Task, profile_setting
@@ -248,17 +249,20 @@ def small_profile(device: Any, setting: Any, task: Task, *flags: bool) -> Profil
     return profile_setting(device, setting, task, *flags)
 
 
-def made_up(
-    device: Any, setting: Any, table: LatencyTable, graphs: Mapping[str, Any], networks: Mapping[str, Any], task: Task
-) -> None:
+def made_up(device: Any, table: LatencyTable, task: Task, unstable: bool) -> int:
     """Fill a table without measuring: an operator takes what its name says, a network what its operators do."""
-    table.sessions.append(task.session(read_conditions(device, setting)))
-    for name in table.missing(graphs.keys() - networks.keys()):
+    graphs, networks = profiling._wanted(table, task)
+    if unstable:
+        profiling._forget_unstable(table, graphs, networks)
+    table.sessions.append(task.session(read_conditions(device, table.setting)))
+    new = table.missing(graphs.keys() - networks.keys())
+    for name in new:
         table.entries[name] = Measurement(((0.001 + len(name) / 1e5,),))
     for name, architecture in networks.items():
         ms = sum(0.001 + len(key) / 1e5 for key, _, _ in executed(graphs[name]))
         table.set_network(architecture, Measurement(((ms,),)))
     table.save()
+    return len(new)
 
 
 ASKED = Wanted.of
