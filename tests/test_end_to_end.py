@@ -278,7 +278,7 @@ def test_a_config_that_is_wrong_says_where(workplace: Path, content: str, messag
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
-        (["profile", "magic"], 2, "unknown device 'magic'; known: arm64-qemu, host"),
+        (["profile", "magic"], 2, "unknown device 'magic'; known: arduino-nano-33-ble, arm64-qemu, ethos-u55-128, "),
         (["search", "--out", "runs/b", "--max-latency-ms", "-3"], 2, "--max-latency-ms must be above 0"),
         ([*SEARCH[:2], "runs/b", "--max-latency-ms", "1e-5", *SEARCH[5:]], 1, "nothing in the space fits the caps"),
         (["search", "--out", "runs/b", "--max-latency-ms", "1", "--data", "magic"], 2, "unknown data set 'magic'"),

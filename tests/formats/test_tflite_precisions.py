@@ -109,7 +109,7 @@ def test_every_operator_of_a_space_computes_nearly_what_fp32_does(
             error = relative_error(computed(data, inputs, delegates=delegates), expected)
             assert error <= MOST[precision], (architecture.name, delegates)
         assert is_one_piece(data) == is_one_piece(whole), architecture.name
-        assert len(data) == tflite.file_bytes(graph, precision=precision)
+        assert len(data) == tflite.memory(graph, precision=precision).file_bytes
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -119,7 +119,7 @@ def test_xnnpack_takes_the_whole_network_in_one_piece(name: str, precision: Lite
     data = tflite.write(graph, random_weights(graph), precision=precision)
     assert is_one_piece(data)
     share = {"fp16": 0.51, "dynamic": 0.28}[precision]
-    assert len(data) < share * tflite.file_bytes(graph)
+    assert len(data) < share * tflite.memory(graph).file_bytes
 
 
 @given(architecture=architectures())
@@ -128,7 +128,7 @@ def test_the_files_size_is_exact(architecture: Architecture) -> None:
     graph = tflite.lower(architecture.graph)
     for precision in PRECISIONS:
         data = tflite.write(graph, random_weights(graph), precision=precision)
-        assert len(data) == tflite.file_bytes(graph, precision=precision)
+        assert len(data) == tflite.memory(graph, precision=precision).file_bytes
 
 
 def test_fp16_is_fp32_of_rounded_weights() -> None:
@@ -199,8 +199,8 @@ def test_large_zeros_are_small_in_the_file_and_stay_zeros(
     outputs = tflite.load(tmp_path / "model.tflite")(images(graph))
     assert outputs[:, :4].any()
     assert not outputs[:, 4:].any()
-    assert len(data) < 0.6 * tflite.file_bytes(graph)
-    assert len(data) == tflite.file_bytes(graph, precision=precision)
+    assert len(data) < 0.6 * tflite.memory(graph).file_bytes
+    assert len(data) == tflite.memory(graph, precision=precision).file_bytes
     assert is_one_piece(data)
 
 

@@ -390,7 +390,7 @@ def test_the_front_is_drawn_with_the_cap_and_listed_by_rising_latency(finished: 
     assert 'id="cap"' in (run.folder / "front.svg").read_text()
     assert (run.folder / "front.png").read_bytes().startswith(b"\x89PNG")
     assert "latency, measured (ms)" in text
-    front = [cells for cells in page.rows if len(cells) == 8 and cells[0].isdigit()]
+    front = [cells for cells in page.rows if len(cells) == 10 and cells[0].isdigit()]
     assert [cells[:4] for cells in front] == [
         ["0", "81.00", "0.500", "0.520"],
         ["1", "84.00", "0.900", "0.840"],
@@ -412,8 +412,8 @@ def test_a_winner_has_its_cell_its_costs_and_its_files(finished: tuple[Run, Page
     assert page.row("latency, predicted (ms)") == ["1.400 ± 8 %"]
     assert page.row("latency, measured in the search (ms)") == ["1.300"]
     assert page.row("latency, exported file measured (ms)") == ["1.310"]
-    assert page.row("model.tflite")[:5] == ["200.0", SETTING, "1.310", "2.0e-06", "100.0"]
-    assert page.row("model.onnx")[:5] == ["100.0", "–", "–", "–", "–"]
+    assert page.row("model.tflite")[:6] == ["200.0", "–", SETTING, "1.310", "2.0e-06", "100.0"]
+    assert page.row("model.onnx")[:6] == ["100.0", "–", "–", "–", "–", "–"]
     assert "The network of trial 4" in text
     assert "Not exported yet. Type: hwnas export" in page.text  # trial 1
 
@@ -763,7 +763,7 @@ def test_a_card_that_cannot_be_read_is_said_on_the_page_and_leaves_the_rest(
         assert re.search(
             rf"{re.escape(str(path))}.*{words}.* type: hwnas export {re.escape(str(run.folder))} --trial 4", text
         )
-    assert page.row("model.tflite")[2] == "1.310"  # trial 1's
+    assert page.row("model.tflite")[3] == "1.310"  # trial 1's
     assert "Trial 4: 90.00 % after long training, 1.300 ms" in page.text
 
 
