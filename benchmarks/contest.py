@@ -53,7 +53,17 @@ from hwnas.training import TrainingSettings, scores, train_network
 FAMILIES: dict[str, Callable[[], Chain]] = {**HAND_MADE, **TORCHVISIONS, "resnet-9": resnet_9}
 WIDTHS = tuple(0.1 * 1.07**step for step in range(65))  # to 7.6: a ResNet-20 of 8 filters is one of 0.5
 EXPECTED = 40e6  # Mult-Adds a ms: where the first look is
-SAME = ("data", "device", "setting", "epochs", "batch_size", "learning_rate", "quick")  # in all calls of a folder
+# In all calls of a folder.
+SAME = (
+    "data",
+    "device",
+    "setting",
+    "epochs",
+    "batch_size",
+    "learning_rate",
+    "augment",
+    "quick",
+)  # in all calls of a folder
 MADE: Final = "hand-made"
 FOUND: Final = "search"
 
@@ -128,6 +138,7 @@ def asked() -> argparse.Namespace:
     parser.add_argument("--epochs", type=float, default=5.0)
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--learning-rate", type=float, default=0.1)
+    parser.add_argument("--augment", action=argparse.BooleanOptionalAction, default=True, help="few epochs want none")
     parser.add_argument("--threads", type=int, default=1, help="of the trainings")
     options = parser.parse_args()
     options.runs = [str(Path(run).absolute()) for run in options.runs]  # before the folder is entered
@@ -341,8 +352,10 @@ class Contest:
         recipe = {"epochs": options.epochs, "batch_size": options.batch_size, "learning_rate": options.learning_rate}
         asked = {"winners": "best:1", "finalists": options.finalists, **recipe}
         if not kept.exists() or "trial" not in read_json(kept, what="seconds"):
-            took = timed(kept, ["train", str(folder), *(f"--{name.replace('_', '-')}={asked[name]}" for name in asked)])
-            (winner,) = hwnas.train(run=str(folder), **asked)  # which is there
+            words = [f"--{name.replace('_', '-')}={value}" for name, value in asked.items()]
+            augment = "--augment" if options.augment else "--no-augment"
+            took = timed(kept, ["train", str(folder), *words, augment])
+            (winner,) = hwnas.train(run=str(folder), **asked, augment=options.augment)  # which is there
             write_json(kept, {**took, "trial": winner.trial})
         done = read_json(kept, what="seconds")
         return done["trial"], done["searched"]
@@ -378,6 +391,7 @@ class Contest:
             epochs=options.epochs,
             batch_size=options.batch_size,
             learning_rate=options.learning_rate,
+            augment=options.augment,
             seed=seed,
             device="cpu",
             precision="fp32",
