@@ -138,7 +138,7 @@ def one_search(
     opened = Run.open(run)
     (winner,) = opened.choose(1)
     measured = exported_ms(run, winner.trial, options.setting)
-    timed = [len(trial.user_attrs.get("timed", ())) for trial in opened.study().get_trials()]
+    timed = [len(record.measurements) for record in opened.trials().records]
     result = {
         "cap_ms": cap_ms,
         "target": winner.target,
