@@ -27,3 +27,8 @@ def print_table(columns: list[str], rows: list[list[str]], *, title: str = "") -
     if title:
         print(title)
     console().print(table)
+
+
+def in_kib(count: int | None) -> str:
+    """Return bytes in KiB, or that they are not known."""
+    return "unknown" if count is None else f"{count / 1024:,.1f}"

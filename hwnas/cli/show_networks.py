@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from rich import box
 from rich.table import Table
 
-from hwnas.cli.show import console, print_table
+from hwnas.cli.show import console, in_kib, print_table
 
 if TYPE_CHECKING:
     from hwnas.latency import Largest
@@ -31,9 +31,9 @@ def show_described(described: "Described | DescribedSpace") -> None:
         f"{described.peak_activation_bytes / 2**20:.2f} MiB of activations at the most at once (fp32, one image)"
     )
     print(
-        f"as a TFLite file {_kib(described.file_bytes_fp32)} KiB in fp32, {_kib(described.file_bytes_int8)} KiB in "
-        f"int8; the arena of its activations {_kib(described.arena_bytes_fp32)} and "
-        f"{_kib(described.arena_bytes_int8)} KiB, without a delegate; on a microcontroller the int8 file needs "
+        f"as a TFLite file {in_kib(described.file_bytes_fp32)} KiB in fp32, {in_kib(described.file_bytes_int8)} KiB in "
+        f"int8; the arena of its activations {in_kib(described.arena_bytes_fp32)} and "
+        f"{in_kib(described.arena_bytes_int8)} KiB, without a delegate; on a microcontroller the int8 file needs "
         f"{described.micro_arena_bytes:,} bytes of arena"
     )
     if described.largest is not None:
@@ -59,7 +59,7 @@ def _show_layers(described: "Described") -> None:
     table.add_column("shape", justify="right", no_wrap=True)
     table.add_column("Mult-Adds", f"{described.mult_adds:,}", justify="right", no_wrap=True)
     table.add_column("params", f"{described.parameters:,}", justify="right", no_wrap=True)
-    table.add_column("KiB alive", _kib(peak), justify="right", no_wrap=True)
+    table.add_column("KiB alive", in_kib(peak), justify="right", no_wrap=True)
     table.add_column("", "peak", no_wrap=True)
     for part, members in groupby(described.layers, key=_part):
         layers = list(members)
@@ -69,13 +69,9 @@ def _show_layers(described: "Described") -> None:
             is_peak = layer.activation_bytes == peak
             name = layer.name.removeprefix(f"{part}.") if len(layers) > 1 else layer.name
             row = [str(layer.number), name, layer.operator, "x".join(map(str, layer.shape))]
-            row += [f"{layer.mult_adds:,}", f"{layer.parameters:,}", _kib(layer.activation_bytes), "peak" * is_peak]
+            row += [f"{layer.mult_adds:,}", f"{layer.parameters:,}", in_kib(layer.activation_bytes), "peak" * is_peak]
             table.add_row(*row, end_section=layer is layers[-1], style="bold" if is_peak else None)
     console().print(table)
-
-
-def _kib(count: int) -> str:
-    return f"{count / 1024:,.1f}"
 
 
 def _part(layer: "LayerCosts") -> str:
@@ -96,7 +92,7 @@ def _show_parts(described: "Described") -> None:
                 f"{mult_adds:,}",
                 f"{mult_adds / max(described.mult_adds, 1):.1%}",
                 f"{sum(layer.parameters for layer in layers):,}",
-                "peak " * (alive == described.peak_activation_bytes) + _kib(alive),
+                "peak " * (alive == described.peak_activation_bytes) + in_kib(alive),
             ]
         )
     print_table(["part", "layers", "Mult-Adds", "of all", "params", "KiB alive"], rows, title="by part")

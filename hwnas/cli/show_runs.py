@@ -4,7 +4,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hwnas.cli.show import print_table
+from hwnas.cli.show import in_kib, print_table
 from hwnas.cli.show_tables import print_profiled
 from hwnas.support import commands, counted
 
@@ -33,8 +33,8 @@ def show_searched(searched: "Searched") -> None:
             f"{c.predicted_ms:.3f}",
             f"{c.mult_adds / 1e6:.2f}",
             f"{c.parameters / 1e3:.0f}",
-            _kib(c.file_bytes),
-            _kib(c.arena_bytes),
+            in_kib(c.file_bytes),
+            in_kib(c.arena_bytes),
             c.architecture.name,
         ]
         for c in searched.front
@@ -64,10 +64,6 @@ def show_searched(searched: "Searched") -> None:
         print(f"ended early: {searched.ended}")
     if searched.front:
         print(f"next: {commands.train(searched.run)}")
-
-
-def _kib(count: int | None) -> str:
-    return "unknown" if count is None else f"{count / 1024:.1f}"
 
 
 def _show_planned(run: str, plan: "Planned") -> None:
@@ -140,7 +136,7 @@ def show_exported(exported: "Sequence[Exported]") -> None:
             ms = f"{file.measured_ms or 0.0:.3f} ms{each}{_estimated(file)}"
             timed = f"{ms} in {file.setting}" if file.measured_ms else "not timed"
             ran = f" {file.placement}" if file.placement else ""
-            arena = "" if file.arena_bytes is None else f", arena {_kib(file.arena_bytes)} KiB"
+            arena = "" if file.arena_bytes is None else f", arena {in_kib(file.arena_bytes)} KiB"
             size = f"{file.bytes / 1024:.0f} KiB{arena}"
             print(f"{artefact.folder}/{name}: {size}, {timed}{ran}{_accuracy(card, file)}")
             for rewrite, entry in file.rewrites.items():

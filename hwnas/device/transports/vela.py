@@ -10,8 +10,6 @@ from collections import defaultdict
 from collections.abc import Generator, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -38,16 +36,8 @@ def starts(device: Device) -> str:
     return ""
 
 
-class Transport:
-    """See hwnas.device.transports.Transport. It runs no Python but has `time`: hwnas.latency.lines.TimesModels."""
-
-    def __init__(self, device: Device) -> None:
-        self._device = device
-        self._here = local.Transport(device)
-
-    def put(self, path: Path) -> str:
-        """Return the file's absolute path."""
-        return self._here.put(path)
+class Transport(local.Transport):
+    """This machine's, which runs no Python for others but has `time`: hwnas.latency.lines.TimesModels."""
 
     def run(self, arguments: Sequence[str]) -> Generator[str, None, None]:
         """Raise DeviceError: there is no Python."""
@@ -70,23 +60,12 @@ class Transport:
             return
         yield {"end": len(job.models), "conditions": conditions, "pace": {}}
 
-    def close(self) -> None:
-        """Do nothing: nothing was lent."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
     def _estimated(self, job: Job, version: str) -> Iterator[Event]:
         """Yield a line per model. Raises RunnerError where Vela does not take the device's configuration."""
         with temporary_folder() as folder:
             path = folder / "job.json"
             files.write_json(path, {"models": job.models, "arguments": self._arguments})
-            for line in self._here.run([str(_WORKER), str(path)]):
+            for line in super().run([str(_WORKER), str(path)]):
                 said = _said(line)
                 if said.name is None:
                     raise RunnerError(
