@@ -696,7 +696,7 @@ def smallest_arena(runtime: Any, data: bytes, interpreter: Any) -> int:
         interpreter.print_allocations()
     used = next(int(line.split()[-2]) for line in words if "Arena allocation total" in line)
     small, step = used // MICRO_STEP - 1, 1  # in steps
-    while not fits(runtime, data, small + step):
+    while small + step < MICRO_BYTES // MICRO_STEP and not fits(runtime, data, small + step):
         small, step = small + step, 2 * step
     large = small + step
     while large - small > 1:

@@ -120,6 +120,18 @@ def test_the_arena_is_the_smallest_that_does(least: int) -> None:
     assert runner.smallest_arena(SimpleNamespace(Interpreter=Model), b"", Model()) == least
 
 
+def test_the_search_for_the_smallest_arena_ends_where_nothing_is_loaded_any_more() -> None:
+    class Model:
+        @staticmethod
+        def from_bytes(data: bytes, *, arena_size: int) -> None:
+            os._exit(139)
+
+        def print_allocations(self) -> None:
+            os.write(2, b"Arena allocation total 87232 bytes\n")
+
+    assert runner.smallest_arena(SimpleNamespace(Interpreter=Model), b"", Model()) >= runner.MICRO_BYTES
+
+
 def is_loaded(path: Path, arena_bytes: int) -> bool:
     """Return whether TensorFlow Lite Micro loads a file in an arena, and runs it, in a process of its own."""
     code = (
