@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 SETTINGS_VERSION = 1  # that is written, and the newest that is read
 DEFAULT_CELLS = (1, 2)
-DEFAULT_FILTERS = (4, 6, 8, 12, 16, 20, 24, 28, 32)
+DEFAULT_FILTERS = (4, 6, 8, 12, 16, 20, 24, 28, 32, 40, 48, 64)
 
 
 def _no_larger(sides: Sequence[int]) -> Sequence[int]:

@@ -115,16 +115,17 @@ class SpaceCandidates:
         scale = scales[fitting - 1]
         return scale, float(self._costs_at(chosen, [scale]).ms[0, 0])
 
-    def share_used(self, chosen: Parameters, *, is_measured: bool) -> float:
+    def share_used(self, chosen: Parameters, *, is_measured: bool, most: float = 1.0, slower: float = 1.0) -> float:
         """Return the largest share of its target and of the caps that a choice is predicted to use; 0 where none fits.
 
-        That is at the scale that is measured first, or, where nothing is measured, at the one that is deployed.
+        That is at the scale that is measured first, or, where nothing is measured, at the one that is deployed; at most
+        `most` of the target. Latencies are taken as so many times slower as is predicted.
         """
-        costs = self.costs_of(chosen)
+        costs = self.costs_of(chosen).slowed(slower)
         costs = costs.expected() if is_measured else costs
-        if (at := self._largest(chosen, costs)) < 0:
-            return 0.0
         target = replace(self.budget, max_latency_ms=chosen["target"] * self.budget.max_latency_ms)
+        if (at := self._largest({**chosen, "target": most * chosen["target"]}, costs)) < 0:
+            return 0.0
         over = target.excesses(
             latency_ms=costs.upper_ms[0, at], mult_adds=costs.mult_adds[0, at], parameters=costs.parameters[0, at]
         )

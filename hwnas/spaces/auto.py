@@ -51,12 +51,7 @@ def without_ignored(parameters: Mapping[str, Any]) -> dict[str, Any]:
     if name == "pnas":
         own = pnas.parameters(pnas.code(own))
     ignored = {parameter: first for parameter, first in _first().items() if parameter.partition(".")[0] != name}
-    return {
-        **parameters,
-        **ignored,
-        SPACE: name,
-        **{f"{name}.{parameter}": chosen for parameter, chosen in own.items()},
-    }
+    return _with({**parameters, **ignored, SPACE: name}, name, own)
 
 
 @cache
@@ -67,14 +62,24 @@ def _first() -> dict[str, Any]:
 def largest(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Return the choice whose weights hold this one's, of its own space."""
     name = parameters[SPACE]
-    space = _SPACES[name]
-    own = getattr(space, "largest", dict)(_of(parameters, name))
-    return {**parameters, **{f"{name}.{parameter}": chosen for parameter, chosen in own.items()}}
+    return _with(parameters, name, getattr(_SPACES[name], "largest", dict)(_of(parameters, name)))
+
+
+def larger(parameters: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the choices that are one step larger in one place, where its own space has such."""
+    name = parameters[SPACE]
+    if hasattr(_SPACES[name], "larger"):
+        yield from (_with(parameters, name, own) for own in _SPACES[name].larger(_of(parameters, name)))
 
 
 def cover(scale: Scale) -> Iterator[Architecture]:
     """Yield networks that between them have every operator of the spaces at a scale."""
     return chain.from_iterable(space.cover(_scale_of(name, scale)) for name, space in _SPACES.items())
+
+
+def _with(parameters: Mapping[str, Any], name: str, own: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a choice with what is chosen for one of the spaces."""
+    return {**parameters, **{f"{name}.{parameter}": chosen for parameter, chosen in own.items()}}
 
 
 def _of(parameters: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -25,13 +25,14 @@ from hwnas.network import (
     ShuffleUnit,
     divisible_by_8,
 )
+from hwnas.spaces import one_step_larger
 
 if TYPE_CHECKING:
     from optuna.distributions import CategoricalDistribution
 
 STAGES = 4
 CELLS = (4,)
-FILTERS = (*range(4, 24, 2), 24, 28, 32, 40, 48)
+FILTERS = (*range(4, 24, 2), 24, 28, 32, 40, 48, 64)
 DEPTHS = (1, 2, 3, 4)
 WIDTHS = (0.75, 1.0, 1.5)  # by those of the stage at width 1
 HEADS = (0, 4)  # filters of the head by those of the last stage; with 0 there is none
@@ -119,6 +120,14 @@ def largest(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 def _largest_block(name: str) -> str:
     return _HOLDING.get(name.partition("_")[0], _UNIVERSAL)
+
+
+def larger(parameters: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the choices that are one step deeper or wider in one stage, or have a head."""
+    orders = {"depth": DEPTHS, "width": WIDTHS, "head": HEADS}
+    return one_step_larger(
+        parameters, {name: orders[kind] for name in parameters if (kind := name.rpartition("_")[2]) in orders}
+    )
 
 
 def cover(scale: Scale) -> Iterator[Chain]:
