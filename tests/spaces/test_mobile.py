@@ -36,6 +36,17 @@ def test_widths_heads_and_depths_are_those_chosen() -> None:
     assert len(mobile.architecture(chosen("plain_3x3", depth=3), Scale(2, 16, 32, 10)).blocks) == 8
 
 
+def test_every_depth_width_and_head_has_a_next_larger_one() -> None:
+    smallest = chosen("plain_3x3", width=min(mobile.WIDTHS))
+    changed = [
+        {name: value for name, value in child.items() if value != smallest[name]} for child in mobile.larger(smallest)
+    ]
+    stages = range(1, mobile.STAGES + 1)
+    each = [{f"stage{stage}_depth": 2} for stage in stages] + [{f"stage{stage}_width": 1.0} for stage in stages]
+    assert sorted(map(repr, changed)) == sorted(map(repr, [*each, {"head": 4}]))
+    assert not list(mobile.larger(chosen("plain_3x3", max(mobile.DEPTHS), max(mobile.WIDTHS), max(mobile.HEADS))))
+
+
 def test_a_large_image_is_halved_five_times() -> None:
     network = mobile.architecture(chosen("plain_3x3"), Scale(1, 8, 96, 10, skeleton="imagenet"))
     assert network.graph.layers[-3].shape[1:] == (3, 3)
