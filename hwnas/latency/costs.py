@@ -98,10 +98,6 @@ class Costs:
         """Return the costs without the predictions' error: where scales are measured, one that may fit is tried."""
         return replace(self, upper_ms=self.ms)
 
-    def slowed(self, factor: float) -> "Costs":
-        """Return the costs with latencies so many times as long."""
-        return replace(self, ms=factor * self.ms, upper_ms=factor * self.upper_ms)
-
     def calibrated(self, measured: Mapping[int, Measurement], *, canary_ms: float | None) -> "Costs":
         """Return one cell's costs, given what was measured of it at some scales: other scales are off by as much.
 

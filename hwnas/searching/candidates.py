@@ -115,21 +115,29 @@ class SpaceCandidates:
         scale = scales[fitting - 1]
         return scale, float(self._costs_at(chosen, [scale]).ms[0, 0])
 
-    def share_used(self, chosen: Parameters, *, is_measured: bool, most: float = 1.0, slower: float = 1.0) -> float:
+    def share_used(self, chosen: Parameters, *, is_measured: bool) -> float:
         """Return the largest share of its target and of the caps that a choice is predicted to use; 0 where none fits.
 
-        That is at the scale that is measured first, or, where nothing is measured, at the one that is deployed; at most
-        `most` of the target. Latencies are taken as so many times slower as is predicted.
+        That is at the scale that is measured first, or, where nothing is measured, at the one that is deployed.
         """
-        costs = self.costs_of(chosen).slowed(slower)
+        costs = self.costs_of(chosen)
         costs = costs.expected() if is_measured else costs
+        at = self._largest(chosen, costs)
+        return self._share(chosen, self.costs.scales[at], costs, at) if at >= 0 else 0.0
+
+    def share_at(self, chosen: Parameters, at: int, *, slower: float) -> float:
+        """Return what `share_used` does, at the scale of a place, of what is so many times slower than is predicted."""
+        scale = self.costs.scales[at]
+        costs = self._costs_at(chosen, [scale])
+        slowed = replace(costs, upper_ms=slower * costs.ms)
+        return self._share(chosen, scale, slowed, at if isinstance(self.costs, CellCosts) else 0)
+
+    def _share(self, chosen: Parameters, scale: "Scale", costs: Costs, at: int) -> float:
         target = replace(self.budget, max_latency_ms=chosen["target"] * self.budget.max_latency_ms)
-        if (at := self._largest({**chosen, "target": most * chosen["target"]}, costs)) < 0:
-            return 0.0
         over = target.excesses(
             latency_ms=costs.upper_ms[0, at], mult_adds=costs.mult_adds[0, at], parameters=costs.parameters[0, at]
         )
-        over |= self._memory_excesses(chosen, self.costs.scales[at])
+        over |= self._memory_excesses(chosen, scale)
         return 1.0 + float(max(over.values()))
 
     def costs_of(self, chosen: Parameters) -> Costs:

@@ -1,13 +1,13 @@
 """The last trials of a search: candidates like the most accurate ones, at sizes at which they use the whole cap.
 
-The largest scale that fits often leaves a fifth of a cap unused. So one of the best is taken, each in turn, and made
-larger step by step where its space knows how, or changed in a few choices; what is predicted to use 95 to 99 % of the
-caps is proposed, and measurements tell whether it does. What was measured of the one that is taken says how far its
-prediction is off, and so that of what is like it.
+The largest scale that fits often leaves a fifth of a cap unused. So one of the best is taken, each in turn, and where
+its space has an order of choices it is made larger, step by step at its own scale, until it is predicted to use 95 to
+99 % of the caps: what was measured of it says how far its prediction is off, and so that of what is like it. Elsewhere
+a few of its choices are changed. Measurements tell whether the cap is used.
 """
 
 from collections.abc import Iterator, Sequence
-from itertools import chain, islice
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from optuna.trial import FrozenTrial
@@ -22,9 +22,11 @@ if TYPE_CHECKING:
 
 _PARENTS = 3  # the most accurate ones
 _CHANGES = 3  # choices that differ from a parent's, at most
-_LEAST, _MOST = 0.95, 0.99  # shares of the caps that are to be used: noise, and what is measured is held with it
-_DRAWS = 40  # children of a parent, of which those outside come last
+_LEAST, _MOST = 0.95, 0.99  # shares of the caps that are to be used: a measurement counts with its spread
+_GROWN = 12  # times that a parent is made larger, each on another way
+_DRAWS = 30  # different children of a parent, of which those that use less come last
 _IN_VAIN = 10  # times as many draws, after which there may be no other child
+_Child = tuple[float, Parameters]  # with the share of the caps that it is predicted to use
 
 
 class FillingSampler(Proposer):
@@ -44,50 +46,50 @@ class FillingSampler(Proposer):
         """Yield children of the best, first those that are predicted to use the target, then by falling use."""
         best = sorted(complete, key=lambda trial: -trial.values[0])[:_PARENTS]
         first = len(complete) % max(len(best), 1)
-        others: list[tuple[float, Parameters]] = []
+        others: list[_Child] = []
         for parent in [*best[first:], *best[:first]]:
-            slower = self._slower(parent)
-            for child in islice(self._children(parent.params), _DRAWS):
-                used = self._space.share_used(child, is_measured=self._is_measured, most=_MOST, slower=slower)
+            for used, child in islice(self._children(parent), _DRAWS):
                 if used >= _LEAST:
                     yield child
                 else:
                     others.append((used, child))
         yield from (child for _, child in sorted(others, key=lambda other: -other[0]))
 
-    def _slower(self, parent: FrozenTrial) -> float:
-        """Return by what factor a trial's network was slower than is predicted of it now; 1 where nothing is measured.
-
-        What is told of a trial that was not measured is a prediction, too: the factor is near 1.
-        """
-        at = scale_of(parent)
-        if at is None or not self._is_measured:
-            return 1.0
-        return float(parent.values[1] / self._space.costs_of(parent.params).ms[0, at])
-
-    def _children(self, parent: Parameters) -> Iterator[Parameters]:
-        """Yield a parent at the largest target, and what it may become, each word for word once."""
+    def _children(self, parent: FrozenTrial) -> Iterator[_Child]:
+        """Yield what a parent may become at the largest target: larger, as it is, or in a few choices another."""
+        largest = {**parent.params, TARGET: max(self._space.targets)}
+        if hasattr(self._space.space, "larger"):
+            yield from self._grown(largest, parent)
         seen: list[Parameters] = []
-        largest = {**parent, TARGET: max(self._space.targets)}
-        for drawn in chain([largest], self._grown(largest), self._others(largest)):
+        for drawn in self._changed(largest):
             child = self._candidates.without_ignored(drawn)
             if child not in seen:
                 seen.append(child)
-                yield child
+                yield self._space.share_used(child, is_measured=self._is_measured), child
 
-    def _grown(self, parent: Parameters) -> Iterator[Parameters]:
-        """Yield what is one step larger, in any order, then what is two, and so on; nothing where no choice has one."""
-        larger = getattr(self._space.space, "larger", lambda parameters: ())
-        generation = [parent]
-        while generation:
-            children = {
-                tuple(sorted(child.items())): child for parameters in generation for child in larger(parameters)
-            }
-            generation = [list(children.values())[at] for at in self._random.permutation(len(children))]
-            yield from generation
+    def _grown(self, chosen: Parameters, parent: FrozenTrial) -> Iterator[_Child]:
+        """Yield what comes of a parent's choice by steps that leave it within the caps at the parent's scale."""
+        at = scale_of(parent)
+        if at is None:
+            return
+        slower = parent.values[1] / float(self._space.costs_of(parent.params).ms[0, at]) if self._is_measured else 1.0
 
-    def _others(self, parent: Parameters) -> Iterator[Parameters]:
-        """Yield a parent with one to three other choices, so often that there may be no further one."""
+        def with_share(child: Parameters) -> _Child:
+            return self._space.share_at(child, at, slower=slower), child
+
+        for _ in range(_GROWN):
+            used, child = with_share(chosen)
+            while used < _LEAST:
+                steps = map(with_share, self._space.space.larger(child))
+                fitting = [step for step in steps if used < step[0] <= _MOST]
+                if not fitting:
+                    break
+                used, child = self.one_of(fitting)
+            yield used, self._candidates.without_ignored(child)
+
+    def _changed(self, parent: Parameters) -> Iterator[Parameters]:
+        """Yield a parent, then with one to three other choices, so often that there may be no further one."""
+        yield parent
         most = min(_CHANGES, len(self._changeable))
         for _ in range(_IN_VAIN * _DRAWS if most else 0):
             names = self._random.choice(self._changeable, size=self._random.integers(1, most + 1), replace=False)
