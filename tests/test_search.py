@@ -99,7 +99,10 @@ def tiny_search(out: Path, **options: Any) -> Searched:
         "filters": FILTERS,
         "trials": 12,
         "predicted": True,
+        "space": "pnas",
+        "strategy": "progressive",
         "surrogate": "mlp",  # twice as fast to fit as the default
+        "estimator": "training",
     }
     return search(out=str(out), **{**defaults, **options})
 

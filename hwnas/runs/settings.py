@@ -5,6 +5,7 @@ An option is one field below (hwnas/support/options.py says what comes of it).
 
 from collections.abc import Container, Sequence
 from dataclasses import replace
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 SETTINGS_VERSION = 1  # that is written, and the newest that is read
 DEFAULT_CELLS = (1, 2)
+_USUAL_IMAGES, _LEAST_EPOCHS = 12_000, 2.0  # that a short training sees
 DEFAULT_FILTERS = (4, 6, 8, 12, 16, 20, 24, 28, 32, 40, 48, 64)
 
 
@@ -68,7 +70,7 @@ class DeviceOptions(Options):
 class SpaceOptions(Options):
     """What can be chosen, and at which scales."""
 
-    space: Annotated[str, PlugIn("spaces")] = Field(default="pnas", description="search space")
+    space: Annotated[str, PlugIn("spaces")] = Field(default="mobile", description="search space")
     cells: Cells | None = Field(default=None, description="choices of N, the cells of a stage; without it the space's")
     filters: Filters | None = Field(
         default=None, description="choices of F, the first stage's filters; without it the space's"
@@ -123,7 +125,7 @@ class SearchRequest(DeviceOptions, SpaceOptions):
     )
     skip_broken: bool = Field(default=False, description="leave out image files that cannot be read")
     strategy: Annotated[str, PlugIn("strategies")] = Field(
-        default="progressive",
+        default="evolution",
         description="search strategy: progressive, evolution, controller (RL by PPO), controller-reinforce, random, "
         "tpe, gp or nsga2; of those that learn by shared weights before the first trial enas, darts, darts-second, "
         "fbnet or proxyless",
@@ -137,7 +139,7 @@ class SearchRequest(DeviceOptions, SpaceOptions):
         "jacob-cov",
     )
     estimator: Annotated[str, PlugIn("estimators")] = Field(
-        default="training",
+        default="training-speed",
         description="what says how good a candidate is: training of each, training-speed (a tenth of it: how fast "
         "its loss falls), supernet (weights that all share, trained once), or size, a stand-in that costs nothing",
     )
@@ -167,7 +169,11 @@ class SearchRequest(DeviceOptions, SpaceOptions):
         default=0.5, gt=0, le=1, description="filters in short training, as a share of the deployed"
     )
     images: int | None = Field(default=6000, gt=0, description="training images an epoch of short training")
-    epochs: float = Field(default=2.0, gt=0, description="epochs of short training")
+    epochs: float | None = Field(
+        default=None,
+        gt=0,
+        description="epochs of short training; without it as many as see 12,000 images, 2 at least",
+    )
     pruner: Annotated[str, PlugIn("pruners")] = Field(
         default="none",
         description="what stops short training before its end: none, halving, hyperband or extrapolation",
@@ -210,6 +216,12 @@ def _without_folder(name: str) -> str:
 DeviceField = Annotated[str, AfterValidator(_without_folder)]  # of a record: the device's name, never its file
 
 
+def _usual_epochs(training_images: int, images: int | None) -> float:
+    """Return the epochs of short training on a set of so many images, where an epoch has so many at most."""
+    an_epoch = min(training_images, images or training_images)
+    return max(_LEAST_EPOCHS, float(ceil(_USUAL_IMAGES / an_epoch)))
+
+
 class SearchSettings(SearchRequest):
     """What a search was asked for, with what was left open decided; a run's settings.json.
 
@@ -224,6 +236,7 @@ class SearchSettings(SearchRequest):
     cells: Cells
     filters: Filters
     resolution: Sides
+    epochs: float
     channels: int
     classes: int
     validation: float
@@ -251,6 +264,7 @@ class SearchSettings(SearchRequest):
             "threads": threads,
             **dict(zip(("cells", "filters"), options.sizes, strict=True)),
             "resolution": options.resolution or (dataset.resolution,),
+            "epochs": options.epochs or _usual_epochs(len(dataset.whole_train.labels), options.images),
             "channels": dataset.channels,
             "classes": len(dataset.classes),
             "validation": 0.1,
@@ -309,7 +323,9 @@ class SearchSettings(SearchRequest):
     def _options(self) -> dict[str, object]:
         """Return the options of a command, all but the latency's cap, that are not as they would be anyway."""
         usual = SpaceOptions(space=self.space).sizes
-        defaults = dict(zip(("cells", "filters"), usual, strict=True))
+        defaults: dict[str, object] = dict(zip(("cells", "filters"), usual, strict=True))
+        if self.training_images:
+            defaults["epochs"] = _usual_epochs(self.training_images, self.images)
         return {
             name: getattr(self, name)
             for name, field in SearchRequest.model_fields.items()

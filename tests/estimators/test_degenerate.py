@@ -20,6 +20,7 @@ from hwnas.searching.strategies import enas
 from hwnas.spaces import pnas
 
 TINY: dict[str, Any] = {
+    "space": "pnas",
     "max_latency_ms": 50.0,
     "data": "npz:images.npz",
     "cells": (1,),

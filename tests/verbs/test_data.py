@@ -41,6 +41,7 @@ def search(**options: Any) -> Any:
         "data": "folder:photos",
         "cells": (1,),
         "filters": FILTERS,
+        "space": "pnas",
         "estimator": "size",
         "strategy": "random",
         "predicted": True,

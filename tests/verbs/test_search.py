@@ -30,6 +30,7 @@ from hwnas.support import each_option
 from hwnas.verbs.search import search
 
 TINY: dict[str, Any] = {
+    "space": "pnas",
     "max_latency_ms": 2.0,
     "data": "npz:images.npz",
     "cells": (1,),
