@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 _MOST_MEASURED = 4  # networks a trial
 _OVER_TARGET = "predicted over its target at the smallest scale"
 _OVER_CAPS = "over {} at every scale that is predicted to fit its target"
+_LEAST_USED = 0.93  # share of the caps, of what is to fill them
+_MOST_LEFT = 3  # in a row that use less, then one is trained
+_USES_LESS = "measured to use {:.0%} of the caps, which it was to fill"
 _MEASURED_OVER = "{} over its target at every scale that was tried"
 
 
@@ -48,9 +51,12 @@ class Evaluator:
         self.memory = memory_of_run(run.settings, table_costs.table.setting, dataset_of)
         self.training = ShortTraining(run, trials, self.wait_while_timed)
 
-    def open(self, trial: "OpenTrial", costs: "CostModel") -> "Evaluation":
-        """Return the evaluation of a trial; `costs` are corrected by what the trials before it measured."""
-        return Evaluation(self, trial, costs)
+    def open(self, trial: "OpenTrial", costs: "CostModel", *, is_to_fill: bool) -> "Evaluation":
+        """Return the evaluation of a trial; `costs` are corrected by what the trials before it measured.
+
+        One that is to fill the caps, and is measured not to, is left out.
+        """
+        return Evaluation(self, trial, costs, is_to_fill)
 
     def candidates(self, costs: "CostModel") -> SpaceCandidates:
         """Return what can be chosen."""
@@ -68,8 +74,8 @@ class Evaluator:
 class Evaluation:
     """One trial on its way to its end; what it has come to is written as it goes."""
 
-    def __init__(self, evaluator: Evaluator, trial: "OpenTrial", costs: "CostModel") -> None:
-        self._evaluator, self._costs = evaluator, costs
+    def __init__(self, evaluator: Evaluator, trial: "OpenTrial", costs: "CostModel", is_to_fill: bool) -> None:
+        self._evaluator, self._costs, self._is_to_fill = evaluator, costs, is_to_fill
         self._run, self._trials = evaluator.run, evaluator.trials
         self._settings = evaluator.run.settings
         self._space = plugins.load("spaces", self._settings.space)
@@ -95,7 +101,7 @@ class Evaluation:
         """Return accuracy and latency in ms of the trial's network; where it is not trained, note why."""
         try:
             deployed = self._deployed()
-            if deployed is None or not self._claim(deployed[0]):
+            if deployed is None or self._uses_less(*deployed) or not self._claim(deployed[0]):
                 return None
             at, latency_ms = deployed
             return self._accuracy(at), latency_ms
@@ -103,6 +109,18 @@ class Evaluation:
             self.trial.leave_out(str(error))
             say(f"trial {self.trial.number} is left out: {error}")
             return None
+
+    def _uses_less(self, at: int, latency_ms: float) -> bool:
+        """Say whether the trial is left out as it is measured not to fill the caps, which it was proposed for."""
+        record = self.trial.record
+        if not self._is_to_fill or record.measured_ms is None or record.scale is not None:
+            return False
+        share = self.candidates.share_measured(record.choices, at, latency_ms)
+        before = self._trials.refresh().records[max(record.number - _MOST_LEFT, 0) : record.number]
+        if share >= _LEAST_USED or (len(before) == _MOST_LEFT and all(other.left_out for other in before)):
+            return False
+        self.trial.leave_out(_USES_LESS.format(share))
+        return True
 
     def _accuracy(self, at: int) -> float:
         """Return the accuracy of the trial's proxy at a scale, which is taken once; raises TrainingError."""

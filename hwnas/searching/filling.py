@@ -1,13 +1,14 @@
 """The last trials of a search: candidates like the most accurate ones, at sizes at which they use the whole cap.
 
 The largest scale that fits often leaves a fifth of a cap unused. So one of the best is taken, each in turn, and where
-its space has an order of choices it is made larger, step by step at its own scale, until it is predicted to use 95 to
-99 % of the caps: what was measured of it says how far its prediction is off, and so that of what is like it. Elsewhere
-a few of its choices are changed. Measurements tell whether the cap is used.
+its space has an order of choices it is made deeper and wider, step by step at its own scale (or less so at the next),
+until it is predicted to use 95 to 99 % of the caps: what was measured of it says how far its prediction is off, and so
+that of what is like it. Elsewhere a few of its choices are changed. What is then measured to use less is left out
+(hwnas/searching/evaluation.py), and another proposed.
 """
 
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from itertools import cycle, islice
 from typing import TYPE_CHECKING, Any
 
 from optuna.trial import FrozenTrial
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 _PARENTS = 3  # the most accurate ones
 _CHANGES = 3  # choices that differ from a parent's, at most
 _LEAST, _MOST = 0.95, 0.99  # shares of the caps that are to be used: a measurement counts with its spread
-_GROWN = 12  # times that a parent is made larger, each on another way
+_WALKS, _STEPS = 12, 12  # ways on which a parent is made larger or smaller, and their steps at most
+_SCALES = 3  # on which that is tried, from the parent's on
 _DRAWS = 30  # different children of a parent, of which those that use less come last
 _IN_VAIN = 10  # times as many draws, after which there may be no other child
 _Child = tuple[float, Parameters]  # with the share of the caps that it is predicted to use
@@ -58,7 +60,7 @@ class FillingSampler(Proposer):
     def _children(self, parent: FrozenTrial) -> Iterator[_Child]:
         """Yield what a parent may become at the largest target: larger, as it is, or in a few choices another."""
         largest = {**parent.params, TARGET: max(self._space.targets)}
-        if hasattr(self._space.space, "larger"):
+        if hasattr(self._space.space, "neighbours"):
             yield from self._grown(largest, parent)
         seen: list[Parameters] = []
         for drawn in self._changed(largest):
@@ -68,24 +70,31 @@ class FillingSampler(Proposer):
                 yield self._space.share_used(child, is_measured=self._is_measured), child
 
     def _grown(self, chosen: Parameters, parent: FrozenTrial) -> Iterator[_Child]:
-        """Yield what comes of a parent's choice by steps that leave it within the caps at the parent's scale."""
+        """Yield what comes of a parent's choice by steps that fill the caps, at its scale and at the next ones."""
         at = scale_of(parent)
         if at is None:
             return
         slower = parent.values[1] / float(self._space.costs_of(parent.params).ms[0, at]) if self._is_measured else 1.0
 
-        def with_share(child: Parameters) -> _Child:
-            return self._space.share_at(child, at, slower=slower), child
+        places = range(len(self._space.costs.scales))[at : at + _SCALES]
+        for place in islice(cycle(places), _WALKS):
+            used, child = self._walked(chosen, place, slower=slower)
+            if used <= _MOST:
+                yield used, self._candidates.without_ignored(child)
 
-        for _ in range(_GROWN):
-            used, child = with_share(chosen)
-            while used < _LEAST:
-                steps = map(with_share, self._space.space.larger(child))
-                fitting = [step for step in steps if used < step[0] <= _MOST]
-                if not fitting:
-                    break
-                used, child = self.one_of(fitting)
-            yield used, self._candidates.without_ignored(child)
+    def _walked(self, chosen: Parameters, at: int, *, slower: float) -> _Child:
+        """Return what comes of a choice by steps, at the scale of one place, towards the whole of the caps."""
+        used = self._space.share_at(chosen, at, slower=slower)
+        for _ in range(_STEPS):
+            if _LEAST <= used <= _MOST:
+                break
+            neighbours = self._space.space.neighbours(chosen)
+            steps = [(self._space.share_at(step, at, slower=slower), step) for step in neighbours]
+            nearer = [step for step in steps if (step[0] < used if used > _MOST else used < step[0] <= _MOST)]
+            if not nearer:
+                break
+            used, chosen = self.one_of(nearer)
+        return used, chosen
 
     def _changed(self, parent: Parameters) -> Iterator[Parameters]:
         """Yield a parent, then with one to three other choices, so often that there may be no further one."""

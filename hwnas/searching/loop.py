@@ -220,11 +220,24 @@ class Search:
     def _open(self, trial: "optuna.Trial") -> "Evaluation":
         from hwnas.runs import OpenTrial
 
-        return self.evaluator.open(OpenTrial(trial, self.trials.together), self._costs[1])
+        return self.evaluator.open(
+            OpenTrial(trial, self.trials.together), self._costs[1], is_to_fill=self._is_to_fill(trial.number)
+        )
 
     def _prepare(self, number: int) -> None:
         self._costs = self._corrected_costs(number)
         self.trials.study.sampler = self._sampler(number)
+
+    @property
+    def _to_fill(self) -> int:
+        """How many trials, the last ones, are to fill the caps."""
+        from hwnas.searching.strategies import derives
+
+        return 0 if derives(self.settings.strategy) else int(self.settings.fill * self.settings.trials)
+
+    def _is_to_fill(self, number: int) -> bool:
+        begun = self.trials.trained + sum(other < number for other in self.trials.running)
+        return self._to_fill > 0 and begun >= self.settings.trials - self._to_fill
 
     def _choose(self, evaluation: "Evaluation") -> bool:
         """Let the strategy choose the trial's candidate; return whether it could."""
@@ -273,16 +286,14 @@ class Search:
         import numpy as np
 
         from hwnas.searching.filling import FillingSampler
-        from hwnas.searching.strategies import Context, derives, make_sampler
+        from hwnas.searching.strategies import Context, make_sampler
 
         settings, candidates = self.settings, self.evaluator.candidates(self._costs[1])
         seed = int(np.random.SeedSequence((settings.seed, number)).generate_state(1)[0])
-        to_fill = 0 if derives(settings.strategy) else int(settings.fill * settings.trials)
-        begun = self.trials.trained + sum(other < number for other in self.trials.running)
-        if to_fill and begun >= settings.trials - to_fill:
+        if self._is_to_fill(number):
             return FillingSampler(candidates, is_measured=not settings.predicted, seed=seed)
         context = Context(
-            candidates, settings.trials - to_fill, settings.surrogate, self._scores if settings.proxies else None
+            candidates, settings.trials - self._to_fill, settings.surrogate, self._scores if settings.proxies else None
         )
         return make_sampler(settings.strategy, context, seed=seed)
 

@@ -17,7 +17,7 @@ the places of their choices;
 where shared weights are slices of larger ones, also largest(parameters), the choice whose weights hold those of all
 that share with this one; and where that is the same for all, smallest(parameters), which is a part of all;
 
-where choices have an order, such as depths, also larger(parameters), the choices that are one step larger in one place;
+where choices have an order, such as depths, also neighbours(parameters): those one step larger or smaller in one place;
 
 and, where cells grow block by block as in PNAS, also first_level(), grow(codes), code(parameters), parameters(code) and
 DISTINCT, how many cells differ.
@@ -45,12 +45,11 @@ def random_parameters(space: ModuleType, count: int, *, seed: int) -> list[dict[
     return [{name: known[random.integers(len(known))] for name, known in choices.items()} for _ in range(count)]
 
 
-def one_step_larger(parameters: Mapping[str, Any], ordered: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
-    """Yield the same choice with the next larger one in one place; `ordered` holds the rising choices of each place."""
+def one_step_away(parameters: Mapping[str, Any], ordered: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
+    """Yield the same choice with the next larger or smaller one in one place; `ordered` holds each place's, rising."""
     for name, known in ordered.items():
-        at = known.index(parameters[name]) + 1
-        if at < len(known):
-            yield {**parameters, name: known[at]}
+        at = known.index(parameters[name])
+        yield from ({**parameters, name: known[near]} for near in (at - 1, at + 1) if 0 <= near < len(known))
 
 
 def fair_parameters(choices: Mapping[str, Sequence[Any]], *, seed: int) -> Iterator[dict[str, Any]]:

@@ -65,11 +65,11 @@ def largest(parameters: Mapping[str, Any]) -> dict[str, Any]:
     return _with(parameters, name, getattr(_SPACES[name], "largest", dict)(_of(parameters, name)))
 
 
-def larger(parameters: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the choices that are one step larger in one place, where its own space has such."""
+def neighbours(parameters: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the choices that are one step larger or smaller in one place, where its own space has such."""
     name = parameters[SPACE]
-    if hasattr(_SPACES[name], "larger"):
-        yield from (_with(parameters, name, own) for own in _SPACES[name].larger(_of(parameters, name)))
+    if hasattr(_SPACES[name], "neighbours"):
+        yield from (_with(parameters, name, own) for own in _SPACES[name].neighbours(_of(parameters, name)))
 
 
 def cover(scale: Scale) -> Iterator[Architecture]:

@@ -13,7 +13,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hwnas.network import Activation, AnyBlock, Chain, Graph, InvertedResidual, MixedResidual, Scale, divisible_by_8
-from hwnas.spaces import one_step_larger
+from hwnas.spaces import one_step_away
 
 if TYPE_CHECKING:
     from optuna.distributions import CategoricalDistribution
@@ -72,9 +72,9 @@ def largest(parameters: Mapping[str, Any]) -> dict[str, Any]:
     return {name: max(DEPTHS) if name.endswith("depth") else OPERATIONS[-1] for name in parameters}
 
 
-def larger(parameters: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the choices that are one block deeper in one stage."""
-    return one_step_larger(parameters, {name: DEPTHS for name in parameters if name.endswith("depth")})
+def neighbours(parameters: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the choices that have a block more or less in one stage."""
+    return one_step_away(parameters, {name: DEPTHS for name in parameters if name.endswith("depth")})
 
 
 def mixed(scale: Scale) -> Graph:

@@ -25,7 +25,7 @@ from hwnas.network import (
     ShuffleUnit,
     divisible_by_8,
 )
-from hwnas.spaces import one_step_larger
+from hwnas.spaces import one_step_away
 
 if TYPE_CHECKING:
     from optuna.distributions import CategoricalDistribution
@@ -122,10 +122,10 @@ def _largest_block(name: str) -> str:
     return _HOLDING.get(name.partition("_")[0], _UNIVERSAL)
 
 
-def larger(parameters: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the choices that are one step deeper or wider in one stage, or have a head."""
+def neighbours(parameters: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the choices that are a step deeper or wider, or less so, in one stage, or have a head or none."""
     orders = {"depth": DEPTHS, "width": WIDTHS, "head": HEADS}
-    return one_step_larger(
+    return one_step_away(
         parameters, {name: orders[kind] for name in parameters if (kind := name.rpartition("_")[2]) in orders}
     )
 

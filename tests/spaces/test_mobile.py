@@ -39,12 +39,13 @@ def test_widths_heads_and_depths_are_those_chosen() -> None:
 def test_every_depth_width_and_head_has_a_next_larger_one() -> None:
     smallest = chosen("plain_3x3", width=min(mobile.WIDTHS))
     changed = [
-        {name: value for name, value in child.items() if value != smallest[name]} for child in mobile.larger(smallest)
+        {name: value for name, value in child.items() if value != smallest[name]}
+        for child in mobile.neighbours(smallest)
     ]
     stages = range(1, mobile.STAGES + 1)
     each = [{f"stage{stage}_depth": 2} for stage in stages] + [{f"stage{stage}_width": 1.0} for stage in stages]
     assert sorted(map(repr, changed)) == sorted(map(repr, [*each, {"head": 4}]))
-    assert not list(mobile.larger(chosen("plain_3x3", max(mobile.DEPTHS), max(mobile.WIDTHS), max(mobile.HEADS))))
+    assert not list(mobile.neighbours(chosen("plain_3x3", max(mobile.DEPTHS), max(mobile.WIDTHS), max(mobile.HEADS))))
 
 
 def test_a_large_image_is_halved_five_times() -> None:
