@@ -62,7 +62,7 @@ def profiled(workplace: Path) -> Profiled:
         patch.setattr(estimating, "_CHUNK", 8)
         patch.setattr(estimating, "time_models", stopped)
         with pytest.raises(KeyboardInterrupt):
-            profile()
+            profile(fresh=True)  # nothing of the table that hwnas ships
     assert table().sessions[-1].unfinished
     assert len(table().networks) == 8
     return profile()
