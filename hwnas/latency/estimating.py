@@ -98,7 +98,7 @@ def _add_entries(table: "LatencyTable", graph: "Graph", timed: "Timed") -> None:
         found[key].append(max(ms[layer.name], _LEAST_MS))
     placement = timed.measurement.placement
     rest = placement and placement.model_dump(exclude={"operators", "of"}, exclude_unset=True)
-    where = rest and Placement.model_validate(rest)
+    where = Placement.model_validate(rest) if rest else None
     for key, samples in found.items():
         estimate = Measurement((tuple(samples),), placement=where)
         table.entries[key] = estimate.after(table.entries.get(key))
