@@ -4,15 +4,15 @@ import shutil
 from pathlib import Path
 
 from hwnas.artefacts.card import Card
-from hwnas.artefacts.files import CARD, again, changed_files, put_in_place, writing
+from hwnas.artefacts.files import CARD, again, changed_files, put_in_place
 from hwnas.errors import ExportError, InputError
 
 
 def copy_artefact(folder: Path, target: Path, *, beside: Path | None = None) -> Card:
     """Copy an artefact's folder, and into it a file from `beside` it; return its card.
 
-    What was copied already is left as it is. Raises InputError where something else is there, or nothing can be
-    written, and ExportError where the artefact is not as it was exported.
+    What was copied already is left as it is. Raises InputError where something else is there, ExportError where the
+    artefact is not as it was exported, and OSError.
     """
     card = Card.read(folder / CARD, again=again(folder))
     if changed := changed_files(folder, card):
@@ -25,13 +25,12 @@ def copy_artefact(folder: Path, target: Path, *, beside: Path | None = None) -> 
             return card
         raise InputError(f"--out must be a new folder, or an empty one; {target} has other files. Name another one")
     staging = target.with_name(f".{target.name}.part")
-    with writing(target.parent):
-        try:
-            shutil.rmtree(staging, ignore_errors=True)
-            shutil.copytree(folder, staging)
-            if beside:
-                shutil.copy(beside, staging)
-            put_in_place(staging, target)
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
+    try:
+        shutil.rmtree(staging, ignore_errors=True)
+        staging.mkdir(parents=True)
+        for path in (*folder.iterdir(), *([beside] if beside else [])):
+            shutil.copy(path, staging)
+        put_in_place(staging, target)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
     return card
