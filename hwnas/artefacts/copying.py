@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 from hwnas.artefacts.card import Card
-from hwnas.artefacts.files import CARD, again, changed_files, put_in_place
+from hwnas.artefacts.files import CARD, CHECK, again, changed_files, put_in_place
 from hwnas.errors import ExportError, InputError
 
 
@@ -28,8 +28,10 @@ def copy_artefact(folder: Path, target: Path, *, beside: Path | None = None) -> 
     try:
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir(parents=True)
-        for path in (*folder.iterdir(), *([beside] if beside else [])):
-            shutil.copy(path, staging)
+        for name in (CARD, CHECK, *card.texts, *card.files):  # no bytecode of run.py, as pip writes it
+            shutil.copy(folder / name, staging)
+        if beside:
+            shutil.copy(beside, staging)
         put_in_place(staging, target)
     finally:
         shutil.rmtree(staging, ignore_errors=True)

@@ -60,7 +60,10 @@ def test_it_is_listed_with_its_card_and_the_file_that_makes_it_again(home: Path)
 
 
 def test_a_copy_is_verified_and_described_as_any_artefact(home: Path) -> None:
+    Path("export/zoo", NAME, "__pycache__").mkdir()  # as pip leaves it beside run.py
     (copied,) = hwnas.zoo(NAME, out="mine/net")
+    names = {"card.json", "check.npz", "README.md", "run.py", "model.tflite", f"{NAME}.toml"}
+    assert {path.name for path in Path("mine/net").iterdir()} == names
     assert Path(copied.folder) == Path("mine/net")
     assert Path(copied.config or "").name == f"{NAME}.toml"
     shutil.rmtree("export")
