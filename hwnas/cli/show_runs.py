@@ -186,8 +186,10 @@ def show_zoo(networks: "list[ZooNetwork]") -> None:
         print_table([*columns, "files KiB"], [_zoo_row(name, card) for name, card in cards])
     for network in networks:
         print(printable(f"{network.name}: {network.problem or network.folder}"))
-        if network.card:
-            print(f"next: {commands.verify(network.folder, device='host')}, or {commands.zoo(network.name, out='DIR')}")
+    if len(networks) == len(cards) == 1:
+        print(f"next: {commands.verify(networks[0].folder, device='host')}")
+    elif cards:
+        print(f"next: {commands.zoo('NAME', out='DIR')}, then {commands.verify('DIR', device='host')}")
 
 
 def _zoo_row(name: str, card: "Card") -> list[str]:
