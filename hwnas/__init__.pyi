@@ -50,3 +50,5 @@ from .verbs.train import TrainedWinner as TrainedWinner
 from .verbs.train import train as train
 from .verbs.verify import Verified as Verified
 from .verbs.verify import verify as verify
+from .verbs.zoo import ZooNetwork as ZooNetwork
+from .verbs.zoo import zoo as zoo

@@ -93,7 +93,9 @@ def complaint(before: str, words: list[str]) -> str:
 FILES = [
     *(path for suffix in ("py", "jinja", "toml") for path in sorted(PACKAGE.rglob(f"*.{suffix}"))),
     *sorted((PACKAGE.parent / "devices").glob("*.toml")),
-    PACKAGE.parent / "README.md",
+    *(PACKAGE.parent / name for name in ("README.md", "AGENTS.md", "SKILL.md")),
+    *(PACKAGE.parent / name / "README.md" for name in ("export/zoo", "latency_tables")),
+    *sorted((PACKAGE.parent / "export" / "zoo").glob("*.toml")),
     *sorted((PACKAGE.parent / "docs").glob("*.md")),
     PACKAGE.parent / "demo.toml",
 ]
@@ -557,6 +559,7 @@ SITUATIONS = [
     Situation("describe export/a/0000", "export", change(ARTEFACT / "card.json", files=None), remove(ARTEFACT)),
     Situation("export runs/a --files model.tflite", "verify", resolves=False),
     Situation("verify export/a/0000", "verify", resolves=False),
+    Situation("zoo --out mine", "zoo", resolves=False),
     # of networks
     Situation("describe mobilenet-v2 --max-mult-adds 1e9", "describe", resolves=False),
     Situation(

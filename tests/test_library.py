@@ -74,7 +74,7 @@ def test_a_users_script_runs_and_says_nothing_that_it_does_not_print(folder: Pat
     assert "no/such/network.toml" in third
 
 
-def test_the_wheel_carries_devices_and_tables_but_not_the_hosts_and_says_that_it_is_typed(tmp_path: Path) -> None:
+def test_the_wheel_carries_devices_tables_and_zoo_but_not_the_hosts_and_says_that_it_is_typed(tmp_path: Path) -> None:
     command = [
         sys.executable,
         "-m",
@@ -89,7 +89,9 @@ def test_the_wheel_carries_devices_and_tables_but_not_the_hosts_and_says_that_it
     subprocess.run([*command, str(ROOT)], check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
-    assert {"hwnas/_shipped/devices/host.toml", "hwnas/_shipped/latency_tables/README.md"} <= names
+    shipped = ("devices", "latency_tables", "export/zoo")
+    files = subprocess.run(["git", "ls-files", *shipped], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert {f"hwnas/_shipped/{name}" for name in files.splitlines()} <= names
     assert {"hwnas/py.typed", "hwnas/__init__.pyi"} <= names
     kept = subprocess.run(["git", "ls-files", "hwnas"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert set(kept.splitlines()) <= names

@@ -62,7 +62,7 @@ def profiled(workplace: Path) -> Profiled:
         patch.setattr(estimating, "_CHUNK", 8)
         patch.setattr(estimating, "time_models", stopped)
         with pytest.raises(KeyboardInterrupt):
-            profile()
+            profile(fresh=True)  # nothing of the table that hwnas ships
     assert table().sessions[-1].unfinished
     assert len(table().networks) == 8
     return profile()
@@ -142,6 +142,8 @@ def test_the_way_from_a_search_to_a_page_keeps_the_cap_and_never_says_measured(
     assert f" ms ({LABEL}) in tflite-int8-npu-1t on the NPU: all " in said
     readme = (Path(exported.folder) / "README.md").read_text()
     assert f" ms, {LABEL} on the NPU: all " in readme
+    assert exported.card.timed_on == table().conditions.cpu
+    assert f"| latencies are of | {exported.card.timed_on} |" in readme
     page = Path(hwnas.report(out, export_folder=workplace / "export").page).read_text()
     assert f"Predicted against {LABEL}" in page
     for text in (said, page, readme):

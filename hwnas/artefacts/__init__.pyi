@@ -6,6 +6,7 @@ from .comparison import MAX_RELATIVE_ERROR as MAX_RELATIVE_ERROR
 from .comparison import MIN_AGREEMENT as MIN_AGREEMENT
 from .comparison import Comparison as Comparison
 from .comparison import compare_logits as compare_logits
+from .copying import copy_artefact as copy_artefact
 from .exporting import Exported as Exported
 from .exporting import Wanted as Wanted
 from .exporting import export_published as export_published

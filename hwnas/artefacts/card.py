@@ -116,6 +116,7 @@ class FileEntry(Record):
     load_ms: float | None = None
     peak_memory_bytes: int | None = None
     placement: Placement | None = None  # where it ran when it was timed
+    cpu: str | None = None  # of the device that it was timed on, as this names it; an older hwnas states none
     micro: MicroEntry | None = None  # where it was verified for a microcontroller
 
     @property
@@ -167,6 +168,7 @@ class FileEntry(Record):
         load_ms: float | None,
         peak_memory_bytes: int | None,
         placement: Placement | None = None,
+        cpu: str = "",
     ) -> Self:
         """Return this entry with what was measured on the device."""
         stated = {
@@ -176,8 +178,8 @@ class FileEntry(Record):
             "load_ms": load_ms,
             "peak_memory_bytes": peak_memory_bytes,
         }
-        told = {"placement": placement} if placement else {}
-        return self.model_copy(update=stated | told)
+        told = {"placement": placement, "cpu": cpu or None}
+        return self.model_copy(update=stated | {name: value for name, value in told.items() if value})
 
 
 class Accuracies(Record):
@@ -280,6 +282,11 @@ class Card(FileRecord):
     def accuracy_of(self) -> str:
         """What the accuracy on the test set is of; that of a file of reduced precision is the exported file's."""
         return GIVEN_WEIGHTS if self.trial is None else LONG_TRAINING
+
+    @property
+    def timed_on(self) -> str:
+        """The processor that its files were timed on, or a tool estimated; empty where none is known."""
+        return ", ".join(dict.fromkeys(entry.cpu for entry in self.files.values() if entry.cpu))
 
     @property
     def is_explained(self) -> bool:

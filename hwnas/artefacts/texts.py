@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from hwnas.artefacts.hub import front_matter
 from hwnas.datasets import reader_source
 from hwnas.support import commands
 
@@ -21,6 +22,7 @@ def readme(card: "Card") -> str:
     """
     name = fragments_file(card)
     values = {
+        "front_matter": front_matter(card),
         "reader": reader_source(card.data.channels),
         "verify": commands.verify(".", device="host"),
         "mediapipe": commands.export(options={"metadata": "mediapipe"}),

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from hwnas.artefacts.card import FileEntry
     from hwnas.artefacts.source import Purpose
     from hwnas.device import Device, Setting
+    from hwnas.latency import Conditions
 
 
 def time_files(
@@ -30,7 +31,8 @@ def _timed(entry: "FileEntry", path: Path, device: "Device", purpose: "Purpose",
     if setting is None or purpose.predicted:
         return entry
     table = find_table(device, setting)
-    (timed,) = time_beside(table, device, setting, {path.name: path})
+    seen: list[Conditions] = []
+    (timed,) = time_beside(table, device, setting, {path.name: path}, on_conditions=seen.append)
     measured_ms = stated_ms(timed.measurement, table) / images
     if setting.name == purpose.setting and measured_ms > purpose.cap_ms:
         (again,) = time_beside(table, device, setting, {path.name: path})
@@ -42,6 +44,7 @@ def _timed(entry: "FileEntry", path: Path, device: "Device", purpose: "Purpose",
         load_ms=timed.other.load_ms,
         peak_memory_bytes=timed.other.peak_memory_bytes,
         placement=timed.measurement.placement,
+        cpu=seen[0].cpu,
     )
 
 

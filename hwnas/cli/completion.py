@@ -33,7 +33,7 @@ def _known(option: Option) -> Callable[[typer.Context], Iterable[str]] | None:
         return lambda context: plugins.names(folders[0])
     if choices := [choice for part in (option.hint, *get_args(option.hint)) for choice in _choices(part)]:
         return lambda context: choices
-    return {"device": _devices, "setting": _settings, "data": _data_sets}.get(option.name)
+    return {"device": _devices, "setting": _settings, "data": _data_sets, "network": _zoo}.get(option.name)
 
 
 def _choices(hint: object) -> tuple[str, ...]:
@@ -59,6 +59,12 @@ def _settings(context: typer.Context) -> list[str]:
     except HwnasError:
         return []
     return [setting.name for setting in device.settings]
+
+
+def _zoo(context: typer.Context) -> list[str]:
+    from hwnas.verbs.zoo import zoo_folders
+
+    return list(zoo_folders())
 
 
 def _data_sets(context: typer.Context) -> list[str]:

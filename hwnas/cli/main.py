@@ -242,6 +242,13 @@ _command(
     broken=lambda verified: not all(file.fine for file in verified),
 )
 _command(
+    "zoo",
+    "List the networks that come with hwnas, found and trained by itself, or copy one into a folder.",
+    show_runs.show_zoo,
+    broken=lambda networks: any(network.problem for network in networks),
+    reaches=False,
+)
+_command(
     "tables_show",
     "Show what latency tables hold: conditions, entries by kind, how stable they are, how well they predict.",
     show_tables.show_tables,

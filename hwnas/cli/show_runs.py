@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from hwnas.cli.show import in_kib, print_table
 from hwnas.cli.show_tables import print_profiled
+from hwnas.errors import printable
 from hwnas.support import commands, counted
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from hwnas.verbs.report import Reported
     from hwnas.verbs.run import Ran
     from hwnas.verbs.train import TrainedWinner
+    from hwnas.verbs.zoo import ZooNetwork
 
 
 def show_searched(searched: "Searched") -> None:
@@ -169,6 +171,40 @@ def _accuracy(card: "Card", file: "FileEntry") -> str:
     tuned = file.fine_tuning
     how = f", fine-tuned, as it had lost {tuned.lost_before:.2%}" if tuned and tuned.kept else ""
     return f"; accuracy (exported file) {file.accuracy:.2%}, {file.agreement:.1%} of PyTorch's classes{how}"
+
+
+def show_zoo(networks: "list[ZooNetwork]") -> None:
+    """Print the zoo's networks, where they are, and what to type next."""
+    if not networks:
+        print(
+            "the zoo is empty: a network of it is an artefact's folder, export/zoo/NAME, beside NAME.toml, the file "
+            f"that makes it again ({commands.run('NAME.toml')})"
+        )
+    cards = [(network.name, network.card) for network in networks if network.card]
+    columns = ["network", "accuracy (long training)", "data", "latency ms", "setting", "of", "Mult-Adds M", "params k"]
+    if cards:
+        print_table([*columns, "files KiB"], [_zoo_row(name, card) for name, card in cards])
+    for network in networks:
+        print(printable(f"{network.name}: {network.problem or network.folder}"))
+    if len(networks) == len(cards) == 1:
+        print(f"next: {commands.verify(networks[0].folder, device='host')}")
+    elif cards:
+        print(f"next: {commands.zoo('NAME', out='DIR')}, then {commands.verify('DIR', device='host')}")
+
+
+def _zoo_row(name: str, card: "Card") -> list[str]:
+    own = card.own_file
+    return [
+        name,
+        "no" if card.accuracy.test is None else f"{card.accuracy.test:.2%}",
+        card.data.name,
+        f"{own.measured_ms:.3f}{_estimated(own)}" if own and own.measured_ms else "no",
+        card.setting,
+        card.timed_on or card.device,
+        f"{card.mult_adds / 1e6:.2f}",
+        f"{card.parameters / 1e3:.0f}",
+        in_kib(sum(file.bytes for file in card.files.values())),
+    ]
 
 
 def show_reported(reported: "Reported") -> None:

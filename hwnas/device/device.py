@@ -129,7 +129,7 @@ class Device(BaseModel):
         return alike.model_copy(update={"threads": int(threads[:-1])})
 
 
-def folders(kind: Literal["devices", "latency_tables"]) -> list[Path]:
+def folders(kind: Literal["devices", "latency_tables", "export/zoo"]) -> list[Path]:
     """Return where files of this kind are looked for: the user's own folder first, then those that hwnas ships."""
     candidates = [root() / kind, *(shipped / kind for shipped in _SHIPPED)]
     return [folder for folder in dict.fromkeys(candidates) if folder.is_dir()]

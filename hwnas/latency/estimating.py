@@ -17,6 +17,7 @@ from hwnas.errors import DeviceError
 from hwnas.formats import output_name
 from hwnas.latency.measure import time_models, write_models
 from hwnas.latency.measurement import Measurement
+from hwnas.latency.placement import Placement
 from hwnas.network import executed
 from hwnas.support import bar, say, temporary_folder
 
@@ -96,7 +97,8 @@ def _add_entries(table: "LatencyTable", graph: "Graph", timed: "Timed") -> None:
     for key, layer, _ in executed(graph):
         found[key].append(max(ms[layer.name], _LEAST_MS))
     placement = timed.measurement.placement
-    where = placement and placement.model_copy(update={"operators": None, "of": None})
+    rest = placement and placement.model_dump(exclude={"operators", "of"}, exclude_unset=True)
+    where = Placement.model_validate(rest) if rest else None
     for key, samples in found.items():
         estimate = Measurement((tuple(samples),), placement=where)
         table.entries[key] = estimate.after(table.entries.get(key))

@@ -176,12 +176,19 @@ def time_network(
 
 
 def time_beside(
-    table: LatencyTable | None, device: Device, setting: Setting, models: Mapping[str, Path], *, seed: int = 0
+    table: LatencyTable | None,
+    device: Device,
+    setting: Setting,
+    models: Mapping[str, Path],
+    *,
+    seed: int = 0,
+    on_conditions: Callable[[Conditions], None] | None = None,
 ) -> list[Timed]:
     """Time a few model files that caps are held against, beside networks whose latency the table of the setting knows.
 
     How much slower those are than in the table says how slow the device is in each round, better than a canary: the
     canaries of what is returned are as if the table's had told it. A table with few networks leaves that to the canary.
+    `on_conditions` is that of `time_models`.
     """
     references = _references(table) if table else {}
     with temporary_folder() as folder:
@@ -198,6 +205,7 @@ def time_beside(
             group=len(files),
             attempts=1 if references else _ATTEMPTS,  # once: so that all have the same rounds
             seed=seed,
+            on_conditions=on_conditions,
         )
         timed = {model.name: model for model in timings}
     if not references or table is None or table.canary_ms is None:

@@ -138,21 +138,25 @@ def _profile(device: "Device", setting: "Setting", task: Task, fresh: bool, unst
 
 
 def _table_to_fill(device: "Device", setting: "Setting", task: Task, fresh: bool) -> "LatencyTable":
-    """Return the user's own table if it fits the device as it is now, or a new one."""
+    """Return the device's table if it fits the device as it is now, or a new one, to be written in the user's folder.
+
+    What hwnas ships is not measured again, and not written to.
+    """
     from hwnas.latency.measure import read_conditions
     from hwnas.latency.table import LatencyTable
-    from hwnas.latency.where import check_conditions, own_path
+    from hwnas.latency.where import check_conditions, find_table, own_path
 
     path = own_path(device, setting)
     conditions = read_conditions(device, setting)
     if path.exists() and fresh:
         path.replace(path.with_suffix(f".{time.strftime('%Y%m%dT%H%M%S')}.old"))
-    if path.exists():
-        table = LatencyTable.read(path)
-        command = task.session(conditions).command(device.name, setting, fresh=True)
-        check_conditions(table, conditions.fingerprint, command=command)
-        return table
-    return LatencyTable(path, device.name, setting, conditions)
+    table = None if fresh else find_table(device, setting)
+    if table is None:
+        return LatencyTable(path, device.name, setting, conditions)
+    command = task.session(conditions).command(device.name, setting, fresh=True)
+    check_conditions(table, conditions.fingerprint, command=command)
+    table.path = path
+    return table
 
 
 def _choose_rewrites(device: "Device", table: "LatencyTable", task: Task) -> None:
@@ -357,10 +361,10 @@ def what_is_due(device: "Device", setting: "Setting", task: Task) -> Due:
     from hwnas.device.transports import is_estimated
     from hwnas.latency.conditions import Conditions
     from hwnas.latency.table import LatencyTable
-    from hwnas.latency.where import own_path
+    from hwnas.latency.where import find_table, own_path
 
-    path = own_path(device, setting)
-    table = LatencyTable.read(path) if path.exists() else LatencyTable(path, device.name, setting, Conditions())
+    new = LatencyTable(own_path(device, setting), device.name, setting, Conditions())
+    table = find_table(device, setting) or new
     graphs, architectures = _wanted(table, task)
     if is_estimated(device):
         keys = table.missing(name for name in graphs if name not in architectures)

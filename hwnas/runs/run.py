@@ -6,7 +6,6 @@ runs/RUN/journal.log       the Optuna study (unless --storage names another plac
 runs/RUN/winners/ID/       a winner's weights and JSON, by train
 """
 
-import fcntl
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -24,6 +23,7 @@ from hwnas.runs.study import JOURNAL, Leases, open_study
 from hwnas.runs.trial import Candidate
 from hwnas.runs.trials import Trials
 from hwnas.support import FileRecord, check_trusted, commands, locked, read_json, reasons, say, write_json
+from hwnas.support.locks import fcntl
 
 _SETTINGS, _IDENTITY = "settings.json", "run.json"
 # Of the storage it is compared what it stands for, of the fingerprint all but the test set.

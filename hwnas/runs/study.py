@@ -4,7 +4,6 @@ The journal is a file as Optuna writes it, so that Optuna's own tools read it. I
 before, and what belongs together is written, and flushed to the disk, at once.
 """
 
-import fcntl
 import json
 import os
 import time
@@ -20,6 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 from hwnas.errors import InputError
 from hwnas.runs.storage import opened_storage, without_password
 from hwnas.support import check_file, commands, say, write_bytes
+from hwnas.support.locks import fcntl
 
 if TYPE_CHECKING:
     import optuna

@@ -135,6 +135,12 @@ def verify(artefact: Text = f"{EXPORT}/RUN/TRIAL", *, device: Text | None = None
     return _command("verify", artefact, device=None if device is None else os.fspath(device))
 
 
+def zoo(name: Text | None = None, *, out: Text | None = None) -> Command:
+    """Return the command that lists the networks that come with hwnas, or copies one."""
+    words = [] if name is None else [name]
+    return _command("zoo", *words, out=None if out is None else os.fspath(out))
+
+
 def describe(what: Text) -> Command:
     """Return the command that says what a network costs."""
     return _command("describe", what)

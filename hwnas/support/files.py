@@ -4,7 +4,6 @@ What is read may be anything: its size and the depth of its nesting are bounded,
 pipe would keep its reader waiting for ever.
 """
 
-import fcntl
 import json
 import os
 import re
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from hwnas.errors import InputError, quoted
+from hwnas.support.locks import fcntl
 from hwnas.support.stopping import held
 
 MIB = 2**20

@@ -1,7 +1,6 @@
 """Temporary folders, which are removed at the end; those of processes that were killed, by the next one."""
 
 import atexit
-import fcntl
 import os
 import shutil
 import tempfile
@@ -9,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from hwnas.support.locks import fcntl
 from hwnas.support.stopping import held
 
 _open: set[Path] = set()  # those of this process

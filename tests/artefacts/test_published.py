@@ -97,7 +97,7 @@ def test_the_artefact_is_as_whole_as_a_winners(made: Exported) -> None:
     assert made.card.data.seed == 3
     assert [entry.measured_ms for entry in made.card.files.values()] == [2.5, 2.5]
     readme = Path(made.folder, "README.md").read_text()
-    assert readme.startswith(f"# {NAME}\n")
+    assert f"---\n\n# {NAME}\n" in readme
     assert "with the weights of small.pth." in readme
     assert hwnas.describe(made.folder).parameters == made.card.parameters  # type: ignore[union-attr]
 

@@ -14,6 +14,8 @@ from typer.testing import CliRunner
 from hwnas.cli.main import app
 from hwnas.support import plugins
 
+ZOO = Path(__file__).parents[2] / "export" / "zoo"
+
 
 def offered(words: str) -> list[str]:
     """Return what bash is offered for the last word, which may be empty."""
@@ -45,6 +47,7 @@ def test_names_of_plug_ins_are_offered(option: str, folder: str) -> None:
         ("hwnas search --data fo", ["folder:"]),
         ("hwnas train --optimizer ad", ["adamw"]),
         ("hwnas do", ["doctor"]),
+        ("hwnas zoo fashion-mnist-", sorted(path.name for path in ZOO.iterdir() if path.is_dir())),
         ("hwnas tables ", ["show", "check", "merge", "diff"]),
         ("hwnas init --max", ["--max-latency-ms"]),
         ("hwnas search --out ", []),  # which the shell knows itself

@@ -86,6 +86,8 @@ VERBS = {
         Verb("describe-svg", "describe cell.toml --picture cell.svg", ("place",)),
         Verb("describe-png", "describe cell.toml --picture cell.png", ("place",)),
         Verb("verify", "verify export/a/0000 --device host", ("place", "home", "tmp")),
+        Verb("zoo", "zoo", ()),
+        Verb("zoo-copy", "zoo fashion-mnist-mobile-0.6 --out copied", ("place",)),
         Verb("tables-show", "tables show", ()),
         Verb("tables-check", "tables check", ("place", "home", "tmp")),
         Verb("tables-merge", f"tables merge {TABLE} same.json --out same.json", ("place",)),

@@ -29,6 +29,7 @@ _EXAMPLE = {
     "memory_mode": "Shared_Sram",
 }
 _NAMED = 5  # operators of many
+_DIGITS = 9  # of milliseconds: a cycle at 1 GHz has six
 
 
 def starts(device: Device) -> str:
@@ -174,5 +175,5 @@ def _estimate(said: _Said, version: str) -> Event:
         "first_ms": None,
         "peak_memory_bytes": said.sram_bytes,
         "placement": {**placement, "estimated_by": f"Vela {version}"},
-        "layers_ms": {tensor: count / said.clock_hz * 1e3 for tensor, count in cycles.items()},
+        "layers_ms": {tensor: round(count / said.clock_hz * 1e3, _DIGITS) for tensor, count in cycles.items()},
     }
