@@ -15,6 +15,7 @@ from hwnas.runs.run import Run
 from hwnas.searching import Stopwatch
 from hwnas.support import write_json
 from hwnas.verbs import train as train_verb
+from hwnas.verbs._finalists import Validated
 
 
 @pytest.fixture
@@ -28,9 +29,9 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, float]]:
     """Pretend accuracies of finalists: the later in the search's order the better; return who was trained how long."""
     asked: list[tuple[int, float]] = []
 
-    def validated(run: Run, candidate: Any, settings: Any, dataset: Any, checkpoint: Path, teacher: Any) -> float:
+    def validated(run: Run, candidate: Any, settings: Any, dataset: Any, checkpoint: Path, teacher: Any) -> Validated:
         asked.append((candidate.trial, settings.epochs))
-        return 0.9 - candidate.accuracy
+        return Validated(0.9 - candidate.accuracy)
 
     monkeypatch.setattr(train_verb, "_validated", validated)
     return asked
@@ -57,7 +58,7 @@ def test_what_is_done_is_not_done_again_and_other_settings_are(
 ) -> None:
     validated = train_verb._validated
 
-    def cut_off(*arguments: Any) -> float:
+    def cut_off(*arguments: Any) -> Validated:
         if len(trained) == 2:
             raise KeyboardInterrupt
         return validated(*arguments)
@@ -77,7 +78,7 @@ def test_one_whose_loss_is_not_finite_comes_last(
 ) -> None:
     validated = train_verb._validated
 
-    def diverges(run: Run, candidate: Any, *rest: Any) -> float:
+    def diverges(run: Run, candidate: Any, *rest: Any) -> Validated:
         if candidate.trial == 3:  # the best, had it learned
             raise DivergedError("the loss must stay finite")
         return validated(run, candidate, *rest)
@@ -90,7 +91,7 @@ def test_one_whose_loss_is_not_finite_comes_last(
 def test_a_checkpoint_of_other_settings_is_no_finalists_fault(
     run: Run, trained: list[tuple[int, float]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refused(*arguments: Any) -> float:
+    def refused(*arguments: Any) -> Validated:
         raise TrainingError("the checkpoint is of another training")
 
     monkeypatch.setattr(train_verb, "_validated", refused)
