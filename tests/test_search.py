@@ -557,6 +557,12 @@ def test_any_optuna_storage_serves(workplace: Path) -> None:
         ({"filters": (4, 6, 8)}, TableError, r"lacks .*hwnas profile host .*--filters 4,6,8 --resolution 8"),
         ({"threads": 2}, TableError, r"Type: hwnas profile host --setting tflite-fp32-2t --space pnas "),
         ({"storage": "magic://"}, InputError, "--storage must be a URL"),
+        ({"quantised": True}, InputError, "--quantised is for what ships in int8; got the setting tflite-fp32-1t"),
+        (
+            {"quantised": True, "setting": "tflite-int8-1t", "estimator": "training-speed"},
+            InputError,
+            "--estimator training-speed none is. Take --estimator training, or leave --quantised out",
+        ),
     ],
 )
 def test_wrong_input_is_refused_with_what_to_type(
