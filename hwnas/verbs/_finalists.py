@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from hwnas.training import TrainingSettings
 
 
+_SHARES = (0.1, 1 / 3)  # of the epochs of a winner's training, round by round
+
+
 class Validated(NamedTuple):
     """Accuracies on the validation part, shares: the one that counts, and where that is in int8 the network's own."""
 
     accuracy: float
     fp32_accuracy: float | None = None
-
-
-_SHARES = (0.1, 1 / 3)  # of the epochs of a winner's training, round by round
 
 
 def finalists_of(run: "Run", count: int) -> "list[Candidate]":

@@ -198,6 +198,7 @@ def train(options: TrainOptions) -> list[TrainedWinner]:
     )
     if options.skip_broken:
         run.settings = run.settings.model_copy(update={"skip_broken": True})
+    _int8_setting(run.settings)  # before any is trained: its device must be known
     with run.locked():
         dataset_at = cache(lambda resolution: _dataset(run, resolution, settings))
 
