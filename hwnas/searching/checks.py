@@ -45,7 +45,7 @@ def check_quantised(settings: "SearchSettings") -> None:
         raise InputError(
             f"--quantised is for candidates that are each trained, as an int8 file needs weights of its own; with "
             f"--estimator {settings.estimator} none is. Take --estimator {' or '.join(able)}, or leave --quantised "
-            "out: `hwnas train --finalists` ranks by int8 in any case"
+            "out: finalists of `hwnas train` are ranked by int8 in any case"
         )
 
 
