@@ -29,7 +29,7 @@ def show_searched(searched: "Searched") -> None:
     rows = [
         [
             str(c.trial),
-            f"{c.accuracy:.4f}",
+            f"{c.accuracy:.4f}" + ("" if c.fp32_accuracy is None else f" (fp32 {c.fp32_accuracy:.4f})"),
             "" if c.balanced_accuracy is None else f"{c.balanced_accuracy:.4f}",
             f"{c.latency_ms:.3f}" + ("" if c.measured else " (predicted)"),
             f"{c.predicted_ms:.3f}",
@@ -95,7 +95,7 @@ def show_winners(winners: "list[TrainedWinner]") -> None:
     rows = [
         [
             str(w.trial),
-            f"{w.test_accuracy:.2%}",
+            f"{w.test_accuracy:.2%}" + ("" if w.int8_accuracy is None else f" (int8 {w.int8_accuracy:.2%})"),
             "unknown" if w.balanced_accuracy is None else f"{w.balanced_accuracy:.2%}",
             f"{w.mult_adds / 1e6:.2f}",
             f"{w.parameters / 1e3:.0f}",

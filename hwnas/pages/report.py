@@ -167,9 +167,9 @@ class View:
     @property
     def accuracy_of(self) -> str:
         """What the accuracies are of that the search saw."""
-        from hwnas.searching.estimators import get
+        from hwnas.searching.estimators import accuracy_of
 
-        return get(self.settings.estimator).OF
+        return accuracy_of(self.settings)
 
     @property
     def seen_on(self) -> str:

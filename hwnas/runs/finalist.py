@@ -6,7 +6,7 @@ RUN/finalists/TRIAL-latency.json   the latency of one that the search had only p
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, TypeVar
+from typing import ClassVar, Literal, TypeVar
 
 from hwnas.errors import InputError
 from hwnas.runs.winner import Milliseconds, Share, TrainingField
@@ -16,13 +16,18 @@ AnyRecord = TypeVar("AnyRecord", bound=FileRecord)
 
 
 class FinalistRecord(FileRecord):
-    """What a finalist came to in a round: its accuracy on the validation images, a share."""
+    """What a finalist came to in a round: its accuracy on the validation images, a share.
+
+    In a run whose setting is of int8 it is that in int8, and `fp32_accuracy` the network's own.
+    """
 
     WHAT: ClassVar[str] = "a finalist's accuracy"
 
     trial: int
     training: TrainingField
     accuracy: Share
+    precision: Literal["fp32", "int8"] = "fp32"  # in which it was taken; an older hwnas took none in int8
+    fp32_accuracy: Share | None = None
 
 
 class FinalistLatency(FileRecord):

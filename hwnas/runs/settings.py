@@ -175,6 +175,11 @@ class SearchRequest(DeviceOptions, SpaceOptions):
     inherit: bool = Field(
         default=False, description="begin short training with the weights of the most alike trained network"
     )
+    quantised: bool = Field(
+        default=False,
+        description="in a setting of int8, judge candidates by their accuracy in int8: each one's trained proxy is "
+        "calibrated on 100 training images and run here by the setting's runtime; its fp32 accuracy is kept, too",
+    )
     seed: int = Field(default=0, ge=0, le=MAX_SEED, description="seed of every random choice")
     predicted: bool = Field(
         default=False, description="go on without the device: latencies are predictions, and labelled so"
@@ -262,6 +267,11 @@ class SearchSettings(SearchRequest):
     def training_images(self) -> int | None:
         """How many images the whole training set had; an older hwnas did not keep that."""
         return sum(self.fingerprint.training.counts) if self.fingerprint else None
+
+    @property
+    def is_int8(self) -> bool:
+        """Whether what ships is an int8 file, by the setting's name."""
+        return "-int8-" in self.setting
 
     @property
     def budget(self) -> Budget:

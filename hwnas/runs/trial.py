@@ -44,8 +44,9 @@ class Candidate:
 
     `latency_ms` was measured on the device, unless `measured` is false: then it is the prediction. Of a device whose
     figures are a tool's it was not measured but `estimated_by` that, whole. Where training was `stopped_after` so many
-    epochs, the accuracy is what it would have come to, give or take its `spread`. `file_bytes` and `arena_bytes` are
-    worked out, of the file of the run's setting; an older hwnas did not.
+    epochs, the accuracy is what it would have come to in fp32, give or take its `spread`. `file_bytes` and
+    `arena_bytes` are worked out, of the file of the run's setting; an older hwnas did not. Where the accuracy is that
+    in int8, `fp32_accuracy` is the proxy's own.
     """
 
     trial: int
@@ -64,6 +65,7 @@ class Candidate:
     estimated_by: str = ""
     file_bytes: int | None = None
     arena_bytes: int | None = None  # None, too, where the runtime's is not known
+    fp32_accuracy: float | None = None
 
     @property
     def how(self) -> str:
@@ -95,13 +97,17 @@ class Stopped:
 
 @dataclass(frozen=True, slots=True)
 class ShortlyTrained:
-    """What a short training took, and its accuracy, a share; that of the classes' mean, where it was taken."""
+    """What a short training took, and its accuracy, a share; that of the classes' mean, where it was taken.
+
+    Where these are of the network in int8, `fp32_accuracy` is its own.
+    """
 
     seconds: float
     images_seen: int
     accuracy: float
     seed: int
     balanced_accuracy: float | None = None
+    fp32_accuracy: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,18 +175,22 @@ class TrialRecord:
             estimated_by=self.estimated_by,
             file_bytes=self.deployed.file_bytes,
             arena_bytes=self.deployed.arena_bytes,
+            fp32_accuracy=self.training.fp32_accuracy if self.training else None,
         )
 
     @property
     def curve(self) -> Curve:
-        """The learning curve of a trial that was looked at, whether it is finished or not."""
+        """The learning curve, in fp32, of a trial that was looked at, whether it is finished or not."""
         assert self.deployed is not None  # or it would not be trained
+        accuracy = self.values[0] if self.values is not None and self.stopped is None else None
+        if accuracy is not None and self.training is not None and self.training.fp32_accuracy is not None:
+            accuracy = self.training.fp32_accuracy  # as the looks are
         return Curve(
             number=self.number,
             target=self.target,
             latency_ms=self.deployed.predicted_ms if self.measured_ms is None else self.measured_ms,
             looks=self.looks,
-            accuracy=self.values[0] if self.values is not None and self.stopped is None else None,
+            accuracy=accuracy,
         )
 
     @classmethod
@@ -367,6 +377,7 @@ class _Noted:
     accuracy: float | None = None
     seed: int = 0
     balanced_accuracy: float | None = None
+    fp32_accuracy: float | None = None
 
     @property
     def deployed(self) -> Deployed | None:
@@ -388,7 +399,9 @@ class _Noted:
         """The training, if it is done."""
         if self.accuracy is None:
             return None
-        return ShortlyTrained(self.seconds, self.images_seen, self.accuracy, self.seed, self.balanced_accuracy)
+        return ShortlyTrained(
+            self.seconds, self.images_seen, self.accuracy, self.seed, self.balanced_accuracy, self.fp32_accuracy
+        )
 
 
 _NOTED = frozenset(field.name for field in fields(_Noted))

@@ -134,6 +134,7 @@ class WinnerRecord(FileRecord):
     data: DataRecord
     test_accuracy: Share
     test_balanced_accuracy: Share | None = None  # the mean of the classes'; an older hwnas took none
+    test_int8_accuracy: Share | None = None  # of the int8 file before any fine-tuning, where the run's setting is int8
     search_accuracy: float
     search_accuracy_of: str | None = None  # as in "short training"; an older hwnas states none
     search_latency_ms: Milliseconds
@@ -163,6 +164,7 @@ class WinnerRecord(FileRecord):
         *,
         search_accuracy_of: str,
         test: "Scores",
+        test_int8_accuracy: float | None,
         versions: "Mapping[str, str]",
     ) -> Self:
         """Return the record of a candidate that was trained to the end."""
@@ -174,6 +176,7 @@ class WinnerRecord(FileRecord):
             data=data,
             test_accuracy=test.accuracy,
             test_balanced_accuracy=test.balanced,
+            test_int8_accuracy=test_int8_accuracy,
             search_accuracy=candidate.accuracy,
             search_accuracy_of=search_accuracy_of,
             search_latency_ms=candidate.latency_ms,

@@ -1,6 +1,7 @@
 from .checks import check_entries as check_entries
 from .checks import check_estimator as check_estimator
 from .checks import check_length as check_length
+from .checks import check_quantised as check_quantised
 from .checks import check_reachable as check_reachable
 from .checks import check_strategy as check_strategy
 from .checks import check_table as check_table

@@ -31,6 +31,24 @@ def check_estimator(settings: "SearchSettings") -> None:
             )
 
 
+def check_quantised(settings: "SearchSettings") -> None:
+    """Raise InputError where a run is to judge candidates in int8, and its setting or its estimator does not."""
+    if not settings.quantised:
+        return
+    if not settings.is_int8:
+        raise InputError(
+            f"--quantised is for what ships in int8; got the setting {settings.setting}. Take one of int8, such as "
+            "tflite-int8-1t, or leave --quantised out"
+        )
+    if not estimators.quantises(settings.estimator):
+        able = [name for name in plugins.names("estimators") if estimators.quantises(name)]
+        raise InputError(
+            f"--quantised is for candidates that are each trained, as an int8 file needs weights of its own; with "
+            f"--estimator {settings.estimator} none is. Take --estimator {' or '.join(able)}, or leave --quantised "
+            "out: finalists of `hwnas train` are ranked by int8 in any case"
+        )
+
+
 def check_strategy(settings: "SearchSettings") -> None:
     """Raise InputError where the run's strategy mixes all networks of a space, and those of its space cannot be."""
     is_mixing = getattr(plugins.load("strategies", settings.strategy), "MIXED", False)

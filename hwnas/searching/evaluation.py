@@ -49,7 +49,8 @@ class Evaluator:
         self.run, self.device, self.table_costs = run, device, table_costs
         self.trials, self.dataset_of = trials, dataset_of
         self.memory = memory_of_run(run.settings, table_costs.table.setting, dataset_of)
-        self.training = ShortTraining(run, trials, self.wait_while_timed)
+        int8 = table_costs.table.setting if run.settings.quantised else None
+        self.training = ShortTraining(run, trials, self.wait_while_timed, int8=int8)
 
     def open(self, trial: "OpenTrial", costs: "CostModel", *, is_to_fill: bool) -> "Evaluation":
         """Return the evaluation of a trial; `costs` are corrected by what the trials before it measured.
@@ -95,7 +96,9 @@ class Evaluation:
         after = f"stopped after {record.stopped.epoch:g} epochs, would come to about " if record.stopped else ""
         estimated = f" ({how(record.estimated_by)})" if record.estimated_by else ""
         latency = f"{'' if record.measured_ms else 'about '}{values[1]:.3f} ms{estimated}"
-        say(f"trial {record.number}: {after}{values[0]:.4f} at {latency}, {record.deployed.architecture.name}")
+        fp32_accuracy = record.training.fp32_accuracy if record.training else None
+        accuracy = f"{values[0]:.4f}" + ("" if fp32_accuracy is None else f" in int8 ({fp32_accuracy:.4f} in fp32)")
+        say(f"trial {record.number}: {after}{accuracy} at {latency}, {record.deployed.architecture.name}")
 
     def _values(self) -> tuple[float, float] | None:
         """Return accuracy and latency in ms of the trial's network; where it is not trained, note why."""

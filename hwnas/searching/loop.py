@@ -163,7 +163,7 @@ class Search:
         candidates = [record.candidate for record in self.trials.in_state("trained")]
         return Searched(
             run=str(self.run_folder.folder),
-            accuracy_of=estimators.get(self.settings.estimator).OF,
+            accuracy_of=estimators.accuracy_of(self.settings),
             front=front_of(candidates),
             trained=len(candidates),
             stopped=sum(candidate.stopped_after is not None for candidate in candidates),

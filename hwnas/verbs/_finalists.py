@@ -2,7 +2,7 @@
 
 A search's order is that of a short training, which two seeds agree on by 0.78. Each round trains anew, longer and at
 deployed scale, without the validation part, on which it then compares (successive halving; Jamieson and Talwalkar,
-2016). What is done is kept in the run's folder `finalists`.
+2016), in int8 where that is what ships. What is done is kept in the run's folder `finalists`.
 
 Where a search measured those alone that could be on its front, a finalist that was only predicted is measured first.
 """
@@ -11,17 +11,25 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from hwnas.errors import DivergedError, HwnasError
 from hwnas.latency import how
 from hwnas.support import counted, say
 
 if TYPE_CHECKING:
-    from hwnas.runs import Candidate, FinalistLatency, FinalistsFolder, Run
+    from hwnas.runs import Candidate, FinalistLatency, FinalistRecord, FinalistsFolder, Run
     from hwnas.training import TrainingSettings
 
+
 _SHARES = (0.1, 1 / 3)  # of the epochs of a winner's training, round by round
+
+
+class Validated(NamedTuple):
+    """Accuracies on the validation part, shares: the one that counts, and where that is in int8 the network's own."""
+
+    accuracy: float
+    fp32_accuracy: float | None = None
 
 
 def finalists_of(run: "Run", count: int) -> "list[Candidate]":
@@ -96,17 +104,18 @@ def best_finalists(
     run: "Run",
     finalists: "Sequence[Candidate]",
     settings: "TrainingSettings",
-    accuracy: "Callable[[Candidate, TrainingSettings, Path], float]",
+    validated: "Callable[[Candidate, TrainingSettings, Path], Validated]",
     *,
     wanted: int,
 ) -> "list[Candidate]":
     """Return as many as are wanted of the finalists, the best of the last round first.
 
-    `accuracy` is that on the validation part after a training, which goes on from the checkpoint if it exists.
+    `validated` is of a training, which goes on from the checkpoint if it exists.
     """
     from hwnas.runs import FinalistsFolder
 
     folder, left = FinalistsFolder.of(run.folder), list(finalists)
+    precision: Literal["fp32", "int8"] = "int8" if run.settings.is_int8 else "fp32"
     if len(left) <= wanted:
         say(f"finalists: no more than the winners that are wanted, {wanted}; all of them are")
     for number, share in enumerate(_SHARES, start=1):
@@ -117,9 +126,11 @@ def best_finalists(
         say(f"round {number} of {len(_SHARES)}: {counted(len(left), 'finalist')} trained for {epochs}")
         accuracies = {}
         for candidate in left:
-            accuracies[candidate.trial] = _accuracy(folder, candidate, shorter, accuracy)
+            record = _record(folder, candidate, shorter, validated, precision=precision)
+            accuracies[candidate.trial] = record.accuracy
+            in_int8 = "" if record.fp32_accuracy is None else f" in int8 ({record.fp32_accuracy:.4f} in fp32)"
             say(
-                f"finalist trial {candidate.trial}: {accuracies[candidate.trial]:.4f} of the validation images right "
+                f"finalist trial {candidate.trial}: {record.accuracy:.4f} of the validation images right{in_int8} "
                 f"after {epochs} at deployed scale, {candidate.architecture.name}"
             )
         left = sorted(left, key=lambda candidate: -accuracies[candidate.trial])
@@ -127,25 +138,34 @@ def best_finalists(
     return left[:wanted]
 
 
-def _accuracy(
+def _record(
     folder: "FinalistsFolder",
     candidate: "Candidate",
     shorter: "TrainingSettings",
-    accuracy: "Callable[[Candidate, TrainingSettings, Path], float]",
-) -> float:
-    """Return a finalist's accuracy after a round, as it was kept, or after its training."""
+    validated: "Callable[[Candidate, TrainingSettings, Path], Validated]",
+    *,
+    precision: Literal["fp32", "int8"],
+) -> "FinalistRecord":
+    """Return what a finalist came to in a round, as it was kept, or after its training."""
     from hwnas.runs import FinalistRecord
 
     known = folder.accuracy(candidate.trial, shorter.epochs)
-    if known is not None and known.training == shorter:
-        return known.accuracy
+    if known is not None and (known.training, known.precision) == (shorter, precision):
+        return known
     place = folder.accuracy_path(candidate.trial, shorter.epochs)
     checkpoint = place.with_suffix(".safetensors")
     try:
-        share = accuracy(candidate, shorter, checkpoint)
+        accuracies = validated(candidate, shorter, checkpoint)
     except DivergedError as error:  # the others may learn
         say(f"finalist trial {candidate.trial} comes last: {error}")
-        share = 0.0
-    FinalistRecord(version=FinalistRecord.VERSION, trial=candidate.trial, training=shorter, accuracy=share).write(place)
+        accuracies = Validated(0.0)
+    record = FinalistRecord(
+        version=FinalistRecord.VERSION,
+        trial=candidate.trial,
+        training=shorter,
+        precision=precision,
+        **accuracies._asdict(),
+    )
+    record.write(place)
     checkpoint.unlink(missing_ok=True)
-    return share
+    return record

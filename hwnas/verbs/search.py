@@ -17,6 +17,7 @@ from hwnas.searching import (
     check_estimator,
     check_length,
     check_memory,
+    check_quantised,
     check_reachable,
     check_strategy,
     check_table,
@@ -89,7 +90,7 @@ def _planned(run: "Run", machine: "Device", setting: "Setting", dataset: "Datase
     """Return what a search would do; raises what it would, but for what only the device or an image can tell."""
     from hwnas.device.transports import check_times
     from hwnas.latency import Due, find_table, what_is_due
-    from hwnas.searching.estimators import get
+    from hwnas.searching.estimators import accuracy_of
 
     settings = run.settings
     table = find_table(machine, setting)
@@ -113,7 +114,7 @@ def _planned(run: "Run", machine: "Device", setting: "Setting", dataset: "Datase
         epochs=settings.epochs,
         images=settings.images or len(dataset.train.labels),
     )
-    return Searched(str(run.folder), get(settings.estimator).OF, [], 0, 0, 0, [], [], "", plan=plan)
+    return Searched(str(run.folder), accuracy_of(settings), [], 0, 0, 0, [], [], "", plan=plan)
 
 
 def _profile_what_is_lacking(
@@ -161,6 +162,7 @@ def start_run(options: SearchOptions, dataset: "Dataset") -> "Run":
     )
     run = Run.start(str(options.out), settings)
     check_estimator(settings)
+    check_quantised(settings)
     check_strategy(settings)
     check_weights(settings, run.folder)
     check_memory(memory_of_run(settings, as_measured(machine, setting), lambda _: dataset), settings)
