@@ -155,7 +155,7 @@ def check_reachable(model: "CostModel", settings: "SearchSettings") -> None:
     """
     space = plugins.load("spaces", settings.space)
     smallest = model.walked([[network] for network in small_networks(space, model.scales[0])])
-    if (smallest.largest(settings.budget, target_ms=settings.max_latency_ms) < 0).all():
+    if (smallest.largest(settings.budget, target_ms=settings.budget.max_latency_ms) < 0).all():
         networks = list(zip(*(small_networks(space, scale) for scale in model.scales), strict=False))
         model.check_reachable(model.walked(networks), settings.budget)
 
