@@ -86,7 +86,7 @@ def _show_planned(run: str, plan: "Planned") -> None:
     print(f"to measure first: {plan.to_measure} ({plan.lacking})" if plan.lacking else "the table has all: no profile")
     for name, lack in plan.further.items():
         print(
-            f"{name}: {f'to measure first: {lack.to_measure} ({lack.lacking})' if lack.lacking else 'nothing to measure'}"
+            f"{name}: to measure first: {lack.to_measure} ({lack.lacking})" if lack.lacking else f"{name}: no profile"
         )
     done = f", {plan.trained} of them done" if plan.trained else ""
     training = f", {counted(plan.epochs, 'epoch')} of {counted(plan.images, 'image')} each"

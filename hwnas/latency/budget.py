@@ -28,8 +28,8 @@ class Budget:
     """Caps on the deployed network: latency in milliseconds, and if wanted Mult-Adds, parameters and memory in KiB.
 
     The file is the exported one of the run's setting, without options of the export; of activations it is the arena of
-    hwnas/formats/_tflite_arena.py. Of several `devices`, which are their caps in words, the latency is the largest share
-    of a cap, and its cap is 1.
+    hwnas/formats/_tflite_arena.py. With several `devices`, their caps in words, the latency is the largest share of one
+    of these, and its cap 1.
     """
 
     max_latency_ms: float
