@@ -128,7 +128,7 @@ class Evaluation:
         """
         record = self.trial.record
         if record.scale is not None:  # it was found out before the trial was cut off
-            return self._claimed(record)
+            return record.scale, self._cost(record)
         costs = self.candidates.costs_with_memory(record.choices)  # arrays [1, scales]
         target = record.target * self._budget.max_latency_ms
         at = int(costs.largest(self._budget, target_ms=target)[0])
@@ -141,7 +141,7 @@ class Evaluation:
             if not self._is_behind(costs, at):
                 return self._measured(costs, target)
         self._note(costs, at)
-        return at, float(costs.ms[0, at])
+        return at, self._cost(self.trial.record)
 
     def _is_behind(self, costs: "Costs", at: int) -> bool:
         """Say whether a trial that was measured is as accurate and no slower than the trial's network will be.
@@ -157,16 +157,12 @@ class Evaluation:
         faster = [accuracy for accuracy, cost in measured if cost <= least]
         return bool(faster) and max(faster) >= self._accuracy(at)
 
-    def _claimed(self, record: "TrialRecord") -> tuple[int, float]:
-        """Return what `_deployed` did when the trial was evaluated before it was cut off."""
-        assert record.scale is not None  # it has claimed a network
-        assert record.deployed is not None
-        self._trials.refresh()
-        latencies = self._known(record.deployed.architecture)
-        if latencies is None or record.measured_ms is None:
-            known = [latency.predicted_ms for latency in record.latencies.values()] or [record.deployed.predicted_ms]
-            return record.scale, worst(self._devices, [MeasuredLatency(ms, ms) for ms in known]).ms
-        return record.scale, worst(self._devices, latencies).ms
+    def _cost(self, record: "TrialRecord") -> float:
+        """Return the cost of the trial's network, as its record has it."""
+        assert record.deployed is not None  # it was noted
+        first_ms = record.deployed.predicted_ms if record.measured_ms is None else record.measured_ms
+        known_ms = [latency.ms for latency in record.latencies.values()] or [first_ms]
+        return worst(self._devices, [MeasuredLatency(ms, ms) for ms in known_ms]).ms
 
     def _measured(self, costs: "Costs", target: float) -> tuple[int, float] | None:
         """Return what `_deployed` does, by measuring some of the networks on each device."""
@@ -187,7 +183,7 @@ class Evaluation:
         self._trials.refresh()
         if at >= 0:
             self._note(costs, at, is_measured=True)
-            return at, measured[at].ms
+            return at, self._cost(self.trial.record)
         at = min(measured, key=lambda place: measured[place].upper_ms)
         tools = dict.fromkeys(how(latency.estimated_by) for latency in self._known(self._networks[at]) or ())
         self._note(costs, at, is_measured=True, left_out=_MEASURED_OVER.format(" and ".join(tools)))
