@@ -15,7 +15,7 @@ from hwnas.cli.encode import encoded
 from hwnas.cli.show_runs import show_searched
 from hwnas.device import Job, load_device
 from hwnas.device.transports import pretend
-from hwnas.errors import BudgetError, InputError, TableError, UnknownNameError
+from hwnas.errors import BudgetError, ExportError, InputError, TableError, UnknownNameError
 from hwnas.latency import Budget, CellCosts, CostModel, find_table, together
 from hwnas.network import ladder
 from hwnas.runs import Run, capped_devices
@@ -251,3 +251,50 @@ def test_a_runs_file_takes_the_same_words_and_profiles_each_device(workplace: Pa
     written = hwnas.init("made.toml", data="npz:images.npz", device=DEVICES, yes=True)
     assert f'device = "{DEVICES}"' in Path(written.path).read_text()
     assert len(make_plan(RunOptions(config="made.toml")).profile) == 2
+
+
+def test_winners_are_exported_checked_and_timed_for_each_device_and_the_page_has_a_front_for_each(
+    workplace: Path,
+) -> None:
+    hwnas.search(out="run", device=DEVICES, strategy="random", **{**TINY, "trials": 6})
+    hwnas.train("run", winners=1, epochs=1, augment=False, batch_size=8)
+    (winner,) = Run.open("run").choose(1)
+    exported = hwnas.export("run", files=["model.tflite", "model.onnx"])
+    cards = {f"{artefact.card.device}/{artefact.card.setting}": artefact.card for artefact in exported}
+    assert [Path(artefact.folder).name for artefact in exported] == [
+        f"{winner.trial:04d}",
+        f"{winner.trial:04d}-busy-tflite-fp32-1t",
+    ]
+    for name, card in cards.items():
+        assert card.cap_ms == CAPS[name]
+        assert card.predicted_ms == winner.latencies[name].predicted_ms
+        assert card.own_file is not None
+        assert card.own_file.measured_ms == pytest.approx(winner.latencies[name].ms, rel=0.02)
+    assert [list(card.files) for card in cards.values()] == [["model.tflite", "model.onnx"], ["model.tflite"]]
+    assert [e.folder for e in hwnas.export("run", files=["model.tflite", "model.onnx"])] == [e.folder for e in exported]
+    page = Path(hwnas.report("run").page).read_text()
+    assert "the front of that device alone" in page
+    assert f"{cards[OTHER].files['model.tflite'].measured_ms:.3f}, 1.600" in page
+
+
+def test_an_artefact_over_the_cap_of_a_further_device_is_refused(workplace: Path) -> None:
+    hwnas.search(out="run", device=DEVICES, strategy="random", **{**TINY, "trials": 2})
+    hwnas.train("run", winners=1, epochs=1, augment=False, batch_size=8)
+    settings = json.loads(Path("run/settings.json").read_text())
+    settings["further"][0]["max_latency_ms"] = 0.01
+    Path("run/settings.json").write_text(json.dumps(settings))
+    with pytest.raises(ExportError, match=r"busy-tflite-fp32-1t: model.tflite must run in 0.01 ms on busy") as refused:
+        hwnas.export("run", files=["model.tflite"])
+    assert [artefact.card.device for artefact in refused.value.exported] == ["slow"]
+    assert "is over the cap" in Path(hwnas.report("run").page).read_text()
+
+
+def test_finalists_that_were_only_predicted_are_measured_on_each_device(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hwnas.search(out="run", device=DEVICES, predicted=True, strategy="random", **{**TINY, "trials": 4})
+    settings = json.loads(Path("run/settings.json").read_text())
+    Path("run/settings.json").write_text(json.dumps({**settings, "predicted": False}))
+    hwnas.train("run", winners=1, finalists=2, epochs=1, augment=False, batch_size=8)
+    assert "was only predicted; measured on busy/tflite-fp32-1t" in capsys.readouterr().err
+    assert len(list(Path("run/finalists").glob("*-busy-tflite-fp32-1t-latency.json"))) == 2

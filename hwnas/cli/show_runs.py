@@ -130,12 +130,14 @@ def show_winners(winners: "list[TrainedWinner]") -> None:
 def show_exported(exported: "Sequence[Exported]") -> None:
     """Print a row for each artefact, a line for each of its files, and what to type next."""
     rows = []
+    are_several = len({(artefact.card.device, artefact.card.setting) for artefact in exported}) > 1
     for card in (artefact.card for artefact in exported):
         own = card.own_file
         timed = f"{own.measured_ms:.3f}{_estimated(own)}" if own and own.measured_ms else "no"
         rows.append(
             [
                 card.run if card.trial is None else str(card.trial),
+                *([f"{card.device}/{card.setting}"] if are_several else []),
                 "no" if card.accuracy.test is None else f"{card.accuracy.test:.2%}",
                 f"{card.mult_adds / 1e6:.2f}",
                 f"{card.parameters / 1e3:.0f}",
@@ -146,7 +148,7 @@ def show_exported(exported: "Sequence[Exported]") -> None:
         )
     accuracies = ", ".join(dict.fromkeys(artefact.card.accuracy_of for artefact in exported))
     columns = ["Mult-Adds M", "params k", "predicted ms", "latency ms", "cap ms"]
-    print_table(["trial", f"accuracy ({accuracies})", *columns], rows)
+    print_table(["trial", *["device"] * are_several, f"accuracy ({accuracies})", *columns], rows)
     for artefact in exported:
         card = artefact.card
         for name, file in card.files.items():

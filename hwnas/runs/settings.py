@@ -276,8 +276,10 @@ class SearchSettings(SearchRequest):
 
     @property
     def by_device(self) -> "tuple[SearchSettings, ...]":
-        """The same of each device alone."""
-        return tuple(self.model_copy(update={**dict(device), "further": ()}) for device in self.devices)
+        """The same of each device alone; caps on memory are the first one's."""
+        first, *further = [self.model_copy(update={**dict(device), "further": ()}) for device in self.devices]
+        no_memory = {"max_file_kib": None, "max_activation_kib": None}
+        return (first, *(settings.model_copy(update=no_memory) for settings in further))
 
     @property
     def budget(self) -> Budget:
