@@ -49,6 +49,8 @@ class DeviceCap(BaseModel):
     def __str__(self) -> str:
         return f"{self.name}={repr(self.max_latency_ms).removesuffix('.0')}{_UNIT}"
 
+    __repr__ = __str__  # in errors
+
 
 @dataclass(frozen=True, slots=True)
 class CappedDevice:
