@@ -244,13 +244,13 @@ def test_a_runs_file_takes_the_same_words_and_profiles_each_device(workplace: Pa
         f'out = "run"\n[device]\ndevice = "{DEVICES}"\n[search]\ndata = "npz:images.npz"\ncells = [1]\n'
     )
     plan = make_plan(RunOptions(config="run.toml"))
-    assert [(options.device, options.setting) for options in plan.profile] == [
+    assert [(options.device, options.setting) for options in (plan.profile, *plan.further)] == [
         ("slow", "tflite-fp32-1t"),
         ("busy", "tflite-fp32-1t"),
     ]
     written = hwnas.init("made.toml", data="npz:images.npz", device=DEVICES, yes=True)
     assert f'device = "{DEVICES}"' in Path(written.path).read_text()
-    assert len(make_plan(RunOptions(config="made.toml")).profile) == 2
+    assert len(make_plan(RunOptions(config="made.toml")).further) == 1
 
 
 def test_winners_are_exported_checked_and_timed_for_each_device_and_the_page_has_a_front_for_each(

@@ -100,12 +100,11 @@ class SearchRequest(DeviceOptions, SpaceOptions):
     device: AnyPath = Field(
         default="host",
         description="device: a file devices/NAME.toml, or its path; or several, each with its cap, as in "
-        "pixel8=12ms,pi4/tflite-int8-4t=40ms: networks keep all caps, and are compared by the largest share of one",
+        "pixel8=12ms,pi4/tflite-int8-4t=40ms, without --max-latency-ms: networks keep all caps, and are compared by the "
+        "largest share of one",
     )
     max_latency_ms: float | None = Field(
-        default=None,
-        gt=0,
-        description="cap on the latency on the device, in milliseconds; it must be given unless caps are in --device",
+        default=None, gt=0, description="cap on the latency on the device, in milliseconds"
     )
     max_mult_adds: float | None = Field(default=None, gt=0, description="cap on the multiply-accumulates")
     max_parameters: float | None = Field(default=None, gt=0, description="cap on the parameters")

@@ -92,11 +92,12 @@ class Ran:
 class Plan:
     """The options of each step, and the data that all are about."""
 
-    profile: list[ProfileOptions]  # of each device
+    profile: ProfileOptions
     search: SearchOptions
     train: TrainOptions
     export: ExportOptions
     dataset: "Dataset"
+    further: list[ProfileOptions]  # of devices beside the first
 
 
 class RunRequest(Options):
@@ -104,7 +105,7 @@ class RunRequest(Options):
 
     data: str | None = Field(default=None, description="data set, such as folder:PATH (one folder a class)")
     max_latency_ms: float | None = Field(
-        default=None, gt=0, description="cap on the latency on the device, in milliseconds, where it has none behind it"
+        default=None, gt=0, description="cap on the latency on the device, in milliseconds"
     )
     out: FolderPath | None = Field(default=None, description="the run's folder; without it runs/NAME-OF-THE-DATA")
     device: AnyPath | None = Field(
@@ -165,7 +166,7 @@ def _profile(plan: Plan) -> list[Profiled]:
     """
 
     def profile_all() -> list[Profiled]:
-        return [profiled for options in plan.profile for profiled in apply(profile, options)]
+        return [profiled for options in (plan.profile, *plan.further) for profiled in apply(profile, options)]
 
     if any(capped.machine.transport == "local" for capped in asked_devices(plan.search)):
         plan.dataset.check()
@@ -258,13 +259,11 @@ def _plan(out: str, sections: Mapping[str, Mapping[str, Any]], path: Path | None
     if has_caps(searching.device):
         names = ("device", "setting", "threads")
         each = [{name: getattr(capped.record, name) for name in names} for capped in asked_devices(searching)]
-    return Plan(
-        [_checked(ProfileOptions, path, "profile", {**one, **space, **images, **sections["profile"]}) for one in each],
-        searching,
-        training,
-        _checked(ExportOptions, path, "export", {"run": out, **sections["export"]}),
-        dataset,
-    )
+    first, *further = [
+        _checked(ProfileOptions, path, "profile", {**one, **space, **images, **sections["profile"]}) for one in each
+    ]
+    exporting = _checked(ExportOptions, path, "export", {"run": out, **sections["export"]})
+    return Plan(first, searching, training, exporting, dataset, further)
 
 
 def _check_widths(searching: SearchOptions) -> None:
