@@ -235,8 +235,10 @@ def test_a_device_may_be_a_file_and_have_two_settings(workplace: Path) -> None:
 
 
 def test_caps_that_nothing_keeps_are_named_with_the_device(workplace: Path) -> None:
-    with pytest.raises(BudgetError, match=r"the fastest network is predicted .* Raise --max-latency-ms \(got 0.001\)"):
-        hwnas.search(out="run", device="slow=0.45ms,busy=0.001ms", **TINY)
+    told = r"fastest network is predicted .* Raise the caps in --device \(got busy/tflite-fp32-1t=0.001ms\)"
+    for plan in (True, False):
+        with pytest.raises(BudgetError, match=told):
+            hwnas.search(out="run", device="slow=0.45ms,busy=0.001ms", plan=plan, **TINY)
 
 
 def test_a_runs_file_takes_the_same_words_and_profiles_each_device(workplace: Path) -> None:

@@ -62,7 +62,7 @@ class Budget:
         """Return the options of the caps that there are, or of some by the names of `excesses`, with what was got."""
         options = {name: f"{CAPS[name]} (got {cap:.10g})" for name, cap in self.caps.items() if name in names}
         if self.devices and "latency" in options:
-            options["latency"] = f"the caps of --device (got {self.devices})"
+            options["latency"] = f"the caps in --device (got {self.devices})"
         return joined_by.join(options.values())
 
     def excesses(

@@ -100,8 +100,8 @@ class SearchRequest(DeviceOptions, SpaceOptions):
     device: AnyPath = Field(
         default="host",
         description="device: a file devices/NAME.toml, or its path; or several, each with its cap, as in "
-        "pixel8=12ms,pi4/tflite-int8-4t=40ms, without --max-latency-ms: networks keep all caps, and are compared by the "
-        "largest share of one",
+        "pixel8=12ms,pi4/tflite-int8-4t=40ms, without --max-latency-ms: networks keep all caps, and are compared by "
+        "the largest share of one",
     )
     max_latency_ms: float | None = Field(
         default=None, gt=0, description="cap on the latency on the device, in milliseconds"

@@ -102,10 +102,8 @@ class Search:
         self.evaluator = Evaluator(run, devices, self.trials, self.dataset_of)
         self.since = self._first_number() if since is None else since
         self._table_costs = costs_on(devices)
-        self._costs: tuple[int, CostModel] = (
-            0,
-            self._table_costs,
-        )  # of how many measured networks, and corrected by these
+        # of how many measured networks, and corrected by these
+        self._costs: tuple[int, CostModel] = 0, self._table_costs
         self._plans = 0  # of a progressive search, when it was last told how true the surrogate is
 
     def run(self, workers: int, on_trained: Callable[[int], None]) -> None:

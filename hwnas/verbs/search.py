@@ -74,7 +74,7 @@ def search(options: SearchOptions) -> Searched:
     for (alone, capped), device in zip(each, devices, strict=True):
         if not is_profiled:
             check_table(device.costs, alone, capped.machine, capped.setting)
-        check_reachable(device.costs, alone)
+        check_reachable(device.costs, alone, cap=device.cap if settings.further else None)
     if settings.further:
         check_reachable(costs_on(devices), settings)
     if options.storage:
@@ -107,7 +107,7 @@ def _planned(run: "Run", asked: "list[CappedDevice]", dataset: "Dataset", *, is_
 
     settings = run.settings
     lacks = [
-        _lacking(alone, capped, is_profiled=is_profiled)
+        _lacking(alone, capped, is_profiled=is_profiled, is_one_of_several=bool(settings.further))
         for alone, capped in zip(settings.by_device, asked, strict=True)
     ]
     if settings.further and not any(lack.lacking for lack in lacks):
@@ -126,7 +126,9 @@ def _planned(run: "Run", asked: "list[CappedDevice]", dataset: "Dataset", *, is_
     return Searched(str(run.folder), get(settings.estimator).OF, [], 0, 0, 0, [], [], "", plan=plan)
 
 
-def _lacking(settings: "SearchSettings", asked: "CappedDevice", *, is_profiled: bool) -> Lacking:
+def _lacking(
+    settings: "SearchSettings", asked: "CappedDevice", *, is_profiled: bool, is_one_of_several: bool
+) -> Lacking:
     """Return what a search on a device would measure first; raises what it would where that is nothing."""
     from hwnas.device.transports import check_times
     from hwnas.latency import Due, find_table, what_is_due
@@ -139,7 +141,7 @@ def _lacking(settings: "SearchSettings", asked: "CappedDevice", *, is_profiled: 
     costs = costs_of_run(settings, asked.machine, asked.setting)
     if not is_profiled:
         check_entries(costs, settings)
-    check_reachable(costs, settings)
+    check_reachable(costs, settings, cap=asked.record if is_one_of_several else None)
     return Lacking("", Due())
 
 
