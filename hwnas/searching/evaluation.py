@@ -24,7 +24,7 @@ from hwnas.support import locked, plugins, say
 
 if TYPE_CHECKING:
     from hwnas.datasets import Dataset
-    from hwnas.latency import Budget, CostModel, Costs, Measurement
+    from hwnas.latency import Budget, CostModel, Costs, Measurement, Prediction
     from hwnas.network import Architecture
     from hwnas.runs import DeviceLatency, OpenTrial, Run, TrialRecord, Trials
 
@@ -222,8 +222,9 @@ class Evaluation:
 
         network = self._networks[at]
         memory = self._evaluator.memory.of(network)
+        predicted = [model.predict(network) for model in self._costs.models]
         measured = self._known(network) if is_measured else None
-        latencies = self._latencies(network, measured)
+        latencies = self._latencies(predicted, measured)
         first = next(iter(latencies.values()))
         deployed = Deployed(
             architecture=network,
@@ -234,7 +235,6 @@ class Evaluation:
             file_bytes=memory.file_bytes,
             arena_bytes=memory.arena_bytes,
         )
-        predicted = [model.predict(network) for model in self._costs.models]
         stated = measured or [MeasuredLatency(one.ms, one.upper_ms) for one in predicted]
         self.trial.deploy(
             deployed,
@@ -249,17 +249,16 @@ class Evaluation:
         )
 
     def _latencies(
-        self, network: "Architecture", measured: "Sequence[MeasuredLatency] | None"
+        self, predicted: "Sequence[Prediction]", measured: "Sequence[MeasuredLatency] | None"
     ) -> "dict[str, DeviceLatency]":
-        """Return a network's latency on each device, by its name and its setting's: the record of a trial."""
+        """Return a network's latency on each device, by its name and its setting's, for the trial's record."""
         from hwnas.runs import DeviceLatency
 
         latencies = {}
         for place, device in enumerate(self._devices):
-            predicted = self._costs.models[place].predict(network)
             latencies[device.cap.name] = DeviceLatency(
-                predicted_ms=predicted.ms,
-                predicted_error=predicted.error,
+                predicted_ms=predicted[place].ms,
+                predicted_error=predicted[place].error,
                 measured_ms=measured[place].ms if measured else None,
                 estimated_by=measured[place].estimated_by if measured else "",
             )
@@ -270,13 +269,11 @@ class Evaluation:
 
         Where the network is left out it is the upper end of what is known that is above the target.
         """
-        limit = self.trial.record.target if is_left_out else 1.0
-        each = {
-            f"latency {device.cap.name}": (latency.upper_ms if is_left_out else latency.ms)
-            / (limit * device.cap.max_latency_ms)
-            - 1.0
-            for device, latency in zip(self._devices, latencies, strict=True)
-        }
+        share = self.trial.record.target if is_left_out else 1.0
+        each = {}
+        for device, latency in zip(self._devices, latencies, strict=True):
+            held_ms = latency.upper_ms if is_left_out else latency.ms
+            each[f"latency {device.cap.name}"] = held_ms / (share * device.cap.max_latency_ms) - 1.0
         return {**(each if len(each) > 1 else {}), "latency": max(each.values())}
 
     def _claim(self, at: int) -> bool:
