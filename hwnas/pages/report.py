@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from hwnas.latency import how
 from hwnas.pages.contest import ContestRecord
 from hwnas.pages.finalists import FinalistOnPage, read_finalists
-from hwnas.pages.winners import read_published, read_winners
+from hwnas.pages.winners import WinnerOnPage, read_published, read_winners
 from hwnas.support import commands, counted
 
 if TYPE_CHECKING:
@@ -29,6 +29,16 @@ class Agreement:
     within_5: float
     within_10: float
     spearman: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceFront:
+    """The candidates on one of the run's devices, by their latencies there, and their front."""
+
+    name: str  # DEVICE/SETTING
+    cap_ms: float
+    candidates: "list[Candidate]"
+    front: "list[Candidate]"
 
 
 class View:
@@ -72,6 +82,8 @@ class View:
     def verdict(self) -> str:
         """The result in a sentence or two."""
         cap = f"the cap of {self.settings.max_latency_ms:g} ms"
+        if self.settings.further:
+            cap = f"the caps {', '.join(map(str, self.settings.devices))}"
         best = max(self.front, key=lambda candidate: candidate.accuracy)
         if not self.winners:
             return (
@@ -79,7 +91,7 @@ class View:
                 f"{_percent(best.accuracy)} % ({self.accuracy_of}) on {self.seen_on} at {best.latency_ms:.3f} ms"
                 f"{'' if best.how == how('') else f' ({best.how})'}. No winner is trained yet."
             )
-        inside = [winner for winner in self.winners if winner.latency_ms <= self.settings.max_latency_ms]
+        inside = [winner for winner in self.winners if not self.over(winner)]
         known = "" if all(w.candidate.measured or w.exported_ms is not None for w in inside) else ", by prediction"
         some = str(len(inside)) if len(inside) == len(self.winners) else f"{len(inside)} of {len(self.winners)}"
         sentence = f"{some} winner{'s' * (len(self.winners) > 1)} under {cap}{known}"
@@ -87,6 +99,27 @@ class View:
         if not accuracies:
             return f"{sentence}."
         return f"{sentence}; the best has {_percent(max(accuracies))} % on the test set, after long training."
+
+    def over(self, winner: "WinnerOnPage") -> list[tuple[str, float]]:
+        """Return the devices on which a winner is over the cap, and its latency in ms there, as it is known best."""
+        first, *further = self.settings.devices
+        known = {first.name: winner.latency_ms}
+        for device in further:
+            exported_ms = winner.exported_on[device.name]
+            known[device.name] = winner.candidate.latencies[device.name].ms if exported_ms is None else exported_ms
+        caps_ms = {device.name: device.max_latency_ms for device in self.settings.devices}
+        return [(name, ms) for name, ms in known.items() if ms > caps_ms[name]]
+
+    @property
+    def fronts(self) -> list[DeviceFront]:
+        """The front of each device alone: accuracy against the latency there."""
+        from hwnas.runs import front_of
+
+        fronts = []
+        for device in self.settings.devices:
+            candidates = [c.on(device.name) if c.latencies else c for c in self.candidates]
+            fronts.append(DeviceFront(device.name, device.max_latency_ms, candidates, front_of(candidates)))
+        return fronts
 
     @property
     def stopped(self) -> "list[Candidate]":
@@ -223,16 +256,17 @@ class View:
         pairs = [*self.timed[0], *self.timed[1]]
         return agreement_of(pairs) if pairs else None
 
-    def front_figure(self) -> "Figure":
-        """Return the picture of the front."""
+    def front_figure(self, on: DeviceFront | None = None) -> "Figure":
+        """Return the picture of a device's front, the first one's where none is named."""
         from hwnas.pages import pictures
 
+        on = on or self.fronts[0]
         winners = {winner.record.trial for winner in self.winners}
         return pictures.front_figure(
-            self.candidates,
-            self.front,
+            on.candidates,
+            on.front,
             winners=winners,
-            cap_ms=self.settings.max_latency_ms,
+            cap_ms=on.cap_ms,
             accuracy_of=self.accuracy_of,
         )
 

@@ -1,11 +1,11 @@
 """A run's trained winners, and published networks: their records and their artefacts' cards, as they were written."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from hwnas.artefacts import CARD, Card
+from hwnas.artefacts import CARD, Card, folder_name
 from hwnas.errors import InputError, TableError
 from hwnas.latency import Operators, cost_model, latency_by_operator
 from hwnas.runs import SearchSettings, TrialRecord, Trials, WinnerFolder, WinnerRecord
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from hwnas.latency import CostModel, TimedNetwork
     from hwnas.network import Architecture
-    from hwnas.runs import Candidate, Run
+    from hwnas.runs import Candidate, DeviceCap, Run
 
 Prediction = Literal["same", "corrected", "changed"]
 _SAME = 0.005  # two predictions that differ by less are the same
@@ -49,6 +49,7 @@ class WinnerOnPage:
     no_operators: str  # why
     prediction: Prediction  # the search's, beside the table's
     setting: str
+    exported_on: "Mapping[str, float | None]"  # ms by DEVICE/SETTING, of devices beside the run's first
 
     @property
     def architecture(self) -> "Architecture":
@@ -148,7 +149,23 @@ def _read_winner(
         no_operators=why_not,
         prediction=prediction,
         setting=run.settings.setting,
+        exported_on={
+            device.name: _exported_ms(card_folder, record, folder.weights, device) for device in run.settings.further
+        },
     )
+
+
+def _exported_ms(own: Path, record: WinnerRecord, weights: Path, device: "DeviceCap") -> float | None:
+    """Return the measured latency of the file for a device beside the first, where it was exported from these weights.
+
+    `own` is the folder of the first device's artefact.
+    """
+    path = own.with_name(folder_name(own.name, device)) / CARD
+    card, _ = read_card(path, again=commands.export(trial=record.trial))
+    if card is None or _is_stale(card, record, weights):
+        return None
+    entry = card.file_in(device.setting)
+    return entry.measured_ms if entry else None
 
 
 def compare_prediction(candidate: "Candidate", operators: Operators, model: "CostModel", trials: Trials) -> Prediction:

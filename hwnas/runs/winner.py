@@ -12,6 +12,7 @@ from pydantic import Field, PlainSerializer, PlainValidator, model_validator
 from hwnas.datasets import Background, Fingerprint
 from hwnas.errors import InputError, short
 from hwnas.network import Architecture
+from hwnas.runs.trial import DeviceLatency
 from hwnas.support import FileRecord, Record, commands
 from hwnas.training import Epoch, TrainingSettings
 
@@ -142,6 +143,7 @@ class WinnerRecord(FileRecord):
     estimated_by: str | None = None  # the tool that estimated it, where nothing was measured
     predicted_ms: Milliseconds
     predicted_error: float
+    latencies: dict[str, DeviceLatency] = Field(default_factory=dict)  # of several devices, by DEVICE/SETTING
     mult_adds: int
     parameters: int
     seconds: float
@@ -184,6 +186,7 @@ class WinnerRecord(FileRecord):
             estimated_by=candidate.estimated_by or None,
             predicted_ms=candidate.predicted_ms,
             predicted_error=candidate.predicted_error,
+            **({"latencies": dict(candidate.latencies)} if candidate.latencies else {}),
             mult_adds=candidate.mult_adds,
             parameters=candidate.parameters,
             seconds=trained.seconds,
@@ -191,6 +194,12 @@ class WinnerRecord(FileRecord):
             history=tuple(trained.history),
             versions=dict(versions),
         )
+
+    def on(self, device: str) -> Self:
+        """Return the record with what was predicted for one of several devices, DEVICE/SETTING."""
+        latency = self.latencies[device]
+        predicted = {"predicted_ms": latency.predicted_ms, "predicted_error": latency.predicted_error}
+        return self.model_copy(update=predicted)
 
     def differs_from(self, candidate: "Candidate") -> str:
         """Return the first figure of the search that is another in its study, in words; nothing where none is."""
@@ -203,6 +212,7 @@ class WinnerRecord(FileRecord):
             "estimated_by": (self.estimated_by or "", candidate.estimated_by),
             "predicted_ms": (self.predicted_ms, candidate.predicted_ms),
             "predicted_error": (self.predicted_error, candidate.predicted_error),
+            "latencies": (self.latencies, candidate.latencies),
         }
         other = ((name, mine, theirs) for name, (mine, theirs) in stated.items() if mine != theirs)
         return next((f"{name} is {short(mine)} here and {short(theirs)} there" for name, mine, theirs in other), "")

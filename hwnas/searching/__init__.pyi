@@ -10,6 +10,9 @@ from .checks import check_weights as check_weights
 from .checks import check_writes as check_writes
 from .checks import costs_of_run as costs_of_run
 from .checks import lacking as lacking
+from .devices import costs_on as costs_on
+from .devices import devices_of_run as devices_of_run
+from .loop import Lacking as Lacking
 from .loop import Planned as Planned
 from .loop import Search as Search
 from .loop import Searched as Searched

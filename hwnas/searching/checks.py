@@ -1,6 +1,7 @@
 """What a search could fail of later, found before its first trial."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from types import ModuleType
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from hwnas.device import Device, Setting
     from hwnas.latency import CostModel, LatencyTable
     from hwnas.network import Architecture, Scale
-    from hwnas.runs import SearchSettings
+    from hwnas.runs import DeviceCap, SearchSettings
 
 
 def check_estimator(settings: "SearchSettings") -> None:
@@ -166,16 +167,18 @@ def _cover(settings: "SearchSettings") -> "Iterable[Architecture]":
     return dict.fromkeys(chain.from_iterable(map(space.cover, settings.scales)))
 
 
-def check_reachable(model: "CostModel", settings: "SearchSettings") -> None:
+def check_reachable(model: "CostModel", settings: "SearchSettings", *, cap: "DeviceCap | None" = None) -> None:
     """Raise BudgetError where not one of the space's small networks fits the caps at any scale.
 
+    It names the `cap` of one of several devices.
     As a rule one does at the smallest scale: then the others, of which there are many to walk, need no look.
     """
     space = plugins.load("spaces", settings.space)
+    budget = replace(settings.budget, devices=str(cap)) if cap else settings.budget
     smallest = model.walked([[network] for network in small_networks(space, model.scales[0])])
-    if (smallest.largest(settings.budget, target_ms=settings.max_latency_ms) < 0).all():
+    if (smallest.largest(budget, target_ms=budget.max_latency_ms) < 0).all():
         networks = list(zip(*(small_networks(space, scale) for scale in model.scales), strict=False))
-        model.check_reachable(model.walked(networks), settings.budget)
+        model.check_reachable(model.walked(networks), budget)
 
 
 def small_networks(space: ModuleType, scale: "Scale") -> "Iterator[Architecture]":

@@ -41,26 +41,31 @@ def finalists_of(run: "Run", count: int) -> "list[Candidate]":
     trained = [candidate for candidate in run.candidates() if candidate.stopped_after is None]
     if not trained:
         raise run.untrained()
-    timing = _Timing(run)
+    timings = [_Timing(run, place) for place in range(len(run.settings.devices))]
     chosen: list[Candidate] = []
-    for candidate in sorted(trained, key=lambda candidate: (-candidate.accuracy, candidate.latency_ms)):
-        if len(chosen) < count and timing.is_inside(candidate):
+    for candidate in sorted(trained, key=lambda candidate: (-candidate.accuracy, candidate.cost)):
+        if len(chosen) < count and all(timing.is_inside(candidate) for timing in timings):
             chosen.append(candidate)
     if len(chosen) < count:
-        but = f", but for {timing.over} over the cap" if timing.over else ""
+        over = sum(timing.over for timing in timings)
+        but = f", but for {over} over the cap" if over else ""
         say(f"finalists: {len(chosen)} and not {count}: all that the search trained to the end{but}")
     return chosen
 
 
 class _Timing:
-    """Measures finalists that a search only predicted; `over` counts those that are over the cap."""
+    """Measures finalists that a search only predicted, on the device at a place of the run's.
 
-    def __init__(self, run: "Run") -> None:
+    `over` counts those that are over the cap.
+    """
+
+    def __init__(self, run: "Run", place: int) -> None:
         from hwnas.runs import FinalistsFolder
         from hwnas.searching import Stopwatch
 
-        self._settings, self._folder = run.settings, FinalistsFolder.of(run.folder)
-        self._stopwatch = Stopwatch(run.settings)
+        self._settings, self._folder = run.settings.by_device[place], FinalistsFolder.of(run.folder)
+        self._further = run.settings.devices[place].name if place else ""
+        self._stopwatch = Stopwatch(self._settings)
         self._is_away = run.settings.predicted
         self.over = 0
 
@@ -72,13 +77,14 @@ class _Timing:
         self.over += is_over
         verdict = f"over the cap of {self._settings.max_latency_ms:g} ms, no finalist" if is_over else "inside the cap"
         way = how(latency.estimated_by)
-        say(f"trial {candidate.trial} was only predicted; {way}: {latency.measured_ms:.3f} ms, {verdict}")
+        on = f" on {self._further}" if self._further else ""
+        say(f"trial {candidate.trial} was only predicted; {way}{on}: {latency.measured_ms:.3f} ms, {verdict}")
         return not is_over
 
     def _latency(self, candidate: "Candidate") -> "FinalistLatency | None":
         from hwnas.runs import FinalistLatency
 
-        if (known := self._folder.latency(candidate.trial)) or self._is_away:
+        if (known := self._folder.latency(candidate.trial, self._further)) or self._is_away:
             return known
         try:
             measured_ms, upper_ms, estimated_by = self._stopwatch.time(candidate.architecture)
@@ -96,7 +102,7 @@ class _Timing:
             upper_ms=upper_ms,
             estimated_by=estimated_by,
         )
-        latency.write(self._folder.latency_path(candidate.trial))
+        latency.write(self._folder.latency_path(candidate.trial, self._further))
         return latency
 
 
