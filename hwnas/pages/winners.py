@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Literal
 from hwnas.artefacts import CARD, Card
 from hwnas.errors import InputError, TableError
 from hwnas.latency import Operators, cost_model, latency_by_operator
-from hwnas.runs import SearchSettings, TrialRecord, Trials, WinnerFolder, WinnerRecord
+from hwnas.pages.classes import ClassOnPage, classes_on_page
+from hwnas.runs import SearchSettings, TrialRecord, Trials, WinnerFolder, WinnerRecord, WinnerScores
 from hwnas.support import commands
 
 if TYPE_CHECKING:
@@ -49,11 +50,19 @@ class WinnerOnPage:
     no_operators: str  # why
     prediction: Prediction  # the search's, beside the table's
     setting: str
+    scores: WinnerScores | None
+    unreadable_scores: str  # why they cannot be read, if there are some
+    again: commands.Command  # trains it
 
     @property
     def architecture(self) -> "Architecture":
         """The network."""
         return self.record.architecture
+
+    @property
+    def classes(self) -> list[ClassOnPage]:
+        """What is known of how well each class is found."""
+        return classes_on_page(self.record.data.classes, self.scores, self.card)
 
     @property
     def outcome(self) -> Outcome:
@@ -137,6 +146,7 @@ def _read_winner(
             f"{card_folder / CARD} must say what {folder.record} says; its {name} is another. Delete {card_folder} "
             f"and type: {again}"
         )
+    scores, unreadable_scores = read_scores(folder, record)
     return WinnerOnPage(
         candidate=candidate,
         record=record,
@@ -148,7 +158,25 @@ def _read_winner(
         no_operators=why_not,
         prediction=prediction,
         setting=run.settings.setting,
+        scores=scores,
+        unreadable_scores=unreadable_scores,
+        again=folder.again,
     )
+
+
+def read_scores(folder: WinnerFolder, record: WinnerRecord) -> tuple[WinnerScores | None, str]:
+    """Return a winner's scores, if there are some, or why they cannot be read."""
+    if not folder.scores.exists():
+        return None, ""
+    try:
+        scores = WinnerScores.read(folder.scores, again=folder.again)
+    except InputError as error:
+        return None, str(error)
+    if difference := scores.differs_from(record):
+        return None, (
+            f"{folder.scores} must say what {folder.record} says; {difference}. Delete it and type: {folder.again}"
+        )
+    return scores, ""
 
 
 def compare_prediction(candidate: "Candidate", operators: Operators, model: "CostModel", trials: Trials) -> Prediction:

@@ -236,6 +236,8 @@ def _train_one(
         _remove_finished(folder, record)
         if record.training == settings:
             say(f"trial {candidate.trial} is trained already; its weights are in {folder.path}")
+            if not folder.scores.exists():
+                _write_scores(record, folder, dataset_at(_resolution(candidate)))
             return _result(record, folder)
         _say_anew(record, settings)
     record = _train_to_the_end(run, candidate, settings, folder, dataset_at, teacher)
@@ -273,27 +275,43 @@ def _train_to_the_end(
     teacher: "Teacher | None",
 ) -> "WinnerRecord":
     """Train a candidate, test it once, and write its weights and its record."""
-    from hwnas.runs import DataRecord, WinnerRecord
+    from hwnas.runs import DataRecord, WinnerRecord, WinnerScores
     from hwnas.searching import estimators
-    from hwnas.training import save_weights, scores
+    from hwnas.training import Scores, logits, save_weights
 
     dataset = dataset_at(_resolution(candidate))
     say(f"training trial {candidate.trial}: {candidate.architecture.name}")
     trained = _trained(run, candidate, settings, dataset, folder.checkpoint, teacher, is_whole=True)
+    outputs = logits(trained.network, dataset.test, dataset)
     record = WinnerRecord.of(
         candidate,
         trained,
         settings,
         DataRecord.of(dataset, seed=run.settings.seed),
         search_accuracy_of=estimators.get(run.settings.estimator).OF,
-        test=scores(trained.network, dataset.test, dataset),
+        test=Scores.of(outputs.argmax(1), dataset.test.labels),
         versions={name: metadata.version(name) for name in _VERSIONS},
     )
     folder.record.unlink(missing_ok=True)  # one of other settings: its weights are replaced before it is
     save_weights(trained.network, folder.weights)
+    WinnerScores.of(record.trial, outputs, dataset).write(folder.scores)
     record.write(folder.record)
     folder.checkpoint.unlink(missing_ok=True)
     return record
+
+
+def _write_scores(record: "WinnerRecord", folder: "WinnerFolder", dataset: "Dataset") -> None:
+    """Write the scores of a winner of an older hwnas, which kept none, unless the data have changed since."""
+    from hwnas.artefacts import load_network
+    from hwnas.runs import WinnerScores
+    from hwnas.training import logits
+
+    outputs = logits(load_network(record.architecture, folder), dataset.test, dataset)
+    scores = WinnerScores.of(record.trial, outputs, dataset)
+    if difference := scores.differs_from(record):
+        say(f"{folder.scores} is not written, as the test images are not those of {folder.record}: {difference}")
+        return
+    scores.write(folder.scores)
 
 
 def _validated(
