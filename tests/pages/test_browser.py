@@ -14,11 +14,11 @@ from typing import Any
 
 import optuna
 import pytest
-from pages.test_report import DATA, TRAINED, make_run, move_to, page_of, write_card, write_table, write_winner
 from PIL import Image
 
 from hwnas.runs import Run, WinnerFolder, WinnerScores
 from hwnas.runs.scores import Answers, WorstImage
+from pages.test_report import DATA, TRAINED, make_run, move_to, page_of, write_card, write_table, write_winner
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 PHONE, DESK = 390, 1280
@@ -143,8 +143,9 @@ def test_all_that_can_be_worked_is_reached_by_tab(page: str, folder: Path) -> No
 
 
 def test_what_is_wrong_with_a_page_is_found(page: str, folder: Path) -> None:
-    wrong = """<div style="width: 2000px">wide</div><p style="color: var(--grid)">faint</p><svg width="9" height="9"></svg>
-        <span role="button" onclick="">pressed</span><img src="http://127.0.0.1:9/x.png" alt=""></main>"""
+    wrong = """<div style="width: 2000px">wide</div><p style="color: var(--grid)">faint</p>
+        <svg width="9" height="9"></svg><img src="http://127.0.0.1:9/x.png" alt="">
+        <span role="button" onclick="">pressed</span></main>"""
     open_to_all = page.replace("img-src data:", "img-src *").replace("</main>", wrong)
     findings = looked_at(open_to_all, folder, DESK, dark=False)
     assert len(findings["hanging_over"]) == 1
