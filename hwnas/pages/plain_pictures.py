@@ -17,8 +17,11 @@ _LONGEST_NAME = 18  # of a class, in characters
 _DARKEST = 0.5  # share of a colour, on which ink can be read in the light and in the dark
 
 
-def bars_figure(bars: Sequence[tuple[str, float]], *, x_label: str, digits: int = 3) -> Figure:
-    """Return bars (name, value) with their values and shares, the largest above; the smallest are one."""
+def bars_figure(bars: Sequence[tuple[str, float]], *, x_label: str, unit: str = "") -> Figure:
+    """Return bars (name, value) with their shares, the largest above; the smallest are one.
+
+    With a `unit` the values are written, too.
+    """
     bars = sorted(bars, key=lambda bar: -bar[1])
     total = sum(value for _, value in bars) or 1.0
     most = _MOST_BARS if len(bars) > _MOST_BARS + 1 else len(bars)
@@ -40,7 +43,8 @@ def bars_figure(bars: Sequence[tuple[str, float]], *, x_label: str, digits: int 
             "color": COLOURS["ink"],
         }
         for row, value in enumerate(values):
-            axes.annotate(f"{value:.{digits}f} ({100 * value / total:.0f} %)", (value, row), xytext=(4, 0), **style)
+            share = f"{100 * value / total:.0f} %"
+            axes.annotate(f"{value:.3f} {unit}, {share}" if unit else share, (value, row), xytext=(4, 0), **style)
     return figure
 
 

@@ -4,7 +4,6 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -311,7 +310,7 @@ class View:
             else None
         )
 
-    @cached_property
+    @property
     def importances(self) -> list[tuple[str, float]]:
         """How much each choice mattered to the accuracy, the most first."""
         return importances(self.trials)

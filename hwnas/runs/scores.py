@@ -81,8 +81,8 @@ class WinnerScores(FileRecord):
     @classmethod
     def of(cls, trial: int, logits: "Tensor", dataset: "Dataset") -> Self:
         """Return the scores of logits, float32 [n, classes], of all test images of a data set."""
-        confidence, said = logits.softmax(1).max(1)
-        labels = dataset.test.labels
+        labels, said = dataset.test.labels, logits.argmax(1)
+        confidence = logits.nan_to_num().softmax(1).gather(1, said[:, None])[:, 0]
         wrong = (said != labels).nonzero().flatten()
         worst = wrong[confidence[wrong].argsort(descending=True, stable=True)[:_WORST]]
         pictures = map(_png, dataset.test.read(worst)) if len(worst) else ()

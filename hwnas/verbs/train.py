@@ -301,17 +301,20 @@ def _train_to_the_end(
 
 
 def _write_scores(record: "WinnerRecord", folder: "WinnerFolder", dataset: "Dataset") -> None:
-    """Write the scores of a winner of an older hwnas, which kept none, unless the data have changed since."""
+    """Write the scores of a winner of an older hwnas, which kept none, unless the test images have changed since."""
     from hwnas.artefacts import load_network
     from hwnas.runs import WinnerScores
     from hwnas.training import logits
 
-    outputs = logits(load_network(record.architecture, folder), dataset.test, dataset)
-    scores = WinnerScores.of(record.trial, outputs, dataset)
-    if difference := scores.differs_from(record):
+    difference = "classes are others"
+    if dataset.classes == record.data.classes:
+        outputs = logits(load_network(record.architecture, folder), dataset.test, dataset)
+        scores = WinnerScores.of(record.trial, outputs, dataset)
+        difference = scores.differs_from(record)
+    if difference:
         say(f"{folder.scores} is not written, as the test images are not those of {folder.record}: {difference}")
-        return
-    scores.write(folder.scores)
+    else:
+        scores.write(folder.scores)
 
 
 def _validated(
