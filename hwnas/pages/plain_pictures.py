@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 
 from hwnas.pages.pictures import COLOURS, SERIES, STYLE, legend, plot
 
@@ -54,7 +55,7 @@ def confusion_figure(scores: "WinnerScores") -> Figure:
     names = [name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…" for name in scores.classes]
     side = 0.7 + 0.42 * count
     with matplotlib.rc_context(STYLE):
-        figure, axes = plot("said", "right", size=(side + 0.9, side + 0.6))
+        figure, axes = plot("said to be", "is", size=(side + 0.9, side + 0.6))
         axes.grid(visible=False)
         for answer in scores.answers:
             place, is_right = (answer.said, answer.right), answer.said == answer.right
@@ -85,6 +86,7 @@ def curves_figure(curves: Mapping[str, Sequence[tuple[float, float]]], *, x_labe
                     marker=marker,
                     label=name,
                 )
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if len(curves) > 1:
             legend(axes, columns=4)
     return figure
