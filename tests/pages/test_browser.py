@@ -1,8 +1,6 @@
 """The report in a browser: nothing is fetched, nothing hangs over at a phone's width, all can be read and reached."""
 
-import base64
 import html
-import io
 import json
 import os
 import re
@@ -14,11 +12,17 @@ from typing import Any
 
 import optuna
 import pytest
-from PIL import Image
 
-from hwnas.runs import Run, WinnerFolder, WinnerScores
-from hwnas.runs.scores import Answers, WorstImage
-from pages.test_report import DATA, TRAINED, make_run, move_to, page_of, write_card, write_table, write_winner
+from pages.test_report import (
+    TRAINED,
+    make_run,
+    move_to,
+    page_of,
+    write_card,
+    write_scores,
+    write_table,
+    write_winner,
+)
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 PHONE, DESK = 390, 1280
@@ -28,26 +32,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="no chromium here: ./apt-install chromium"),
 ]
-
-
-def picture() -> str:
-    content = io.BytesIO()
-    Image.linear_gradient("L").resize((12, 12)).save(content, format="PNG")
-    return base64.b64encode(content.getvalue()).decode()
-
-
-def write_scores(run: Run, trial: int, *, images: int = 40) -> None:
-    """Write scores of as many images of each class, of which the winner's share is right."""
-    classes = tuple(DATA["classes"])
-    right = round(images * (0.8 + trial / 40))
-    worst = [WorstImage(image=at, right=at, said=9 - at, confidence=0.99, png=picture()) for at in range(4)]
-    answers = [
-        Answers(right=at, said=(at + turn) % len(classes), images=count)
-        for at in range(len(classes))
-        for turn, count in ((0, right), (1, images - right))
-    ]
-    scores = WinnerScores(version=1, trial=trial, classes=classes, answers=tuple(answers), worst=tuple(worst))
-    scores.write(WinnerFolder(run.winner_folder(trial)).scores)
 
 
 def history(epochs: int) -> list[dict[str, float]]:
