@@ -32,20 +32,17 @@ def bars_figure(bars: Sequence[tuple[str, float]], *, x_label: str, unit: str = 
     with matplotlib.rc_context(STYLE):
         figure, axes = plot(x_label, "", size=(5.8, 0.7 + 0.25 * len(rows)))
         names, values, colours = zip(*rows, strict=True)
+        ink = COLOURS["ink"]
         axes.barh(range(len(rows)), values, color=[COLOURS[colour] for colour in colours], height=0.7, zorder=3)
-        axes.set_yticks(range(len(rows)), names, color=COLOURS["ink"])
+        axes.set_yticks(range(len(rows)), names, color=ink)
         axes.tick_params(axis="y", length=0)
         axes.grid(visible=False, axis="y")
         axes.set(xlim=(0, 1.25 * (max(values) or 1.0)), ylim=(len(rows) - 0.5, -0.5))
-        style: dict[str, Any] = {
-            "textcoords": "offset points",
-            "va": "center",
-            "fontsize": 8.5,
-            "color": COLOURS["ink"],
-        }
+        style: dict[str, Any] = {"xytext": (4, 0), "textcoords": "offset points", "va": "center", "fontsize": 8.5}
         for row, value in enumerate(values):
             share = f"{100 * value / total:.0f} %"
-            axes.annotate(f"{value:.3f} {unit}, {share}" if unit else share, (value, row), xytext=(4, 0), **style)
+            text = f"{value:.3f} {unit}, {share}" if unit else share
+            axes.annotate(text, (value, row), color=ink, **style)
     return figure
 
 

@@ -9,7 +9,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar, Self
 
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, model_validator
 
 from hwnas.errors import short
 from hwnas.runs.winner import Share, WinnerRecord
@@ -34,7 +34,7 @@ class Answers(Record):
 
     right: NonNegativeInt
     said: NonNegativeInt
-    images: PositiveInt
+    images: Annotated[int, Field(gt=0, le=10**9)]
 
 
 class WorstImage(Record):

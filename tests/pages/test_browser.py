@@ -30,6 +30,7 @@ SCRIPT = Path(__file__).with_name("look.js").read_text()
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.timeout(900),  # the page is drawn, and looked at, once for all
     pytest.mark.skipif(CHROMIUM is None, reason="no chromium here: ./apt-install chromium"),
 ]
 

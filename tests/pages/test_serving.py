@@ -88,6 +88,7 @@ def until(seen: str, address: str, *, seconds: float = 240) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # it draws four pages
 def test_the_page_follows_the_run_until_ctrl_c(tmp_path: Path) -> None:
     run = make_run(tmp_path / "runs" / "a")
     command = [sys.executable, "-m", "hwnas.cli", "report", str(run.folder), "--watch"]
