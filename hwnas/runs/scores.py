@@ -16,8 +16,6 @@ from hwnas.runs.winner import Share, WinnerRecord
 from hwnas.support import FileRecord, Record
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from torch import Tensor
 
     from hwnas.datasets import Dataset
@@ -114,7 +112,7 @@ class WinnerScores(FileRecord):
         return [ClassScore(name, images[place], right[place]) for place, name in enumerate(self.classes)]
 
     @property
-    def confusions(self) -> "Sequence[Answers]":
+    def confusions(self) -> list[Answers]:
         """The wrong answers, the most frequent first."""
         return sorted((one for one in self.answers if one.said != one.right), key=lambda one: -one.images)
 

@@ -17,7 +17,7 @@ from hwnas.support import FilePath, FolderPath, Terminated, commands, say
 from hwnas.verbs._takes import takes
 
 _LOOK_EVERY_S = 1.0
-_REST = 9  # times as long as the page took: what is measured or trained meanwhile has nine tenths of a core and more
+_REST = 9  # times as long as the page took, so that what is measured or trained meanwhile is left alone
 _WRITTEN = ("report.html", "front.png", "front.svg")
 
 State = list[tuple[str, int, int]]  # of a folder: the paths, sizes and times of its files

@@ -50,7 +50,7 @@ def test_the_picture_is_the_image(dataset: Dataset) -> None:
 
 def test_a_network_without_a_fault_has_no_worst_image(dataset: Dataset) -> None:
     scores = scores_of(dataset, {})
-    assert (scores.worst, list(scores.confusions)) == ((), [])
+    assert (scores.worst, scores.confusions) == ((), [])
 
 
 def test_a_class_without_test_images_has_no_recall(dataset: Dataset) -> None:
