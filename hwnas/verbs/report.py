@@ -17,7 +17,7 @@ from hwnas.support import FilePath, FolderPath, Terminated, commands, say
 from hwnas.verbs._takes import takes
 
 _LOOK_EVERY_S = 1.0
-_REST = 9  # times as long as the page took, so that what is measured or trained meanwhile is left alone
+_REST = 4  # times the processor's time that the page took: what is measured or trained meanwhile is to be left alone
 _WRITTEN = ("report.html", "front.png", "front.svg")
 
 State = list[tuple[str, int, int]]  # of a folder: the paths, sizes and times of its files
@@ -100,13 +100,13 @@ def _watch(options: ReportOptions, folder: Path) -> None:
         known: list[State] = []
         try:
             while True:
-                began, state = time.monotonic(), [_state(place) for place in shown]
+                began, state = time.process_time(), [_state(place) for place in shown]
                 if state != known:
                     server.show(_page(options))
                 if not known:
                     say(f"serving {server.address}, on this machine alone; Ctrl-C ends it")
                 known = state
-                time.sleep(max(_LOOK_EVERY_S, _REST * (time.monotonic() - began)))
+                time.sleep(max(_LOOK_EVERY_S, _REST * (time.process_time() - began)))
         except Terminated:
             raise
         except KeyboardInterrupt:

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -75,7 +76,7 @@ def test_what_was_written_is_read(dataset: Dataset, tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_be_is_refused(dataset: Dataset, tmp_path: Path, changes: dict[str, object], words: str) -> None:
-    scores = scores_of(dataset, {3: (1, 5.0)}).model_copy(update=changes)
-    scores.write(tmp_path / "scores.json")
+    content = scores_of(dataset, {3: (1, 5.0)}).to_json()
+    (tmp_path / "scores.json").write_text(json.dumps(content | changes))
     with pytest.raises(InputError, match=rf"scores\.json.*{words}.*type: hwnas train"):
         WinnerScores.read(tmp_path / "scores.json", again=commands.train())
