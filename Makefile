@@ -46,7 +46,7 @@ sshd:
 
 # For the tests of the report in a browser, which are skipped without it.
 chromium:
-	command -v chromium chromium-browser google-chrome >/dev/null || ./apt-install chromium || true
+	command -v chromium >/dev/null || command -v google-chrome >/dev/null || ./apt-install chromium || true
 
 # For the tests on an emulated Arm, which are skipped without it: made once, in the user's cache.
 arm: install

@@ -24,7 +24,7 @@ from pages.test_report import (
     write_winner,
 )
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 PHONE, DESK = 390, 1280
 SCRIPT = Path(__file__).with_name("look.js").read_text()
 
