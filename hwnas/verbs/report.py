@@ -137,5 +137,6 @@ def _state(folder: Path) -> State:
         except OSError:  # it was removed just now
             continue
         if path.is_file() and path.name not in _WRITTEN and not path.name.startswith("."):
-            state.append((str(path), status.st_size, status.st_mtime_ns))
+            grows = path.suffix == ".log"  # a journal, which is touched, and not changed, when it is opened
+            state.append((str(path), status.st_size, 0 if grows else status.st_mtime_ns))
     return state
