@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from hwnas.latency import how
 from hwnas.pages.contest import ContestRecord
 from hwnas.pages.finalists import FinalistOnPage, read_finalists
+from hwnas.pages.study import OperationWorth, hypervolumes, importances, operation_worths
 from hwnas.pages.winners import WinnerOnPage, read_published, read_winners
 from hwnas.support import commands, counted
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from hwnas.artefacts import Card
     from hwnas.runs import Candidate, Run
     from hwnas.searching import LevelTruth, Raced
+    from hwnas.training import Epoch
+
+_MOST_CLASSES = 20  # of which there is a matrix, and a list that is open
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +79,9 @@ class View:
 
     @property
     def unreadable(self) -> list[str]:
-        """Of each card that cannot be read, why, and what to type."""
-        return [winner.unreadable for winner in self.winners if winner.unreadable] + self.unreadable_published
+        """Of each card, and of each winner's scores, that cannot be read: why, and what to type."""
+        of_winners = [why for winner in self.winners for why in (winner.unreadable, winner.unreadable_scores) if why]
+        return of_winners + self.unreadable_published
 
     @property
     def verdict(self) -> str:
@@ -307,13 +312,52 @@ class View:
 
         return pictures.agreement_figure(*self.timed, how=self.how)
 
-    def history_figure(self) -> "Figure | None":
+    def loss_figure(self) -> "Figure | None":
         """Return the picture of the winners' loss by epoch, if one was trained for more than an epoch."""
-        from hwnas.pages import pictures
+        return self._history_figure("loss", lambda epoch: epoch.loss)
 
-        histories = {winner.record.trial: winner.record.history for winner in self.winners}
-        is_curve = any(len(history) > 1 for history in histories.values())
-        return pictures.history_figure(histories) if is_curve else None
+    def validation_figure(self) -> "Figure | None":
+        """Return the picture of the winners' accuracy on the validation images by epoch, where these were left out."""
+        label = "accuracy, validation images (%)"
+        return self._history_figure(label, lambda epoch: None if epoch.accuracy is None else 100 * epoch.accuracy)
+
+    def _history_figure(self, label: str, value: "Callable[[Epoch], float | None]") -> "Figure | None":
+        from hwnas.pages import plain_pictures
+
+        curves = {
+            f"trial {winner.record.trial}": [(e.epoch, y) for e in winner.record.history if (y := value(e)) is not None]
+            for winner in self.winners
+        }
+        is_curve = any(len(points) > 1 for points in curves.values())
+        return plain_pictures.curves_figure(curves, x_label="epoch", y_label=label) if is_curve else None
+
+    def hypervolume_figure(self) -> "Figure | None":
+        """Return the picture of how the front grew, trial by trial; None of a single candidate."""
+        from hwnas.pages import plain_pictures
+
+        volumes = hypervolumes(self.candidates, cap_ms=self.settings.max_latency_ms)
+        points = [(float(trial), 100 * volume) for trial, volume in volumes]
+        curves = {"front": points}
+        return (
+            plain_pictures.curves_figure(curves, x_label="trial", y_label="hypervolume (%)")
+            if len(points) > 1
+            else None
+        )
+
+    @property
+    def importances(self) -> list[tuple[str, float]]:
+        """How much each choice mattered to the accuracy, the most first."""
+        return importances(self.trials)
+
+    @property
+    def operation_worths(self) -> list[OperationWorth]:
+        """What candidates came to by the operations that they contain."""
+        return operation_worths(self.candidates)
+
+    @property
+    def levels(self) -> list[int]:
+        """The numbers of blocks that their cells have."""
+        return sorted({blocks for worth in self.operation_worths for blocks in worth.by_blocks})
 
 
 def agreement_of(pairs: Sequence[tuple[float, float]]) -> Agreement:
@@ -342,7 +386,7 @@ def render_page(view: View) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
-    from hwnas.pages import network_picture, pictures
+    from hwnas.pages import network_picture, pictures, plain_pictures
 
     def picture(figure: "Figure", prefix: str, title: str) -> Markup:
         return Markup(pictures.inline_svg(figure, prefix=prefix, title=title))  # text in a figure is escaped
@@ -360,6 +404,9 @@ def render_page(view: View) -> str:
         picture=picture,
         network_figure=network_picture.network_figure,
         contest_figure=pictures.contest_figure,
+        bars_figure=plain_pictures.bars_figure,
+        confusion_figure=plain_pictures.confusion_figure,
+        most_classes=_MOST_CLASSES,
         colours=pictures.css_variables,
         version=version("hwnas"),
     )

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Literal
 from hwnas.artefacts import CARD, Card, folder_name
 from hwnas.errors import InputError, TableError
 from hwnas.latency import Operators, cost_model, latency_by_operator
-from hwnas.runs import SearchSettings, TrialRecord, Trials, WinnerFolder, WinnerRecord
+from hwnas.pages.classes import ClassOnPage, classes_on_page
+from hwnas.runs import SearchSettings, TrialRecord, Trials, WinnerFolder, WinnerRecord, WinnerScores
 from hwnas.support import commands
 
 if TYPE_CHECKING:
@@ -50,11 +51,19 @@ class WinnerOnPage:
     prediction: Prediction  # the search's, beside the table's
     setting: str
     exported_on: "Mapping[str, float | None]"  # ms by DEVICE/SETTING, of devices beside the run's first
+    scores: WinnerScores | None
+    unreadable_scores: str  # why they cannot be read, if there are some
+    again: commands.Command  # trains it
 
     @property
     def architecture(self) -> "Architecture":
         """The network."""
         return self.record.architecture
+
+    @property
+    def classes(self) -> list[ClassOnPage]:
+        """What is known of how well each class is found."""
+        return classes_on_page(self.record.data.classes, self.scores, self.card)
 
     @property
     def outcome(self) -> Outcome:
@@ -138,6 +147,7 @@ def _read_winner(
             f"{card_folder / CARD} must say what {folder.record} says; its {name} is another. Delete {card_folder} "
             f"and type: {again}"
         )
+    scores, unreadable_scores = read_scores(folder, record)
     return WinnerOnPage(
         candidate=candidate,
         record=record,
@@ -152,6 +162,9 @@ def _read_winner(
         exported_on={
             device.name: _exported_ms(card_folder, record, folder.weights, device) for device in run.settings.further
         },
+        scores=scores,
+        unreadable_scores=unreadable_scores,
+        again=folder.again,
     )
 
 
@@ -166,6 +179,21 @@ def _exported_ms(own: Path, record: WinnerRecord, weights: Path, device: "Device
         return None
     entry = card.file_in(device.setting)
     return entry.measured_ms if entry else None
+
+
+def read_scores(folder: WinnerFolder, record: WinnerRecord) -> tuple[WinnerScores | None, str]:
+    """Return a winner's scores, if there are some, or why they cannot be read."""
+    if not folder.scores.exists():
+        return None, ""
+    try:
+        scores = WinnerScores.read(folder.scores, again=folder.again)
+    except InputError as error:
+        return None, str(error)
+    if difference := scores.differs_from(record):
+        return None, (
+            f"{folder.scores} must say what {folder.record} says; {difference}. Delete it and type: {folder.again}"
+        )
+    return scores, ""
 
 
 def compare_prediction(candidate: "Candidate", operators: Operators, model: "CostModel", trials: Trials) -> Prediction:

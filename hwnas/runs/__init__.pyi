@@ -15,6 +15,8 @@ from .front import spearman as spearman
 from .front import winners_wanted as winners_wanted
 from .run import Run as Run
 from .run import trust_storage as trust_storage
+from .scores import ClassScore as ClassScore
+from .scores import WinnerScores as WinnerScores
 from .settings import DEFAULT_CELLS as DEFAULT_CELLS
 from .settings import DEFAULT_FILTERS as DEFAULT_FILTERS
 from .settings import DeviceOptions as DeviceOptions

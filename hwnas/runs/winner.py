@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
@@ -38,6 +38,13 @@ NetworkField = Annotated[Architecture, PlainValidator(_architecture), PlainSeria
 
 
 TrainingField = Annotated[TrainingSettings, PlainSerializer(TrainingSettings.to_json)]
+
+
+def _known(epoch: Epoch) -> dict[str, float]:
+    return {name: value for name, value in asdict(epoch).items() if value is not None}
+
+
+EpochField = Annotated[Epoch, PlainSerializer(_known)]
 
 
 class DataRecord(Record):
@@ -148,7 +155,7 @@ class WinnerRecord(FileRecord):
     parameters: int
     seconds: float
     images_seen: int
-    history: tuple[Epoch, ...]
+    history: tuple[EpochField, ...]
     versions: dict[str, str | None]
 
     @model_validator(mode="after")
@@ -233,6 +240,11 @@ class WinnerFolder:
     def record(self) -> Path:
         """The record's file."""
         return self.path / "winner.json"
+
+    @property
+    def scores(self) -> Path:
+        """The file of what the network says of the test images: see WinnerScores."""
+        return self.path / "scores.json"
 
     @property
     def weights(self) -> Path:

@@ -33,6 +33,7 @@ from .module import deployed_weights as deployed_weights
 from .reparameterised import Reparameterised as Reparameterised
 from .scoring import Scores as Scores
 from .scoring import accuracy as accuracy
+from .scoring import logits as logits
 from .scoring import scores as scores
 from .settings import MOST_ALPHA as MOST_ALPHA
 from .settings import MOST_BRANCHES as MOST_BRANCHES

@@ -240,6 +240,8 @@ def _train_one(
         _remove_finished(folder, record)
         if record.training == settings:
             say(f"trial {candidate.trial} is trained already; its weights are in {folder.path}")
+            if not folder.scores.exists():
+                _write_scores(record, folder, dataset_at(_resolution(candidate)))
             return _result(record, folder)
         _say_anew(record, settings)
     record = _train_to_the_end(run, candidate, settings, folder, dataset_at, teacher)
@@ -277,14 +279,15 @@ def _train_to_the_end(
     teacher: "Teacher | None",
 ) -> "WinnerRecord":
     """Train a candidate, test it once, and write its weights and its record."""
-    from hwnas.runs import DataRecord, WinnerRecord
+    from hwnas.runs import DataRecord, WinnerRecord, WinnerScores
     from hwnas.searching import estimators
-    from hwnas.training import quantised_scores, save_weights, scores
+    from hwnas.training import Scores, logits, quantised_scores, save_weights
 
     dataset = dataset_at(_resolution(candidate))
     say(f"training trial {candidate.trial}: {candidate.architecture.name}")
     trained = _trained(run, candidate, settings, dataset, folder.checkpoint, teacher, is_whole=True)
-    test, in_int8 = scores(trained.network, dataset.test, dataset), None
+    outputs, in_int8 = logits(trained.network, dataset.test, dataset), None
+    test = Scores.of(outputs.argmax(1), dataset.test.labels)
     if int8 := _int8_setting(run.settings):
         in_int8 = quantised_scores(
             trained.network, dataset.test, dataset, int8, calibrated_on=dataset.whole_train
@@ -302,9 +305,27 @@ def _train_to_the_end(
     )
     folder.record.unlink(missing_ok=True)  # one of other settings: its weights are replaced before it is
     save_weights(trained.network, folder.weights)
+    WinnerScores.of(record.trial, outputs, dataset).write(folder.scores)
     record.write(folder.record)
     folder.checkpoint.unlink(missing_ok=True)
     return record
+
+
+def _write_scores(record: "WinnerRecord", folder: "WinnerFolder", dataset: "Dataset") -> None:
+    """Write the scores of a winner of an older hwnas, which kept none, unless the test images have changed since."""
+    from hwnas.artefacts import load_network
+    from hwnas.runs import WinnerScores
+    from hwnas.training import logits
+
+    difference = "classes are others"
+    if dataset.classes == record.data.classes:
+        outputs = logits(load_network(record.architecture, folder), dataset.test, dataset)
+        scores = WinnerScores.of(record.trial, outputs, dataset)
+        difference = scores.differs_from(record)
+    if difference:
+        say(f"{folder.scores} is not written, as the test images are not those of {folder.record}: {difference}")
+    else:
+        scores.write(folder.scores)
 
 
 def _validated(

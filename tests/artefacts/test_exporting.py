@@ -53,6 +53,7 @@ from hwnas.training import calibration as calibrating
 from hwnas.training import fine_tuning, spread
 from hwnas.training.loop import accuracy
 from hwnas.training.module import Network
+from hwnas.training.scoring import logits
 
 FP32, INT8 = Setting(runtime="tflite"), Setting(runtime="tflite", precision="int8", threads=2)
 
@@ -124,6 +125,11 @@ def test_files_are_compared_on_all_test_images_and_calibrated_on_images_from_all
     outputs = tflite.load(tmp_path / "model.int8.tflite")((images - data.mean[0]) / data.std[0])
     found = float((outputs.argmax(1) == data.test.labels.numpy()).mean())
     assert card["model.int8.tflite"].accuracy == pytest.approx(found, abs=0.02)
+    by_class = card["model.int8.tflite"].by_class
+    assert by_class.images == tuple(data.test.labels.bincount().tolist())
+    assert sum(by_class.right) / 130 == pytest.approx(card["model.int8.tflite"].accuracy)
+    said = logits(module.eval(), data.test, data).argmax(1)
+    assert by_class.right_in_pytorch == tuple(data.test.labels[said == data.test.labels].bincount(minlength=3).tolist())
 
 
 @pytest.mark.parametrize("train", [150, 80])
