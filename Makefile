@@ -11,12 +11,12 @@ PROCESSES = $$($(PYTHON) -c 'import os; print(os.cpu_count() + 1)')  # one more 
 docs: install
 	$(BIN)/mkdocs build --strict
 
-.PHONY: demo test docs install data adb sshd arm c++ kotlin tflite-runtime mediapipe clean
+.PHONY: demo test docs install data adb sshd chromium arm c++ kotlin tflite-runtime mediapipe clean
 
 demo: install data
 	$(BIN)/hwnas run demo.toml
 
-test: install data adb sshd arm c++ kotlin tflite-runtime mediapipe
+test: install data adb sshd chromium arm c++ kotlin tflite-runtime mediapipe
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -43,6 +43,10 @@ adb:
 # For the tests of boards, which are skipped without it. They start one of their own, on loopback.
 sshd:
 	PATH="$$PATH:/usr/sbin" && command -v sshd >/dev/null || ./apt-install openssh-server || true
+
+# For the tests of the report in a browser, which are skipped without it.
+chromium:
+	command -v chromium >/dev/null || command -v google-chrome >/dev/null || ./apt-install chromium || true
 
 # For the tests on an emulated Arm, which are skipped without it: made once, in the user's cache.
 arm: install

@@ -25,12 +25,12 @@ import numpy as np
 import torch
 
 from hwnas import datasets, formats
-from hwnas.artefacts.writing import calibrate
 from hwnas.device.device import Setting
 from hwnas.formats._inputs import Reading
 from hwnas.network.scale import Scale
 from hwnas.support import plugins
 from hwnas.support.progress import bar
+from hwnas.training import calibrate
 from hwnas.training.batches import normalise
 from hwnas.training.module import Network, deployed_weights
 
@@ -114,10 +114,9 @@ def tflite(network: Network, images: Images, folder: Path) -> Any:
     written, path = formats.get("tflite", precision="int8"), folder / "model.tflite"
     dataset, setting = images.dataset, Setting(runtime="tflite", precision="int8")
     reading = Reading("normalised", dataset.mean, dataset.std, "int8")
-    weights, ranges, _ = calibrate(
-        network, network.graph, deployed_weights(network), dataset, setting, path, reading=reading
-    )
-    path.write_bytes(written.write(written.lower(network.graph), weights, ranges=ranges))
+    weights, train = deployed_weights(network), dataset.whole_train
+    best = calibrate(network, network.graph, weights, train, dataset, setting, path, reading=reading)
+    path.write_bytes(written.write(written.lower(network.graph), best.weights, ranges=best.ranges))
     return written.load(path)(images.tested)
 
 

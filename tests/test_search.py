@@ -19,9 +19,10 @@ from pretended import PretendedDevice
 from scipy.stats import kendalltau, spearmanr
 
 from hwnas import formats
-from hwnas.device import load_device
+from hwnas.cli.show_runs import show_searched
+from hwnas.device import Setting, load_device
 from hwnas.errors import BudgetError, ExportError, InputError, TableError, TrainingError, UnknownNameError
-from hwnas.latency import read_conditions
+from hwnas.latency import Conditions, LatencyTable, read_conditions
 from hwnas.network.architecture import Architecture
 from hwnas.network.cell import canonical_keys
 from hwnas.network.graph import Builder, Graph
@@ -379,6 +380,39 @@ def test_a_search_with_a_pruner_that_was_killed_at_any_look_goes_on_as_if_it_had
     assert [(r.choices, r.values, r.looks) for r in killed] == [(r.choices, r.values, r.looks) for r in whole]
 
 
+def test_a_search_in_int8_keeps_and_shows_both_accuracies(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    setting = Setting(runtime="tflite", precision="int8")
+    table = pretend_table(workplace)
+    in_int8 = LatencyTable(table.path.with_name(f"{setting.name}.json"), "host", setting, Conditions())
+    in_int8.entries |= table.entries
+    in_int8.save()
+    asked: list[Setting | None] = []
+
+    def both(architecture: Any, dataset: Any, *_: Any, int8: Setting | None, **__: Any) -> Estimate:
+        asked.append(int8)
+        end = pretend_accuracy(architecture, dataset)
+        return replace(end, fp32_accuracy=end.accuracy + 0.01)
+
+    monkeypatch.setattr(training, "evaluate", both)
+    options = {"setting": setting.name, "strategy": "random", "trials": 3}
+    result = tiny_search(workplace / "run", quantised=True, **options)
+    assert asked == [setting] * 3
+    best = Run.open(workplace / "run").candidates()[0]
+    assert best.fp32_accuracy == pytest.approx(best.accuracy + 0.01)
+    assert f"{best.accuracy:.4f} in int8 ({best.fp32_accuracy:.4f} in fp32) at" in capsys.readouterr().err
+    show_searched(result)
+    front = result.front[-1]
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "accuracy (short training in int8)" in printed
+    assert f"{front.accuracy:.4f} (fp32 {front.fp32_accuracy:.4f})" in printed
+    page = Path(report(str(workplace / "run")).page).read_text()
+    assert f"{100 * front.accuracy:.2f} (fp32 {100 * (front.fp32_accuracy or 0):.2f})" in page
+    tiny_search(workplace / "other", **options)
+    assert asked[3:] == [None] * 3  # --quantised is to be asked for
+
+
 def test_a_training_that_another_worker_is_at_has_a_curve_too() -> None:
     study = optuna.create_study(directions=["maximize", "minimize"])
     trial = study.ask({"target": optuna.distributions.CategoricalDistribution((0.6,))})
@@ -563,6 +597,12 @@ def test_any_optuna_storage_serves(workplace: Path) -> None:
         ({"filters": (4, 6, 8)}, TableError, r"lacks .*hwnas profile host .*--filters 4,6,8 --resolution 8"),
         ({"threads": 2}, TableError, r"Type: hwnas profile host --setting tflite-fp32-2t --space pnas "),
         ({"storage": "magic://"}, InputError, "--storage must be a URL"),
+        ({"quantised": True}, InputError, "--quantised is for what ships in int8; got the setting tflite-fp32-1t"),
+        (
+            {"quantised": True, "setting": "tflite-int8-1t", "estimator": "training-speed"},
+            InputError,
+            "--estimator training-speed none is. Take --estimator training, or leave --quantised out",
+        ),
     ],
 )
 def test_wrong_input_is_refused_with_what_to_type(

@@ -18,6 +18,7 @@ from .files import FILES as FILES
 from .files import README as README
 from .files import SCRIPT as SCRIPT
 from .files import again as again
+from .files import folder_name as folder_name
 from .files import read_check as read_check
 from .keeping import keep_verified as keep_verified
 from .published import Published as Published

@@ -3,9 +3,11 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
+from operator import gt
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, NonNegativeInt, model_validator
 
 from hwnas.artefacts.comparison import Comparison
 from hwnas.formats import Form, Input, MetadataReader
@@ -87,6 +89,21 @@ class MicroEntry(Record):
     relative_error: float | None = None
 
 
+class RightByClassEntry(Record):
+    """Of each class how many test images were compared, and how many of them a file and PyTorch find."""
+
+    images: tuple[NonNegativeInt, ...]
+    right: tuple[NonNegativeInt, ...]
+    right_in_pytorch: tuple[NonNegativeInt, ...]
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> Self:
+        for right in (self.right, self.right_in_pytorch):
+            if len(right) != len(self.images) or any(map(gt, right, self.images)):
+                raise ValueError("of each class no more images can be right than there are")
+        return self
+
+
 class FileEntry(Record):
     """What a card says of a model file; latencies are those of an image, None where it was not timed.
 
@@ -112,6 +129,7 @@ class FileEntry(Record):
     agreement: float | None = None
     accuracy: float | None = None
     test_images: int | None = None
+    by_class: RightByClassEntry | None = None  # an older hwnas kept none
     first_inference_ms: float | None = None
     load_ms: float | None = None
     peak_memory_bytes: int | None = None
@@ -151,12 +169,13 @@ class FileEntry(Record):
 
     def compared(self, comparison: Comparison) -> Self:
         """Return this entry with how it compares with PyTorch; fp32's accuracy is the network's."""
-        stated: dict[str, float] = {
+        stated: dict[str, object] = {
             "max_relative_error": comparison.max_relative_error,
             "agreement": comparison.agreement,
         }
         if self.precision != "fp32":
-            stated |= {"accuracy": comparison.accuracy, "test_images": comparison.images}
+            by_class = RightByClassEntry(**asdict(comparison.by_class))
+            stated |= {"accuracy": comparison.accuracy, "test_images": comparison.images, "by_class": by_class}
         return self.model_copy(update=stated)
 
     def timed(
@@ -266,6 +285,9 @@ class Card(FileRecord):
         check_figures(self.architecture, self.data, mult_adds=self.mult_adds, parameters=self.parameters)
         if self.peak_activation_bytes != self.architecture.graph.peak_activation_bytes:
             raise ValueError(f"peak_activation_bytes {self.peak_activation_bytes} are not its network's")
+        for name, entry in self.files.items():
+            if entry.by_class and len(entry.by_class.images) != len(self.data.classes):
+                raise ValueError(f"{name}'s by_class must be of its {len(self.data.classes)} classes")
         return self
 
     @property

@@ -14,6 +14,15 @@ MIN_AGREEMENT = 0.5  # in int8: below it something is broken
 
 
 @dataclass(frozen=True, slots=True)
+class RightByClass:
+    """Of each class how many images there are, and how many of them a file and PyTorch find."""
+
+    images: tuple[int, ...]
+    right: tuple[int, ...]
+    right_in_pytorch: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Comparison:
     """What a file computes beside PyTorch, on the same test images; the share of these whose class it finds."""
 
@@ -22,6 +31,7 @@ class Comparison:
     agreement: float
     accuracy: float
     lost: float = 0.0  # of PyTorch's accuracy on them
+    by_class: RightByClass = RightByClass((), (), ())
 
 
 def compare_logits(logits: "Array", wanted: "Array", labels: "NDArray[np.int64]") -> Comparison:
@@ -36,4 +46,10 @@ def compare_logits(logits: "Array", wanted: "Array", labels: "NDArray[np.int64]"
         agreement=float((classes == wanted_classes).mean()),
         accuracy=accuracy,
         lost=wanted_accuracy - accuracy,
+        by_class=RightByClass(
+            *(
+                tuple(int((some == place).sum()) for place in range(logits.shape[1]))
+                for some in (labels, labels[classes == labels], labels[wanted_classes == labels])
+            )
+        ),
     )

@@ -70,8 +70,10 @@ class Wanted:
         return None if card and self.explain and not card.is_explained else card
 
 
-def export_winner(run: "Run", folder: "WinnerFolder", target: Path, device: "Device", wanted: Wanted) -> Exported:
-    """Export a trained winner, unless that is done already.
+def export_winner(
+    run: "Run", folder: "WinnerFolder", target: Path, device: "Device", wanted: Wanted, *, place: int = 0
+) -> Exported:
+    """Export a trained winner for the device at a place of the run's, unless that is done already.
 
     Raises ExportError where it is refused, or its record or weights cannot be read, and InputError where the data have
     changed or the target cannot be written.
@@ -79,6 +81,8 @@ def export_winner(run: "Run", folder: "WinnerFolder", target: Path, device: "Dev
     from hwnas.artefacts.source import Purpose, hash_weights, load_winner, read_record
 
     record, weights_sha256 = read_record(folder), hash_weights(folder)
+    if place:
+        record = record.on(run.settings.devices[place].name)
     with writing(target.parent):
         settle(target)
     _refuse_other_run(target, run)
@@ -87,7 +91,7 @@ def export_winner(run: "Run", folder: "WinnerFolder", target: Path, device: "Dev
         say(f"trial {record.trial} is exported already, in {target}")
         return Exported(str(target), card)
     load = partial(load_winner, run, folder, record, weights_sha256)
-    return _write(Purpose.of(run), load, target, device, wanted)
+    return _write(Purpose.of(run, place), load, target, device, wanted)
 
 
 def _refuse_other_run(target: Path, run: "Run") -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from hwnas.artefacts.card import Card, CheckEntry, TensorEntries
     from hwnas.formats import Array
+    from hwnas.runs import DeviceCap
 
 CARD, README, SCRIPT, CHECK = "card.json", "README.md", "run.py", "check.npz"
 FILES = {  # runtime and precision
@@ -33,6 +34,11 @@ FILES = {  # runtime and precision
 }
 BY_DEFAULT = ("model.tflite", "model.onnx", "model.int8.tflite")
 _MOST_BYTES = 256 * MIB  # of an array of check.npz, unpacked
+
+
+def folder_name(winner: str, further: "DeviceCap | None" = None) -> str:
+    """Return the name of an artefact's folder: the winner's, and behind it what is for a device beside the first."""
+    return f"{winner}-{further.device}-{further.setting}" if further else winner
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +148,7 @@ def again(folder: Path, card: "Card | None" = None) -> commands.Command:
         network = name if card is None else card.run
         options |= _published_options(number, card)
         return commands.export(network, out=_out(folder, card), options=options)
+    number = number.partition("-")[0]  # behind it a device beside the first
     trial = card.trial if card else int(number) if number.isdecimal() else None
     return commands.export(trial=trial, out=_out(folder, card), options=options)
 
@@ -149,7 +156,7 @@ def again(folder: Path, card: "Card | None" = None) -> commands.Command:
 def _out(folder: Path, card: "Card | None") -> commands.Text:
     """Return the OUT of an artefact that is where it was written, and the usual one of others."""
     place, usual = folder.absolute(), Path(commands.EXPORT).absolute()
-    is_there = place.name.isdecimal() and (card is None or card.run == place.parent.name)
+    is_there = place.name.partition("-")[0].isdecimal() and (card is None or card.run == place.parent.name)
     return place.parent.parent if is_there and place.parent.parent != usual else commands.EXPORT
 
 

@@ -46,9 +46,9 @@ class Purpose:
         return Budget(self.cap_ms, max_file_kib=self.max_file_kib, max_activation_kib=self.max_activation_kib)
 
     @classmethod
-    def of(cls, run: "Run") -> Self:
-        """Return what a run's winners are for."""
-        settings = run.settings
+    def of(cls, run: "Run", place: int = 0) -> Self:
+        """Return what a run's winners are for on the device at a place of the run's."""
+        settings = run.settings.by_device[place]
         return cls(
             run.name,
             settings.device,

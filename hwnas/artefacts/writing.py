@@ -5,8 +5,6 @@ A file that computes something else is refused.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
-from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,20 +14,15 @@ from hwnas.formats import AS_USUAL, Form, Reading
 from hwnas.support import bar, say
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from hwnas.artefacts.card import Calibration, FileEntry, FineTuning
     from hwnas.datasets import Dataset
     from hwnas.device import Setting
     from hwnas.formats import Model, Ranges, Weights
     from hwnas.network import Graph
-    from hwnas.training import Network
+    from hwnas.training import Calibrated, Network
 
 _IMAGES = 64  # of the test set, on which fp32 is compared with PyTorch; check.npz holds them
-_REDUCED_IMAGES = 10_000  # at most, on which reduced precision is
-_CALIBRATION_IMAGES, _TRIED_IMAGES = 100, 200  # of the training set: on the others methods are compared
 _MOST_LOST = 0.005  # of the accuracy in int8: from there on a network is fine-tuned
-_METHODS = {"min-max": 1.0, "99.99 %": 0.9999}  # of calibration: the share of an image's values that a range holds
 _BATCH = 64
 _NOT_COMPARED = Comparison(0, 0.0, 0.0, 0.0)  # as long as there is no file
 
@@ -103,6 +96,7 @@ def _write_model(
     """Write a file and compare it with PyTorch; weights that are `baked` compute of what the file reads already."""
     from hwnas import formats
     from hwnas.support import write_bytes
+    from hwnas.training import REDUCED_IMAGES, calibrate
 
     format_ = formats.get(setting.runtime, precision=setting.precision)
     reading = Reading(form.input, dataset.mean, dataset.std, setting.precision)
@@ -110,13 +104,28 @@ def _write_model(
     model = _Model(path, setting, form, reading, graph, weights if baked else fitting)
     with writing(path.parent.parent):
         if setting.precision == "int8":
-            fitting, ranges, calibration = calibrate(
-                network, graph, model.weights, dataset, setting, path, reading=reading, equalises=not baked
+            found = calibrate(
+                network,
+                graph,
+                model.weights,
+                dataset.whole_train,
+                dataset,
+                setting,
+                path,
+                reading=reading,
+                equalises=not baked,
             )
-            model = replace(model, weights=fitting, ranges=ranges, calibration=calibration)
+            model = replace(model, weights=found.weights, ranges=found.ranges, calibration=_stated(found))
         write_bytes(path, _content(model, setting, metadata))
-    most = _IMAGES if setting.precision == "fp32" else _REDUCED_IMAGES
+    most = _IMAGES if setting.precision == "fp32" else REDUCED_IMAGES
     return replace(model, comparison=_compare(network, format_.load(path), dataset, most, reading=reading))
+
+
+def _stated(found: "Calibrated") -> "Calibration":
+    """Return what a card says of a calibration."""
+    from hwnas.artefacts.card import Calibration
+
+    return Calibration(images=found.images, of="training set", method=found.method, rmse=found.errors)
 
 
 def _content(model: _Model, setting: "Setting", metadata: dict[str, str]) -> bytes:
@@ -191,82 +200,12 @@ def variant(path: Path, rewrite: str) -> Path:
     return path.with_name(f"{rewrite}.{path.name}")
 
 
-def calibrate(
-    network: "Network",
-    graph: "Graph",
-    weights: "Weights",
-    dataset: "Dataset",
-    setting: "Setting",
-    path: Path,
-    *,
-    reading: Reading,
-    equalises: bool = True,
-) -> "tuple[Weights, Ranges, Calibration]":
-    """Return an int8 file's weights and ranges by the best method, and what a card says of it.
-
-    The best one is that whose logits are nearest to PyTorch's on further training images. Unless the weights are to
-    stay as they are, each method is tried with equalised ones, too. Files beside `path` are written for trying.
-    """
-    import numpy as np
-    import torch
-
-    from hwnas import formats
-    from hwnas.artefacts.card import Calibration
-    from hwnas.support import write_bytes
-    from hwnas.training import equalise, normalise
-
-    format_ = formats.get(setting.runtime, precision="int8")
-    pixels, tried = _calibration_pixels(dataset)
-    with torch.no_grad():
-        wanted = network(normalise(tried, dataset)).numpy()
-    seen = reading.seen(pixels.numpy())
-    lowered = format_.lower(graph, without=setting.without)
-    write = partial(format_.write, lowered, precision="int8", uint8_input=reading.uint8, without=setting.without)
-    ways = {"": weights}
-    if equalises:
-        ways["equalised, "] = equalise(network, weights, normalise(pixels, dataset))
-    results: dict[str, tuple[float, Weights, Ranges]] = {}
-    for (way, tried_weights), (method, share) in product(ways.items(), _METHODS.items()):
-        ranges = format_.calibrate(lowered, tried_weights, seen, share=share)
-        if reading.input_range:
-            ranges = {**ranges, lowered.layers[0].name: reading.input_range}
-        file = path.with_name(f"{len(results)}.{path.name}")  # one of its own: the runtime may still map the last one
-        write_bytes(file, write(tried_weights, ranges=ranges))
-        outputs = format_.load(file)(reading.read(tried.numpy()))
-        file.unlink()
-        error = float(np.sqrt(np.mean((outputs - wanted) ** 2)) / (wanted.std() or 1.0))
-        results[f"{way}{method}"] = error, tried_weights, ranges
-    best = min(results, key=lambda method: results[method][0])
-    errors = {method: round(error, 5) for method, (error, _, _) in results.items()}
-    _, weights, ranges = results[best]
-    return weights, ranges, Calibration(images=len(pixels), of="training set", method=best, rmse=errors)
-
-
-def _calibration_pixels(dataset: "Dataset") -> "tuple[Tensor, Tensor]":
-    """Return training images, from all over, to calibrate on, and others to try methods on if there are any."""
-    import torch
-
-    rows = spread(len(dataset.whole_train.labels), _CALIBRATION_IMAGES + _TRIED_IMAGES)
-    pixels = dataset.whole_train.read(rows)
-    calibrated = torch.zeros(len(rows), dtype=torch.bool)
-    calibrated[spread(len(rows), _CALIBRATION_IMAGES)] = True
-    return pixels[calibrated], pixels[~calibrated] if len(rows) > _CALIBRATION_IMAGES else pixels
-
-
-def spread(length: int, most: int) -> "Tensor":
-    """Return at most so many indices, evenly from 0 to `length`: a data set may be sorted by class."""
-    import torch
-
-    count = min(length, most)
-    return torch.arange(count) * length // count
-
-
 def _compare(network: "Network", model: "Model", dataset: "Dataset", most: int, *, reading: Reading) -> Comparison:
     """Compare a file's logits with PyTorch's on at most so many test images, a batch at a time."""
     import numpy as np
     import torch
 
-    from hwnas.training import normalise
+    from hwnas.training import normalise, spread
 
     indices = spread(len(dataset.test.labels), most)
     outputs, expected = [], []
@@ -282,7 +221,7 @@ def take_check(network: "Network", dataset: "Dataset") -> Check:
     """Return test images from all over the test set, with what PyTorch computes of them."""
     import torch
 
-    from hwnas.training import normalise
+    from hwnas.training import normalise, spread
 
     indices = spread(len(dataset.test.labels), _IMAGES)
     pixels = dataset.test.read(indices)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from hwnas.artefacts import Card, Exported, FileEntry
     from hwnas.benching import Benched
+    from hwnas.runs import Candidate
     from hwnas.searching import Planned, Searched
     from hwnas.verbs.report import Reported
     from hwnas.verbs.run import Ran
@@ -29,10 +30,9 @@ def show_searched(searched: "Searched") -> None:
     rows = [
         [
             str(c.trial),
-            f"{c.accuracy:.4f}",
+            f"{c.accuracy:.4f}" + ("" if c.fp32_accuracy is None else f" (fp32 {c.fp32_accuracy:.4f})"),
             "" if c.balanced_accuracy is None else f"{c.balanced_accuracy:.4f}",
-            f"{c.latency_ms:.3f}" + ("" if c.measured else " (predicted)"),
-            f"{c.predicted_ms:.3f}",
+            *_latencies(c),
             f"{c.mult_adds / 1e6:.2f}",
             f"{c.parameters / 1e3:.0f}",
             in_kib(c.file_bytes),
@@ -41,13 +41,14 @@ def show_searched(searched: "Searched") -> None:
         ]
         for c in searched.front
     ]
+    devices = list(searched.front[0].latencies) if searched.front else []
     tools = dict.fromkeys(c.estimated_by for c in searched.front if c.estimated_by)
     estimated = f" (estimated by {', '.join(tools)})" if tools else ""
     columns = [
         "trial",
         f"accuracy ({searched.accuracy_of})",
         "balanced",
-        f"latency ms{estimated}",
+        *([f"ms on {name}" for name in devices] + ["share of a cap"] if devices else [f"latency ms{estimated}"]),
         "predicted ms",
         "Mult-Adds M",
         "params k",
@@ -68,10 +69,27 @@ def show_searched(searched: "Searched") -> None:
         print(f"next: {commands.train(searched.run)}")
 
 
+def _latencies(candidate: "Candidate") -> list[str]:
+    """Return the latency as it is known best, on several devices each and the largest share of a cap; as predicted."""
+    devices = [candidate.on(name) for name in candidate.latencies] or [candidate]
+    marks = [
+        f"{on.latency_ms:.3f}"
+        + ("" if on.measured else " (predicted)")
+        + (f" ({on.how})" if on.estimated_by and len(devices) > 1 else "")
+        for on in devices
+    ]
+    share = [] if candidate.cap_share is None else [f"{candidate.cap_share:.1%}"]
+    return [*marks, *share, ", ".join(f"{on.predicted_ms:.3f}" for on in devices)]
+
+
 def _show_planned(run: str, plan: "Planned") -> None:
     """Print what a search would do."""
     print(f"{run}: {'the run that is there goes on' if plan.goes_on else 'a new run'}; nothing was measured or written")
     print(f"to measure first: {plan.to_measure} ({plan.lacking})" if plan.lacking else "the table has all: no profile")
+    for name, lack in plan.further.items():
+        print(
+            f"{name}: to measure first: {lack.to_measure} ({lack.lacking})" if lack.lacking else f"{name}: no profile"
+        )
     done = f", {plan.trained} of them done" if plan.trained else ""
     training = f", {counted(plan.epochs, 'epoch')} of {counted(plan.images, 'image')} each"
     print(
@@ -95,7 +113,7 @@ def show_winners(winners: "list[TrainedWinner]") -> None:
     rows = [
         [
             str(w.trial),
-            f"{w.test_accuracy:.2%}",
+            f"{w.test_accuracy:.2%}" + ("" if w.int8_accuracy is None else f" (int8 {w.int8_accuracy:.2%})"),
             "unknown" if w.balanced_accuracy is None else f"{w.balanced_accuracy:.2%}",
             f"{w.mult_adds / 1e6:.2f}",
             f"{w.parameters / 1e3:.0f}",
@@ -114,12 +132,14 @@ def show_winners(winners: "list[TrainedWinner]") -> None:
 def show_exported(exported: "Sequence[Exported]") -> None:
     """Print a row for each artefact, a line for each of its files, and what to type next."""
     rows = []
+    are_several = len({(artefact.card.device, artefact.card.setting) for artefact in exported}) > 1
     for card in (artefact.card for artefact in exported):
         own = card.own_file
         timed = f"{own.measured_ms:.3f}{_estimated(own)}" if own and own.measured_ms else "no"
         rows.append(
             [
                 card.run if card.trial is None else str(card.trial),
+                *([f"{card.device}/{card.setting}"] if are_several else []),
                 "no" if card.accuracy.test is None else f"{card.accuracy.test:.2%}",
                 f"{card.mult_adds / 1e6:.2f}",
                 f"{card.parameters / 1e3:.0f}",
@@ -130,7 +150,7 @@ def show_exported(exported: "Sequence[Exported]") -> None:
         )
     accuracies = ", ".join(dict.fromkeys(artefact.card.accuracy_of for artefact in exported))
     columns = ["Mult-Adds M", "params k", "predicted ms", "latency ms", "cap ms"]
-    print_table(["trial", f"accuracy ({accuracies})", *columns], rows)
+    print_table(["trial", *["device"] * are_several, f"accuracy ({accuracies})", *columns], rows)
     for artefact in exported:
         card = artefact.card
         for name, file in card.files.items():

@@ -22,6 +22,7 @@ from .measure import read_conditions as read_conditions
 from .measure import time_beside as time_beside
 from .measure import time_network as time_network
 from .measure import write_models as write_models
+from .measurement import MeasuredLatency as MeasuredLatency
 from .measurement import Measurement as Measurement
 from .measurement import OtherCosts as OtherCosts
 from .measurement import TimedNetwork as TimedNetwork
@@ -40,6 +41,7 @@ from .profiling import Task as Task
 from .profiling import profile_setting as profile_setting
 from .profiling import what_is_due as what_is_due
 from .rewrite_worth import compare_rewrites as compare_rewrites
+from .several import together as together
 from .showing import Entry as Entry
 from .showing import NetworkEntry as NetworkEntry
 from .showing import ShownTable as ShownTable

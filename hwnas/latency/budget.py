@@ -28,7 +28,8 @@ class Budget:
     """Caps on the deployed network: latency in milliseconds, and if wanted Mult-Adds, parameters and memory in KiB.
 
     The file is the exported one of the run's setting, without options of the export; of activations it is the arena of
-    hwnas/formats/_tflite_arena.py.
+    hwnas/formats/_tflite_arena.py. With several `devices`, their caps in words, the latency is the largest share of one
+    of these, and its cap 1.
     """
 
     max_latency_ms: float
@@ -36,10 +37,11 @@ class Budget:
     max_parameters: float | None = None
     max_file_kib: float | None = None
     max_activation_kib: float | None = None
+    devices: str = ""
 
     def __post_init__(self) -> None:
         for name, cap in asdict(self).items():
-            if cap is not None and not cap > 0:
+            if name != "devices" and cap is not None and not cap > 0:
                 raise InputError(f"{name.replace('_', '-')} must be above 0; got {cap:g}")
 
     @property
@@ -58,7 +60,10 @@ class Budget:
 
     def options(self, names: Container[str] = CAPS, *, joined_by: str = " or ") -> str:
         """Return the options of the caps that there are, or of some by the names of `excesses`, with what was got."""
-        return joined_by.join(f"{CAPS[name]} (got {cap:.10g})" for name, cap in self.caps.items() if name in names)
+        options = {name: f"{CAPS[name]} (got {cap:.10g})" for name, cap in self.caps.items() if name in names}
+        if self.devices and "latency" in options:
+            options["latency"] = f"the caps in --device (got {self.devices})"
+        return joined_by.join(options.values())
 
     def excesses(
         self,

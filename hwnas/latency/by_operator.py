@@ -45,9 +45,9 @@ class Operators:
     predicted_ms: float
 
     @property
-    def largest_share(self) -> float:
-        """The longest bar's share."""
-        return max(cost.share for cost in self.costs)
+    def bars(self) -> list[tuple[str, float]]:
+        """Each sort's name and its milliseconds."""
+        return [(cost.name, cost.ms) for cost in self.costs]
 
 
 def cost_model(device: str, setting: str, *, command: "Command") -> "tuple[CostModel | None, str]":

@@ -55,7 +55,7 @@ class CellCosts(CostModel):
         ms = np.full(scales.shape, np.nan)
         done = 0
         for chunk in _chunks(codes):
-            costs, rows = self._costs(self._projected(chunk)), slice(done, done + len(chunk))
+            costs, rows = self.of(chunk), slice(done, done + len(chunk))
             for column, target_ms in enumerate(targets_ms):
                 largest = costs.largest(budget, target_ms=target_ms)
                 scales[rows, column] = largest

@@ -18,7 +18,7 @@ from hwnas import formats
 from hwnas.errors import BudgetError
 from hwnas.latency.budget import Budget
 from hwnas.latency.correction import ALIGNMENT, KINDS, TERMS, Correction, Prediction, fit_correction
-from hwnas.latency.measurement import Measurement, TimedNetwork
+from hwnas.latency.measurement import MeasuredLatency, TimedNetwork
 from hwnas.latency.table import LatencyTable
 from hwnas.network import (
     Architecture,
@@ -98,29 +98,28 @@ class Costs:
         """Return the costs without the predictions' error: where scales are measured, one that may fit is tried."""
         return replace(self, upper_ms=self.ms)
 
-    def calibrated(self, measured: Mapping[int, Measurement], *, canary_ms: float | None) -> "Costs":
+    def calibrated(self, measured: Mapping[int, MeasuredLatency]) -> "Costs":
         """Return one cell's costs, given what was measured of it at some scales: other scales are off by as much.
 
         Between measured scales the ratio of measured to predicted is interpolated. `upper_ms` is the upper end of what
         was measured; elsewhere it is the prediction itself, as a scale that may fit is worth measuring.
         """
         at = sorted(measured, key=lambda scale: float(self.ms[0, scale]))
-        measured_ms = np.array([measured[scale].at(canary_ms) for scale in at])
+        measured_ms = np.array([measured[scale].ms for scale in at])
         ratio = np.interp(self.ms, self.ms[0, at], measured_ms / self.ms[0, at]) if at else 1.0
         ms = self.ms * ratio
         upper_ms = ms.copy()
-        ms[0, at], upper_ms[0, at] = measured_ms, [measured[scale].upper(canary_ms) for scale in at]
+        ms[0, at], upper_ms[0, at] = measured_ms, [measured[scale].upper_ms for scale in at]
         return replace(self, ms=ms, upper_ms=upper_ms)
 
 
 def largest_measured(
     costs: Costs,
     budget: Budget,
-    measured: dict[int, Measurement],
-    measure: Callable[[int], Measurement],
+    measured: dict[int, MeasuredLatency],
+    measure: Callable[[int], MeasuredLatency],
     *,
     target_ms: float,
-    canary_ms: float | None,
     most: int,
 ) -> int:
     """Return the largest scale of one cell that is measured inside the target, or -1; measure `most` times at most.
@@ -130,12 +129,12 @@ def largest_measured(
     was stopped between two measurements goes on as if it had not been.
     """
     for _ in range(most):
-        known = costs.calibrated(measured, canary_ms=canary_ms)
+        known = costs.calibrated(measured)
         largest = int(known.largest(budget, target_ms=target_ms)[0])
         if largest < 0 or largest in measured:
             break
         measured[largest] = measure(largest)
-    inside = [scale for scale, measurement in measured.items() if measurement.upper(canary_ms) <= target_ms]
+    inside = [scale for scale, latency in measured.items() if latency.upper_ms <= target_ms]
     return max(inside, key=lambda scale: float(costs.mult_adds[0, scale]), default=-1)
 
 
@@ -151,6 +150,16 @@ class CostModel:
         self._further: tuple[TimedNetwork, ...] = ()  # beside the table's
         self._evidence: dict[int, _Evidence] = {}  # by the network's id
         self._fitted: deque[tuple[tuple[TimedNetwork, ...], Correction]] = deque(maxlen=_KEPT)
+
+    @property
+    def models(self) -> "tuple[CostModel, ...]":
+        """The model of each device: of one it is this."""
+        return (self,)
+
+    @property
+    def error(self) -> float:
+        """The share by which nine of ten predictions are wrong at most."""
+        return self.correction.error
 
     def lower(self, architecture: Architecture) -> Graph:
         """Return the layers that the table's runtime executes."""
@@ -225,7 +234,7 @@ class CostModel:
     def _costs(self, projected: "Array") -> Costs:
         """Return the costs of projected sums [n, scales, 4]."""
         ms = self.correction.projected_ms(projected[..., :2])
-        return Costs(ms, ms * (1 + self.correction.error), projected[..., 2], projected[..., 3])
+        return Costs(ms, ms * (1 + self.error), projected[..., 2], projected[..., 3])
 
     def check_reachable(self, costs: Costs, budget: Budget) -> None:
         """Raise BudgetError where not one of a space's small networks fits the caps.

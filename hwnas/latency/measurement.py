@@ -27,6 +27,18 @@ def lower_quartile(values: Sequence[float]) -> float:
 
 
 @dataclass(frozen=True, slots=True)
+class MeasuredLatency:
+    """A network's latency in ms as it is stated, and what is held against a target: with the spread added.
+
+    Where a tool estimated it, `estimated_by` names that.
+    """
+
+    ms: float
+    upper_ms: float
+    estimated_by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Measurement:
     """Raw samples of one model in milliseconds: a tuple for each round, a sample for each timed call.
 
@@ -83,6 +95,10 @@ class Measurement:
     def upper(self, canary_ms: float | None) -> float:
         """Return what is held against a target, in ms: `at` with the spread added."""
         return self.at(canary_ms) * (1.0 + self.spread)
+
+    def latency(self, canary_ms: float | None) -> "MeasuredLatency":
+        """Return what of it counts, with the canary at this figure."""
+        return MeasuredLatency(self.at(canary_ms), self.upper(canary_ms), self.estimated_by)
 
     @property
     def spread(self) -> float:

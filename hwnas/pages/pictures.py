@@ -1,11 +1,11 @@
-"""Pictures of a run: its front, predictions against measurements, learning curves; what all pictures share, SVG, PNG.
+"""Pictures of a run: its front, what its winners came to, predictions against measurements; what all share, SVG, PNG.
 
 No figure is registered with pyplot. Colours come from one palette; inline SVG refers to them by CSS variables, so that
 a page can change them for the dark.
 """
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from html import escape
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from hwnas.pages.contest import ContestRow
     from hwnas.pages.winners import Outcome
     from hwnas.runs import Candidate
-    from hwnas.training import Epoch
 
 PALETTE = {  # name: in the light, in the dark; the light ones differ from each other, for `svg` finds them by value
     "paper": ("#ffffff", "#14171b"),
@@ -180,7 +179,7 @@ def front_figure(
     """
     chosen = [candidate for candidate in candidates if candidate.trial in winners]
     with matplotlib.rc_context(STYLE):
-        figure, axes = _plot(f"latency, {_how_known(candidates)} (ms)", f"accuracy of the proxy ({accuracy_of}, %)")
+        figure, axes = plot(f"latency, {_how_known(candidates)} (ms)", f"accuracy of the proxy ({accuracy_of}, %)")
         x, y = zip(*map(_point, front), strict=True)
         axes.step(x, y, where="post", color=COLOURS["front"], linewidth=1.2, zorder=3)
         whole = [c for c in candidates if c.stopped_after is None]
@@ -196,7 +195,7 @@ def front_figure(
         axes.axvline(cap_ms, color=COLOURS["cap"], linestyle="--", linewidth=1.2, label=label, gid="cap")
         axes.set_xlim(0, 1.06 * max(cap_ms, *(c.latency_ms for c in candidates)))
         _name_winners(axes, chosen)
-        _legend(axes, columns=4 if all(c.measured for c in candidates) and not stopped else 3)
+        legend(axes, columns=4 if all(c.measured for c in candidates) and not stopped else 3)
     return figure
 
 
@@ -249,7 +248,7 @@ def tested_figure(tested: Sequence[tuple[str, float, float, bool]], *, cap_ms: f
     `how` says where the milliseconds come from.
     """
     with matplotlib.rc_context(STYLE):
-        figure, axes = _plot(f"latency of the exported file, {how} (ms)", "accuracy, test set (%)")
+        figure, axes = plot(f"latency of the exported file, {how} (ms)", "accuracy, test set (%)")
         ours, others = ("winner", "winner, long training", "*"), ("front", "published network, given weights", "D")
         for own, (colour, label, marker) in ((True, ours), (False, others)):
             points = [(ms, 100 * share) for _, ms, share, is_own in tested if is_own == own]
@@ -262,14 +261,14 @@ def tested_figure(tested: Sequence[tuple[str, float, float, bool]], *, cap_ms: f
             style: dict[str, Any] = {"color": COLOURS["winner" if is_own else "front"], "fontsize": 8.5, "zorder": 5}
             style |= {"xytext": (-8, -3), "ha": "right"} if ms > highest / 2 else {"xytext": (8, -3)}
             axes.annotate(name, (ms, 100 * share), textcoords="offset points", **style)
-        _legend(axes, columns=3)
+        legend(axes, columns=3)
     return figure
 
 
 def contest_figure(contestants: "Sequence[ContestRow]", *, cap_ms: float) -> Figure:
     """Return the test accuracies, with their intervals, of networks under a cap over their latencies."""
     with matplotlib.rc_context(STYLE):
-        figure, axes = _plot("latency, measured (ms)", "accuracy, test set (%)")
+        figure, axes = plot("latency, measured (ms)", "accuracy, test set (%)")
         looks = (("hand-made", "point", "o"), ("search", "winner", "*"))
         for kind, colour, marker in looks:
             points = [contestant for contestant in contestants if contestant.kind == kind]
@@ -283,7 +282,7 @@ def contest_figure(contestants: "Sequence[ContestRow]", *, cap_ms: float) -> Fig
             style: dict[str, Any] = {"fontsize": 7.5, "xytext": (-6, -2), "ha": "right", "color": COLOURS["ink"]}
             axes.annotate(contestant.network, place, textcoords="offset points", **style)
         axes.axvline(cap_ms, color=COLOURS["cap"], linestyle="--", linewidth=1.2, label=f"cap, {cap_ms:g} ms")
-        _legend(axes, columns=3)
+        legend(axes, columns=3)
     return figure
 
 
@@ -293,7 +292,7 @@ def outcome_figure(outcomes: "Sequence[Outcome]", *, accuracy_of: str) -> Figure
     The latter has its interval, where that is known; `accuracy_of` says what the former is of.
     """
     with matplotlib.rc_context(STYLE):
-        figure, axes = _plot("accuracy (%)", "", size=(5.8, 1.2 + 0.32 * len(outcomes)))
+        figure, axes = plot("accuracy (%)", "", size=(5.8, 1.2 + 0.32 * len(outcomes)))
         for row, outcome in enumerate(outcomes):
             arrow: dict[str, Any] = {"arrowstyle": "-|>", "color": COLOURS["muted"], "shrinkA": 4, "shrinkB": 4}
             axes.annotate("", (100 * outcome.test, row), (100 * outcome.search, row), arrowprops=arrow, zorder=3)
@@ -305,7 +304,7 @@ def outcome_figure(outcomes: "Sequence[Outcome]", *, accuracy_of: str) -> Figure
         axes.set_yticks(range(len(outcomes)), [f"trial {outcome.trial}" for outcome in outcomes])
         axes.set_ylim(len(outcomes) - 0.5, -0.5)
         axes.margins(x=0.06)
-        _legend(axes, columns=3)
+        legend(axes, columns=3)
     return figure
 
 
@@ -327,31 +326,19 @@ def agreement_figure(
     highest = 1.08 * max(chain.from_iterable((*inside, *over)))
     line = [0.0, highest]
     with matplotlib.rc_context(STYLE):
-        figure, axes = _plot("predicted latency (ms)", f"latency, {how} (ms)", size=(4.4, 4.5))
+        figure, axes = plot("predicted latency (ms)", f"latency, {how} (ms)", size=(4.4, 4.5))
         low, high = ([share * x for x in line] for share in (0.9, 1.1))
         axes.fill_between(line, low, high, color=COLOURS["grid"], linewidth=0, zorder=1, label="within 10 %")
         axes.plot(line, line, color=COLOURS["muted"], linewidth=1, zorder=2, label="equal")
         _scatter(axes, inside, "front", "inside the caps")
         _scatter(axes, over, "cap", "over a cap", marker="X")
         axes.set(xlim=(0, highest), ylim=(0, highest), aspect="equal")
-        _legend(axes, columns=2)
+        legend(axes, columns=2)
     return figure
 
 
-def history_figure(histories: "Mapping[int, Sequence[Epoch]]") -> Figure:
-    """Return the loss in training by epoch, a line for each winner; `histories` are by trial."""
-    with matplotlib.rc_context(STYLE):
-        figure, axes = _plot("epoch", "loss", size=(5.8, 3.0))
-        for index, (trial, history) in enumerate(histories.items()):
-            if history:
-                x, y = [epoch.epoch for epoch in history], [epoch.loss for epoch in history]
-                style = ("-", "--", ":")[index // len(SERIES) % 3]
-                axes.plot(x, y, style, color=COLOURS[SERIES[index % len(SERIES)]], label=f"trial {trial}")
-        _legend(axes, columns=4)
-    return figure
-
-
-def _plot(x_label: str, y_label: str, *, size: tuple[float, float] = (5.8, 3.9)) -> "tuple[Figure, Axes]":
+def plot(x_label: str, y_label: str, *, size: tuple[float, float] = (5.8, 3.9)) -> "tuple[Figure, Axes]":
+    """Return an empty figure of so many inches, and its axes with a grid; to be called in our style."""
     figure = Figure(figsize=size, layout="constrained")
     figure.patch.set_alpha(0)
     axes = figure.add_subplot()
@@ -367,7 +354,7 @@ def _plot(x_label: str, y_label: str, *, size: tuple[float, float] = (5.8, 3.9))
     return figure, axes
 
 
-def _legend(axes: "Axes", *, columns: int) -> None:
+def legend(axes: "Axes", *, columns: int) -> None:
     """Put the legend above the axes, where nothing is drawn."""
     style: dict[str, Any] = {"fontsize": 8.5, "columnspacing": 1.2, "handletextpad": 0.4, "frameon": False}
     above: dict[str, Any] = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0)}

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from hwnas.latency import how
 from hwnas.pages.contest import ContestRecord
 from hwnas.pages.finalists import FinalistOnPage, read_finalists
-from hwnas.pages.winners import read_published, read_winners
+from hwnas.pages.study import OperationWorth, hypervolumes, importances, operation_worths
+from hwnas.pages.winners import WinnerOnPage, read_published, read_winners
 from hwnas.support import commands, counted
 
 if TYPE_CHECKING:
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from hwnas.artefacts import Card
     from hwnas.runs import Candidate, Run
     from hwnas.searching import LevelTruth, Raced
+    from hwnas.training import Epoch
+
+_MOST_CLASSES = 20  # of which there is a matrix, and a list that is open
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,16 @@ class Agreement:
     within_5: float
     within_10: float
     spearman: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceFront:
+    """The candidates on one of the run's devices, by their latencies there, and their front."""
+
+    name: str  # DEVICE/SETTING
+    cap_ms: float
+    candidates: "list[Candidate]"
+    front: "list[Candidate]"
 
 
 class View:
@@ -65,13 +79,16 @@ class View:
 
     @property
     def unreadable(self) -> list[str]:
-        """Of each card that cannot be read, why, and what to type."""
-        return [winner.unreadable for winner in self.winners if winner.unreadable] + self.unreadable_published
+        """Of each card, and of each winner's scores, that cannot be read: why, and what to type."""
+        of_winners = [why for winner in self.winners for why in (winner.unreadable, winner.unreadable_scores) if why]
+        return of_winners + self.unreadable_published
 
     @property
     def verdict(self) -> str:
         """The result in a sentence or two."""
         cap = f"the cap of {self.settings.max_latency_ms:g} ms"
+        if self.settings.further:
+            cap = f"the caps {', '.join(map(str, self.settings.devices))}"
         best = max(self.front, key=lambda candidate: candidate.accuracy)
         if not self.winners:
             return (
@@ -79,7 +96,7 @@ class View:
                 f"{_percent(best.accuracy)} % ({self.accuracy_of}) on {self.seen_on} at {best.latency_ms:.3f} ms"
                 f"{'' if best.how == how('') else f' ({best.how})'}. No winner is trained yet."
             )
-        inside = [winner for winner in self.winners if winner.latency_ms <= self.settings.max_latency_ms]
+        inside = [winner for winner in self.winners if not self.over(winner)]
         known = "" if all(w.candidate.measured or w.exported_ms is not None for w in inside) else ", by prediction"
         some = str(len(inside)) if len(inside) == len(self.winners) else f"{len(inside)} of {len(self.winners)}"
         sentence = f"{some} winner{'s' * (len(self.winners) > 1)} under {cap}{known}"
@@ -87,6 +104,27 @@ class View:
         if not accuracies:
             return f"{sentence}."
         return f"{sentence}; the best has {_percent(max(accuracies))} % on the test set, after long training."
+
+    def over(self, winner: "WinnerOnPage") -> list[tuple[str, float]]:
+        """Return the devices on which a winner is over the cap, and its latency in ms there, as it is known best."""
+        first, *further = self.settings.devices
+        known = {first.name: winner.latency_ms}
+        for device in further:
+            exported_ms = winner.exported_on[device.name]
+            known[device.name] = winner.candidate.latencies[device.name].ms if exported_ms is None else exported_ms
+        caps_ms = {device.name: device.max_latency_ms for device in self.settings.devices}
+        return [(name, ms) for name, ms in known.items() if ms > caps_ms[name]]
+
+    @property
+    def fronts(self) -> list[DeviceFront]:
+        """The front of each device alone: accuracy against the latency there."""
+        from hwnas.runs import front_of
+
+        fronts = []
+        for device in self.settings.devices:
+            candidates = [c.on(device.name) if c.latencies else c for c in self.candidates]
+            fronts.append(DeviceFront(device.name, device.max_latency_ms, candidates, front_of(candidates)))
+        return fronts
 
     @property
     def stopped(self) -> "list[Candidate]":
@@ -167,9 +205,9 @@ class View:
     @property
     def accuracy_of(self) -> str:
         """What the accuracies are of that the search saw."""
-        from hwnas.searching.estimators import get
+        from hwnas.searching.estimators import accuracy_of
 
-        return get(self.settings.estimator).OF
+        return accuracy_of(self.settings)
 
     @property
     def seen_on(self) -> str:
@@ -223,16 +261,17 @@ class View:
         pairs = [*self.timed[0], *self.timed[1]]
         return agreement_of(pairs) if pairs else None
 
-    def front_figure(self) -> "Figure":
-        """Return the picture of the front."""
+    def front_figure(self, on: DeviceFront | None = None) -> "Figure":
+        """Return the picture of a device's front, the first one's where none is named."""
         from hwnas.pages import pictures
 
+        on = on or self.fronts[0]
         winners = {winner.record.trial for winner in self.winners}
         return pictures.front_figure(
-            self.candidates,
-            self.front,
+            on.candidates,
+            on.front,
             winners=winners,
-            cap_ms=self.settings.max_latency_ms,
+            cap_ms=on.cap_ms,
             accuracy_of=self.accuracy_of,
         )
 
@@ -273,13 +312,52 @@ class View:
 
         return pictures.agreement_figure(*self.timed, how=self.how)
 
-    def history_figure(self) -> "Figure | None":
+    def loss_figure(self) -> "Figure | None":
         """Return the picture of the winners' loss by epoch, if one was trained for more than an epoch."""
-        from hwnas.pages import pictures
+        return self._history_figure("loss", lambda epoch: epoch.loss)
 
-        histories = {winner.record.trial: winner.record.history for winner in self.winners}
-        is_curve = any(len(history) > 1 for history in histories.values())
-        return pictures.history_figure(histories) if is_curve else None
+    def validation_figure(self) -> "Figure | None":
+        """Return the picture of the winners' accuracy on the validation images by epoch, where these were left out."""
+        label = "accuracy, validation images (%)"
+        return self._history_figure(label, lambda epoch: None if epoch.accuracy is None else 100 * epoch.accuracy)
+
+    def _history_figure(self, label: str, value: "Callable[[Epoch], float | None]") -> "Figure | None":
+        from hwnas.pages import plain_pictures
+
+        curves = {
+            f"trial {winner.record.trial}": [(e.epoch, y) for e in winner.record.history if (y := value(e)) is not None]
+            for winner in self.winners
+        }
+        is_curve = any(len(points) > 1 for points in curves.values())
+        return plain_pictures.curves_figure(curves, x_label="epoch", y_label=label) if is_curve else None
+
+    def hypervolume_figure(self) -> "Figure | None":
+        """Return the picture of how the front grew, trial by trial; None of a single candidate."""
+        from hwnas.pages import plain_pictures
+
+        volumes = hypervolumes(self.candidates, cap_ms=self.settings.max_latency_ms)
+        points = [(float(trial), 100 * volume) for trial, volume in volumes]
+        curves = {"front": points}
+        return (
+            plain_pictures.curves_figure(curves, x_label="trial", y_label="hypervolume (%)")
+            if len(points) > 1
+            else None
+        )
+
+    @property
+    def importances(self) -> list[tuple[str, float]]:
+        """How much each choice mattered to the accuracy, the most first."""
+        return importances(self.trials)
+
+    @property
+    def operation_worths(self) -> list[OperationWorth]:
+        """What candidates came to by the operations that they contain."""
+        return operation_worths(self.candidates)
+
+    @property
+    def levels(self) -> list[int]:
+        """The numbers of blocks that their cells have."""
+        return sorted({blocks for worth in self.operation_worths for blocks in worth.by_blocks})
 
 
 def agreement_of(pairs: Sequence[tuple[float, float]]) -> Agreement:
@@ -308,7 +386,7 @@ def render_page(view: View) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
-    from hwnas.pages import network_picture, pictures
+    from hwnas.pages import network_picture, pictures, plain_pictures
 
     def picture(figure: "Figure", prefix: str, title: str) -> Markup:
         return Markup(pictures.inline_svg(figure, prefix=prefix, title=title))  # text in a figure is escaped
@@ -326,6 +404,9 @@ def render_page(view: View) -> str:
         picture=picture,
         network_figure=network_picture.network_figure,
         contest_figure=pictures.contest_figure,
+        bars_figure=plain_pictures.bars_figure,
+        confusion_figure=plain_pictures.confusion_figure,
+        most_classes=_MOST_CLASSES,
         colours=pictures.css_variables,
         version=version("hwnas"),
     )

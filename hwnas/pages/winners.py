@@ -1,14 +1,15 @@
 """A run's trained winners, and published networks: their records and their artefacts' cards, as they were written."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from hwnas.artefacts import CARD, Card
+from hwnas.artefacts import CARD, Card, folder_name
 from hwnas.errors import InputError, TableError
 from hwnas.latency import Operators, cost_model, latency_by_operator
-from hwnas.runs import SearchSettings, TrialRecord, Trials, WinnerFolder, WinnerRecord
+from hwnas.pages.classes import ClassOnPage, classes_on_page
+from hwnas.runs import SearchSettings, TrialRecord, Trials, WinnerFolder, WinnerRecord, WinnerScores
 from hwnas.support import commands
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from hwnas.latency import CostModel, TimedNetwork
     from hwnas.network import Architecture
-    from hwnas.runs import Candidate, Run
+    from hwnas.runs import Candidate, DeviceCap, Run
 
 Prediction = Literal["same", "corrected", "changed"]
 _SAME = 0.005  # two predictions that differ by less are the same
@@ -49,11 +50,20 @@ class WinnerOnPage:
     no_operators: str  # why
     prediction: Prediction  # the search's, beside the table's
     setting: str
+    exported_on: "Mapping[str, float | None]"  # ms by DEVICE/SETTING, of devices beside the run's first
+    scores: WinnerScores | None
+    unreadable_scores: str  # why they cannot be read, if there are some
+    again: commands.Command  # trains it
 
     @property
     def architecture(self) -> "Architecture":
         """The network."""
         return self.record.architecture
+
+    @property
+    def classes(self) -> list[ClassOnPage]:
+        """What is known of how well each class is found."""
+        return classes_on_page(self.record.data.classes, self.scores, self.card)
 
     @property
     def outcome(self) -> Outcome:
@@ -137,6 +147,7 @@ def _read_winner(
             f"{card_folder / CARD} must say what {folder.record} says; its {name} is another. Delete {card_folder} "
             f"and type: {again}"
         )
+    scores, unreadable_scores = read_scores(folder, record)
     return WinnerOnPage(
         candidate=candidate,
         record=record,
@@ -148,7 +159,41 @@ def _read_winner(
         no_operators=why_not,
         prediction=prediction,
         setting=run.settings.setting,
+        exported_on={
+            device.name: _exported_ms(card_folder, record, folder.weights, device) for device in run.settings.further
+        },
+        scores=scores,
+        unreadable_scores=unreadable_scores,
+        again=folder.again,
     )
+
+
+def _exported_ms(own: Path, record: WinnerRecord, weights: Path, device: "DeviceCap") -> float | None:
+    """Return the measured latency of the file for a device beside the first, where it was exported from these weights.
+
+    `own` is the folder of the first device's artefact.
+    """
+    path = own.with_name(folder_name(own.name, device)) / CARD
+    card, _ = read_card(path, again=commands.export(trial=record.trial))
+    if card is None or _is_stale(card, record, weights):
+        return None
+    entry = card.file_in(device.setting)
+    return entry.measured_ms if entry else None
+
+
+def read_scores(folder: WinnerFolder, record: WinnerRecord) -> tuple[WinnerScores | None, str]:
+    """Return a winner's scores, if there are some, or why they cannot be read."""
+    if not folder.scores.exists():
+        return None, ""
+    try:
+        scores = WinnerScores.read(folder.scores, again=folder.again)
+    except InputError as error:
+        return None, str(error)
+    if difference := scores.differs_from(record):
+        return None, (
+            f"{folder.scores} must say what {folder.record} says; {difference}. Delete it and type: {folder.again}"
+        )
+    return scores, ""
 
 
 def compare_prediction(candidate: "Candidate", operators: Operators, model: "CostModel", trials: Trials) -> Prediction:

@@ -1,3 +1,8 @@
+from .device_caps import CappedDevice as CappedDevice
+from .device_caps import DeviceCap as DeviceCap
+from .device_caps import DeviceField as DeviceField
+from .device_caps import capped_devices as capped_devices
+from .device_caps import has_caps as has_caps
 from .finalist import FinalistLatency as FinalistLatency
 from .finalist import FinalistRecord as FinalistRecord
 from .finalist import FinalistsFolder as FinalistsFolder
@@ -10,9 +15,10 @@ from .front import spearman as spearman
 from .front import winners_wanted as winners_wanted
 from .run import Run as Run
 from .run import trust_storage as trust_storage
+from .scores import ClassScore as ClassScore
+from .scores import WinnerScores as WinnerScores
 from .settings import DEFAULT_CELLS as DEFAULT_CELLS
 from .settings import DEFAULT_FILTERS as DEFAULT_FILTERS
-from .settings import DeviceField as DeviceField
 from .settings import DeviceOptions as DeviceOptions
 from .settings import RunFolder as RunFolder
 from .settings import SearchOptions as SearchOptions
@@ -27,6 +33,7 @@ from .study import Leases as Leases
 from .trial import TARGET as TARGET
 from .trial import Candidate as Candidate
 from .trial import Deployed as Deployed
+from .trial import DeviceLatency as DeviceLatency
 from .trial import OpenTrial as OpenTrial
 from .trial import ShortlyTrained as ShortlyTrained
 from .trial import Stopped as Stopped

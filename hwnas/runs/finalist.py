@@ -1,12 +1,13 @@
 """Finalists of a run: what `hwnas train --finalists` keeps of each round, in the run's folder.
 
 RUN/finalists/TRIAL-EPOCHS.json    a finalist's accuracy after so many epochs
-RUN/finalists/TRIAL-latency.json   the latency of one that the search had only predicted
+RUN/finalists/TRIAL-latency.json   the latency of one that the search had only predicted; on a device beside the first
+                                   in TRIAL-DEVICE-SETTING-latency.json
 """
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, TypeVar
+from typing import ClassVar, Literal, TypeVar
 
 from hwnas.errors import InputError
 from hwnas.runs.winner import Milliseconds, Share, TrainingField
@@ -16,13 +17,18 @@ AnyRecord = TypeVar("AnyRecord", bound=FileRecord)
 
 
 class FinalistRecord(FileRecord):
-    """What a finalist came to in a round: its accuracy on the validation images, a share."""
+    """What a finalist came to in a round: its accuracy on the validation images, a share.
+
+    In a run whose setting is of int8 it is that in int8, and `fp32_accuracy` the network's own.
+    """
 
     WHAT: ClassVar[str] = "a finalist's accuracy"
 
     trial: int
     training: TrainingField
     accuracy: Share
+    precision: Literal["fp32", "int8"] = "fp32"  # in which it was taken; an older hwnas took none in int8
+    fp32_accuracy: Share | None = None
 
 
 class FinalistLatency(FileRecord):
@@ -54,13 +60,14 @@ class FinalistsFolder:
         """Return the file of a finalist's accuracy after so many epochs."""
         return self.path / f"{trial:04d}-{epochs:g}.json"
 
-    def latency_path(self, trial: int) -> Path:
-        """Return the file of a finalist's latency."""
-        return self.path / f"{trial:04d}-latency.json"
+    def latency_path(self, trial: int, device: str = "") -> Path:
+        """Return the file of a finalist's latency, on a device beside the first: DEVICE/SETTING."""
+        on = f"-{device.replace('/', '-')}" if device else ""
+        return self.path / f"{trial:04d}{on}-latency.json"
 
-    def latency(self, trial: int) -> FinalistLatency | None:
-        """Return the latency that was kept of a finalist, if there is one."""
-        return _read(FinalistLatency, self.latency_path(trial))
+    def latency(self, trial: int, device: str = "") -> FinalistLatency | None:
+        """Return the latency that was kept of a finalist, if there is one; the device is as in `latency_path`."""
+        return _read(FinalistLatency, self.latency_path(trial, device))
 
     def accuracy(self, trial: int, epochs: float) -> FinalistRecord | None:
         """Return what was kept of a finalist's round, if that is done."""

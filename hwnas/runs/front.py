@@ -16,12 +16,15 @@ _BEST = "best:"  # before a number of winners
 
 
 def front_of(candidates: "Sequence[Candidate]") -> "list[Candidate]":
-    """Return the Pareto front, accuracy against latency, by rising latency, of those that were trained to the end."""
+    """Return the Pareto front, accuracy against cost, by rising cost, of those that were trained to the end.
+
+    The cost is the latency, or on several devices the largest share of a cap.
+    """
     candidates = [candidate for candidate in candidates if candidate.stopped_after is None]
     if not candidates:
         return []
-    accuracy, latency = np.array([(c.accuracy, c.latency_ms) for c in candidates]).T
-    return [candidates[position] for position in pareto_front(accuracy, latency)]
+    accuracy, cost = np.array([(c.accuracy, c.cost) for c in candidates]).T
+    return [candidates[position] for position in pareto_front(accuracy, cost)]
 
 
 def winners_wanted(value: object) -> int | str:

@@ -3,10 +3,9 @@
 An option is one field below (hwnas/support/options.py says what comes of it).
 """
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 from math import ceil
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
@@ -16,6 +15,7 @@ from hwnas.errors import InputError
 from hwnas.latency import Budget
 from hwnas.network import Scale, ladder
 from hwnas.network.scale import MOST
+from hwnas.runs.device_caps import DeviceCap, DeviceField
 from hwnas.runs.storage import check_storage
 from hwnas.support import (
     MAX_SEED,
@@ -99,11 +99,22 @@ class RunFolder(Options):
 class SearchRequest(DeviceOptions, SpaceOptions):
     """The options that a run keeps."""
 
-    max_latency_ms: float = Field(gt=0, description="cap on the latency on the device, in milliseconds")
+    device: AnyPath = Field(
+        default="host",
+        description="device: a file devices/NAME.toml, or its path; or several, each with its cap, as in "
+        "pixel8=12ms,pi4/tflite-int8-4t=40ms, without --max-latency-ms: networks keep all caps, and are compared by "
+        "the largest share of one",
+    )
+    max_latency_ms: float | None = Field(
+        default=None, gt=0, description="cap on the latency on the device, in milliseconds"
+    )
     max_mult_adds: float | None = Field(default=None, gt=0, description="cap on the multiply-accumulates")
     max_parameters: float | None = Field(default=None, gt=0, description="cap on the parameters")
     max_file_kib: float | None = Field(
-        default=None, gt=0, description="cap on the exported file of the setting's runtime and precision, in KiB"
+        default=None,
+        gt=0,
+        description="cap on the exported file of the setting's runtime and precision, in KiB; of several devices the "
+        "first one's",
     )
     max_activation_kib: float | None = Field(
         default=None,
@@ -181,6 +192,11 @@ class SearchRequest(DeviceOptions, SpaceOptions):
     inherit: bool = Field(
         default=False, description="begin short training with the weights of the most alike trained network"
     )
+    quantised: bool = Field(
+        default=False,
+        description="in a setting of int8, judge candidates by their accuracy in int8: each one's trained proxy is "
+        "calibrated on 100 training images and run here by the setting's runtime; its fp32 accuracy is kept, too",
+    )
     seed: int = Field(default=0, ge=0, le=MAX_SEED, description="seed of every random choice")
     predicted: bool = Field(
         default=False, description="go on without the device: latencies are predictions, and labelled so"
@@ -208,14 +224,6 @@ class SearchOptions(SearchRequest):
     )
 
 
-def _without_folder(name: str) -> str:
-    """Return the name of a device that a record names by its file, as an older hwnas wrote it."""
-    return Path(name).stem if name.endswith(".toml") else name
-
-
-DeviceField = Annotated[str, AfterValidator(_without_folder)]  # of a record: the device's name, never its file
-
-
 def _usual_epochs(training_images: int, images: int | None) -> float:
     """Return the epochs of short training on a set of so many images, where an epoch has so many at most."""
     an_epoch = min(training_images, images or training_images)
@@ -233,6 +241,8 @@ class SearchSettings(SearchRequest):
     device: DeviceField
     setting: str
     threads: int = Field(ge=1)
+    max_latency_ms: float = Field(gt=0)
+    further: Annotated[tuple[DeviceCap, ...], Field(strict=False)] = ()  # devices beside the first; older: none
     cells: Cells
     filters: Filters
     resolution: Sides
@@ -249,19 +259,16 @@ class SearchSettings(SearchRequest):
         return {"fill": 0.0, **content} if isinstance(content, dict) else content
 
     @classmethod
-    def of(
-        cls, options: SearchRequest, *, device: str, setting: str, threads: int, dataset: "Dataset"
-    ) -> "SearchSettings":
-        """Return what was asked for, in a device's setting and on the data at hand.
+    def of(cls, options: SearchRequest, *, devices: Sequence[DeviceCap], dataset: "Dataset") -> "SearchSettings":
+        """Return what was asked for, on devices, of which there is at least one, and on the data at hand.
 
         Raises InputError for a storage that has its password in the open.
         """
         check_storage(options.storage)
         asked = {name: getattr(options, name) for name in SearchRequest.model_fields}
         decided = {
-            "device": device,
-            "setting": setting,
-            "threads": threads,
+            **dict(devices[0]),
+            "further": tuple(devices[1:]),
             **dict(zip(("cells", "filters"), options.sizes, strict=True)),
             "resolution": options.resolution or (dataset.resolution,),
             "epochs": options.epochs or _usual_epochs(len(dataset.whole_train.labels), options.images),
@@ -278,10 +285,31 @@ class SearchSettings(SearchRequest):
         return sum(self.fingerprint.training.counts) if self.fingerprint else None
 
     @property
+    def is_int8(self) -> bool:
+        """Whether what ships is an int8 file, by the setting's name."""
+        return "-int8-" in self.setting
+
+    @property
+    def devices(self) -> tuple[DeviceCap, ...]:
+        """The devices with their caps, the first one first."""
+        first = DeviceCap(
+            device=self.device, setting=self.setting, threads=self.threads, max_latency_ms=self.max_latency_ms
+        )
+        return (first, *self.further)
+
+    @property
+    def by_device(self) -> "tuple[SearchSettings, ...]":
+        """The same of each device alone; caps on memory are the first one's."""
+        first, *further = [self.model_copy(update={**dict(device), "further": ()}) for device in self.devices]
+        no_memory = {"max_file_kib": None, "max_activation_kib": None}
+        return (first, *(settings.model_copy(update=no_memory) for settings in further))
+
+    @property
     def budget(self) -> Budget:
-        """The caps."""
+        """The caps; of several devices' latencies the largest share of a cap has one, 1."""
         return Budget(
-            self.max_latency_ms,
+            1.0 if self.further else self.max_latency_ms,
+            devices=",".join(map(str, self.devices)) if self.further else "",
             max_mult_adds=self.max_mult_adds,
             max_parameters=self.max_parameters,
             max_file_kib=self.max_file_kib,
@@ -310,15 +338,26 @@ class SearchSettings(SearchRequest):
         options = {
             f"max_{name}": word for name, word in in_words.items() if name in caps and getattr(self, f"max_{name}")
         }
+        if self.further and "latency" in caps:
+            options["device"] = ",".join(f"{device.name}=MSms" for device in self.devices)
         latency_ms: float | str = "MS" if "latency" in caps else self.max_latency_ms
-        return commands.search(max_latency_ms=latency_ms, options={**self._options(), **options})
+        return self._search("RUN", latency_ms, options)
 
     def search_command(self, out: AnyPath) -> commands.Command:
         """Return the command that asks for just this: in the run's own folder it goes on.
 
         What only Python can give, such as None for `images`, is not in it.
         """
-        return commands.search(out, max_latency_ms=self.max_latency_ms, options=self._options())
+        return self._search(out, self.max_latency_ms, {})
+
+    def _search(self, out: AnyPath, latency_ms: float | str, options: Mapping[str, object]) -> commands.Command:
+        """Return the command that asks for this but for some options; caps of several devices stand behind these."""
+        several = {"device": ",".join(map(str, self.devices)), "setting": None, "threads": None}
+        return commands.search(
+            out,
+            max_latency_ms=None if self.further else latency_ms,
+            options={**self._options(), **(several if self.further else {}), **options},
+        )
 
     def _options(self) -> dict[str, object]:
         """Return the options of a command, all but the latency's cap, that are not as they would be anyway."""

@@ -47,6 +47,10 @@ def open_study(folder: Path, *, storage: str | None, name: str) -> "tuple[optuna
     place: Any = ListedStorage(journal) if journal else url
     if journal:
         _check_alone(place, folder)
+        if place.get_all_studies():  # `create_study` would write that it was asked for, each time that a run is opened
+            study = optuna.load_study(study_name=NAME, storage=place)
+            _check_format(study, folder)
+            return study, journal.together
     try:
         study = optuna.create_study(
             storage=place,

@@ -6,7 +6,7 @@ attributes, each written once: a measurement, and a look at its training, is an 
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
 from functools import cache
 from math import inf, isfinite
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 TARGET = "target"  # the parameter that is the latency target, a share of the cap
 _MEASUREMENT, _LOOK = "measurement:", "look:"  # + a number: attributes of which a trial may have several
+_ON_DEVICE = "measurement@"  # + DEVICE/SETTING: + a number, on devices beside the first
 _MEASUREMENTS_BEFORE, _LOOKS_BEFORE = "timed", "looks"  # in format 1 each was one list
 
 State = Literal["waiting", "running", "trained", "left out", "failed"]
@@ -39,13 +40,30 @@ _STATES: Mapping[str, State] = {
 
 
 @dataclass(frozen=True, slots=True)
+class DeviceLatency:
+    """A network's latency on one of several devices: measured, or estimated by some tool, unless only predicted."""
+
+    predicted_ms: float
+    predicted_error: float
+    measured_ms: float | None = None
+    estimated_by: str = ""
+
+    @property
+    def ms(self) -> float:
+        """What is known best."""
+        return self.predicted_ms if self.measured_ms is None else self.measured_ms
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """A trained trial: its network at deployed scale, the accuracy of its proxy, its latency.
 
     `latency_ms` was measured on the device, unless `measured` is false: then it is the prediction. Of a device whose
     figures are a tool's it was not measured but `estimated_by` that, whole. Where training was `stopped_after` so many
-    epochs, the accuracy is what it would have come to, give or take its `spread`. `file_bytes` and `arena_bytes` are
-    worked out, of the file of the run's setting; an older hwnas did not.
+    epochs, the accuracy is what it would have come to in fp32, give or take its `spread`. `file_bytes` and
+    `arena_bytes` are worked out, of the file of the run's setting; an older hwnas did not. Where the accuracy is that
+    in int8, `fp32_accuracy` is the proxy's own. A run on several devices has the `latencies` by DEVICE/SETTING and the
+    largest share of a cap, `cap_share`; all else is of the first device.
     """
 
     trial: int
@@ -64,11 +82,33 @@ class Candidate:
     estimated_by: str = ""
     file_bytes: int | None = None
     arena_bytes: int | None = None  # None, too, where the runtime's is not known
+    fp32_accuracy: float | None = None
+    latencies: Mapping[str, DeviceLatency] = field(default_factory=dict)
+    cap_share: float | None = None
 
     @property
     def how(self) -> str:
         """How its latency came about, in words: measured, predicted, or estimated by some tool."""
         return how(self.estimated_by) if self.measured else "predicted"
+
+    @property
+    def cost(self) -> float:
+        """What the front is by, beside accuracy: the latency in ms; on several devices the largest share of a cap."""
+        return self.latency_ms if self.cap_share is None else self.cap_share
+
+    def on(self, device: str) -> "Candidate":
+        """Return it as a candidate of one of its devices alone, DEVICE/SETTING."""
+        latency = self.latencies[device]
+        return replace(
+            self,
+            latency_ms=latency.ms,
+            measured=latency.measured_ms is not None,
+            predicted_ms=latency.predicted_ms,
+            predicted_error=latency.predicted_error,
+            estimated_by=latency.estimated_by,
+            latencies={},
+            cap_share=None,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +135,17 @@ class Stopped:
 
 @dataclass(frozen=True, slots=True)
 class ShortlyTrained:
-    """What a short training took, and its accuracy, a share; that of the classes' mean, where it was taken."""
+    """What a short training took, and its accuracy, a share; that of the classes' mean, where it was taken.
+
+    Where these are of the network in int8, `fp32_accuracy` is its own.
+    """
 
     seconds: float
     images_seen: int
     accuracy: float
     seed: int
     balanced_accuracy: float | None = None
+    fp32_accuracy: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,13 +159,15 @@ class TrialRecord:
     number: int
     state: State
     choices: Mapping[str, Any]
-    values: tuple[float, float] | None = None  # accuracy, a share, and latency in ms, of a trained one
+    values: tuple[float, float] | None = None  # accuracy, a share, and a candidate's cost, of a trained one
     began: datetime | None = None
     ended_at: datetime | None = None
     deployed: Deployed | None = None
     measured_ms: float | None = None
     estimated_by: str = ""  # the tool that measured_ms is an estimate of, in place of a device
     measurements: tuple[TimedNetwork, ...] = ()
+    latencies: Mapping[str, DeviceLatency] = field(default_factory=dict)  # by DEVICE/SETTING, of several devices
+    further_measurements: Mapping[str, tuple[TimedNetwork, ...]] = field(default_factory=dict)  # beside the first's
     scale: int | None = None
     left_out: str = ""  # why
     ended: str = ""  # why the search ended with it
@@ -130,6 +176,15 @@ class TrialRecord:
     parent: int | None = None  # the trial with whose weights its training began
     parent_is_chosen: bool = False
     training: ShortlyTrained | None = None
+
+    @property
+    def has_measured(self) -> bool:
+        """Whether it measured a network, on any device."""
+        return bool(self.measurements or self.further_measurements)
+
+    def measured_on(self, device: str) -> tuple[TimedNetwork, ...]:
+        """Return what it measured on a device: DEVICE/SETTING, and nothing for the first one."""
+        return self.further_measurements.get(device, ()) if device else self.measurements
 
     @property
     def target(self) -> float:
@@ -152,12 +207,13 @@ class TrialRecord:
         """The candidate of a trained trial."""
         assert self.deployed is not None  # or it would not be trained
         assert self.values is not None
+        first = next(iter(self.latencies.values()), None)
         return Candidate(
             trial=self.number,
             architecture=self.deployed.architecture,
             target=self.target,
             accuracy=self.values[0],
-            latency_ms=self.values[1],
+            latency_ms=first.ms if first else self.values[1],
             measured=self.measured_ms is not None,
             predicted_ms=self.deployed.predicted_ms,
             predicted_error=self.deployed.predicted_error,
@@ -169,18 +225,24 @@ class TrialRecord:
             estimated_by=self.estimated_by,
             file_bytes=self.deployed.file_bytes,
             arena_bytes=self.deployed.arena_bytes,
+            fp32_accuracy=self.training.fp32_accuracy if self.training else None,
+            latencies=self.latencies,
+            cap_share=self.values[1] if first else None,
         )
 
     @property
     def curve(self) -> Curve:
-        """The learning curve of a trial that was looked at, whether it is finished or not."""
+        """The learning curve, in fp32, of a trial that was looked at, whether it is finished or not."""
         assert self.deployed is not None  # or it would not be trained
+        accuracy = self.values[0] if self.values is not None and self.stopped is None else None
+        if accuracy is not None and self.training is not None and self.training.fp32_accuracy is not None:
+            accuracy = self.training.fp32_accuracy  # as the looks are
         return Curve(
             number=self.number,
             target=self.target,
             latency_ms=self.deployed.predicted_ms if self.measured_ms is None else self.measured_ms,
             looks=self.looks,
-            accuracy=self.values[0] if self.values is not None and self.stopped is None else None,
+            accuracy=accuracy,
         )
 
     @classmethod
@@ -204,6 +266,14 @@ class TrialRecord:
                     TimedNetwork.from_json(value, place)
                     for value in _numbered(attributes, _MEASUREMENT, before=_MEASUREMENTS_BEFORE)
                 ),
+                latencies=noted.latencies,
+                further_measurements={
+                    device: tuple(
+                        TimedNetwork.from_json(value, place)
+                        for value in _numbered(attributes, f"{_ON_DEVICE}{device}:", before="")
+                    )
+                    for device in _measured_devices(attributes)
+                },
                 scale=noted.scale,
                 left_out=noted.left_out,
                 ended=noted.ended,
@@ -225,6 +295,8 @@ class TrialRecord:
         """Raise ValueError for a trial that lacks what it must have by then, or has figures that cannot be."""
         if self.deployed is not None and self.measured_ms is not None:
             self._check_latencies(self.deployed.predicted_ms, self.measured_ms)
+        for latency in self.latencies.values():
+            self._check_latencies(latency.predicted_ms, latency.ms)
         if not (self.looks or self.state == "trained"):
             return
         if self.deployed is None or not isinstance(self.choices.get(TARGET), (int, float)):
@@ -260,9 +332,13 @@ class OpenTrial:
         excesses: Mapping[str, float],
         measured_ms: float | None = None,
         estimated_by: str = "",
+        latencies: Mapping[str, DeviceLatency] | None = None,
         left_out: str = "",
     ) -> None:
-        """Note the trial's network and how far it is from each cap, as a share; and where it is left out, why."""
+        """Note the trial's network and how far it is from each cap, as a share; and where it is left out, why.
+
+        Of several devices it has the `latencies`, the first device's first.
+        """
         with self._together():
             self._note(
                 architecture=network.architecture.to_json(),
@@ -277,6 +353,8 @@ class OpenTrial:
                 self._note(measured_ms=measured_ms)
             if estimated_by:
                 self._note(estimated_by=estimated_by)
+            if latencies:
+                self._note(latencies={device: asdict(latency) for device, latency in latencies.items()})
             for name, excess in excesses.items():
                 if name not in self.optuna.constraints:
                     self.optuna.set_constraint(name, excess)
@@ -295,9 +373,10 @@ class OpenTrial:
         """Note why the search ends with it."""
         self._note(ended=why)
 
-    def measured(self, network: TimedNetwork) -> None:
-        """Note a measurement."""
-        self._note(**{f"{_MEASUREMENT}{len(self.record.measurements)}": network.to_json()})
+    def measured(self, network: TimedNetwork, *, device: str = "") -> None:
+        """Note a measurement; on a device beside the first that is DEVICE/SETTING."""
+        prefix = f"{_ON_DEVICE}{device}:" if device else _MEASUREMENT
+        self._note(**{f"{prefix}{len(self.record.measured_on(device))}": network.to_json()})
 
     def looked(self, look: Look) -> None:
         """Note a look at its training, unless the same one was noted before the trial was cut off."""
@@ -316,9 +395,9 @@ class OpenTrial:
             if stopped is not None:
                 self._note(stopped=asdict(stopped))
 
-    def tell(self, accuracy: float, latency_ms: float) -> None:
-        """End it as trained."""
-        self.optuna.study.tell(self.optuna, [accuracy, latency_ms])
+    def tell(self, accuracy: float, cost: float) -> None:
+        """End it as trained; the cost is a candidate's."""
+        self.optuna.study.tell(self.optuna, [accuracy, cost])
 
     def tell_left_out(self) -> None:
         """End it as left out."""
@@ -367,6 +446,8 @@ class _Noted:
     accuracy: float | None = None
     seed: int = 0
     balanced_accuracy: float | None = None
+    fp32_accuracy: float | None = None
+    latencies: dict[str, DeviceLatency] = field(default_factory=dict)
 
     @property
     def deployed(self) -> Deployed | None:
@@ -388,10 +469,12 @@ class _Noted:
         """The training, if it is done."""
         if self.accuracy is None:
             return None
-        return ShortlyTrained(self.seconds, self.images_seen, self.accuracy, self.seed, self.balanced_accuracy)
+        return ShortlyTrained(
+            self.seconds, self.images_seen, self.accuracy, self.seed, self.balanced_accuracy, self.fp32_accuracy
+        )
 
 
-_NOTED = frozenset(field.name for field in fields(_Noted))
+_NOTED = frozenset(attribute.name for attribute in fields(_Noted))
 
 
 @cache
@@ -402,6 +485,12 @@ def _reader() -> TypeAdapter[_Noted]:
 @cache
 def _look_reader() -> TypeAdapter[Look]:
     return TypeAdapter(Look)
+
+
+def _measured_devices(attributes: Mapping[str, Any]) -> list[str]:
+    """Return on which devices beside the first a trial has measured."""
+    names = (name.removeprefix(_ON_DEVICE) for name in attributes if name.startswith(_ON_DEVICE))
+    return list(dict.fromkeys(name.rpartition(":")[0] for name in names))
 
 
 def _numbered(attributes: Mapping[str, Any], prefix: str, *, before: str) -> list[Any]:

@@ -35,7 +35,7 @@ class Trials:
         self.curves: dict[int, Curve] = {}  # of those whose training was looked at
         self.measured = 0  # networks in all: predictions are corrected anew where this has grown
         self._unfinished: dict[int, FrozenTrial] = {}
-        self._measurements: dict[Architecture, Measurement] = {}
+        self._measurements: dict[tuple[str, Architecture], Measurement] = {}  # by the device, as TrialRecord names it
         self._claims: dict[Architecture, int] = {}
         self._ends: dict[int, str] = {}
 
@@ -88,33 +88,37 @@ class Trials:
         over = {name for record in left_out for name in record.over}
         return [name for name in CAPS if name in over or not left_out]
 
-    def measurement(self, network: Architecture) -> Measurement | None:
-        """Return what any trial measured of a network."""
-        return self._measurements.get(network)
+    def measurement(self, network: Architecture, *, device: str = "") -> Measurement | None:
+        """Return what any trial measured of a network, on the first device or on a further one, DEVICE/SETTING."""
+        return self._measurements.get((device, network))
 
     def claim(self, network: Architecture) -> int | None:
         """Return the number of the trial that trains a network, or has trained it."""
         return self._claims.get(network)
 
-    def measurements(self, *, before: int) -> list[TimedNetwork]:
-        """Return the networks that trials of a lower number than `before` measured, in the order of their numbers."""
-        return [network for record in self.records[:before] for network in record.measurements]
+    def measurements(self, *, before: int, device: str = "") -> list[TimedNetwork]:
+        """Return the networks that trials of a lower number than `before` measured, in the order of their numbers.
+
+        On a device beside the first: DEVICE/SETTING.
+        """
+        return [network for record in self.records[:before] for network in record.measured_on(device)]
 
     def measured_from(self, number: int) -> bool:
         """Say whether a trial of this number or a higher one has measured a network."""
-        return any(record.measurements for record in self.records[number:])
+        return any(record.has_measured for record in self.records[number:])
 
     def _read(self, trial: "FrozenTrial") -> None:
         record, number = TrialRecord.of(trial), trial.number
-        earlier: Sequence[TimedNetwork] = ()
+        earlier: TrialRecord | None = None
         if number < len(self.records):
-            earlier = self.records[number].measurements
+            earlier = self.records[number]
             self.records[number] = record
         else:
             self.records.append(record)
-        for timed in record.measurements[len(earlier) :]:
-            self._measurements.setdefault(timed.architecture, timed.measurement)
-            self.measured += 1
+        for device in ("", *record.further_measurements):
+            for timed in record.measured_on(device)[len(earlier.measured_on(device)) if earlier else 0 :]:
+                self._measurements.setdefault((device, timed.architecture), timed.measurement)
+                self.measured += 1
         network = record.deployed.architecture if record.deployed else None
         if record.claimed is not None:
             self._claims.setdefault(record.claimed, number)

@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
@@ -12,6 +12,7 @@ from pydantic import Field, PlainSerializer, PlainValidator, model_validator
 from hwnas.datasets import Background, Fingerprint
 from hwnas.errors import InputError, short
 from hwnas.network import Architecture
+from hwnas.runs.trial import DeviceLatency
 from hwnas.support import FileRecord, Record, commands
 from hwnas.training import Epoch, TrainingSettings
 
@@ -37,6 +38,13 @@ NetworkField = Annotated[Architecture, PlainValidator(_architecture), PlainSeria
 
 
 TrainingField = Annotated[TrainingSettings, PlainSerializer(TrainingSettings.to_json)]
+
+
+def _known(epoch: Epoch) -> dict[str, float]:
+    return {name: value for name, value in asdict(epoch).items() if value is not None}
+
+
+EpochField = Annotated[Epoch, PlainSerializer(_known)]
 
 
 class DataRecord(Record):
@@ -134,6 +142,7 @@ class WinnerRecord(FileRecord):
     data: DataRecord
     test_accuracy: Share
     test_balanced_accuracy: Share | None = None  # the mean of the classes'; an older hwnas took none
+    test_int8_accuracy: Share | None = None  # of the int8 file before any fine-tuning, where the run's setting is int8
     search_accuracy: float
     search_accuracy_of: str | None = None  # as in "short training"; an older hwnas states none
     search_latency_ms: Milliseconds
@@ -141,11 +150,12 @@ class WinnerRecord(FileRecord):
     estimated_by: str | None = None  # the tool that estimated it, where nothing was measured
     predicted_ms: Milliseconds
     predicted_error: float
+    latencies: dict[str, DeviceLatency] = Field(default_factory=dict)  # of several devices, by DEVICE/SETTING
     mult_adds: int
     parameters: int
     seconds: float
     images_seen: int
-    history: tuple[Epoch, ...]
+    history: tuple[EpochField, ...]
     versions: dict[str, str | None]
 
     @model_validator(mode="after")
@@ -163,6 +173,7 @@ class WinnerRecord(FileRecord):
         *,
         search_accuracy_of: str,
         test: "Scores",
+        test_int8_accuracy: float | None,
         versions: "Mapping[str, str]",
     ) -> Self:
         """Return the record of a candidate that was trained to the end."""
@@ -174,6 +185,7 @@ class WinnerRecord(FileRecord):
             data=data,
             test_accuracy=test.accuracy,
             test_balanced_accuracy=test.balanced,
+            test_int8_accuracy=test_int8_accuracy,
             search_accuracy=candidate.accuracy,
             search_accuracy_of=search_accuracy_of,
             search_latency_ms=candidate.latency_ms,
@@ -181,6 +193,7 @@ class WinnerRecord(FileRecord):
             estimated_by=candidate.estimated_by or None,
             predicted_ms=candidate.predicted_ms,
             predicted_error=candidate.predicted_error,
+            **({"latencies": dict(candidate.latencies)} if candidate.latencies else {}),
             mult_adds=candidate.mult_adds,
             parameters=candidate.parameters,
             seconds=trained.seconds,
@@ -188,6 +201,12 @@ class WinnerRecord(FileRecord):
             history=tuple(trained.history),
             versions=dict(versions),
         )
+
+    def on(self, device: str) -> Self:
+        """Return the record with what was predicted for one of several devices, DEVICE/SETTING."""
+        latency = self.latencies[device]
+        predicted = {"predicted_ms": latency.predicted_ms, "predicted_error": latency.predicted_error}
+        return self.model_copy(update=predicted)
 
     def differs_from(self, candidate: "Candidate") -> str:
         """Return the first figure of the search that is another in its study, in words; nothing where none is."""
@@ -200,6 +219,7 @@ class WinnerRecord(FileRecord):
             "estimated_by": (self.estimated_by or "", candidate.estimated_by),
             "predicted_ms": (self.predicted_ms, candidate.predicted_ms),
             "predicted_error": (self.predicted_error, candidate.predicted_error),
+            "latencies": (self.latencies, candidate.latencies),
         }
         other = ((name, mine, theirs) for name, (mine, theirs) in stated.items() if mine != theirs)
         return next((f"{name} is {short(mine)} here and {short(theirs)} there" for name, mine, theirs in other), "")
@@ -220,6 +240,11 @@ class WinnerFolder:
     def record(self) -> Path:
         """The record's file."""
         return self.path / "winner.json"
+
+    @property
+    def scores(self) -> Path:
+        """The file of what the network says of the test images: see WinnerScores."""
+        return self.path / "scores.json"
 
     @property
     def weights(self) -> Path:

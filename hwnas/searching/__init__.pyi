@@ -1,6 +1,7 @@
 from .checks import check_entries as check_entries
 from .checks import check_estimator as check_estimator
 from .checks import check_length as check_length
+from .checks import check_quantised as check_quantised
 from .checks import check_reachable as check_reachable
 from .checks import check_strategy as check_strategy
 from .checks import check_table as check_table
@@ -9,6 +10,9 @@ from .checks import check_weights as check_weights
 from .checks import check_writes as check_writes
 from .checks import costs_of_run as costs_of_run
 from .checks import lacking as lacking
+from .devices import costs_on as costs_on
+from .devices import devices_of_run as devices_of_run
+from .loop import Lacking as Lacking
 from .loop import Planned as Planned
 from .loop import Search as Search
 from .loop import Searched as Searched

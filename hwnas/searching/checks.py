@@ -1,6 +1,7 @@
 """What a search could fail of later, found before its first trial."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from types import ModuleType
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from hwnas.device import Device, Setting
     from hwnas.latency import CostModel, LatencyTable
     from hwnas.network import Architecture, Scale
-    from hwnas.runs import SearchSettings
+    from hwnas.runs import DeviceCap, SearchSettings
 
 
 def check_estimator(settings: "SearchSettings") -> None:
@@ -29,6 +30,24 @@ def check_estimator(settings: "SearchSettings") -> None:
                 f"{option} is for candidates that each go through a whole short training; with --estimator "
                 f"{settings.estimator} none does. Leave {option} out, or take --estimator training"
             )
+
+
+def check_quantised(settings: "SearchSettings") -> None:
+    """Raise InputError where a run is to judge candidates in int8, and its setting or its estimator does not."""
+    if not settings.quantised:
+        return
+    if not settings.is_int8:
+        raise InputError(
+            f"--quantised is for what ships in int8; got the setting {settings.setting}. Take one of int8, such as "
+            "tflite-int8-1t, or leave --quantised out"
+        )
+    if not estimators.quantises(settings.estimator):
+        able = [name for name in plugins.names("estimators") if estimators.quantises(name)]
+        raise InputError(
+            f"--quantised is for candidates that are each trained, as an int8 file needs weights of its own; with "
+            f"--estimator {settings.estimator} none is. Take --estimator {' or '.join(able)}, or leave --quantised "
+            "out: finalists of `hwnas train` are ranked by int8 in any case"
+        )
 
 
 def check_strategy(settings: "SearchSettings") -> None:
@@ -148,16 +167,18 @@ def _cover(settings: "SearchSettings") -> "Iterable[Architecture]":
     return dict.fromkeys(chain.from_iterable(map(space.cover, settings.scales)))
 
 
-def check_reachable(model: "CostModel", settings: "SearchSettings") -> None:
+def check_reachable(model: "CostModel", settings: "SearchSettings", *, cap: "DeviceCap | None" = None) -> None:
     """Raise BudgetError where not one of the space's small networks fits the caps at any scale.
 
+    It names the `cap` of one of several devices.
     As a rule one does at the smallest scale: then the others, of which there are many to walk, need no look.
     """
     space = plugins.load("spaces", settings.space)
+    budget = replace(settings.budget, devices=str(cap)) if cap else settings.budget
     smallest = model.walked([[network] for network in small_networks(space, model.scales[0])])
-    if (smallest.largest(settings.budget, target_ms=settings.max_latency_ms) < 0).all():
+    if (smallest.largest(budget, target_ms=budget.max_latency_ms) < 0).all():
         networks = list(zip(*(small_networks(space, scale) for scale in model.scales), strict=False))
-        model.check_reachable(model.walked(networks), settings.budget)
+        model.check_reachable(model.walked(networks), budget)
 
 
 def small_networks(space: ModuleType, scale: "Scale") -> "Iterator[Architecture]":

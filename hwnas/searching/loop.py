@@ -7,12 +7,13 @@ the device is the machine that trains: latencies are those of a search with one 
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from hwnas.errors import InputError
+from hwnas.searching.devices import costs_on, devices_of_run
 from hwnas.searching.workers import supervise
 from hwnas.support import plugins, say
 
@@ -20,9 +21,9 @@ if TYPE_CHECKING:
     import optuna
     from optuna.distributions import CategoricalDistribution
 
-    from hwnas.device import Device
     from hwnas.latency import CostModel, Due
     from hwnas.runs import Candidate, Leases, Run, TrialRecord
+    from hwnas.searching.devices import SearchDevice
     from hwnas.searching.evaluation import Evaluation
     from hwnas.searching.races import Raced
     from hwnas.searching.strategies import Array, Parameters
@@ -32,11 +33,19 @@ _POLL_S = 0.2  # between two looks at what others have finished
 
 
 @dataclass(frozen=True, slots=True)
+class Lacking:
+    """What a device's table lacks for a search, in words, and what would be measured for that; neither: nothing."""
+
+    lacking: str
+    to_measure: "Due"
+
+
+@dataclass(frozen=True, slots=True)
 class Planned:
     """What a search would do: what it would measure first, and why; how many candidates it would train, and how long.
 
     A short training has so many epochs of so many images. `goes_on` says whether the run was begun; so many of the
-    candidates are `trained` already.
+    candidates are `trained` already. What is `lacking` is of the first device, of further ones it is in `further`.
     """
 
     goes_on: bool
@@ -47,6 +56,7 @@ class Planned:
     estimator: str
     epochs: float
     images: int
+    further: "Mapping[str, Lacking]" = field(default_factory=dict)  # by DEVICE/SETTING
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +87,7 @@ class Search:
     def __init__(
         self,
         run: "Run",
-        device: "Device",
-        costs: "CostModel",
+        devices: "Sequence[SearchDevice]",
         leases: "Leases",
         *,
         since: int | None = None,
@@ -89,10 +98,12 @@ class Search:
         self.space: ModuleType = plugins.load("spaces", self.settings.space)
         self.trials = run.trials()
         self.dataset_of = cache(self.settings.dataset)  # by the resolution
-        self.evaluator = Evaluator(run, device, costs, self.trials, self.dataset_of)
+        self.devices = devices
+        self.evaluator = Evaluator(run, devices, self.trials, self.dataset_of)
         self.since = self._first_number() if since is None else since
-        self._table_costs = costs
-        self._costs: tuple[int, CostModel] = 0, costs  # of how many measured networks, and corrected by these
+        self._table_costs = costs_on(devices)
+        # of how many measured networks, and corrected by these
+        self._costs: tuple[int, CostModel] = 0, self._table_costs
         self._plans = 0  # of a progressive search, when it was last told how true the surrogate is
 
     def run(self, workers: int, on_trained: Callable[[int], None]) -> None:
@@ -163,7 +174,7 @@ class Search:
         candidates = [record.candidate for record in self.trials.in_state("trained")]
         return Searched(
             run=str(self.run_folder.folder),
-            accuracy_of=estimators.get(self.settings.estimator).OF,
+            accuracy_of=estimators.accuracy_of(self.settings),
             front=front_of(candidates),
             trained=len(candidates),
             stopped=sum(candidate.stopped_after is not None for candidate in candidates),
@@ -278,8 +289,9 @@ class Search:
         measured, costs = self._costs
         if measured == self.trials.measured and not self.trials.measured_from(number):
             return measured, costs
-        earlier = self.trials.measurements(before=number)
-        return len(earlier), self._table_costs.corrected_by(earlier)
+        names = [device.measured_as for device in self.devices]
+        earlier = {name: self.trials.measurements(before=number, device=name) for name in names}
+        return sum(map(len, earlier.values())), costs_on(self.devices, earlier)
 
     def _sampler(self, number: int) -> Any:
         """Return a sampler whose random state comes from the run's seed and the trial's number alone."""
@@ -310,13 +322,8 @@ class Search:
 
 def work(folder: str, *, since: int) -> None:
     """Do a worker's part of the search in a run's folder; `since` is the first trial of those that it began with."""
-    from hwnas.device import load_device
     from hwnas.runs import Run
-    from hwnas.searching.checks import costs_of_run
 
     run = Run.open(folder)
-    settings = run.settings
-    device = load_device(settings.device)
-    costs = costs_of_run(settings, device, device.setting(settings.setting))
     with run.leases() as leases:
-        Search(run, device, costs, leases, since=since).evaluate()
+        Search(run, devices_of_run(run.settings), leases, since=since).evaluate()

@@ -32,10 +32,10 @@ def raced(trials: "Trials") -> list[Raced]:
     of_space: dict[str, list[tuple[float, float, TrialRecord]]] = {}
     for record in trials.in_state("trained"):
         if SPACE in record.choices and record.values is not None and record.stopped is None:
-            accuracy, latency_ms = record.values
-            of_space.setdefault(record.choices[SPACE], []).append((accuracy, -latency_ms, record))
+            accuracy, cost = record.values
+            of_space.setdefault(record.choices[SPACE], []).append((accuracy, -cost, record))
     standing = []
     for space, candidates in of_space.items():
-        accuracy, negative_ms, record = max(candidates, key=lambda one: one[:2])
-        standing.append(Raced(space, len(candidates), record.number, accuracy, -negative_ms))
+        accuracy, _, record = max(candidates, key=lambda one: one[:2])
+        standing.append(Raced(space, len(candidates), record.number, accuracy, record.candidate.latency_ms))
     return sorted(standing, key=lambda one: -one.accuracy)

@@ -18,22 +18,28 @@ from hwnas.training import Progress, Watch
 
 if TYPE_CHECKING:
     from hwnas.datasets import Dataset
+    from hwnas.device import Setting
     from hwnas.network import Architecture
     from hwnas.runs import OpenTrial, Run, Stopped, Trials
     from hwnas.training import Curve, Look
 
 
 class ShortTraining:
-    """Trains the proxies of a run; `on_step` is called at every step of a training."""
+    """Trains the proxies of a run; `on_step` is called at every step of a training.
 
-    def __init__(self, run: "Run", trials: "Trials", on_step: Callable[[], None]) -> None:
-        self._run, self._trials, self._on_step = run, trials, on_step
+    Accuracies are those in `int8`, a setting, if there is one.
+    """
+
+    def __init__(
+        self, run: "Run", trials: "Trials", on_step: Callable[[], None], *, int8: "Setting | None" = None
+    ) -> None:
+        self._run, self._trials, self._on_step, self._int8 = run, trials, on_step, int8
         self._kept = KeptWeights(trials, self._weights)
 
     def accuracy(self, trial: "OpenTrial", proxy: "Architecture", dataset: "Dataset") -> float:
         """Train a trial's proxy and return its accuracy on the validation part, a share.
 
-        Where the pruner stops it, that is what it would have come to, as far as its learning curve says. Raises
+        Where the pruner stops it, that is what it would have come to in fp32, as far as its learning curve says. Raises
         TrainingError, after which there is no checkpoint left.
         """
         from hwnas.runs import ShortlyTrained
@@ -47,10 +53,15 @@ class ShortTraining:
         checkpoint.unlink(missing_ok=True)
         stopped = self._extrapolated(trial) if estimate.stopped else None
         accuracy = stopped.accuracy if stopped else estimate.accuracy
-        seed = self._run.settings.seed
-        trial.trained(
-            ShortlyTrained(estimate.seconds, estimate.images_seen, accuracy, seed, estimate.balanced), stopped
+        training = ShortlyTrained(
+            estimate.seconds,
+            estimate.images_seen,
+            accuracy,
+            self._run.settings.seed,
+            balanced_accuracy=estimate.balanced,
+            fp32_accuracy=estimate.fp32_accuracy,
         )
+        trial.trained(training, stopped)
         return accuracy
 
     def _estimate(self, trial: "OpenTrial", proxy: "Architecture", dataset: "Dataset", checkpoint: Path) -> Estimate:
@@ -70,6 +81,7 @@ class ShortTraining:
                 watch=self._watch(trial),
                 initial=self._initial(trial, proxy),
                 keep=self._weights(trial.number) if settings.inherit else None,
+                int8=self._int8,
             )
             return estimators.get(settings.estimator).estimate(proxy, dataset, job)
 

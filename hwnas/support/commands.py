@@ -90,7 +90,7 @@ def profile(
 
 
 def search(
-    out: Text = "RUN", *, max_latency_ms: float | str = "MS", options: Mapping[str, object] | None = None
+    out: Text = "RUN", *, max_latency_ms: float | str | None = "MS", options: Mapping[str, object] | None = None
 ) -> Command:
     """Return the command that searches in a run's folder; `options` are others of the verb, by their names."""
     return _command("search", max_latency_ms=max_latency_ms, out=os.fspath(out), **(options or {}))

@@ -6,6 +6,11 @@ from .batches import Order as Order
 from .batches import augmented as augmented
 from .batches import normalise as normalise
 from .batches import random_seed as random_seed
+from .calibration import REDUCED_IMAGES as REDUCED_IMAGES
+from .calibration import Calibrated as Calibrated
+from .calibration import calibrate as calibrate
+from .calibration import quantised_scores as quantised_scores
+from .calibration import spread as spread
 from .curves import Curve as Curve
 from .curves import Epoch as Epoch
 from .curves import Look as Look
@@ -28,6 +33,7 @@ from .module import deployed_weights as deployed_weights
 from .reparameterised import Reparameterised as Reparameterised
 from .scoring import Scores as Scores
 from .scoring import accuracy as accuracy
+from .scoring import logits as logits
 from .scoring import scores as scores
 from .settings import MOST_ALPHA as MOST_ALPHA
 from .settings import MOST_BRANCHES as MOST_BRANCHES

@@ -23,13 +23,17 @@ _FREEDOM = 1.0  # prior deviation of the slope, in units of the expected error f
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """A finished epoch of a training, or the part with which it ended: the steps and seconds so far, the mean loss."""
+    """A finished epoch of a training, or the part with which it ended: the steps and seconds so far, the mean loss.
+
+    `accuracy` is the share of the validation images that are right, where the training leaves these out.
+    """
 
     epoch: int | float  # written as it is
     step: int
     loss: float
     learning_rate: float  # of the last step
     seconds: float
+    accuracy: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -435,20 +435,20 @@ class Training(Generic[AnyNetwork]):
                 loss=self.epoch_loss / (self.step - self.epoch_began),
                 learning_rate=self.optimizer.param_groups[0]["lr"],
                 seconds=self.seconds,
+                accuracy=self._validate() if self.settings.patience else None,
             )
         )
         self.epoch_loss, self.epoch_began = 0.0, self.step
-        if self.settings.patience:
-            self._validate()
 
-    def _validate(self) -> None:
-        """Score the network on the validation part, and keep it if it is the best yet."""
+    def _validate(self) -> float:
+        """Score the network on the validation part, keep it if it is the best yet, and return its accuracy there."""
         network = self._kept()
         scored = scores(network, self.dataset.validation, self.dataset)
         score = scored.balanced if self.settings.class_weights else scored.accuracy
         if score > self.best_score:
-            self.best_score, self.best_epoch = score, len(self.history)
+            self.best_score, self.best_epoch = score, len(self.history) + 1
             self.best = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+        return scored.accuracy
 
     def _optimizers(self) -> Sequence[torch.optim.Optimizer]:
         """Return all whose state a checkpoint holds."""

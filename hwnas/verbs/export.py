@@ -4,17 +4,23 @@ An artefact that computes something else, or is over its cap, is not left under 
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, PlainValidator
 
-from hwnas.artefacts import BY_DEFAULT, FILES, Exported, Wanted, export_published, export_winner
+from hwnas.artefacts import BY_DEFAULT, FILES, Exported, Wanted, export_published, export_winner, folder_name
 from hwnas.datasets import Background
 from hwnas.errors import InputError
 from hwnas.formats import Input, MetadataReader
 from hwnas.support import MAX_SEED, AnyPath, FolderPath, Metavar, Options, bar, commands
 from hwnas.verbs._takes import takes
+
+if TYPE_CHECKING:
+    from hwnas.device import Device
+    from hwnas.runs import DeviceCap
 
 
 def _file_names(value: object) -> tuple[str, ...]:
@@ -37,7 +43,8 @@ class ExportOptions(Options):
     )
     trial: int | None = Field(default=None, ge=0, description="export this winner alone")
     files: Annotated[Sequence[str], PlainValidator(_file_names), Metavar("NAME,...")] = Field(
-        default=BY_DEFAULT, description="the files to write"
+        default=BY_DEFAULT,
+        description="the files to write; for a device beside the run's first it is the one that its setting runs",
     )
     input: Input = Field(
         default="normalised",
@@ -85,12 +92,25 @@ class ExportOptions(Options):
     )
 
 
+def _files_for(capped: "DeviceCap", machine: "Device") -> tuple[str, ...]:
+    """Return the file that a device's setting runs; raises InputError for a runtime of which none is exported."""
+    setting = machine.setting(capped.setting)
+    name = next((name for name, kind in FILES.items() if kind == (setting.runtime, setting.precision)), None)
+    if name is None:
+        raise InputError(
+            f"an exported file is one of {', '.join(FILES)}; none of them is for {capped.name}. Search without"
+        )
+    return (name,)
+
+
 @takes(ExportOptions)
 def export(options: ExportOptions) -> list[Exported]:
     """Export a run's trained winners, or a published network, as ONNX and TFLite (fp32 and int8), checked and timed.
 
     With `input` other than normalised the networks normalise by themselves: float32 from 0 to 1, or uint8. Of a `batch`
     an image's share of the latency is stated and held against the cap.
+    Of a run on several devices a further one's file is written, checked and timed in a folder of its own,
+    OUT/RUN/TRIAL-DEVICE-SETTING.
     Raises InputError where no winner was trained, where a published network and its weights do not fit and where the
     folder cannot be written. Raises ExportError, with the figures, for artefacts that are refused, once the other
     winners are exported: its `exported` is the list of these, as it would have been returned.
@@ -138,17 +158,20 @@ def export(options: ExportOptions) -> list[Exported]:
     if not winners:
         what = "no trained winner" if trial is None else f"no trained winner {trial}"
         raise InputError(f"{opened.folder} has {what} to export. Type: {commands.train(opened.folder, trial=trial)}")
-    machine = load_device(opened.settings.device)
+    devices = opened.settings.devices
+    machines = [load_device(device.device) for device in devices]
     if not opened.settings.predicted:
-        check_starts(machine)  # which may ask: now, not below a bar
+        for machine in machines:
+            check_starts(machine)  # which may ask: now, not below a bar
     exported, refused = [], []
-    with opened.locked(), bar("exporting", len(winners)) as exporting:
-        for winner in winners:
-            target = Path(out) / opened.name / winner.path.name
+    with opened.locked(), bar("exporting", len(winners) * len(devices)) as exporting:
+        for winner, (place, device) in product(winners, enumerate(devices)):
+            asked = replace(wanted, files=_files_for(device, machines[place])) if place else wanted
+            target = Path(out) / opened.name / folder_name(winner.path.name, device if place else None)
             try:
-                exported.append(export_winner(opened, winner, target, machine, wanted))
+                exported.append(export_winner(opened, winner, target, machines[place], asked, place=place))
             except ExportError as error:
-                refused.append(f"trial {winner.path.name}: {error}")
+                refused.append(f"trial {target.name}: {error}")
             exporting.advance()
     if refused:
         raise ExportError("\n".join(refused), exported=exported)

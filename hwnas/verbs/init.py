@@ -15,6 +15,7 @@ import typer
 from pydantic import Field
 
 from hwnas.errors import HwnasError, InputError
+from hwnas.runs import has_caps
 from hwnas.support import FilePath, can_ask, checked, commands, each_option, plugins, say, toml_value, write_bytes
 from hwnas.verbs._takes import takes
 from hwnas.verbs.run import SECTION_OF, SECTIONS, RunOptions, RunRequest, make_plan
@@ -88,7 +89,10 @@ def _refuse_other(options: InitOptions, text: bytes | None) -> None:
 
 def _refuse_missing(options: InitOptions, answers: Mapping[str, Any]) -> None:
     """Raise InputError for what has no default and is not given."""
-    if not (missing := {name: word for name, word in _NEEDED.items() if name not in answers}):
+    missing = {name: word for name, word in _NEEDED.items() if name not in answers}
+    if has_caps(answers.get("device", "")):
+        missing.pop("max_latency_ms", None)
+    if not missing:
         return
     flags = " and ".join(f"--{name.replace('_', '-')}" for name in missing)
     command = commands.init(options.config, **{**missing, **answers}, yes=options.yes, force=options.force)
@@ -108,7 +112,8 @@ def _encoded(text: str) -> bytes:
 def _usual(plan: "Plan") -> dict[str, Any]:
     """Return what a run takes where it is not said."""
     names = ("device", "setting", "trials")
-    return {**{name: getattr(plan.search, name) for name in names}, "epochs": plan.train.epochs}
+    usual = {**{name: getattr(plan.search, name) for name in names}, "epochs": plan.train.epochs}
+    return {name: value for name, value in usual.items() if value is not None}
 
 
 # Questions.
@@ -131,11 +136,13 @@ def _asked(given: Mapping[str, Any]) -> dict[str, Any]:
     dataset = ask(
         "data", f"images: folder:PATH (one folder a class), or one of {names}", "fashion-mnist", datasets.load
     )
-    machine = ask("device", f"device: host is this machine ({commands.devices()} lists them)", "host", named_device)
-    settings = ", ".join(setting.name for setting in machine.settings)
-    setting = ask("setting", f"how it runs networks: {settings}", machine.settings[0].name, machine.setting)
-    known_ms = _known_ms(machine, setting, dataset)
-    ask("max_latency_ms", f"most milliseconds for an image{_span(known_ms)}", _median(known_ms), float)
+    if not has_caps(given.get("device", "")):  # with its caps it says all of this
+        question = f"device: host is this machine ({commands.devices()} lists them)"
+        machine = ask("device", question, "host", named_device)
+        settings = ", ".join(setting.name for setting in machine.settings)
+        setting = ask("setting", f"how it runs networks: {settings}", machine.settings[0].name, machine.setting)
+        known_ms = _known_ms(machine, setting, dataset)
+        ask("max_latency_ms", f"most milliseconds for an image{_span(known_ms)}", _median(known_ms), float)
     ask("trials", "candidates to train in the search; fewer take less time", _default("search", "trials"), int)
     ask("epochs", "epochs to train the winners for; fewer take less time", _default("train", "epochs"), float)
     return answers
@@ -198,7 +205,7 @@ def _lines(path: Path, out: str, answers: Mapping[str, Any]) -> Iterator[str]:
     yield from _option("out", toml_value(out), "the run's folder")
     for section, options in SECTIONS.items():
         about = {option.name: option.description for option in each_option(options)}
-        names = [name for name, where in SECTION_OF.items() if where == section]
+        names = [name for name, where in SECTION_OF.items() if where == section and name in answers]
         further = _WORTH_KNOWING.get(section, {})
         if not names and not further:
             continue

@@ -22,7 +22,7 @@ from pydantic import Field
 from hwnas.artefacts import Exported
 from hwnas.errors import HwnasError, InputError, short
 from hwnas.latency import Profiled
-from hwnas.runs import DeviceOptions, SearchOptions, SpaceOptions
+from hwnas.runs import DeviceOptions, SearchOptions, SpaceOptions, has_caps
 from hwnas.searching import Searched
 from hwnas.support import (
     AnyPath,
@@ -40,7 +40,7 @@ from hwnas.verbs._takes import apply, takes
 from hwnas.verbs.export import ExportOptions, export
 from hwnas.verbs.profile import ProfileOptions, profile
 from hwnas.verbs.report import Reported, report
-from hwnas.verbs.search import search, start_run
+from hwnas.verbs.search import asked_devices, search, start_run
 from hwnas.verbs.train import TrainedWinner, TrainOptions, check_shares, train
 
 if TYPE_CHECKING:
@@ -97,6 +97,7 @@ class Plan:
     train: TrainOptions
     export: ExportOptions
     dataset: "Dataset"
+    further: list[ProfileOptions]  # of devices beside the first
 
 
 class RunRequest(Options):
@@ -108,7 +109,9 @@ class RunRequest(Options):
     )
     out: FolderPath | None = Field(default=None, description="the run's folder; without it runs/NAME-OF-THE-DATA")
     device: AnyPath | None = Field(
-        default=None, description="device: a file devices/NAME.toml, or its path; without it host, this machine"
+        default=None,
+        description="device: a file devices/NAME.toml, or its path; or several, each with its cap, as in "
+        "pixel8=12ms,pi4=40ms; without it host, this machine",
     )
     setting: str | None = Field(
         default=None, description="one of the device's settings, such as tflite-fp32-1t; without it the first"
@@ -161,15 +164,17 @@ def _profile(plan: Plan) -> list[Profiled]:
 
     Where this machine itself is timed they are looked at before: what computes beside disturbs.
     """
-    from hwnas.device import load_device
 
-    if load_device(str(plan.search.device)).transport == "local":
+    def profile_all() -> list[Profiled]:
+        return [profiled for options in (plan.profile, *plan.further) for profiled in apply(profile, options)]
+
+    if any(capped.machine.transport == "local" for capped in asked_devices(plan.search)):
         plan.dataset.check()
-        return apply(profile, plan.profile)
+        return profile_all()
     found: list[HwnasError] = []
     looking = Thread(target=_look_at_images, args=(plan.dataset, found), daemon=True)
     looking.start()
-    profiled = apply(profile, plan.profile)
+    profiled = profile_all()
     looking.join()
     if found:
         raise found[0]
@@ -199,15 +204,16 @@ def make_plan(options: RunOptions) -> Plan:
                 f"{name} in the file, {section}, and type: {commands.run(options.config)}"
             )
         return read_plan(Path(options.config))
-    if options.data is None or options.max_latency_ms is None:
+    device = options.device or "host"
+    if options.data is None or (options.max_latency_ms is None and not has_caps(device)):
         command = commands.run(**{"data": "folder:PATH", "max_latency_ms": "MS", **given})
         raise InputError(f"a run must have a TOML file, or --data and --max-latency-ms. Type: {command}")
     sections: dict[str, dict[str, Any]] = {name: {} for name in SECTIONS}
     for name, section in SECTION_OF.items():
         if name in given:
             sections[section][name] = given[name]
-    machine = named_device(options.device or "host")
-    sections["device"]["setting"] = machine.setting(options.setting).name  # the search's: profile would measure all
+    if not has_caps(device):  # the search's setting: profile would measure all
+        sections["device"]["setting"] = named_device(device).setting(options.setting).name
     return _plan(str(options.out or f"runs/{_name_of(options.data)}"), sections, None)
 
 
@@ -249,13 +255,15 @@ def _plan(out: str, sections: Mapping[str, Mapping[str, Any]], path: Path | None
         if training.from_supernet:
             check_shares(searching.estimator)
             _check_widths(searching)
-    return Plan(
-        _checked(ProfileOptions, path, "profile", {**device, **space, **images, **sections["profile"]}),
-        searching,
-        training,
-        _checked(ExportOptions, path, "export", {"run": out, **sections["export"]}),
-        dataset,
-    )
+    each = [device]
+    if has_caps(searching.device):
+        names = ("device", "setting", "threads")
+        each = [{name: getattr(capped.record, name) for name in names} for capped in asked_devices(searching)]
+    first, *further = [
+        _checked(ProfileOptions, path, "profile", {**one, **space, **images, **sections["profile"]}) for one in each
+    ]
+    exporting = _checked(ExportOptions, path, "export", {"run": out, **sections["export"]})
+    return Plan(first, searching, training, exporting, dataset, further)
 
 
 def _check_widths(searching: SearchOptions) -> None:
@@ -280,7 +288,8 @@ def _read(path: Path) -> tuple[str, dict[str, dict[str, Any]]]:
         known = _keys(name)
         if unknown := next((key for key in section if key not in known), None):
             raise InputError(f"{path}: [{name}] has no {short(unknown)}; known: {', '.join(known)}")
-    if "max_latency_ms" not in content.get("search", {}):
+    device = str(content.get("device", {}).get("device", ""))
+    if "max_latency_ms" not in content.get("search", {}) and not has_caps(device):
         raise InputError(f"{path}: [search] must have max_latency_ms, the cap in milliseconds")
     return out, {name: content.get(name, {}) for name in SECTIONS}
 
@@ -296,7 +305,6 @@ def _checked(options: type[AnyOptions], path: Path | None, section: str, values:
 def _found(options: SearchOptions, path: Path | None) -> "Dataset":
     """Return the data; raises InputError where there is no such device, setting or data set."""
     from hwnas import datasets
-    from hwnas.device import named_device
     from hwnas.runs import check_storage, trust_storage
 
     if options.storage:
@@ -304,7 +312,7 @@ def _found(options: SearchOptions, path: Path | None) -> "Dataset":
             check_storage(options.storage)
         trust_storage(options.storage, named_by=str(path))
     with named_in(_place(path, "device")):
-        named_device(options.device).setting(options.setting, threads=options.threads)
+        asked_devices(options)
     with named_in(f"{_place(path, 'search')} data" if path else ""):
         resolution = options.resolution[0] if options.resolution else None
         return datasets.load(

@@ -13,13 +13,14 @@ from hwnas.errors import InputError
 from hwnas.runs import RunFolder, number_wanted, winners_wanted
 from hwnas.support import AnyPath, Metavar, bar, expanded, plugins, remark, say
 from hwnas.training import MOST_ALPHA, MOST_BRANCHES, Flips, Optimizer
-from hwnas.verbs._finalists import best_finalists, finalists_of
+from hwnas.verbs._finalists import Validated, best_finalists, finalists_of
 from hwnas.verbs._takes import takes
 
 if TYPE_CHECKING:
     from hwnas.datasets import Dataset
+    from hwnas.device import Setting
     from hwnas.network import Architecture
-    from hwnas.runs import Candidate, Run, WinnerFolder, WinnerRecord
+    from hwnas.runs import Candidate, Run, SearchSettings, WinnerFolder, WinnerRecord
     from hwnas.training import Teacher, Trained, TrainingSettings
     from hwnas.training.bank import Bank
 
@@ -31,7 +32,8 @@ class TrainedWinner:
     """A trained winner; `test_accuracy` is a share, measured once after training.
 
     So is `balanced_accuracy`, the mean of the classes'; None of a winner that an older hwnas trained. `accuracy_of`
-    says what they are of: "long training".
+    says what they are of: "long training". `int8_accuracy` is that of the int8 file as `hwnas export` calibrates it, on
+    at most 10,000 test images, before it is fine-tuned; None in a run whose setting is of another precision.
     """
 
     trial: int
@@ -42,6 +44,7 @@ class TrainedWinner:
     parameters: int
     seconds: float
     folder: str
+    int8_accuracy: float | None = None
 
 
 class TrainOptions(RunFolder):
@@ -56,8 +59,8 @@ class TrainOptions(RunFolder):
         default=0,
         ge=0,
         description="so many of the most accurate candidates are trained for a tenth of the epochs, the better half "
-        "for a third; the best of these, on the validation images, are the winners; those whose latency was only "
-        "predicted are measured first; 0: the search's order counts",
+        "for a third; the best of these, on the validation images and in int8 where the run's setting is, are the "
+        "winners; those whose latency was only predicted are measured first; 0: the search's order counts",
     )
     trial: int | None = Field(default=None, ge=0, description="train this trial instead of winners of the front")
     epochs: float = Field(default=60.0, gt=0, description="epochs over the whole training set")
@@ -195,10 +198,11 @@ def train(options: TrainOptions) -> list[TrainedWinner]:
     )
     if options.skip_broken:
         run.settings = run.settings.model_copy(update={"skip_broken": True})
+    _int8_setting(run.settings)  # before any is trained: its device must be known
     with run.locked():
         dataset_at = cache(lambda resolution: _dataset(run, resolution, settings))
 
-        def accuracy(candidate: "Candidate", shorter: "TrainingSettings", checkpoint: Path) -> float:
+        def validated(candidate: "Candidate", shorter: "TrainingSettings", checkpoint: Path) -> Validated:
             dataset = dataset_at(_resolution(candidate))
             return _validated(run, candidate, shorter, dataset, checkpoint, teacher)
 
@@ -212,7 +216,7 @@ def train(options: TrainOptions) -> list[TrainedWinner]:
             if teacher is not None:
                 teacher.check(dataset_at(_resolution(candidate)), settings)
         if options.finalists:
-            chosen = best_finalists(run, chosen, settings, accuracy, wanted=number_wanted(options.winners))
+            chosen = best_finalists(run, chosen, settings, validated, wanted=number_wanted(options.winners))
         return [_train_one(run, candidate, settings, dataset_at, teacher) for candidate in chosen]
 
 
@@ -236,6 +240,8 @@ def _train_one(
         _remove_finished(folder, record)
         if record.training == settings:
             say(f"trial {candidate.trial} is trained already; its weights are in {folder.path}")
+            if not folder.scores.exists():
+                _write_scores(record, folder, dataset_at(_resolution(candidate)))
             return _result(record, folder)
         _say_anew(record, settings)
     record = _train_to_the_end(run, candidate, settings, folder, dataset_at, teacher)
@@ -273,27 +279,53 @@ def _train_to_the_end(
     teacher: "Teacher | None",
 ) -> "WinnerRecord":
     """Train a candidate, test it once, and write its weights and its record."""
-    from hwnas.runs import DataRecord, WinnerRecord
+    from hwnas.runs import DataRecord, WinnerRecord, WinnerScores
     from hwnas.searching import estimators
-    from hwnas.training import save_weights, scores
+    from hwnas.training import Scores, logits, quantised_scores, save_weights
 
     dataset = dataset_at(_resolution(candidate))
     say(f"training trial {candidate.trial}: {candidate.architecture.name}")
     trained = _trained(run, candidate, settings, dataset, folder.checkpoint, teacher, is_whole=True)
+    outputs, in_int8 = logits(trained.network, dataset.test, dataset), None
+    test = Scores.of(outputs.argmax(1), dataset.test.labels)
+    if int8 := _int8_setting(run.settings):
+        in_int8 = quantised_scores(
+            trained.network, dataset.test, dataset, int8, calibrated_on=dataset.whole_train
+        ).accuracy
+        say(f"trial {candidate.trial}: {in_int8:.4f} of the test images right in int8, {test.accuracy:.4f} in fp32")
     record = WinnerRecord.of(
         candidate,
         trained,
         settings,
         DataRecord.of(dataset, seed=run.settings.seed),
-        search_accuracy_of=estimators.get(run.settings.estimator).OF,
-        test=scores(trained.network, dataset.test, dataset),
+        search_accuracy_of=estimators.accuracy_of(run.settings),
+        test=test,
+        test_int8_accuracy=in_int8,
         versions={name: metadata.version(name) for name in _VERSIONS},
     )
     folder.record.unlink(missing_ok=True)  # one of other settings: its weights are replaced before it is
     save_weights(trained.network, folder.weights)
+    WinnerScores.of(record.trial, outputs, dataset).write(folder.scores)
     record.write(folder.record)
     folder.checkpoint.unlink(missing_ok=True)
     return record
+
+
+def _write_scores(record: "WinnerRecord", folder: "WinnerFolder", dataset: "Dataset") -> None:
+    """Write the scores of a winner of an older hwnas, which kept none, unless the test images have changed since."""
+    from hwnas.artefacts import load_network
+    from hwnas.runs import WinnerScores
+    from hwnas.training import logits
+
+    difference = "classes are others"
+    if dataset.classes == record.data.classes:
+        outputs = logits(load_network(record.architecture, folder), dataset.test, dataset)
+        scores = WinnerScores.of(record.trial, outputs, dataset)
+        difference = scores.differs_from(record)
+    if difference:
+        say(f"{folder.scores} is not written, as the test images are not those of {folder.record}: {difference}")
+    else:
+        scores.write(folder.scores)
 
 
 def _validated(
@@ -303,12 +335,28 @@ def _validated(
     dataset: "Dataset",
     checkpoint: Path,
     teacher: "Teacher | None",
-) -> float:
-    """Return a candidate's accuracy on the validation part after a training without it."""
-    from hwnas.training import scores
+) -> Validated:
+    """Return a candidate's accuracy on the validation part after a training without it, in int8 if that is to ship."""
+    from hwnas.training import quantised_scores, scores
 
     trained = _trained(run, candidate, settings, dataset, checkpoint, teacher, is_whole=False)
-    return scores(trained.network, dataset.validation, dataset).accuracy
+    accuracy = scores(trained.network, dataset.validation, dataset).accuracy
+    int8 = _int8_setting(run.settings)
+    if int8 is None:
+        return Validated(accuracy)
+    in_int8 = quantised_scores(trained.network, dataset.validation, dataset, int8, calibrated_on=dataset.train)
+    return Validated(in_int8.accuracy, accuracy)
+
+
+def _int8_setting(settings: "SearchSettings") -> "Setting | None":
+    """Return a run's setting, as its table was measured, where its files are int8."""
+    from hwnas.device import load_device
+    from hwnas.latency import as_measured
+
+    if not settings.is_int8:
+        return None
+    device = load_device(settings.device)
+    return as_measured(device, device.setting(settings.setting, threads=settings.threads))
 
 
 def _trained(
@@ -438,4 +486,5 @@ def _result(record: "WinnerRecord", folder: "WinnerFolder") -> TrainedWinner:
         parameters=record.parameters,
         seconds=record.seconds,
         folder=str(folder.path),
+        int8_accuracy=record.test_int8_accuracy,
     )

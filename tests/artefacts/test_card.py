@@ -17,6 +17,12 @@ from hwnas.training.settings import TrainingSettings
 BEFORE = Path(__file__).parent.parent / "data" / "before" / "export" / "a" / "0000" / "card.json"
 
 
+def compared(images: list[int], right: list[int]) -> dict[str, Any]:
+    """Return what is to be changed for a file that finds so many of each class."""
+    by_class = {"images": images, "right": right, "right_in_pytorch": [0]}
+    return {"files": {"a": {"runtime": "tflite", "bytes": 1, "by_class": by_class}}}
+
+
 def content_of(**changes: Any) -> dict[str, Any]:
     content: dict[str, Any] = json.loads(BEFORE.read_text())
     return content | changes
@@ -73,6 +79,8 @@ def test_facts_of_another_packages_format_are_kept() -> None:
         ({"accuracy": {}}, "is not an artefact's card: accuracy.test: Field required"),
         ({"files": {"model.tflite": {}}}, "is not an artefact's card: files.model.tflite.runtime: Field required"),
         ({"files": None}, "is not an artefact's card: files: Input should be a valid dict"),
+        (compared([1], [2]), "of each class no more images can be right than there are"),
+        (compared([1], [1]), "a's by_class must be of its .* classes"),
     ],
 )
 def test_a_card_that_cannot_be_read_is_named_with_what_to_type(

@@ -36,7 +36,7 @@ from hwnas.artefacts.comparison import Comparison, compare_logits
 from hwnas.artefacts.exporting import Exported
 from hwnas.artefacts.files import FILES
 from hwnas.artefacts.source import Purpose
-from hwnas.artefacts.writing import refuse_other_outputs, spread, write_checked
+from hwnas.artefacts.writing import refuse_other_outputs, write_checked
 from hwnas.cli import show_runs
 from hwnas.cli.main import main
 from hwnas.datasets._reader import read_square
@@ -49,9 +49,11 @@ from hwnas.network.scale import Scale
 from hwnas.runs.run import RunIdentity
 from hwnas.spaces import pnas, random_parameters
 from hwnas.support.files import write_json
-from hwnas.training import fine_tuning
+from hwnas.training import calibration as calibrating
+from hwnas.training import fine_tuning, spread
 from hwnas.training.loop import accuracy
 from hwnas.training.module import Network
+from hwnas.training.scoring import logits
 
 FP32, INT8 = Setting(runtime="tflite"), Setting(runtime="tflite", precision="int8", threads=2)
 
@@ -123,6 +125,11 @@ def test_files_are_compared_on_all_test_images_and_calibrated_on_images_from_all
     outputs = tflite.load(tmp_path / "model.int8.tflite")((images - data.mean[0]) / data.std[0])
     found = float((outputs.argmax(1) == data.test.labels.numpy()).mean())
     assert card["model.int8.tflite"].accuracy == pytest.approx(found, abs=0.02)
+    by_class = card["model.int8.tflite"].by_class
+    assert by_class.images == tuple(data.test.labels.bincount().tolist())
+    assert sum(by_class.right) / 130 == pytest.approx(card["model.int8.tflite"].accuracy)
+    said = logits(module.eval(), data.test, data).argmax(1)
+    assert by_class.right_in_pytorch == tuple(data.test.labels[said == data.test.labels].bincount(minlength=3).tolist())
 
 
 @pytest.mark.parametrize("train", [150, 80])
@@ -131,7 +138,7 @@ def test_files_are_compared_on_all_test_images_and_calibrated_on_images_from_all
 def test_int8_takes_the_calibration_that_is_nearer_to_pytorch(
     name: str, methods: dict[str, float], train: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(export_files, "_METHODS", methods)
+    monkeypatch.setattr(calibrating, "_METHODS", methods)
     write_images(tmp_path / "images.npz", train=train)
     data = datasets.load(f"npz:{tmp_path / 'images.npz'}")
     module = network(pnas.architecture(random_parameters(pnas, 1, seed=0)[0], Scale(1, 4, 8, 3, 1)).graph)

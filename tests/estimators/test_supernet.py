@@ -14,7 +14,7 @@ from optuna.distributions import CategoricalDistribution
 import hwnas
 from hwnas import datasets
 from hwnas.errors import BudgetError, InputError, SharedWeightsError
-from hwnas.runs import SearchOptions, SearchSettings
+from hwnas.runs import DeviceCap, SearchOptions, SearchSettings
 from hwnas.runs.run import Run
 from hwnas.searching.estimators import supernet
 from hwnas.searching.loop import Searched
@@ -219,7 +219,8 @@ def test_the_advice_on_scales_is_of_those_that_were_asked_for(
 ) -> None:
     asked = SearchOptions(out="run", space=space, **{**TINY, "cells": None, "filters": None, **options})
     dataset = datasets.load("npz:images.npz", seed=0)
-    settings = SearchSettings.of(asked, device="host", setting=SETTING, threads=1, dataset=dataset)
+    host = DeviceCap(device="host", setting=SETTING, threads=1, max_latency_ms=asked.max_latency_ms or 0.0)
+    settings = SearchSettings.of(asked, devices=[host], dataset=dataset)
     supernet.say_scales(settings)
     assert text_of(capsys).endswith(f"or one scale, as by {advice}")
     chosen = dict(zip(*[iter(advice.replace("--", "").split())] * 2, strict=True))

@@ -518,6 +518,20 @@ def winner_in_a_report() -> Kind:
     return _json_file(WINNER / "winner.json", lambda: hwnas.report(str(RUN)))
 
 
+def scores_on_a_page() -> Kind:
+    from hwnas.runs import WinnerFolder, WinnerScores
+    from hwnas.runs.scores import Answers, WorstImage
+
+    folder = WinnerFolder(WINNER)
+    record = folder.read()
+    right = round(1000 * record.test_accuracy)
+    answers = Answers(right=0, said=0, images=right), Answers(right=0, said=1, images=1000 - right)
+    worst = WorstImage(image=0, right=0, said=1, confidence=1.0, png="aaaa")
+    scores = WinnerScores(version=1, trial=0, classes=record.data.classes, answers=answers, worst=(worst,))
+    scores.write(folder.scores)
+    return _json_file(folder.scores, _page)
+
+
 def _table_read() -> None:
     import hwnas
     from hwnas.latency import CostModel, LatencyTable
@@ -707,6 +721,7 @@ KINDS: dict[str, Callable[[], Kind]] = {
         winner,
         winner_on_a_page,
         winner_in_a_report,
+        scores_on_a_page,
         latency_table,
         run_file,
         checkpoint,
@@ -715,7 +730,7 @@ KINDS: dict[str, Callable[[], Kind]] = {
     )
 }
 SLOWER = {  # by so many times: pages, and reports with their pictures
-    **dict.fromkeys(("card-on-a-page", "journal-on-a-page", "winner-on-a-page"), 4),
+    **dict.fromkeys(("card-on-a-page", "journal-on-a-page", "winner-on-a-page", "scores-on-a-page"), 4),
     **dict.fromkeys(("card-in-a-report", "journal-in-a-report", "winner-in-a-report"), 100),
 }
 

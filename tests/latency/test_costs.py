@@ -17,7 +17,7 @@ from hwnas.latency.cell_costs import CellCosts
 from hwnas.latency.conditions import Conditions
 from hwnas.latency.correction import TERMS, Correction, fit_correction
 from hwnas.latency.costs import Costs, largest_measured
-from hwnas.latency.measurement import Measurement, TimedNetwork
+from hwnas.latency.measurement import MeasuredLatency, Measurement, TimedNetwork
 from hwnas.latency.table import LatencyTable
 from hwnas.network.cell import encode
 from hwnas.network.graph import executed
@@ -83,14 +83,13 @@ def test_steps_by_the_measured_ratio_lead_to_the_largest_scale_inside_the_target
     factor: float, scale: int, measured: int
 ) -> None:
     costs = one_cell(*np.linspace(0.1, 1.5, 15))
-    known: dict[int, Measurement] = {}
+    known: dict[int, MeasuredLatency] = {}
     found = largest_measured(
         costs,
         Budget(1.01),
         known,
-        lambda at: timed(factor * float(costs.ms[0, at])),
+        lambda at: timed(factor * float(costs.ms[0, at])).latency(1.0),
         target_ms=1.01,
-        canary_ms=1.0,
         most=4,
     )
     assert found == scale
@@ -99,13 +98,14 @@ def test_steps_by_the_measured_ratio_lead_to_the_largest_scale_inside_the_target
 
 def test_what_is_known_of_a_cell_is_not_measured_again() -> None:
     costs = one_cell(1.0, 2.0, 3.0)
-    known = {1: timed(2.0), 2: timed(3.0)}
-    found = largest_measured(costs, Budget(2.5), known, pytest.fail, target_ms=2.5, canary_ms=1.0, most=4)
+    known = {1: timed(2.0).latency(1.0), 2: timed(3.0).latency(1.0)}
+    found = largest_measured(costs, Budget(2.5), known, pytest.fail, target_ms=2.5, most=4)
     assert found == 1
 
 
 def test_between_measured_scales_the_ratio_is_interpolated_and_beyond_them_kept() -> None:
-    calibrated = one_cell(1.0, 2.0, 3.0, 4.0).calibrated({1: timed(2.2), 3: timed(5.2, spread=0.1)}, canary_ms=1.0)
+    measured = {1: timed(2.2).latency(1.0), 3: timed(5.2, spread=0.1).latency(1.0)}
+    calibrated = one_cell(1.0, 2.0, 3.0, 4.0).calibrated(measured)
     assert calibrated.ms[0] == pytest.approx([1.1, 2.2, 3.6, 5.2])
     assert calibrated.upper_ms[0] == pytest.approx([1.1, 2.2, 3.6, 5.72])
 

@@ -23,7 +23,7 @@ from hwnas.network.kinds.chain import Chain
 from hwnas.network.kinds.macro import MacroLayer, MacroNetwork
 from hwnas.network.published import mobilenet_v2, mobilenet_v3_large, mobilenet_v3_small
 from hwnas.network.scale import Scale
-from hwnas.pages import cell_picture, network_picture, pictures
+from hwnas.pages import cell_picture, network_picture, pictures, plain_pictures
 from hwnas.pages.cell_picture import CellLayout
 from hwnas.pages.pictures import Box
 from hwnas.pages.winners import Outcome
@@ -340,7 +340,7 @@ def test_one_candidate_alone_can_be_drawn() -> None:
     only = [candidate(0, 0.5, 0.5)]
     pictures.svg(pictures.front_figure(only, only, winners=(), cap_ms=1, accuracy_of=""))
     pictures.svg(pictures.agreement_figure([(0.5, 0.6)], []))
-    pictures.svg(pictures.history_figure({1: []}))
+    pictures.svg(plain_pictures.curves_figure({"trial 1": []}, x_label="epoch", y_label="loss"))
 
 
 def test_no_setting_of_matplotlib_is_left_changed() -> None:

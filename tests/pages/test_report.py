@@ -1,6 +1,8 @@
 """The report of a made-up run: what the page says is what the study, the records, the cards and the table say."""
 
+import base64
 import hashlib
+import io
 import json
 import re
 import zlib
@@ -18,6 +20,7 @@ import pytest
 from networks import random_cells
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import TrialState
+from PIL import Image
 
 from hwnas import formats
 from hwnas.device.device import Setting
@@ -42,8 +45,10 @@ from hwnas.pages.winners import compare_prediction, wilson_interval
 from hwnas.runs.finalist import FinalistRecord, FinalistsFolder
 from hwnas.runs.front import front_of
 from hwnas.runs.run import Run
+from hwnas.runs.scores import Answers, WinnerScores, WorstImage
 from hwnas.runs.settings import make_settings
 from hwnas.runs.trial import Candidate
+from hwnas.runs.winner import WinnerFolder
 from hwnas.spaces import pnas
 from hwnas.training.settings import TrainingSettings
 from hwnas.verbs.report import report
@@ -254,6 +259,26 @@ def write_winner(run: Run, trial: int, **changes: Any) -> Path:
     return path
 
 
+def picture() -> str:
+    content = io.BytesIO()
+    Image.linear_gradient("L").resize((12, 12)).save(content, format="PNG")
+    return base64.b64encode(content.getvalue()).decode()
+
+
+def write_scores(run: Run, trial: int, *, images: int = 40) -> None:
+    """Write scores of as many images of each class, of which the winner's share is right."""
+    classes = tuple(DATA["classes"])
+    right = round(images * (0.8 + trial / 40))
+    worst = [WorstImage(image=at, right=at, said=9 - at, confidence=0.99, png=picture()) for at in range(4)]
+    answers = [
+        Answers(right=at, said=(at + turn) % len(classes), images=count)
+        for at in range(len(classes))
+        for turn, count in ((0, right), (1, images - right))
+    ]
+    scores = WinnerScores(version=1, trial=trial, classes=classes, answers=tuple(answers), worst=tuple(worst))
+    scores.write(WinnerFolder(run.winner_folder(trial)).scores)
+
+
 def said_by(candidate: Candidate) -> dict[str, Any]:
     """Return what a winner's record takes from its candidate."""
     return {
@@ -367,8 +392,8 @@ def test_the_page_is_well_formed_and_needs_nothing_from_elsewhere(finished: tupl
     addresses = re.findall(r"https?://[^\"'\s<>]+", text)
     assert set(addresses) == {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
     for tag, attributes in page.elements:
-        assert tag not in ("script", "link", "img", "iframe", "object")
-        assert "src" not in attributes
+        assert tag not in ("script", "link", "iframe", "object")
+        assert (attributes.get("src") or "").startswith("data:image/png;base64,") == (tag == "img")
         assert all((attributes.get(name) or "#").startswith("#") for name in ("href", "xlink:href"))
     assert "@import" not in text
     assert not re.search(r"url\((?!#)", text)
@@ -739,6 +764,41 @@ def test_a_corrupt_file_is_an_error_that_names_it(home: Path, corrupt: Callable[
     with pytest.raises(InputError, match=re.escape(str(path))):
         report(str(run.folder))
     assert not (run.folder / "report.html").exists()
+
+
+def test_what_a_winner_finds_of_each_class_is_shown_and_what_it_gets_most_wrong(home: Path) -> None:
+    run = make_run(home / "runs" / "a")
+    write_winner(run, 4)
+    write_scores(run, 4)
+    compared = {"images": [40] * 10, "right": [35] * 10, "right_in_pytorch": [36] * 10}
+    write_card(run, 4, files={"a.tflite": {"runtime": "tflite", "bytes": 1, "by_class": compared}})
+    page, text = page_of(run)
+    assert ["7", "40", "90.0", "87.5 (−2.5)"] in page.rows
+    assert "Most often confused: 0 said to be 1 (4), 1 said to be 2 (4)" in page.text
+    (figure,) = re.findall(r'<svg class="confusion-4".*?</svg>', text, re.DOTALL)
+    assert (len(re.findall(">36<", figure)), len(re.findall(">4<", figure))) == (10, 10 + 2)  # and the class 4, twice
+    pictures = [attributes["alt"] for tag, attributes in page.elements if tag == "img"]
+    assert pictures == [f"Test image {at}: {at}, said to be {9 - at}" for at in range(4)]
+    assert "is 3, said to be 6 (99.0 %)" in page.text
+
+
+def test_scores_that_are_none_or_cannot_be_are_said_and_leave_the_rest(home: Path) -> None:
+    run = make_run(home / "runs" / "a")
+    write_winner(run, 4)
+    page, _ = page_of(run)
+    command = f"hwnas train {run.folder} --trial 4"
+    assert f"an older hwnas trained it. Type, with the options of then: {command}" in page.text
+    write_scores(run, 4)
+    path = WinnerFolder(run.winner_folder(4)).scores
+    whole = path.read_text()
+    for content, words in (
+        ("{", "must be JSON; .*scores.json is not"),
+        (whole.replace('"trial": 4', '"trial": 1'), "scores.json must say .*trial is 1 here and 4 there"),
+    ):
+        path.write_text(content)
+        page, text = page_of(run)
+        assert re.search(rf"{words}.* type: {re.escape(command)}", page.text)
+        assert "Confusion matrix" not in text
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import hwnas
 from hwnas import datasets
 from hwnas.device import load_device
 from hwnas.errors import SharedWeightsError
-from hwnas.runs import SearchOptions, SearchSettings
+from hwnas.runs import DeviceCap, SearchOptions, SearchSettings
 from hwnas.runs.run import Run
 from hwnas.searching.candidates import SpaceCandidates
 from hwnas.searching.checks import costs_of_run
@@ -48,7 +48,8 @@ def begun(folder: Path, **options: Any) -> Run:
     """Return a run of which nothing is done, for one trial."""
     asked = SearchOptions(out=str(folder / "run"), **{**TINY, "trials": 1, **options})
     dataset = datasets.load("npz:images.npz", seed=0)
-    settings = SearchSettings.of(asked, device="host", setting=SETTING, threads=1, dataset=dataset)
+    host = DeviceCap(device="host", setting=SETTING, threads=1, max_latency_ms=asked.max_latency_ms or 0.0)
+    settings = SearchSettings.of(asked, devices=[host], dataset=dataset)
     (folder / "run").mkdir()
     return Run(folder / "run", settings)
 

@@ -10,11 +10,15 @@ from pretended import PretendedDevice
 from winners import searched_run
 
 import hwnas
+from hwnas import training
 from hwnas.errors import DivergedError, InputError, TrainingError
+from hwnas.runs import FinalistsFolder
 from hwnas.runs.run import Run
 from hwnas.searching import Stopwatch
 from hwnas.support import write_json
+from hwnas.training import Scores
 from hwnas.verbs import train as train_verb
+from hwnas.verbs._finalists import Validated
 
 
 @pytest.fixture
@@ -28,9 +32,9 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, float]]:
     """Pretend accuracies of finalists: the later in the search's order the better; return who was trained how long."""
     asked: list[tuple[int, float]] = []
 
-    def validated(run: Run, candidate: Any, settings: Any, dataset: Any, checkpoint: Path, teacher: Any) -> float:
+    def validated(run: Run, candidate: Any, settings: Any, dataset: Any, checkpoint: Path, teacher: Any) -> Validated:
         asked.append((candidate.trial, settings.epochs))
-        return 0.9 - candidate.accuracy
+        return Validated(0.9 - candidate.accuracy)
 
     monkeypatch.setattr(train_verb, "_validated", validated)
     return asked
@@ -57,7 +61,7 @@ def test_what_is_done_is_not_done_again_and_other_settings_are(
 ) -> None:
     validated = train_verb._validated
 
-    def cut_off(*arguments: Any) -> float:
+    def cut_off(*arguments: Any) -> Validated:
         if len(trained) == 2:
             raise KeyboardInterrupt
         return validated(*arguments)
@@ -77,7 +81,7 @@ def test_one_whose_loss_is_not_finite_comes_last(
 ) -> None:
     validated = train_verb._validated
 
-    def diverges(run: Run, candidate: Any, *rest: Any) -> float:
+    def diverges(run: Run, candidate: Any, *rest: Any) -> Validated:
         if candidate.trial == 3:  # the best, had it learned
             raise DivergedError("the loss must stay finite")
         return validated(run, candidate, *rest)
@@ -90,7 +94,7 @@ def test_one_whose_loss_is_not_finite_comes_last(
 def test_a_checkpoint_of_other_settings_is_no_finalists_fault(
     run: Run, trained: list[tuple[int, float]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refused(*arguments: Any) -> float:
+    def refused(*arguments: Any) -> Validated:
         raise TrainingError("the checkpoint is of another training")
 
     monkeypatch.setattr(train_verb, "_validated", refused)
@@ -117,6 +121,36 @@ def test_finalists_are_trained_without_the_validation_part_and_leave_no_checkpoi
     assert len(second) == 2
     assert first | second == set(kept)
     assert kept[f"{winner:04d}-1.33333.json"]["accuracy"] == max(kept[name]["accuracy"] for name in second)
+
+
+def test_where_int8_ships_the_best_in_int8_are_winners_and_what_they_lose_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = searched_run(tmp_path, [0.5, 0.51, 0.52])
+    settings = run.settings.model_copy(update={"device": "pretend", "setting": "tflite-int8-1t"})
+    write_json(run.folder / "settings.json", settings.model_dump(mode="json"))
+    accuracies = iter([0.7, 0.9, 0.8, *[0.5] * 10])
+    monkeypatch.setattr(training, "quantised_scores", lambda *_, **__: Scores(next(accuracies), 0.5))
+    hwnas.train(str(run.folder), finalists=3, winners="best:1", epochs=2.0, batch_size=32, accelerator="cpu")
+    kept = {record.trial: record for record in FinalistsFolder.of(run.folder).records() if record.training.epochs < 0.5}
+    assert {trial: record.accuracy for trial, record in kept.items()} == {2: 0.7, 1: 0.9, 0: 0.8}
+    assert all(record.precision == "int8" and record.fp32_accuracy is not None for record in kept.values())
+    second = {record.trial for record in FinalistsFolder.of(run.folder).records() if record.training.epochs > 0.5}
+    assert second == {1, 0}
+    said = capsys.readouterr().err
+    assert "finalist trial 1: 0.9000 of the validation images right in int8 (" in said
+    assert "0.5000 of the test images right in int8, " in said
+    winner = run.folder / "winners" / "0001" / "winner.json"
+    assert json.loads(winner.read_text())["test_int8_accuracy"] == 0.5
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_a_figure_in_another_precision_is_none(run: Run, trained: list[tuple[int, float]], precision: str) -> None:
+    train(run, finalists=2, winners="best:1")
+    for path in (run.folder / "finalists").glob("*-0.3.json"):
+        write_json(path, json.loads(path.read_text()) | {"precision": precision})
+    train(run, finalists=2, winners="best:1")
+    assert len(trained) == (2 if precision == "fp32" else 4)
 
 
 @pytest.mark.parametrize(
@@ -197,7 +231,14 @@ class TestOnlyPredicted:
 
 def test_a_stopwatch_times_as_the_search_did(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     device = PretendedDevice(workplace, monkeypatch, filters=(4, 6), factor=1.25)
-    options = {"space": "pnas", "max_latency_ms": 2.0, "data": "npz:images.npz", "cells": (1,), "filters": (4, 6), "trials": 1}
+    options = {
+        "space": "pnas",
+        "max_latency_ms": 2.0,
+        "data": "npz:images.npz",
+        "cells": (1,),
+        "filters": (4, 6),
+        "trials": 1,
+    }
     hwnas.search(out="run", device="pretend", estimator="size", strategy="random", **options)  # type: ignore[arg-type]
     (candidate,) = Run.open("run").candidates()
     count = len(device.timed)

@@ -9,15 +9,19 @@ import pytest
 from winners import searched_run
 
 import hwnas
-from hwnas.artefacts import hash_weights
+from hwnas.artefacts import hash_weights, load_network
 from hwnas.errors import InputError, TrainingError
 from hwnas.runs.run import Run
+from hwnas.runs.scores import WinnerScores
 from hwnas.runs.winner import WinnerFolder, WinnerRecord
 from hwnas.training.curves import Progress
 from hwnas.training.loop import train_network
+from hwnas.training.scoring import logits
 from hwnas.training.settings import TrainingSettings, batch_size_for
 from hwnas.training.weights import file_shapes
 from hwnas.verbs.train import TrainOptions
+
+FILES = {"scores.json", "weights.safetensors", "winner.json"}
 
 
 @pytest.fixture
@@ -91,7 +95,7 @@ def said(capsys: pytest.CaptureFixture[str]) -> str:
 
 def test_a_finished_training_leaves_weights_and_a_record_alone(run: Run) -> None:
     winner = train(run, 1)
-    assert {path.name for path in Path(winner.folder).iterdir()} == {"weights.safetensors", "winner.json"}
+    assert {path.name for path in Path(winner.folder).iterdir()} == FILES
     record = WinnerFolder(Path(winner.folder)).read()
     assert (record.trial, record.training, record.images_seen) == (0, settings(1), 64)
     assert [epoch.step for epoch in record.history] == [4]
@@ -124,7 +128,7 @@ def test_a_training_with_other_settings_begins_anew_and_says_so(
     assert "trial 0 was trained with epochs 1 (now 2): it is trained anew" in said(capsys)
     record = WinnerFolder(Path(winner.folder)).read()
     assert (record.training, record.images_seen) == (settings(2), 128)
-    assert {path.name for path in Path(winner.folder).iterdir()} == {"weights.safetensors", "winner.json"}
+    assert {path.name for path in Path(winner.folder).iterdir()} == FILES
 
 
 def test_a_training_that_was_cut_off_is_not_thrown_away_for_other_settings(run: Run) -> None:
@@ -175,6 +179,41 @@ def test_patience_leaves_the_validation_part_out_of_the_training(run: Run) -> No
     assert record.training.patience == 5
     assert len(dataset.train.labels) < len(dataset.whole_train.labels)
     assert record.images_seen == 2 * len(dataset.train.labels)
+    accuracies = [epoch.accuracy for epoch in record.history]
+    assert len(accuracies) == 2
+    assert all(accuracy is not None and 0 <= accuracy <= 1 for accuracy in accuracies)
+    assert [epoch.accuracy for epoch in trained_with(run).history] == [None, None]  # it learns from these images
+
+
+def test_the_scores_are_those_of_the_test_images(run: Run) -> None:
+    winner = train(run, 1)
+    folder, dataset = WinnerFolder(Path(winner.folder)), run.settings.dataset(8)
+    scores = WinnerScores.read(folder.scores, again=folder.again)
+    network = load_network(folder.read().architecture, folder)
+    said = logits(network, dataset.test, dataset).argmax(1)
+    for place, score in enumerate(scores.by_class):
+        of_class = dataset.test.labels == place
+        assert (score.images, score.right) == (int(of_class.sum()), int((said[of_class] == place).sum()))
+    assert scores.differs_from(folder.read()) == ""
+    assert all(said[one.image] == one.said != one.right == dataset.test.labels[one.image] for one in scores.worst)
+
+
+def test_a_winner_of_an_older_hwnas_gets_its_scores_without_being_trained_again(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = WinnerFolder(Path(train(run, 1).folder))
+    before, weights = folder.scores.read_text(), folder.weights.stat().st_mtime_ns
+    folder.scores.unlink()
+    train(run, 1)
+    assert folder.scores.read_text() == before
+    assert folder.weights.stat().st_mtime_ns == weights
+
+    folder.scores.unlink()
+    record = json.loads(folder.record.read_text())
+    folder.record.write_text(json.dumps({**record, "test_accuracy": (record["test_accuracy"] + 0.5) % 1}))
+    train(run, 1)
+    assert "scores.json is not written, as the test images are not those of" in said(capsys)
+    assert not folder.scores.exists()
 
 
 def test_a_record_of_before_is_of_a_training_without_what_came_since(

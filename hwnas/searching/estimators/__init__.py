@@ -6,6 +6,9 @@ An estimator is a module with
     CAVEAT                       what must be said with its figures; empty where they are accuracies
     estimate(architecture, dataset, job) -> Estimate
 
+What can say how good a candidate is in int8, too, says
+    QUANTISES = True             and gives that accuracy where the job has a setting of int8
+
 What takes less than a measurement on the device says
     QUICK = True                 so that it is asked first, and what is behind a measured candidate is not measured
 
@@ -24,8 +27,9 @@ from hwnas.training import Look, Progress, Watch
 
 if TYPE_CHECKING:
     from hwnas.datasets import Dataset
+    from hwnas.device import Setting
     from hwnas.network import Architecture
-    from hwnas.runs import Run
+    from hwnas.runs import Run, SearchSettings
     from hwnas.searching.candidates import SpaceCandidates
 
 
@@ -33,7 +37,7 @@ if TYPE_CHECKING:
 class Estimate:
     """A candidate's accuracy on the validation part, a share, and what it took; `balanced`: the mean of the classes'.
 
-    Where it was `stopped` the accuracy is not a number.
+    Where it was `stopped` the accuracy is not a number. Where it is that in int8, `fp32_accuracy` is the network's own.
     """
 
     accuracy: float
@@ -42,6 +46,7 @@ class Estimate:
     looks: tuple[Look, ...] = ()
     stopped: bool = False
     balanced: float | None = None
+    fp32_accuracy: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +55,8 @@ class Job:
 
     What is long goes on from the file `checkpoint`, if it exists, and can be watched: it is looked at before its end,
     and stopped where that promises nothing. What has weights writes them to the file `keep`, and begins with those of
-    another network, from the file `initial`, as far as they fit.
+    another network, from the file `initial`, as far as they fit. Accuracies are those in `int8`, a setting, if there is
+    one.
     """
 
     epochs: float
@@ -61,6 +67,7 @@ class Job:
     watch: Watch | None = None
     initial: Path | None = None
     keep: Path | None = None
+    int8: "Setting | None" = None
 
 
 class Estimator(Protocol):
@@ -82,6 +89,16 @@ def get(name: str) -> Estimator:
 def seen_on(name: str) -> str:
     """Return on which images an estimator takes its figures, in words."""
     return getattr(get(name), "ON", "validation images")
+
+
+def accuracy_of(settings: "SearchSettings") -> str:
+    """Return what a run's accuracies are of, in a few words that stand beside them."""
+    return get(settings.estimator).OF + (" in int8" if settings.quantised else "")
+
+
+def quantises(name: str) -> bool:
+    """Say whether an estimator can give accuracies in int8."""
+    return getattr(get(name), "QUANTISES", False)
 
 
 def is_quick(name: str) -> bool:

@@ -1,7 +1,8 @@
-"""Trains a candidate for a short while."""
+"""Trains a candidate for a short while; where it is to be int8, its accuracy is that of its int8 file."""
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from hwnas.training import (
     Progress,
     TrainingSettings,
     Watch,
+    quantised_scores,
     save_weights,
     scores,
     search_settings,
@@ -18,10 +20,12 @@ from hwnas.training import (
 
 if TYPE_CHECKING:
     from hwnas.datasets import Dataset
+    from hwnas.device import Setting
     from hwnas.network import Architecture
 
 OF = "short training"
 CAVEAT = ""
+QUANTISES = True
 
 
 def estimate(architecture: "Architecture", dataset: "Dataset", job: Job) -> Estimate:
@@ -36,6 +40,7 @@ def estimate(architecture: "Architecture", dataset: "Dataset", job: Job) -> Esti
         watch=job.watch,
         initial=job.initial,
         keep=job.keep,
+        int8=job.int8,
     )
 
 
@@ -49,9 +54,11 @@ def evaluate(
     watch: Watch | None = None,
     initial: Path | None = None,
     keep: Path | None = None,
+    int8: "Setting | None" = None,
 ) -> Estimate:
     """Train an architecture on the data set's training part and measure it on the validation part.
 
+    With a setting of `int8` what counts is its accuracy in that, calibrated on images of the training part.
     Raises InputError where the architecture and the data do not fit, and TrainingError.
     """
     trained = train_network(
@@ -66,12 +73,11 @@ def evaluate(
     )
     if keep is not None:
         save_weights(trained.network, keep)
-    found = None if trained.stopped else scores(trained.network, dataset.validation, dataset)
-    return Estimate(
-        found.accuracy if found else math.nan,
-        seconds=trained.seconds,
-        images_seen=trained.images_seen,
-        looks=trained.looks,
-        stopped=trained.stopped,
-        balanced=found.balanced if found else None,
-    )
+    took = Estimate(math.nan, trained.seconds, trained.images_seen, trained.looks, trained.stopped)
+    if trained.stopped:
+        return took
+    found = scores(trained.network, dataset.validation, dataset)
+    if int8 is None:
+        return replace(took, accuracy=found.accuracy, balanced=found.balanced)
+    quantised = quantised_scores(trained.network, dataset.validation, dataset, int8, calibrated_on=dataset.train)
+    return replace(took, accuracy=quantised.accuracy, balanced=quantised.balanced, fp32_accuracy=found.accuracy)

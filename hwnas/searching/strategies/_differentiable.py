@@ -82,7 +82,7 @@ def mixed_training(
         search_settings(epochs=settings.epochs, images_per_epoch=settings.images, seed=settings.seed),
         epochs=settings.epochs * settings.supernet * share,
     )
-    cap = max(settings.targets) * settings.max_latency_ms / (1 + candidates.costs.correction.error)
+    cap = max(settings.targets) * settings.budget.max_latency_ms / (1 + candidates.costs.error)
 
     def look(probabilities: Tensor, seed: int) -> Looked:
         known = probabilities.double().numpy()
