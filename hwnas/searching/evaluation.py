@@ -117,12 +117,12 @@ class Evaluation:
             say(f"trial {self.trial.number} is left out: {error}")
             return None
 
-    def _uses_less(self, at: int, latency_ms: float) -> bool:
+    def _uses_less(self, at: int, cost: float) -> bool:
         """Say whether the trial is left out as it is measured not to fill the caps, which it was proposed for."""
         record = self.trial.record
         if not self._is_to_fill or record.measured_ms is None or record.scale is not None:
             return False
-        share = self.candidates.share_measured(record.choices, at, latency_ms)
+        share = self.candidates.share_measured(record.choices, at, cost)
         before = self._trials.refresh().records[max(record.number - _MOST_LEFT, 0) : record.number]
         if share >= _LEAST_USED or (len(before) == _MOST_LEFT and all(other.left_out for other in before)):
             return False

@@ -91,15 +91,13 @@ class SpaceContract:
             assert costs == sorted(costs)
             assert costs[0] < costs[-1]
 
-    def test_what_is_one_step_larger_differs_in_one_choice_and_costs_no_less(self, space: ModuleType) -> None:
-        """Where a space knows an order of its choices; a stage has few blocks at most, so a deeper one may be equal."""
-        choices = {name: known.choices for name, known in space.distributions().items()}
+    def test_a_neighbour_differs_in_one_choice_and_has_this_one_for_a_neighbour(self, space: ModuleType) -> None:
+        """Where a space knows an order of its choices."""
+        neighbours = getattr(space, "neighbours", lambda parameters: ())
         for parameters in spaces.random_parameters(space, 5, seed=5):
-            mult_adds = space.architecture(parameters, SCALES[-1]).graph.mult_adds
-            for child in getattr(space, "larger", lambda parameters: ())(parameters):
-                (changed,) = (name for name in choices if child[name] != parameters[name])
-                assert child[changed] in choices[changed]
-                assert space.architecture(child, SCALES[-1]).graph.mult_adds >= mult_adds
+            for neighbour in neighbours(parameters):
+                assert sum(neighbour[name] != chosen for name, chosen in parameters.items()) == 1
+                assert parameters in list(neighbours(neighbour))
 
     def test_it_says_of_what_it_is_made_and_how_many_choices_there_are(self, space: ModuleType) -> None:
         assert len(space.OPERATIONS) > 0

@@ -65,7 +65,7 @@ def in_words_of_torch(block: AnyBlock, parts: dict[str, nn.Module], value: Tenso
         return F.max_pool2d(value, block.kernel, block.stride, padding=block.kernel // 2)
     activate = {"relu": F.relu, "relu6": F.relu6, "hard_swish": F.hardswish}[block.activation]
     if isinstance(block, Convolution):
-        return activate(parts["depthwise" if block.depthwise else "plain"](value))
+        return activate(parts["plain_depthwise" if block.depthwise else "plain"](value))
     if isinstance(block, BasicBlock):
         branch = parts["second"](activate(parts["first"](value)))
         return activate(branch + (parts["shortcut"](value) if "shortcut" in parts else value))

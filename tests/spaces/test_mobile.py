@@ -36,16 +36,33 @@ def test_widths_heads_and_depths_are_those_chosen() -> None:
     assert len(mobile.architecture(chosen("plain_3x3", depth=3), Scale(2, 16, 32, 10)).blocks) == 8
 
 
-def test_every_depth_width_and_head_has_a_next_larger_one() -> None:
-    smallest = chosen("plain_3x3", width=min(mobile.WIDTHS))
-    changed = [
-        {name: value for name, value in child.items() if value != smallest[name]}
-        for child in mobile.neighbours(smallest)
-    ]
-    stages = range(1, mobile.STAGES + 1)
-    each = [{f"stage{stage}_depth": 2} for stage in stages] + [{f"stage{stage}_width": 1.0} for stage in stages]
-    assert sorted(map(repr, changed)) == sorted(map(repr, [*each, {"head": 4}]))
-    assert not list(mobile.neighbours(chosen("plain_3x3", max(mobile.DEPTHS), max(mobile.WIDTHS), max(mobile.HEADS))))
+def test_neighbours_are_a_step_deeper_or_wider_or_less_so_in_one_place() -> None:
+    def changed(one: dict[str, object]) -> list[str]:
+        """Return what is another in each neighbour, in words, sorted."""
+        neighbours = mobile.neighbours(one)
+        return sorted(str({name: to for name, to in each.items() if to != one[name]}) for each in neighbours)
+
+    def everywhere(depth: int, width: float, head: int) -> list[str]:
+        stages = range(1, mobile.STAGES + 1)
+        each = [{f"stage{stage}_depth": depth} for stage in stages] + [
+            {f"stage{stage}_width": width} for stage in stages
+        ]
+        return sorted(map(str, [*each, {"head": head}]))
+
+    assert changed(chosen("plain_3x3", depth=1, width=0.75, head=0)) == everywhere(2, 1.0, 4)
+    assert changed(chosen("plain_3x3", depth=4, width=1.5, head=4)) == everywhere(3, 1.0, 0)
+
+
+def test_it_can_say_a_mobilenet_v1() -> None:
+    network = mobile.architecture(chosen("separable_3x3", depth=2), SCALE)
+    assert network.blocks[:4] == (
+        Convolution(16, 3, 1, depthwise=True),
+        Convolution(16, 1, 1),
+        Convolution(16, 3, 1, depthwise=True),
+        Convolution(16, 1, 1),
+    )
+    assert network.blocks[4:6] == (Convolution(16, 3, 2, depthwise=True), Convolution(32, 1, 1))
+    assert network.depths == (4, 4, 4, 4)
 
 
 def test_a_large_image_is_halved_five_times() -> None:
@@ -99,4 +116,3 @@ def test_convolutions_have_channels_by_eight(filters: int) -> None:
     (parameters,) = random_parameters(mobile, 1, seed=filters)
     blocks = mobile.architecture(parameters, SCALE.with_filters(filters)).blocks
     assert all(block.filters % 8 == 0 for block in blocks)
-    assert not any(isinstance(block, Convolution) and block.depthwise for block in blocks)

@@ -205,7 +205,7 @@ class Convolution:
         return convolve(
             value,
             self.filters,
-            place.then("depthwise" if self.depthwise else "plain"),
+            place.then("plain_depthwise" if self.depthwise else "plain"),
             kernel=self.kernel,
             stride=self.stride,
             groups=channels if self.depthwise else 1,
