@@ -17,6 +17,7 @@ TRAINING = {"augment": False, "batch_size": 16, "accelerator": "cpu", "precision
 SEARCH = {
     "space": "pnas",
     "strategy": "progressive",
+    "epochs": 2.0,
     "max_latency_ms": 0.15,
     "data": "npz:images.npz",
     "cells": (1,),

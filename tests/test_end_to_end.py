@@ -238,6 +238,9 @@ def test_one_file_runs_all_of_it_and_does_nothing_twice(workplace: Path) -> None
         [profile]
         networks = 8
         [search]
+        space = "pnas"
+        strategy = "progressive"
+        estimator = "training"
         max_latency_ms = 5.0
         data = "npz:images.npz"
         images = 400

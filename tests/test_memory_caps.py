@@ -23,7 +23,6 @@ from hwnas.testing import pretend_table
 
 TINY: dict[str, Any] = {
     "space": "pnas",
-    "strategy": "progressive",
     "max_latency_ms": 5.0,
     "data": "npz:images.npz",
     "cells": (1,),

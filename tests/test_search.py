@@ -104,6 +104,7 @@ def tiny_search(out: Path, **options: Any) -> Searched:
         "strategy": "progressive",
         "surrogate": "mlp",  # twice as fast to fit as the default
         "estimator": "training",
+        "epochs": 2.0,
     }
     return search(out=str(out), **{**defaults, **options})
 

@@ -224,12 +224,6 @@ class SearchOptions(SearchRequest):
     )
 
 
-def _usual_epochs(training_images: int, images: int | None) -> float:
-    """Return the epochs of short training on a set of so many images, where an epoch has so many at most."""
-    an_epoch = min(training_images, images or training_images)
-    return max(_LEAST_EPOCHS, float(ceil(_USUAL_IMAGES / an_epoch)))
-
-
 class SearchSettings(SearchRequest):
     """What a search was asked for, with what was left open decided; a run's settings.json.
 
@@ -246,7 +240,6 @@ class SearchSettings(SearchRequest):
     cells: Cells
     filters: Filters
     resolution: Sides
-    epochs: float
     channels: int
     classes: int
     validation: float
@@ -271,7 +264,6 @@ class SearchSettings(SearchRequest):
             "further": tuple(devices[1:]),
             **dict(zip(("cells", "filters"), options.sizes, strict=True)),
             "resolution": options.resolution or (dataset.resolution,),
-            "epochs": options.epochs or _usual_epochs(len(dataset.whole_train.labels), options.images),
             "channels": dataset.channels,
             "classes": len(dataset.classes),
             "validation": 0.1,
@@ -303,6 +295,13 @@ class SearchSettings(SearchRequest):
         first, *further = [self.model_copy(update={**dict(device), "further": ()}) for device in self.devices]
         no_memory = {"max_file_kib": None, "max_activation_kib": None}
         return (first, *(settings.model_copy(update=no_memory) for settings in further))
+
+    @property
+    def short_epochs(self) -> float:
+        """The epochs of a candidate's short training."""
+        whole = self.training_images or _USUAL_IMAGES
+        usual = max(_LEAST_EPOCHS, float(ceil(_USUAL_IMAGES / min(whole, self.images or whole))))
+        return usual if self.epochs is None else self.epochs
 
     @property
     def budget(self) -> Budget:
@@ -362,9 +361,7 @@ class SearchSettings(SearchRequest):
     def _options(self) -> dict[str, object]:
         """Return the options of a command, all but the latency's cap, that are not as they would be anyway."""
         usual = SpaceOptions(space=self.space).sizes
-        defaults: dict[str, object] = dict(zip(("cells", "filters"), usual, strict=True))
-        if self.training_images:
-            defaults["epochs"] = _usual_epochs(self.training_images, self.images)
+        defaults = dict(zip(("cells", "filters"), usual, strict=True))
         return {
             name: getattr(self, name)
             for name, field in SearchRequest.model_fields.items()

@@ -81,6 +81,7 @@ def test_no_row_of_a_front_is_broken_in_a_pipe(workplace: Path) -> None:
     folder = "a-folder-with-a-name-that-is-as-long-as-that-of-many-people-s-projects-and-then-some-more"
     command = ["search", "--out", folder, "--max-latency-ms", "2", "--estimator", "size", "--strategy", "random"]
     tiny = ["--data", "npz:images.npz", "--cells", "1", "--filters", ",".join(map(str, FILTERS)), "--predicted"]
+    tiny += ["--space", "pnas"]
     done = subprocess.run(
         [sys.executable, "-m", "hwnas.cli", *command, "--trials", "2", *tiny],
         capture_output=True,
