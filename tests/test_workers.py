@@ -41,6 +41,7 @@ def command(out: Path, *, workers: int, trials: int, more: tuple[str, ...] = ())
     """Return the command line of `tiny_search` with the strategy random, and it alone."""
     options = {
         "out": str(out),
+        "space": "pnas",
         "max-latency-ms": "2",
         "data": "npz:images.npz",
         "cells": "1",
