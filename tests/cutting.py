@@ -10,6 +10,7 @@ from conftest import FILTERS
 from hwnas.training import Progress, loop
 
 PREDICTED: dict[str, Any] = {
+    "space": "pnas",
     "max_latency_ms": 2.0,
     "data": "npz:images.npz",
     "cells": (1,),

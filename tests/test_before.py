@@ -14,7 +14,16 @@ import hwnas
 
 RUN, WINNER, ARTEFACT = Path("runs/a"), Path("runs/a/winners/0000"), Path("export/a/0000")
 TRAINING = {"augment": False, "batch_size": 16, "accelerator": "cpu", "precision": "fp32"}
-SEARCH = {"max_latency_ms": 0.15, "data": "npz:images.npz", "cells": (1,), "filters": (4,), "targets": (0.7, 1.0)}
+SEARCH = {
+    "space": "pnas",
+    "strategy": "progressive",
+    "epochs": 2.0,
+    "max_latency_ms": 0.15,
+    "data": "npz:images.npz",
+    "cells": (1,),
+    "filters": (4,),
+    "targets": (0.7, 1.0),
+}
 PREDICTED = {**SEARCH, "out": "runs/b", "surrogate": "gp", "estimator": "size", "predicted": True}
 FRONT = [(0, 0.3085), (1, 0.3301), (2, 0.3559)]  # trials of runs/b and what stands for their accuracies
 TABLE = {"table": "table.csv", "choices": ["a", "b"], "accuracy": ["seen", "truth"], "latency": "ms", "caps": [3.5]}

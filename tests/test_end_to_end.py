@@ -18,13 +18,13 @@ from hwnas.latency.table import LatencyTable
 from hwnas.runs.run import Run
 
 HWNAS = [sys.executable, "-m", "hwnas.cli"]
-SPACE = ["--cells", "1", "--filters", "4"]
+SPACE = ["--space", "pnas", "--cells", "1", "--filters", "4"]
 TABLE = Path("latency_tables/host/tflite-fp32-1t.json")
 RUN = Path("runs/a")
 PROFILE = ["profile", "host", "--setting", "tflite-fp32-1t", "--networks", "8", "--validate", "4", "--resolution", "8"]
 PROFILE += ["--classes", "3", *SPACE]
 SEARCH = ["search", "--out", str(RUN), "--max-latency-ms", "5", "--data", "npz:images.npz", "--images", "400"]
-SEARCH += ["--trials", "4", "--epochs", "2", *SPACE]
+SEARCH += ["--trials", "4", "--epochs", "2", "--strategy", "progressive", "--estimator", "training", *SPACE]
 BESIDE = {"README.md", "card.json", "check.npz", "run.py"}  # an artefact's model files
 TRAIN = ["train", str(RUN), "--winners", "1", "--epochs", "8", "--batch-size", "16"]
 
@@ -238,6 +238,9 @@ def test_one_file_runs_all_of_it_and_does_nothing_twice(workplace: Path) -> None
         [profile]
         networks = 8
         [search]
+        space = "pnas"
+        strategy = "progressive"
+        estimator = "training"
         max_latency_ms = 5.0
         data = "npz:images.npz"
         images = 400

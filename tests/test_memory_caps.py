@@ -22,6 +22,7 @@ from hwnas.support import commands
 from hwnas.testing import pretend_table
 
 TINY: dict[str, Any] = {
+    "space": "pnas",
     "max_latency_ms": 5.0,
     "data": "npz:images.npz",
     "cells": (1,),

@@ -21,7 +21,7 @@ from hwnas.verbs.profile import ProfileOptions, task_of
 NAME = "ethos-u55-128"
 TOOL = f"Vela {vela.vela_version()}"
 LABEL = f"estimated by {TOOL}"
-SPACE: dict[str, Any] = {"cells": (1,), "filters": (4, 6)}
+SPACE: dict[str, Any] = {"space": "pnas", "cells": (1,), "filters": (4, 6)}
 IMAGES: dict[str, Any] = {"resolution": (8,), "classes": 3, "channels": 1}
 CAP_MS = 0.25
 

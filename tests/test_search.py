@@ -100,7 +100,11 @@ def tiny_search(out: Path, **options: Any) -> Searched:
         "filters": FILTERS,
         "trials": 12,
         "predicted": True,
+        "space": "pnas",
+        "strategy": "progressive",
         "surrogate": "mlp",  # twice as fast to fit as the default
+        "estimator": "training",
+        "epochs": 2.0,
     }
     return search(out=str(out), **{**defaults, **options})
 

@@ -30,6 +30,7 @@ ONE, OTHER = "slow/tflite-fp32-1t", "busy/tflite-fp32-1t"
 CAPS = {ONE: 0.45, OTHER: 1.6}
 DEVICES = "slow=0.45ms,busy/tflite-fp32-1t=1.6ms"
 TINY: dict[str, Any] = {
+    "space": "pnas",
     "data": "npz:images.npz",
     "cells": (1,),
     "filters": FILTERS,
@@ -49,7 +50,7 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.chdir(folder)
         for name, formula in {"slow": SLOW, "busy": BUSY}.items():
             write_device(folder, formula, name=name)
-            hwnas.profile(name, cells=(1,), filters=FILTERS, resolution=(8,), classes=3, networks=8)
+            hwnas.profile(name, space="pnas", cells=(1,), filters=FILTERS, resolution=(8,), classes=3, networks=8)
         yield folder
 
 

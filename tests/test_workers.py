@@ -33,13 +33,15 @@ KILLS = 10
 def tiny_search(out: Path, **options: Any) -> Searched:
     """Search without a device and without training."""
     defaults = {"max_latency_ms": 2.0, "data": "npz:images.npz", "cells": (1,), "filters": FILTERS, "trials": 10}
-    return search(out=str(out), **{**defaults, "estimator": "size", "predicted": True, **options})
+    defaults |= {"space": "pnas", "strategy": "progressive", "estimator": "size", "predicted": True}
+    return search(out=str(out), **{**defaults, **options})
 
 
 def command(out: Path, *, workers: int, trials: int, more: tuple[str, ...] = ()) -> list[str]:
     """Return the command line of `tiny_search` with the strategy random, and it alone."""
     options = {
         "out": str(out),
+        "space": "pnas",
         "max-latency-ms": "2",
         "data": "npz:images.npz",
         "cells": "1",

@@ -22,7 +22,6 @@ from hwnas.errors import ExportError, HwnasError, InputError, printable
 from hwnas.support import show_on_console, system_errors_in_words
 
 app = typer.Typer(
-    help="Finds, trains and ships the most accurate image network that a device can run in a given time.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -48,6 +47,22 @@ _TRUST = inspect.Parameter(
         typer.Option("--trust", help="agree to what files name: a device's interpreter, adb or host, a run's storage"),
     ],
 )
+
+
+def _show_version(asked: bool) -> None:
+    """Print the version and end, where that is asked for."""
+    if asked:
+        print(f"hwnas {hwnas.__version__}")
+        raise typer.Exit
+
+
+_Version = Annotated[
+    bool, typer.Option("--version", help="Print the version and end.", is_eager=True, callback=_show_version)
+]
+
+
+@app.callback(help="Finds, trains and ships the most accurate image network that a device can run in a given time.")
+def _before_any_verb(version: _Version = False) -> None: ...
 
 
 def main() -> None:

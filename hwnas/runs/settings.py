@@ -5,6 +5,7 @@ An option is one field below (hwnas/support/options.py says what comes of it).
 
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
+from math import ceil
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 SETTINGS_VERSION = 1  # that is written, and the newest that is read
 DEFAULT_CELLS = (1, 2)
+_USUAL_IMAGES, _LEAST_EPOCHS = 12_000, 2.0  # that a short training sees
 DEFAULT_FILTERS = (4, 6, 8, 12, 16, 20, 24, 28, 32, 40, 48, 64)
 
 
@@ -68,7 +70,7 @@ class DeviceOptions(Options):
 class SpaceOptions(Options):
     """What can be chosen, and at which scales."""
 
-    space: Annotated[str, PlugIn("spaces")] = Field(default="pnas", description="search space")
+    space: Annotated[str, PlugIn("spaces")] = Field(default="mobile", description="search space")
     cells: Cells | None = Field(default=None, description="choices of N, the cells of a stage; without it the space's")
     filters: Filters | None = Field(
         default=None, description="choices of F, the first stage's filters; without it the space's"
@@ -134,7 +136,7 @@ class SearchRequest(DeviceOptions, SpaceOptions):
     )
     skip_broken: bool = Field(default=False, description="leave out image files that cannot be read")
     strategy: Annotated[str, PlugIn("strategies")] = Field(
-        default="progressive",
+        default="evolution",
         description="search strategy: progressive, evolution, controller (RL by PPO), controller-reinforce, random, "
         "tpe, gp or nsga2; of those that learn by shared weights before the first trial enas, darts, darts-second, "
         "fbnet or proxyless",
@@ -148,7 +150,7 @@ class SearchRequest(DeviceOptions, SpaceOptions):
         "jacob-cov",
     )
     estimator: Annotated[str, PlugIn("estimators")] = Field(
-        default="training",
+        default="training-speed",
         description="what says how good a candidate is: training of each, training-speed (a tenth of it: how fast "
         "its loss falls), supernet (weights that all share, trained once), or size, a stand-in that costs nothing",
     )
@@ -178,7 +180,11 @@ class SearchRequest(DeviceOptions, SpaceOptions):
         default=0.5, gt=0, le=1, description="filters in short training, as a share of the deployed"
     )
     images: int | None = Field(default=6000, gt=0, description="training images an epoch of short training")
-    epochs: float = Field(default=2.0, gt=0, description="epochs of short training")
+    epochs: float | None = Field(
+        default=None,
+        gt=0,
+        description="epochs of short training; without it as many as see 12,000 images, 2 at least",
+    )
     pruner: Annotated[str, PlugIn("pruners")] = Field(
         default="none",
         description="what stops short training before its end: none, halving, hyperband or extrapolation",
@@ -289,6 +295,13 @@ class SearchSettings(SearchRequest):
         first, *further = [self.model_copy(update={**dict(device), "further": ()}) for device in self.devices]
         no_memory = {"max_file_kib": None, "max_activation_kib": None}
         return (first, *(settings.model_copy(update=no_memory) for settings in further))
+
+    @property
+    def short_epochs(self) -> float:
+        """The epochs of a candidate's short training."""
+        whole = self.training_images or _USUAL_IMAGES
+        usual = max(_LEAST_EPOCHS, float(ceil(_USUAL_IMAGES / min(whole, self.images or whole))))
+        return usual if self.epochs is None else self.epochs
 
     @property
     def budget(self) -> Budget:

@@ -40,7 +40,7 @@ NetworkField = Annotated[Architecture, PlainValidator(_architecture), PlainSeria
 TrainingField = Annotated[TrainingSettings, PlainSerializer(TrainingSettings.to_json)]
 
 
-def _known(epoch: Epoch) -> dict[str, float]:
+def _known(epoch: Epoch) -> dict[str, int | float]:
     return {name: value for name, value in asdict(epoch).items() if value is not None}
 
 

@@ -19,6 +19,7 @@ from hwnas.support import plugins
 from hwnas.verbs.describe import Described, describe
 
 TINY = ["--data", "npz:images.npz", "--cells", "1", "--filters", ",".join(map(str, FILTERS)), "--predicted"]
+TINY += ["--space", "pnas"]
 
 
 @pytest.mark.slow

@@ -76,11 +76,16 @@ def test_a_table_of_results_is_not_broken_where_there_is_no_terminal(capsys: pyt
     assert [line for line in lines if LONG + "[bold]:smile:" in line and "1.5" in line]
 
 
+def test_the_version_is_told() -> None:
+    assert CliRunner().invoke(app, ["--version"]).stdout == f"hwnas {hwnas.__version__}\n"
+
+
 @pytest.mark.slow
 def test_no_row_of_a_front_is_broken_in_a_pipe(workplace: Path) -> None:
     folder = "a-folder-with-a-name-that-is-as-long-as-that-of-many-people-s-projects-and-then-some-more"
     command = ["search", "--out", folder, "--max-latency-ms", "2", "--estimator", "size", "--strategy", "random"]
     tiny = ["--data", "npz:images.npz", "--cells", "1", "--filters", ",".join(map(str, FILTERS)), "--predicted"]
+    tiny += ["--space", "pnas"]
     done = subprocess.run(
         [sys.executable, "-m", "hwnas.cli", *command, "--trials", "2", *tiny],
         capture_output=True,

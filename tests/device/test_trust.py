@@ -169,8 +169,15 @@ def test_a_device_is_asked_for_by_name_or_path_and_kept_by_name(folder: Path) ->
 
 def test_a_run_keeps_its_devices_name(workplace: Path) -> None:
     write(workplace / "devices" / "mine.toml", transport="pretend")
-    hwnas.profile("mine", cells=(1,), filters=(4,), resolution=(8,), classes=3, networks=0)
-    fields = {"max_latency_ms": 5.0, "data": "npz:images.npz", "cells": (1,), "filters": (4,), "estimator": "size"}
+    hwnas.profile("mine", space="pnas", cells=(1,), filters=(4,), resolution=(8,), classes=3, networks=0)
+    fields = {
+        "space": "pnas",
+        "max_latency_ms": 5.0,
+        "data": "npz:images.npz",
+        "cells": (1,),
+        "filters": (4,),
+        "estimator": "size",
+    }
     asked = {**fields, "out": "run", "trials": 1, "strategy": "random", "predicted": True}
     hwnas.search(device="devices/mine.toml", **asked)
     settings = json.loads(Path("run/settings.json").read_text())

@@ -20,6 +20,7 @@ from hwnas.searching.strategies import enas
 from hwnas.spaces import pnas
 
 TINY: dict[str, Any] = {
+    "space": "pnas",
     "max_latency_ms": 50.0,
     "data": "npz:images.npz",
     "cells": (1,),
@@ -90,7 +91,7 @@ def test_caps_that_nothing_is_found_inside_are_refused_before_any_training(
     monkeypatch.setattr(enas, "_FIRST_DRAWS", 2)
     monkeypatch.setattr("hwnas.latency.Costs.fits", lambda costs, *_, **__: np.zeros(costs.ms.shape, dtype=bool))
     monkeypatch.setattr("hwnas.latency.Costs.excess", lambda *_, **__: np.array([[1.0]]))
-    monkeypatch.setattr("hwnas.verbs.search.check_reachable", lambda *_: None)
+    monkeypatch.setattr("hwnas.verbs.search.check_reachable", lambda *_, **__: None)
     with pytest.raises(BudgetError, match=r"no candidate was found that fits the caps: raise --max-latency-ms \(got"):
         searched(strategy, images=64)
     assert not list(Path("run").glob("*.safetensors"))

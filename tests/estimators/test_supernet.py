@@ -217,7 +217,7 @@ def test_another_runs_bank_is_refused_before_a_trial_is_begun(
 def test_the_advice_on_scales_is_of_those_that_were_asked_for(
     workplace: Path, capsys: pytest.CaptureFixture[str], space: str, options: dict[str, Any], advice: str
 ) -> None:
-    asked = SearchOptions(out="run", space=space, **{**TINY, "cells": None, "filters": None, **options})
+    asked = SearchOptions(out="run", **{**TINY, "space": space, "cells": None, "filters": None, **options})
     dataset = datasets.load("npz:images.npz", seed=0)
     host = DeviceCap(device="host", setting=SETTING, threads=1, max_latency_ms=asked.max_latency_ms or 0.0)
     settings = SearchSettings.of(asked, devices=[host], dataset=dataset)

@@ -525,9 +525,10 @@ def scores_on_a_page() -> Kind:
     folder = WinnerFolder(WINNER)
     record = folder.read()
     right = round(1000 * record.test_accuracy)
-    answers = Answers(right=0, said=0, images=right), Answers(right=0, said=1, images=1000 - right)
-    worst = WorstImage(image=0, right=0, said=1, confidence=1.0, png="aaaa")
-    scores = WinnerScores(version=1, trial=0, classes=record.data.classes, answers=answers, worst=(worst,))
+    said = {0: right, 1: 1000 - right}
+    answers = tuple(Answers(right=0, said=name, images=images) for name, images in said.items() if images)
+    worst = (WorstImage(image=0, right=0, said=1, confidence=1.0, png="aaaa"),) if said[1] else ()
+    scores = WinnerScores(version=1, trial=0, classes=record.data.classes, answers=answers, worst=worst)
     scores.write(folder.scores)
     return _json_file(folder.scores, _page)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent))  # for the helpers of the tests
 
 SPACE = "--cells 1 --filters 4"
-DATA = "--data npz:images.npz --images 60 --epochs 1 --max-latency-ms 50 --strategy random"
+DATA = "--data npz:images.npz --images 60 --epochs 1 --max-latency-ms 50 --space pnas --strategy random"
 COLUMNS = "--choices a,b --accuracy seen,truth --latency ms --caps 3.5"
 CONFIG = """\
 out = "runs/a"
@@ -23,6 +23,7 @@ networks = 1
 [search]
 max_latency_ms = 50
 data = "npz:images.npz"
+space = "pnas"
 cells = [1]
 filters = [4]
 strategy = "random"

@@ -24,7 +24,14 @@ from hwnas.support import duration
 
 VERB = importlib.import_module("hwnas.latency.profiling")
 TABLE = Path("latency_tables/pretend/tflite-fp32-1t.json")
-TINY: dict[str, Any] = {"setting": "tflite-fp32-1t", "cells": (1,), "filters": (4,), "resolution": (8,), "classes": 3}
+TINY: dict[str, Any] = {
+    "space": "pnas",
+    "setting": "tflite-fp32-1t",
+    "cells": (1,),
+    "filters": (4,),
+    "resolution": (8,),
+    "classes": 3,
+}
 
 
 def is_comparison(job: Job) -> bool:

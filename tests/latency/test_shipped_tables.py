@@ -39,7 +39,7 @@ def no_vela(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def search(folder: Path, **options: object) -> hwnas.Searched:
     asked = {"device": NPU, "max_latency_ms": 5.0, "data": f"npz:{folder / 'images.npz'}", "estimator": "size"}
-    asked |= {"strategy": "random", "fill": 0.0}
+    asked |= {"strategy": "random", "fill": 0.0, "space": "pnas", "filters": (4, 8, 16, 32)}
     return hwnas.search(out=folder / "run", trials=2, **{**asked, **options})  # type: ignore[arg-type]
 
 

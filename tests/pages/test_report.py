@@ -140,6 +140,7 @@ def settings_of(**changes: Any) -> dict[str, Any]:
         "filters": (4, 6),
         "strategy": "progressive",
         "surrogate": "mlp",
+        "estimator": "training",
         "trials": 4,
         "targets": (0.5, 1.0),
         "proxy_filters": 0.5,

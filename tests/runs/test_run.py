@@ -19,6 +19,7 @@ def search(out: Path, **options: Any) -> hwnas.Searched:
         "data": "npz:images.npz",
         "cells": (1,),
         "filters": FILTERS,
+        "space": "pnas",
         "estimator": "size",
         "strategy": "random",
         "predicted": True,

@@ -46,7 +46,14 @@ def database(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def search(**options: Any) -> hwnas.Searched:
     defaults: dict[str, Any] = {"max_latency_ms": 1.0, "data": "npz:images.npz", "cells": (1,), "filters": (4, 6)}
-    defaults |= {"estimator": "size", "strategy": "random", "predicted": True, "trials": 1, "out": "run"}
+    defaults |= {
+        "space": "pnas",
+        "estimator": "size",
+        "strategy": "random",
+        "predicted": True,
+        "trials": 1,
+        "out": "run",
+    }
     return hwnas.search(**{**defaults, **options})
 
 

@@ -41,6 +41,7 @@ def search(**options: Any) -> Any:
         "data": "folder:photos",
         "cells": (1,),
         "filters": FILTERS,
+        "space": "pnas",
         "estimator": "size",
         "strategy": "random",
         "predicted": True,
@@ -192,7 +193,7 @@ def test_a_run_looks_at_all_images_beside_profiling_but_before_it_where_this_mac
         'out = "runs/a"\n[device]\ndevice = "board"\n[search]\nmax_latency_ms = 2.0\ndata = "folder:photos"\n'
     )
     steps: list[Options] = []
-    monkeypatch.setattr(run_verb, "apply", lambda verb, options: steps.append(options))
+    monkeypatch.setattr(run_verb, "apply", lambda verb, options: steps.append(options) or [])
     monkeypatch.setattr(Dataset, "check", Broken.check)
     with pytest.raises(DataError, match=r"a.png must be an image"):
         hwnas.run("a.toml")

@@ -231,7 +231,14 @@ class TestOnlyPredicted:
 
 def test_a_stopwatch_times_as_the_search_did(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     device = PretendedDevice(workplace, monkeypatch, filters=(4, 6), factor=1.25)
-    options = {"max_latency_ms": 2.0, "data": "npz:images.npz", "cells": (1,), "filters": (4, 6), "trials": 1}
+    options = {
+        "space": "pnas",
+        "max_latency_ms": 2.0,
+        "data": "npz:images.npz",
+        "cells": (1,),
+        "filters": (4, 6),
+        "trials": 1,
+    }
     hwnas.search(out="run", device="pretend", estimator="size", strategy="random", **options)  # type: ignore[arg-type]
     (candidate,) = Run.open("run").candidates()
     count = len(device.timed)

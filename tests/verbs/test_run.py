@@ -28,7 +28,7 @@ def test_each_step_gets_what_the_file_says(workplace: Path) -> None:
     device = "[device]\nsetting = 'tflite-int8-1t'\nthreads = 3\n"
     plan = read_plan(config(workplace, search="cells = 2\nfilters = [4, 6]\n", more=sections + device))
     for options in (plan.profile, plan.search):
-        assert (options.cells, options.filters, options.space) == ((2,), (4, 6), "pnas")
+        assert (options.cells, options.filters, options.space) == ((2,), (4, 6), "mobile")
         assert (options.device, options.setting, options.threads) == ("host", "tflite-int8-1t", 3)
     assert (plan.profile.resolution, plan.profile.channels, plan.profile.classes) == ((8,), 1, 3)
     assert (plan.search.out, plan.train.run, plan.export.run) == ("runs/a",) * 3
@@ -130,7 +130,7 @@ def test_a_run_without_a_file_has_the_defaults_and_a_folder_of_the_data_s_name(w
     assert plan.search.out == "runs/b"
     assert plan.profile.device == plan.search.device == "pretend"
     assert plan.profile.setting == plan.search.setting == "onnx-fp32-1t"
-    assert (plan.search.trials, plan.search.epochs, plan.train.epochs) == (3, 2.0, 1.5)
+    assert (plan.search.trials, plan.search.epochs, plan.train.epochs) == (3, None, 1.5)
 
 
 @pytest.mark.parametrize("data", ["folder:my.photos", "folder:my.photos/", "folder:{}/my.photos"])
@@ -182,8 +182,7 @@ def test_one_line_does_all_of_it_and_typed_again_goes_on(
     """With the space's smallest networks alone, in the place of all of the default ones."""
     write_device(workplace)
     write_images(workplace / "images.npz", test=90)
-    monkeypatch.setattr("hwnas.runs.settings.DEFAULT_CELLS", (1,))
-    monkeypatch.setattr("hwnas.runs.settings.DEFAULT_FILTERS", (4,))
+    monkeypatch.setattr("hwnas.spaces.mobile.FILTERS", (4,))
     asked: dict[str, Any] = {"data": "npz:images.npz", "max_latency_ms": 2.0, "device": "pretend", "epochs": 1}
     ran = hwnas.run(**asked, trials=1)
     assert capsys.readouterr().err.count("profiling pretend") == 1

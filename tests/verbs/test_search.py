@@ -30,6 +30,7 @@ from hwnas.support import each_option
 from hwnas.verbs.search import search
 
 TINY: dict[str, Any] = {
+    "space": "pnas",
     "max_latency_ms": 2.0,
     "data": "npz:images.npz",
     "cells": (1,),
@@ -218,7 +219,7 @@ def test_a_plan_says_what_would_be_done_and_does_nothing(
         plan = search(out="a", **PROFILED, plan=True).plan
     assert plan is not None
     assert plan.lacking.endswith("has no latency table in setting tflite-fp32-1t yet")
-    assert (plan.goes_on, plan.trials, plan.epochs, plan.images) == (False, 12, 2.0, 6000)
+    assert (plan.goes_on, plan.trials, plan.epochs, plan.images) == (False, 12, 200.0, 6000)
     assert not timed
     assert not Path("a").exists()
     assert not TABLE.exists()
@@ -246,7 +247,7 @@ def test_a_plan_is_printed_in_words_and_as_json(timed: list[str]) -> None:
     assert "a: a new run; nothing was measured or written" in said.output
     assert re.search(r"to measure first: \d+ operators in 6 rounds and 32 whole networks .* s at least", said.output)
     assert "then 40 candidates in all, by the estimator size\n" in said.output
-    said = CliRunner().invoke(app, [*typed[:-5], "--estimator", "training", "--out", "a", "--plan"])
+    said = CliRunner().invoke(app, [*typed[:-5], "--estimator", "training", "--epochs", "2", "--out", "a", "--plan"])
     assert "then 40 candidates in all, by the estimator training, 2 epochs of 6,000 images each\n" in said.output
     plan = json.loads(CliRunner().invoke(app, [*typed, "--json"]).stdout.splitlines()[-1])["plan"]
     assert plan["to_measure"]["networks"] == 32

@@ -99,7 +99,7 @@ def test_a_finished_training_leaves_weights_and_a_record_alone(run: Run) -> None
     record = WinnerFolder(Path(winner.folder)).read()
     assert (record.trial, record.training, record.images_seen) == (0, settings(1), 64)
     assert [epoch.step for epoch in record.history] == [4]
-    assert (record.search_accuracy_of, winner.accuracy_of) == ("short training", "long training")
+    assert (record.search_accuracy_of, winner.accuracy_of) == ("training speed", "long training")
 
 
 def test_the_same_training_is_not_done_again(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
