@@ -862,6 +862,13 @@ def test_what_fills_is_made_larger_where_that_uses_the_cap(device: PretendedDevi
     assert min(record.candidate.latency_ms / 0.4 for record in filling) >= 0.94
 
 
+def test_where_nothing_can_use_the_whole_cap_nothing_is_left_out_for_that(
+    device: PretendedDevice, workplace: Path
+) -> None:
+    measured_search(workplace / "run", strategy="random", trials=12, fill=0.5, max_latency_ms=50.0)
+    assert not [record.left_out for record in records_of(workplace / "run") if "unused" in record.left_out]
+
+
 @pytest.mark.parametrize("options", [{"max_mult_adds": 150e3}, {"targets": (0.5,)}, {"predicted": True}])
 def test_what_fills_uses_the_cap_that_binds(device: PretendedDevice, workplace: Path, options: dict[str, Any]) -> None:
     measured_search(workplace / "run", strategy="evolution", trials=12, fill=0.5, **options)

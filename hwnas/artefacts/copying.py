@@ -20,6 +20,8 @@ def copy_artefact(folder: Path, target: Path, *, beside: Path | None = None) -> 
             f"a file must have the SHA-256 that {folder / CARD} states; {', '.join(changed)} was changed since it was "
             "exported. Install hwnas again"
         )
+    if target.absolute() == Path.cwd():
+        raise InputError("--out must be a folder that can be put in place whole; got the current one. Name another one")
     if target.exists() and any(target.iterdir()):
         if (target / CARD).is_file() and not changed_files(target, card):
             return card

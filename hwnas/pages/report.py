@@ -251,7 +251,7 @@ class View:
         over: list[tuple[float, float]] = []
         for record in self.trials.records:
             if record.deployed is not None and record.measured_ms is not None:
-                pairs = over if record.left_out and record.scale is None else inside
+                pairs = over if record.over else inside
                 pairs.append((record.deployed.predicted_ms, record.measured_ms))
         return inside, over
 

@@ -5,7 +5,6 @@ An option is one field below (hwnas/support/options.py says what comes of it).
 
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
-from math import ceil
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
 
 SETTINGS_VERSION = 1  # that is written, and the newest that is read
 DEFAULT_CELLS = (1, 2)
-_USUAL_IMAGES, _LEAST_EPOCHS = 12_000, 2.0  # that a short training sees
 DEFAULT_FILTERS = (4, 6, 8, 12, 16, 20, 24, 28, 32, 40, 48, 64)
 
 
@@ -180,11 +178,7 @@ class SearchRequest(DeviceOptions, SpaceOptions):
         default=0.5, gt=0, le=1, description="filters in short training, as a share of the deployed"
     )
     images: int | None = Field(default=6000, gt=0, description="training images an epoch of short training")
-    epochs: float | None = Field(
-        default=None,
-        gt=0,
-        description="epochs of short training; without it as many as see 12,000 images, 2 at least",
-    )
+    epochs: float = Field(default=2.0, gt=0, description="epochs of short training, each of so many --images")
     pruner: Annotated[str, PlugIn("pruners")] = Field(
         default="none",
         description="what stops short training before its end: none, halving, hyperband or extrapolation",
@@ -295,13 +289,6 @@ class SearchSettings(SearchRequest):
         first, *further = [self.model_copy(update={**dict(device), "further": ()}) for device in self.devices]
         no_memory = {"max_file_kib": None, "max_activation_kib": None}
         return (first, *(settings.model_copy(update=no_memory) for settings in further))
-
-    @property
-    def short_epochs(self) -> float:
-        """The epochs of a candidate's short training."""
-        whole = self.training_images or _USUAL_IMAGES
-        usual = max(_LEAST_EPOCHS, float(ceil(_USUAL_IMAGES / min(whole, self.images or whole))))
-        return usual if self.epochs is None else self.epochs
 
     @property
     def budget(self) -> Budget:

@@ -32,8 +32,8 @@ _MOST_MEASURED = 4  # networks a trial
 _OVER_TARGET = "predicted over its target at the smallest scale"
 _OVER_CAPS = "over {} at every scale that is predicted to fit its target"
 _LEAST_USED = 0.93  # share of the caps, of what is to fill them
-_MOST_LEFT = 3  # in a row that use less, then one is trained
-_USES_LESS = "measured to use {:.0%} of the caps, which it was to fill"
+_MOST_LEFT = 3  # trials in a row, after which one that uses less is trained
+_USES_LESS = "measured to leave a part of the caps unused, which it was predicted to fill"
 _MEASURED_OVER = "{} over its target at every scale that was tried"
 
 
@@ -118,15 +118,19 @@ class Evaluation:
             return None
 
     def _uses_less(self, at: int, cost: float) -> bool:
-        """Say whether the trial is left out as it is measured not to fill the caps, which it was proposed for."""
+        """Say whether the trial is left out as it was proposed to fill the caps, and is measured not to.
+
+        Where a space has nothing that is large enough, nothing is predicted to fill them, and nothing left out.
+        """
         record = self.trial.record
         if not self._is_to_fill or record.measured_ms is None or record.scale is not None:
             return False
-        share = self.candidates.share_measured(record.choices, at, cost)
         before = self._trials.refresh().records[max(record.number - _MOST_LEFT, 0) : record.number]
-        if share >= _LEAST_USED or (len(before) == _MOST_LEFT and all(other.left_out for other in before)):
+        fills = self.candidates.share_measured(record.choices, at, cost) >= _LEAST_USED
+        could_fill = self.candidates.share_used(record.choices, is_measured=True) >= _LEAST_USED
+        if fills or not could_fill or (len(before) == _MOST_LEFT and all(other.left_out for other in before)):
             return False
-        self.trial.leave_out(_USES_LESS.format(share))
+        self.trial.leave_out(_USES_LESS)
         return True
 
     def _accuracy(self, at: int) -> float:

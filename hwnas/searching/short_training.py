@@ -73,7 +73,7 @@ class ShortTraining:
                 steps.at(progress.step, total=progress.steps)
 
             job = Job(
-                epochs=settings.short_epochs,
+                epochs=settings.epochs,
                 images=settings.images,
                 seed=settings.seed,
                 checkpoint=checkpoint,
@@ -117,7 +117,7 @@ class ShortTraining:
             trial.looked(look)
             return pruner.stops(*self._curves(trial))
 
-        return Watch(pruner.epochs(self._run.settings.short_epochs, number=trial.number), stops)
+        return Watch(pruner.epochs(self._run.settings.epochs, number=trial.number), stops)
 
     def _curves(self, trial: "OpenTrial") -> "tuple[Curve, list[Curve]]":
         """Return a trial's learning curve, and those of all others."""

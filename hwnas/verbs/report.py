@@ -95,6 +95,7 @@ def _watch(options: ReportOptions, folder: Path) -> None:
     """Serve the page, and write it anew when what it shows has changed, until Ctrl-C."""
     from hwnas.pages.serving import serving
 
+    _check_watched(folder)
     shown = (folder, Path(options.export_folder) / folder.name)
     with serving(options.port) as server:
         known: list[State] = []
@@ -113,10 +114,25 @@ def _watch(options: ReportOptions, folder: Path) -> None:
             say(f"no longer serving {server.address}")
 
 
+def _check_watched(folder: Path) -> None:
+    """Raise InputError for a run whose trials are not in its folder, where they cannot be seen to change."""
+    from hwnas.runs import Run
+
+    try:
+        storage = Run.open(str(folder)).settings.storage
+    except HwnasError:  # it is said on the page
+        return
+    if storage:
+        raise InputError(
+            f"--watch looks at a run's folder, and the trials of {folder} are in {storage}. "
+            f"Type, as often as you like: {commands.report(folder)}"
+        )
+
+
 def _page(options: ReportOptions) -> str:
     """Return the page that was written, or one that says why there is none yet."""
     try:
-        return Path(_write(options).page).read_text()
+        return Path(_write(options).page).read_text(encoding="utf-8")
     except HwnasError as error:
         return _WITHOUT_PAGE.format(reason=escape(str(error)))
 

@@ -120,7 +120,7 @@ def _planned(run: "Run", asked: "list[CappedDevice]", dataset: "Dataset", *, is_
         trials=settings.trials,
         trained=0 if run.is_new else run.trials().trained,
         estimator=settings.estimator,
-        epochs=settings.short_epochs,
+        epochs=settings.epochs,
         images=settings.images or len(dataset.train.labels),
         further={device.name: lack for device, lack in zip(settings.further, lacks[1:], strict=True)},
     )

@@ -211,3 +211,9 @@ def test_nor_one_that_a_config_of_others_names(workplace: Path, database: list[s
     with pytest.raises(InputError, match=r"all\.toml: \[search\] storage: --storage must name an environment variable"):
         hwnas.run("all.toml")
     assert database == []
+
+
+def test_a_report_of_trials_that_are_elsewhere_is_not_watched(workplace: Path) -> None:
+    search(storage="sqlite:///study.db")
+    with pytest.raises(InputError, match=r"trials of run are in sqlite:///study.db.* hwnas report run$"):
+        hwnas.report("run", watch=True)

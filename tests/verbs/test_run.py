@@ -130,7 +130,7 @@ def test_a_run_without_a_file_has_the_defaults_and_a_folder_of_the_data_s_name(w
     assert plan.search.out == "runs/b"
     assert plan.profile.device == plan.search.device == "pretend"
     assert plan.profile.setting == plan.search.setting == "onnx-fp32-1t"
-    assert (plan.search.trials, plan.search.epochs, plan.train.epochs) == (3, None, 1.5)
+    assert (plan.search.trials, plan.search.epochs, plan.train.epochs) == (3, 2.0, 1.5)
 
 
 @pytest.mark.parametrize("data", ["folder:my.photos", "folder:my.photos/", "folder:{}/my.photos"])

@@ -219,7 +219,7 @@ def test_a_plan_says_what_would_be_done_and_does_nothing(
         plan = search(out="a", **PROFILED, plan=True).plan
     assert plan is not None
     assert plan.lacking.endswith("has no latency table in setting tflite-fp32-1t yet")
-    assert (plan.goes_on, plan.trials, plan.epochs, plan.images) == (False, 12, 200.0, 6000)
+    assert (plan.goes_on, plan.trials, plan.epochs, plan.images) == (False, 12, 2.0, 6000)
     assert not timed
     assert not Path("a").exists()
     assert not TABLE.exists()

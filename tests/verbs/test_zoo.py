@@ -87,6 +87,14 @@ def test_the_same_copy_may_be_asked_for_again_and_nothing_else_is_overwritten(ho
     assert not list(Path().glob(".*.part"))
 
 
+def test_the_current_folder_is_not_replaced(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("HWNAS_ROOT", str(home))
+    with pytest.raises(InputError, match="got the current one"):
+        hwnas.zoo(NAME, out=".")
+
+
 def test_one_whose_files_were_changed_is_not_copied(home: Path) -> None:
     (home / "export" / "zoo" / NAME / "model.tflite").write_bytes(b"another")
     with pytest.raises(ExportError, match=r"must have the SHA-256 .*; model\.tflite was changed"):

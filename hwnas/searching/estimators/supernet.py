@@ -99,7 +99,7 @@ def _train(run: "Run", candidates: "SpaceCandidates", dataset: "Dataset") -> Non
     from hwnas.training.shared import train_shared, write_bank
 
     settings, checkpoint = run.settings, run.folder / _CHECKPOINT
-    training = bank_settings(settings.short_epochs, settings.images, settings.supernet, seed=settings.seed)
+    training = bank_settings(settings.epochs, settings.images, settings.supernet, seed=settings.seed)
     known = known_network(settings)
     origin = origin_of(settings, known=known)
     if known is not None:

@@ -79,8 +79,8 @@ def mixed_training(
     network = Mixed(candidates.space.mixed(scale), latency.sizes, relaxation, seed=settings.seed)
     share = _mult_adds(settings, candidates, scale) / _mult_adds_of_step(network, relaxation)
     training = replace(
-        search_settings(epochs=settings.short_epochs, images_per_epoch=settings.images, seed=settings.seed),
-        epochs=settings.short_epochs * settings.supernet * share,
+        search_settings(epochs=settings.epochs, images_per_epoch=settings.images, seed=settings.seed),
+        epochs=settings.epochs * settings.supernet * share,
     )
     cap = max(settings.targets) * settings.budget.max_latency_ms / (1 + candidates.costs.error)
 

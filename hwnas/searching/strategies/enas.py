@@ -284,7 +284,7 @@ def _minibatch(dataset: "Dataset") -> int:
 
 def _settings_of(settings: "SearchSettings", *, rewarded_by: int) -> "TrainingSettings":
     """Return how the bank is trained: of the images that the option gives some are the rewards'."""
-    whole = supernet.bank_settings(settings.short_epochs, settings.images, 1, seed=settings.seed)
+    whole = supernet.bank_settings(settings.epochs, settings.images, 1, seed=settings.seed)
     rewards = (1 - _WAITS) * BATCH * rewarded_by / (_TURN * whole.batch_size)  # images for each that is learned from
     trainings = settings.supernet / (1 + rewards)
-    return supernet.bank_settings(settings.short_epochs, settings.images, trainings, seed=settings.seed)
+    return supernet.bank_settings(settings.epochs, settings.images, trainings, seed=settings.seed)
