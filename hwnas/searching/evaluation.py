@@ -32,8 +32,9 @@ _MOST_MEASURED = 4  # networks a trial
 _OVER_TARGET = "predicted over its target at the smallest scale"
 _OVER_CAPS = "over {} at every scale that is predicted to fit its target"
 _LEAST_USED = 0.93  # share of the caps, of what is to fill them
+_NEAR = 0.8  # share that it is predicted to use, for others to be worth a try: less has a space of small networks
 _MOST_LEFT = 3  # trials in a row, after which one that uses less is trained
-_USES_LESS = "measured to leave a part of the caps unused, which it was predicted to fill"
+_USES_LESS = "measured to leave a part of the caps unused, which it was to fill"
 _MEASURED_OVER = "{} over its target at every scale that was tried"
 
 
@@ -120,15 +121,15 @@ class Evaluation:
     def _uses_less(self, at: int, cost: float) -> bool:
         """Say whether the trial is left out as it was proposed to fill the caps, and is measured not to.
 
-        Where a space has nothing that is large enough, nothing is predicted to fill them, and nothing left out.
+        Where a space has nothing that is large enough nothing is predicted to come near, and nothing left out.
         """
         record = self.trial.record
         if not self._is_to_fill or record.measured_ms is None or record.scale is not None:
             return False
         before = self._trials.refresh().records[max(record.number - _MOST_LEFT, 0) : record.number]
         fills = self.candidates.share_measured(record.choices, at, cost) >= _LEAST_USED
-        could_fill = self.candidates.share_used(record.choices, is_measured=True) >= _LEAST_USED
-        if fills or not could_fill or (len(before) == _MOST_LEFT and all(other.left_out for other in before)):
+        is_near = self.candidates.share_used(record.choices, is_measured=True) >= _NEAR
+        if fills or not is_near or (len(before) == _MOST_LEFT and all(other.left_out for other in before)):
             return False
         self.trial.leave_out(_USES_LESS)
         return True
