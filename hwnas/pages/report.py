@@ -335,14 +335,10 @@ class View:
         """Return the picture of how the front grew, trial by trial; None of a single candidate."""
         from hwnas.pages import plain_pictures
 
-        volumes = hypervolumes(self.candidates, cap_ms=self.settings.max_latency_ms)
-        points = [(float(trial), 100 * volume) for trial, volume in volumes]
-        curves = {"front": points}
-        return (
-            plain_pictures.curves_figure(curves, x_label="trial", y_label="hypervolume (%)")
-            if len(points) > 1
-            else None
-        )
+        volumes = hypervolumes(self.candidates, cap=self.settings.budget.max_latency_ms)
+        curves = {"front": [(float(trial), 100 * volume) for trial, volume in volumes]}
+        is_curve = len(volumes) > 1
+        return plain_pictures.curves_figure(curves, x_label="trial", y_label="hypervolume (%)") if is_curve else None
 
     @property
     def importances(self) -> list[tuple[str, float]]:

@@ -15,22 +15,23 @@ if TYPE_CHECKING:
 _FEWEST = 20  # candidates, of which Optuna calls the best tenth good
 
 
-def hypervolumes(candidates: "Sequence[Candidate]", *, cap_ms: float) -> list[tuple[int, float]]:
+def hypervolumes(candidates: "Sequence[Candidate]", *, cap: float) -> list[tuple[int, float]]:
     """Return the hypervolume after each candidate that was trained to its end, by its trial.
 
-    It is a share of the rectangle from 0 ms to the cap and from no image right to all of them: what in it is slower and
-    less accurate than some candidate so far.
+    It is a share of the rectangle from a cost of 0 to the cap and from no image right to all of them: what in it costs
+    more and is less accurate than some candidate so far. The cost is the latency in ms, or of several devices the
+    largest share of a cap.
     """
-    front: list[tuple[float, float]] = []  # ms and accuracy, both rising
+    front: list[tuple[float, float]] = []  # cost and accuracy, both rising
     volumes, volume = [], 0.0
     for candidate in candidates:
         if candidate.stopped_after is not None:
             continue
-        ms, accuracy = candidate.latency_ms, candidate.accuracy
-        if ms < cap_ms and not any(other[0] <= ms and other[1] >= accuracy for other in front):
-            front = [other for other in front if other[0] < ms or other[1] > accuracy]
-            insort(front, (ms, accuracy))
-            volume = sum((after[0] - at[0]) * at[1] for at, after in pairwise([*front, (cap_ms, 0.0)])) / cap_ms
+        cost, accuracy = candidate.cost, candidate.accuracy
+        if cost < cap and not any(other[0] <= cost and other[1] >= accuracy for other in front):
+            front = [other for other in front if other[0] < cost or other[1] > accuracy]
+            insort(front, (cost, accuracy))
+            volume = sum((after[0] - at[0]) * at[1] for at, after in pairwise([*front, (cap, 0.0)])) / cap
         volumes.append((candidate.trial, volume))
     return volumes
 

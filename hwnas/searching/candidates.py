@@ -132,11 +132,9 @@ class SpaceCandidates:
         slowed = replace(costs, upper_ms=slower * costs.ms)
         return self._share(chosen, scale, slowed, at if isinstance(self.costs, CellCosts) else 0)
 
-    def share_measured(self, chosen: Parameters, at: int, cost: float) -> float:
-        """Return the largest share of its target and of the caps that a choice uses at a scale, given its latency."""
-        costs = self._costs_at(chosen, [self.costs.scales[at]])
-        measured = replace(costs, upper_ms=np.full_like(costs.ms, cost))
-        return self._share(chosen, self.costs.scales[at], measured, at if isinstance(self.costs, CellCosts) else 0)
+    def slowness(self, chosen: Parameters, at: int, cost: float) -> float:
+        """Return by what factor a choice that costs so much at the scale of a place is slower than is predicted."""
+        return cost / float(self.costs_of(chosen).ms[0, at])
 
     def _share(self, chosen: Parameters, scale: "Scale", costs: Costs, at: int) -> float:
         target = replace(self.budget, max_latency_ms=chosen["target"] * self.budget.max_latency_ms)

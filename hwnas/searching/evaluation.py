@@ -126,10 +126,13 @@ class Evaluation:
         record = self.trial.record
         if not self._is_to_fill or record.measured_ms is None or record.scale is not None:
             return False
+        slower = self.candidates.slowness(record.choices, at, cost)
+        if self.candidates.share_at(record.choices, at, slower=slower) >= _LEAST_USED:
+            return False
+        if self.candidates.share_used(record.choices, is_measured=True) < _NEAR:
+            return False
         before = self._trials.refresh().records[max(record.number - _MOST_LEFT, 0) : record.number]
-        fills = self.candidates.share_measured(record.choices, at, cost) >= _LEAST_USED
-        is_near = self.candidates.share_used(record.choices, is_measured=True) >= _NEAR
-        if fills or not is_near or (len(before) == _MOST_LEFT and all(other.left_out for other in before)):
+        if len(before) == _MOST_LEFT and all(other.left_out for other in before):
             return False
         self.trial.leave_out(_USES_LESS)
         return True

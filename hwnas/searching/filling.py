@@ -74,8 +74,7 @@ class FillingSampler(Proposer):
         at = scale_of(parent)
         if at is None:
             return
-        slower = parent.values[1] / float(self._space.costs_of(parent.params).ms[0, at]) if self._is_measured else 1.0
-
+        slower = self._space.slowness(parent.params, at, parent.values[1]) if self._is_measured else 1.0
         places = range(len(self._space.costs.scales))[at : at + _SCALES]
         for place in islice(cycle(places), _WALKS):
             used, child = self._walked(chosen, place, slower=slower)

@@ -247,6 +247,7 @@ class Search:
         return 0 if derives(self.settings.strategy) else int(self.settings.fill * self.settings.trials)
 
     def _is_to_fill(self, number: int) -> bool:
+        """Say whether the trial of this number is one of the last, which are to fill the caps."""
         begun = self.trials.trained + sum(other < number for other in self.trials.running)
         return self._to_fill > 0 and begun >= self.settings.trials - self._to_fill
 

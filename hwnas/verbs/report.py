@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
@@ -15,6 +16,9 @@ from hwnas.errors import HwnasError, InputError
 from hwnas.runs import RunFolder
 from hwnas.support import FilePath, FolderPath, Terminated, commands, say
 from hwnas.verbs._takes import takes
+
+if TYPE_CHECKING:
+    from hwnas.runs import Run
 
 _LOOK_EVERY_S = 1.0
 _REST = 4  # times the processor's time that the page took: what is measured or trained meanwhile is to be left alone
@@ -62,11 +66,12 @@ def report(options: ReportOptions) -> Reported:
     from hwnas.runs import Run
 
     options.check()
-    folder = Run.open(str(options.run)).folder
-    if options.watch:
-        _watch(options, folder)
-        return _reported(folder)
-    return _write(options)
+    if not options.watch:
+        return _write(options)
+    opened = Run.open(str(options.run))
+    _check_watched(opened)
+    _watch(options, opened.folder)
+    return _reported(opened.folder)
 
 
 def _reported(folder: Path) -> Reported:
@@ -95,7 +100,6 @@ def _watch(options: ReportOptions, folder: Path) -> None:
     """Serve the page, and write it anew when what it shows has changed, until Ctrl-C."""
     from hwnas.pages.serving import serving
 
-    _check_watched(folder)
     shown = (folder, Path(options.export_folder) / folder.name)
     with serving(options.port) as server:
         known: list[State] = []
@@ -114,18 +118,12 @@ def _watch(options: ReportOptions, folder: Path) -> None:
             say(f"no longer serving {server.address}")
 
 
-def _check_watched(folder: Path) -> None:
+def _check_watched(run: "Run") -> None:
     """Raise InputError for a run whose trials are not in its folder, where they cannot be seen to change."""
-    from hwnas.runs import Run
-
-    try:
-        storage = Run.open(str(folder)).settings.storage
-    except HwnasError:  # it is said on the page
-        return
-    if storage:
+    if run.settings.storage:
         raise InputError(
-            f"--watch looks at a run's folder, and the trials of {folder} are in {storage}. "
-            f"Type, as often as you like: {commands.report(folder)}"
+            f"--watch looks at a run's folder, and the trials of {run.folder} are in {run.settings.storage}. "
+            f"Type, as often as you like: {commands.report(run.folder)}"
         )
 
 

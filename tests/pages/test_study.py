@@ -26,7 +26,7 @@ POINTS = st.lists(st.tuples(st.integers(0, 20).map(lambda n: n / 20), st.integer
 
 @given(POINTS)
 def test_the_hypervolume_is_optunas(points: list[tuple[float, float]]) -> None:
-    volumes = hypervolumes([candidate(at, *point) for at, point in enumerate(points)], cap_ms=CAP_MS)
+    volumes = hypervolumes([candidate(at, *point) for at, point in enumerate(points)], cap=CAP_MS)
     assert [trial for trial, _ in volumes] == list(range(len(points)))
     for at, volume in volumes:
         losses = np.array([(-accuracy, ms) for accuracy, ms in points[: at + 1] if ms < CAP_MS])
