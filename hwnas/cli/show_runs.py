@@ -58,7 +58,7 @@ def show_searched(searched: "Searched") -> None:
     ]
     print_table(columns, rows, title=f"{searched.run}: the front of {counted(searched.trained, 'trained candidate')}")
     stopped = f" ({searched.stopped} of them stopped early)" if searched.stopped else ""
-    why = "over a cap, known, or measured not to fill one"
+    why = "over a cap, known, or leaving too much of one unused"
     print(f"{searched.trained} trained{stopped}, {searched.left_out} left out ({why})")
     if searched.predicted:
         print(_untimed(searched))

@@ -34,7 +34,7 @@ _OVER_CAPS = "over {} at every scale that is predicted to fit its target"
 _LEAST_USED = 0.93  # share of the caps, of what is to fill them
 _NEAR = 0.8  # share that it is predicted to use, for others to be worth a try: less has a space of small networks
 _MOST_LEFT = 3  # trials in a row, after which one that uses less is trained
-_USES_LESS = "measured to leave a part of the caps unused, which it was to fill"
+_USES_LESS = "{} to leave a part of the caps unused, which it was to fill"
 _MEASURED_OVER = "{} over its target at every scale that was tried"
 
 
@@ -134,7 +134,7 @@ class Evaluation:
         before = self._trials.refresh().records[max(record.number - _MOST_LEFT, 0) : record.number]
         if len(before) == _MOST_LEFT and all(other.left_out for other in before):
             return False
-        self.trial.leave_out(_USES_LESS)
+        self.trial.leave_out(_USES_LESS.format(self._how_measured(at)))
         return True
 
     def _accuracy(self, at: int) -> float:
@@ -216,9 +216,14 @@ class Evaluation:
             self._note(costs, at, is_measured=True)
             return at, self._cost(self.trial.record)
         at = min(measured, key=lambda place: measured[place].upper_ms)
-        tools = dict.fromkeys(how(latency.estimated_by) for latency in self._known(self._networks[at]) or ())
-        self._note(costs, at, is_measured=True, left_out=_MEASURED_OVER.format(" and ".join(tools)))
+        self._note(costs, at, is_measured=True, left_out=_MEASURED_OVER.format(self._how_measured(at)))
         return None
+
+    def _how_measured(self, at: int) -> str:
+        """Say how the latencies of the network at a scale are known: measured, or a tool's estimates."""
+        return " and ".join(
+            dict.fromkeys(how(latency.estimated_by) for latency in self._known(self._networks[at]) or ())
+        )
 
     def _known(self, network: "Architecture") -> "list[MeasuredLatency] | None":
         """Return what a network was measured to take on each device; None where it is not known of one."""
